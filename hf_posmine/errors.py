@@ -1,0 +1,52 @@
+"""Everything this package raises on purpose.
+
+::
+
+    PosmineError
+    ├── InputError (ValueError)        a column, row, threshold or file the caller can mend
+    │   ├── SpecError                  "PercPos(95)" and other spellings that do not parse
+    │   ├── ColumnError                a column that is missing, ambiguous or of the wrong type
+    │   └── ShortRowError              on_short="raise" met a row with too few negatives
+    ├── StoreError (RuntimeError)      an embedding store that cannot be used
+    │   └── CorruptShardError          a shard whose checksum does not match its content
+    └── MissingExtraError (ImportError) an optional capability that is not installed
+
+Every message says what is wrong, the values that disagree, and the cure.
+"""
+
+from __future__ import annotations
+
+
+class PosmineError(Exception):
+    """Base of every error of this package."""
+
+
+class InputError(PosmineError, ValueError):
+    """Input that the caller can mend."""
+
+
+class SpecError(InputError):
+    """A spelling such as ``PercPos(0.95)`` that cannot be read, or a parameter out of its range."""
+
+
+class ColumnError(InputError):
+    """A dataset column that is missing, ambiguous or of the wrong type."""
+
+
+class ShortRowError(InputError):
+    """A row with fewer negatives than asked for, under ``on_short="raise"``."""
+
+
+class StoreError(PosmineError, RuntimeError):
+    """An embedding store that cannot be used as asked."""
+
+
+class CorruptShardError(StoreError):
+    """A shard whose bytes are not the ones that were written."""
+
+
+class MissingExtraError(PosmineError, ImportError):
+    """An optional capability whose packages are not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs the extra '{extra}'; install it with: pip install 'hf-posmine[{extra}]'")

@@ -1,0 +1,1 @@
+"""Provenance: what is written beside every output, enough to repeat the mining."""

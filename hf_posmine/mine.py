@@ -1,0 +1,99 @@
+"""``mine``: ``dataset.map(miner)`` that survives being killed.
+
+``datasets.map`` keeps nothing of an interrupted run. Here the rows are mined in contiguous shards, each saved whole;
+a second run takes the finished ones from disk and ends with the same dataset.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_posmine.errors import InputError
+from hf_posmine.paths import cache_root, new_folder
+from hf_posmine.progress import progress_bar, quiet_bars
+
+if TYPE_CHECKING:
+    from hf_posmine.miner import PositiveAwareMiner
+
+SHARD_ROWS = 5000
+
+
+def mine(
+    dataset: Any,
+    miner: PositiveAwareMiner,
+    *,
+    work_dir: str | Path | None = None,
+    batch_size: int = 1000,
+    num_proc: int | None = None,
+    shard_rows: int = SHARD_ROWS,
+) -> Any:
+    """Map a Dataset or DatasetDict with a miner, resuming an interrupted run of the same work.
+
+    Args:
+        dataset: what to mine.
+        miner: the miner; its embeddings are prepared first.
+        work_dir: where finished shards are kept, by default below :func:`~hf_posmine.paths.cache_root`.
+        batch_size: rows per call of the miner; does not change the result.
+        num_proc: worker processes; does not change the result.
+        shard_rows: rows that a kill can lose.
+
+    Returns:
+        The mined dataset, memory-mapped from the shards.
+    """
+    if isinstance(dataset, dict):
+        options = {"work_dir": work_dir, "batch_size": batch_size, "num_proc": num_proc, "shard_rows": shard_rows}
+        return type(dataset)({name: mine(split, miner, **options) for name, split in dataset.items()})
+    if not hasattr(dataset, "select"):
+        raise InputError(
+            f"mine() takes a Dataset or DatasetDict, not {type(dataset).__name__}; map a stream with "
+            "stream.map(miner, batched=True, features=miner.features(stream.features))"
+        )
+    if not len(dataset):
+        raise InputError("the dataset has no rows; there is nothing to mine")
+    from datasets import concatenate_datasets, load_from_disk
+
+    miner.prepare()
+    folder = _folder(work_dir, dataset, miner, shard_rows)
+    dataset = dataset.with_format(None)
+    shards = []
+    with progress_bar(len(dataset), "Mining", "row") as bar:
+        for number, start in enumerate(range(0, len(dataset), shard_rows)):
+            stop = min(len(dataset), start + shard_rows)
+            path = folder / f"shard-{number:06d}"
+            if not path.is_dir():
+                rows = dataset.select(range(start, stop))
+                with quiet_bars(), new_folder(path) as temporary:
+                    _map(rows, miner, batch_size, num_proc).save_to_disk(temporary / "data", num_shards=1)
+            shards.append(load_from_disk(str(path / "data")))
+            bar.update(stop - start)
+    return concatenate_datasets(shards)
+
+
+def _map(rows: Any, miner: PositiveAwareMiner, batch_size: int, num_proc: int | None) -> Any:
+    features = miner.features(rows.features)
+    processes = None if num_proc is None or num_proc <= 1 else min(num_proc, len(rows))
+    return rows.map(
+        miner,
+        batched=True,
+        batch_size=batch_size,
+        num_proc=processes,
+        features=features,
+        keep_in_memory=True,
+        load_from_cache_file=False,
+    )
+
+
+def forget(
+    dataset: Any, miner: PositiveAwareMiner, *, work_dir: str | Path | None = None, shard_rows: int = SHARD_ROWS
+) -> None:
+    """Delete the shards of a finished run; do this only after saving its result elsewhere."""
+    shutil.rmtree(_folder(work_dir, dataset, miner, shard_rows), ignore_errors=True)
+
+
+def _folder(work_dir: str | Path | None, dataset: Any, miner: PositiveAwareMiner, shard_rows: int) -> Path:
+    """One folder per work: these rows, this miner, these shards."""
+    key = hashlib.sha256(f"{dataset._fingerprint} {miner.fingerprint} {shard_rows}".encode()).hexdigest()[:32]
+    return (Path(work_dir) if work_dir else cache_root() / "mined") / key

@@ -1,0 +1,305 @@
+"""``PositiveAwareMiner``: the callable for ``datasets.map`` that adds hard negatives to every row."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from hf_posmine.columns import column_types, kept_rows, merge, to_columns
+from hf_posmine.corpus import Corpus, Qrels
+from hf_posmine.errors import ColumnError, InputError
+from hf_posmine.rows import RowReader
+from hf_posmine.selection import select
+from hf_posmine.settings import MiningSettings
+from hf_posmine.tables import pick_columns
+
+if TYPE_CHECKING:
+    from hf_posmine.types import Rows, Teacher
+
+ALGO_VERSION = 1
+"""Part of the fingerprint: raised when the same recipe would give other rows, so that old caches miss."""
+
+
+def _hash_by_fingerprint(cls: type) -> None:
+    """Let ``datasets`` hash miners by their content fingerprint instead of by pickle (paths, live models).
+
+    The registration is private API of ``datasets``; without it, ``__getstate__`` decides, which is right but misses the
+    cache when a store moves. Dispatch is by exact type, so subclasses register too.
+    """
+    try:
+        from datasets.utils._dill import pklregister
+    except ImportError:
+        return
+
+    @pklregister(cls)
+    def reduce(pickler: Any, miner: PositiveAwareMiner) -> None:
+        name = f"{type(miner).__module__}.{type(miner).__qualname__}"
+        pickler.save_reduce(_only_for_hashing, (name, miner.fingerprint), obj=miner)
+
+
+def _only_for_hashing(*args: str) -> None:
+    raise TypeError("this form of a miner only serves to hash it")
+
+
+class PositiveAwareMiner:
+    """Adds hard negatives that score below their positive (NV-Retriever, arXiv 2407.15831).
+
+    Use it with ``dataset.map(miner, batched=True)``: rows, their order and all other columns stay, and a column
+    ``negatives`` (a list of texts) comes in. A row gets fewer only if the corpus has no more below its ceiling.
+
+    Args:
+        corpus: the documents to choose from.
+        teachers: who scores; one teacher.
+        known_positives: all known positives of all queries: they are never negatives.
+        query_column: column of the queries.
+        positive_column: column of the positives, texts or lists of texts.
+        positive_id_column: column of the positives' ids in the corpus, or lists of them. With neither column, every
+            known positive of the query is the row's positive.
+        options: see :class:`~hf_posmine.settings.MiningSettings`: ``filters``, ``sampler``, ``num_negatives``, ...
+
+    Raises:
+        InputError: settings that contradict each other or the teacher's scores.
+
+    >>> from datasets import Dataset
+    >>> pairs = Dataset.from_dict({
+    ...     "query": ["capital of France", "capital of Italy"],
+    ...     "answer": ["Paris is the capital of France.", "Rome is the capital of Italy."]})
+    >>> miner = PositiveAwareMiner.from_dataset(pairs, teacher="embedded", num_negatives=1)
+    >>> pairs.map(miner, batched=True)["negatives"][:]
+    [['Rome is the capital of Italy.'], ['Paris is the capital of France.']]
+    """
+
+    def __init__(
+        self,
+        *,
+        corpus: Corpus,
+        teachers: Sequence[Teacher] | Teacher,
+        known_positives: Qrels | None = None,
+        query_column: str = "query",
+        positive_column: str | None = None,
+        positive_id_column: str | None = None,
+        **options: Any,
+    ) -> None:
+        self.settings = MiningSettings.from_options(options)
+        self.corpus, self.known_positives = corpus, known_positives
+        self.teachers = list(teachers) if isinstance(teachers, (list, tuple)) else [teachers]
+        self.query_column, self.positive_column, self.positive_id_column = (
+            query_column,
+            positive_column,
+            positive_id_column,
+        )
+        self._check()
+
+    def _check(self) -> None:
+        if len(self.teachers) != 1:
+            raise InputError(f"{len(self.teachers)} teachers; this version mines with one")
+        if self.positive_column and self.positive_id_column:
+            raise ColumnError(
+                f"give positive_column={self.positive_column!r} or positive_id_column={self.positive_id_column!r}, not both"
+            )
+        if not self.positive_column and not self.positive_id_column and self.known_positives is None:
+            raise InputError("no positives: give positive_column=, positive_id_column= or known_positives=")
+        settings = self.settings
+        for filter_ in settings.all_filters:
+            filter_.check(self.teachers[0].score_kind)
+        if settings.near_duplicates is not None and not callable(getattr(self.teachers[0], "near_documents", None)):
+            raise InputError("near_duplicates needs a dense teacher, which can compare documents with each other")
+        if settings.exclude_other_positives and self.known_positives is None:
+            raise InputError("exclude_other_positives needs known_positives=")
+        ceilings = [f.ceiling(np.ones(1, np.float32))[0] for f in settings.all_filters]
+        if settings.weak_positive != "keep" and not np.isfinite(ceilings).any():
+            raise InputError(
+                f"weak_positive={settings.weak_positive!r} counts the documents at or above the ceiling, and no filter sets "
+                "one; add a filter such as PercPos(0.95)"
+            )
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        teacher: Any = None,
+        *,
+        query_column: str | None = None,
+        positive_column: str | None = None,
+        positive_id_column: str | None = None,
+        corpus: Corpus | None = None,
+        teacher_options: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> PositiveAwareMiner:
+        """A miner for one dataset: its positives are known, and are the corpus unless one is given.
+
+        Args:
+            dataset: Dataset, DatasetDict or IterableDataset with queries and positives.
+            teacher: a Hub id, a folder, ``"embedded"``, a SentenceTransformer or a Teacher; by default all-MiniLM-L6-v2.
+            query_column: by default found by name (query, anchor, question), else the first column of texts.
+            positive_column: by default found by name (positive, answer, ...), else the next column of texts.
+            positive_id_column: instead of ``positive_column``, ids of the corpus.
+            corpus: the candidates. Known positives it lacks are scored, and are no candidates.
+            teacher_options: for :class:`~hf_posmine.teachers.dense.DenseTeacher`: prompts, store, device, ...
+            options: see :class:`~hf_posmine.settings.MiningSettings`.
+        """
+        from hf_posmine.encode import DEFAULT_MODEL
+        from hf_posmine.teachers.dense import DenseTeacher
+
+        settings = MiningSettings.from_options(options)
+        query, positive, positive_id = pick_columns(dataset, query_column, positive_column, positive_id_column)
+        known = Qrels.from_dataset(dataset, query, positive, positive_id)
+        if corpus is None:
+            if known.documents is None:
+                raise InputError(f"column {positive_id!r} holds ids; pass corpus= with the documents they name")
+            corpus = known.documents
+        elif known.documents is not None:
+            corpus = corpus.union(known.documents, candidates=False)
+        if teacher is None or isinstance(teacher, str) or not callable(getattr(teacher, "search", None)):
+            teacher = DenseTeacher(
+                DEFAULT_MODEL if teacher is None else teacher, corpus, queries=known.queries, **(teacher_options or {})
+            )
+        elif teacher_options:
+            raise InputError(
+                f"teacher_options {sorted(teacher_options)} have no effect on a ready teacher; set them there"
+            )
+        return cls(
+            corpus=corpus,
+            teachers=[teacher],
+            known_positives=known,
+            query_column=query,
+            positive_column=positive,
+            positive_id_column=positive_id,
+            **{name: getattr(settings, name) for name in options},
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of everything that decides the rows, by content: equal in any process and wherever files lie."""
+        recipe = {
+            "algo": ALGO_VERSION,
+            "corpus": self.corpus.fingerprint,
+            "teachers": [t.fingerprint for t in self.teachers],
+            "known_positives": self.known_positives.fingerprint if self.known_positives is not None else None,
+            "columns": [self.query_column, self.positive_column, self.positive_id_column],
+            "settings": self.settings.to_dict(),
+        }
+        return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:32]
+
+    def features(self, features: Any) -> Any:
+        """The features of the mapped dataset: needed for an IterableDataset, ``map(..., features=...)``."""
+        from datasets import Features
+        from datasets.features.features import generate_from_arrow_type
+
+        if features is None:
+            raise InputError("the dataset does not know its features; pass datasets.Features with every column")
+        new = {name: generate_from_arrow_type(type_) for name, type_ in column_types(self.settings).items()}
+        return Features({**features, **new})
+
+    def prepare(self) -> PositiveAwareMiner:
+        """Encode whatever is not stored yet, before the first row; returns the miner."""
+        teacher: Any = self.teachers[0]
+        if callable(getattr(teacher, "prepare", None)):
+            teacher.prepare()
+        return self
+
+    @cached_property
+    def _reader(self) -> RowReader:
+        known = None if self.known_positives is None else self.known_positives.resolve(self.corpus)
+        return RowReader(
+            self.corpus, self.known_positives, known, self.query_column, self.positive_column, self.positive_id_column
+        )
+
+    @cached_property
+    def _everywhere(self) -> Rows:
+        """Rows no query may get: the empty document, and other rows' positives if asked."""
+        empty = self.corpus.rows_of_texts([""])
+        known = self._reader.known
+        others = known.all_positive_rows if known is not None and self.settings.exclude_other_positives else empty[:0]
+        return np.union1d(empty[empty >= 0], others).astype(np.int64)
+
+    def __call__(self, batch: Any, *extra: Any) -> Any:
+        """Mine a batch (or, with ``batched=False``, a row) as ``datasets.map`` passes it.
+
+        Args:
+            batch: dict of lists, ``LazyBatch``, Arrow table, DataFrame, or a single row.
+            extra: indices and rank, if ``with_indices`` or ``with_rank`` is set; the rank chooses the GPU.
+        """
+        names = self._column_names(batch)
+        for column in self._reader.columns:
+            if column not in names:
+                raise ColumnError(f"the batch has no column {column!r}; its columns are {names}")
+        self._use_rank(extra)
+        single = isinstance(batch, Mapping) and _is_row(batch[self.query_column])
+        columns = {name: [_plain(batch[name])] if single else _plain_list(batch[name]) for name in self._reader.columns}
+        return self._finish(batch, self._mine(columns), single)
+
+    def _mine(self, columns: dict[str, list[Any]]) -> Any:
+        batch = self._reader.read(columns)
+        teacher: Any = self.teachers[0]
+        near: list[Rows] = []
+        if self.settings.near_duplicates is not None:
+            near = _near_positives(teacher, batch.own, batch.siblings, self.settings.near_duplicates)
+        exclude, counts = batch.exclusions(self.corpus.num_candidates, near, self._everywhere)
+        rngs = batch.generators(self.corpus, self.settings.seed)
+        mined = select(batch, teacher, self.settings, self.corpus.num_candidates, exclude, rngs)
+        mined.excluded = counts
+        return mined
+
+    def _finish(self, batch: Any, mined: Any, single: bool) -> Any:
+        columns, keep = to_columns(mined, self.corpus, self.settings), kept_rows(mined, self.settings)
+        if not single:
+            return merge(batch, columns, keep)
+        if not keep.all():
+            raise InputError("rows can only be dropped with batched=True; map with it, or use on_short='keep'")
+        return {name: values[0].as_py() for name, values in columns.items()}
+
+    def _column_names(self, batch: Any) -> list[str]:
+        if isinstance(batch, pa.Table):
+            return list(batch.column_names)
+        if isinstance(batch, Mapping) or hasattr(batch, "columns"):
+            return [str(name) for name in batch]
+        raise ColumnError(
+            f"the miner got a {type(batch).__name__} instead of a batch of columns; map without input_columns="
+        )
+
+    def _use_rank(self, extra: tuple[Any, ...]) -> None:
+        """With ``with_rank=True`` and several GPUs, take the one of this rank."""
+        rank = next((value for value in extra if isinstance(value, int)), None)
+        use = getattr(self.teachers[0], "use_rank", None)
+        if rank is not None and callable(use):
+            use(rank)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_reader", "_everywhere")}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _hash_by_fingerprint(cls)
+
+
+_hash_by_fingerprint(PositiveAwareMiner)
+
+
+def _near_positives(teacher: Any, own: list[list[int]], siblings: list[list[int]], bound: float) -> list[Rows]:
+    """Documents near a positive of each row; a positive outside the corpus has no stored vector and is skipped."""
+    groups = [[code for code in (*a, *b) if code >= 0] for a, b in zip(own, siblings, strict=True)]
+    unique = np.unique(np.array([code for group in groups for code in group], np.int64))
+    near = dict(zip(unique.tolist(), teacher.near_documents(unique, bound) if len(unique) else [], strict=True))
+    return [np.unique(np.concatenate([near[code] for code in group])) if group else unique[:0] for group in groups]
+
+
+def _is_row(value: Any) -> bool:
+    """Whether a value of the query column is a row's own value and no column of them."""
+    return value is None or isinstance(value, (str, bytes, int, float))
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") and not isinstance(value, str) else value
+
+
+def _plain_list(values: Any) -> list[Any]:
+    if isinstance(values, (pa.Array, pa.ChunkedArray)):
+        return values.to_pylist()
+    return [_plain(value) for value in values]

@@ -1,0 +1,151 @@
+"""Which of the kept candidates become negatives (paper, section 4.3 and Table 3, last rows)."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import dataclass
+
+import numpy as np
+
+from hf_posmine.errors import SpecError
+from hf_posmine.spec import parse, spell
+from hf_posmine.types import PADDING, Floats, Mask, RowGenerators, Rows, Sampler
+
+
+@dataclass(frozen=True)
+class Top:
+    """The best ``n`` kept candidates."""
+
+    def pool(self, n: int) -> int:
+        """``n`` candidates are enough."""
+        return n
+
+    def pick(self, scores: Floats, keep: Mask, n: int, rngs: RowGenerators) -> Rows:
+        """The first ``n`` kept columns."""
+        return _first(keep, n)
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """``n`` of the best ``k`` kept candidates, each with the same chance, without replacement."""
+
+    k: int
+
+    def __post_init__(self) -> None:
+        _check_k(self, self.k)
+
+    def pool(self, n: int) -> int:
+        """``k`` candidates."""
+        return _enough(self, self.k, n)
+
+    def pick(self, scores: Floats, keep: Mask, n: int, rngs: RowGenerators) -> Rows:
+        """``n`` random columns of the first ``k`` kept, in descending score."""
+        return _draw(np.zeros_like(scores), _first(keep, self.k), n, rngs)
+
+    def __repr__(self) -> str:
+        return f"Uniform(k={self.k})"
+
+
+@dataclass(frozen=True)
+class SampledTopK:
+    """``n`` of the best ``k`` kept candidates, drawn by ``softmax(score / temperature)`` without replacement."""
+
+    k: int = 10
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_k(self, self.k)
+        _check_temperature(self, self.temperature)
+
+    def pool(self, n: int) -> int:
+        """``k`` candidates."""
+        return _enough(self, self.k, n)
+
+    def pick(self, scores: Floats, keep: Mask, n: int, rngs: RowGenerators) -> Rows:
+        """``n`` drawn columns of the first ``k`` kept, in descending score."""
+        return _draw(scores / np.float32(self.temperature), _first(keep, self.k), n, rngs)
+
+
+@dataclass(frozen=True)
+class Top1Sampled:
+    """The best kept candidate, and ``n - 1`` drawn as :class:`SampledTopK` from the rest of the best ``k``."""
+
+    k: int = 10
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_k(self, self.k)
+        _check_temperature(self, self.temperature)
+
+    def pool(self, n: int) -> int:
+        """``k`` candidates."""
+        return _enough(self, self.k, n)
+
+    def pick(self, scores: Floats, keep: Mask, n: int, rngs: RowGenerators) -> Rows:
+        """The first kept column, then ``n - 1`` drawn of the next ``k - 1``, in descending score."""
+        best = _first(keep, self.k)
+        drawn = _draw(scores / np.float32(self.temperature), best[:, 1:], n - 1, rngs)
+        return np.concatenate([best[:, :1], drawn], axis=1)
+
+
+for _cls in (Top, SampledTopK, Top1Sampled):
+    _cls.__repr__ = spell  # type: ignore[method-assign]
+
+SAMPLERS = {cls.__name__: cls for cls in (Top, Uniform, SampledTopK, Top1Sampled)}
+
+
+def parse_sampler(text: str) -> Sampler:
+    """Read a sampler from its spelling.
+
+    >>> parse_sampler("SampledTopK(k=20)")
+    SampledTopK(k=20, temperature=1.0)
+    """
+    return as_sampler(parse(text, SAMPLERS, "sampler"))
+
+
+def as_sampler(sampler: Sampler | str) -> Sampler:
+    """A sampler from an object or its spelling."""
+    if isinstance(sampler, str):
+        return parse_sampler(sampler)
+    if not callable(getattr(sampler, "pick", None)):
+        raise SpecError(f"{sampler!r} is no sampler; known: {', '.join(sorted(SAMPLERS))}")
+    return sampler
+
+
+def _first(keep: Mask, count: int) -> Rows:
+    """Columns int64 ``[B, count]`` of the first kept candidates, -1 where there are fewer."""
+    columns = np.argsort(~keep, axis=1, kind="stable")[:, :count]
+    columns = np.where(np.take_along_axis(keep, columns, axis=1), columns, PADDING)
+    missing = count - columns.shape[1]
+    return np.pad(columns, ((0, 0), (0, max(0, missing))), constant_values=PADDING).astype(np.int64)
+
+
+def _draw(logits: Floats, columns: Rows, n: int, rngs: RowGenerators) -> Rows:
+    """``n`` of each row's ``columns`` by softmax of their logits, without replacement (the Gumbel top-n trick)."""
+    out = np.full((len(columns), n), PADDING, np.int64)
+    for row, choices in enumerate(columns):
+        choices = choices[choices >= 0]
+        if n and len(choices):
+            keys = logits[row, choices] + rngs(row).gumbel(size=len(choices))
+            chosen = np.sort(choices[np.argsort(-keys, kind="stable")[:n]])
+            out[row, : len(chosen)] = chosen
+    return out
+
+
+def _enough(sampler: Sampler, k: int, n: int) -> int:
+    if k < n:
+        raise SpecError(
+            f"{sampler!r} draws from {k} candidates and cannot give {n} negatives; raise k or ask for fewer"
+        )
+    return k
+
+
+def _check_k(sampler: object, k: object) -> None:
+    if not isinstance(k, numbers.Integral) or isinstance(k, bool) or int(k) < 1:
+        raise SpecError(f"{type(sampler).__name__}: k must be a whole number of at least 1, got {k!r}")
+
+
+def _check_temperature(sampler: object, temperature: object) -> None:
+    if not isinstance(temperature, numbers.Real) or not math.isfinite(temperature) or temperature <= 0:
+        raise SpecError(f"{type(sampler).__name__}: temperature must be a number above 0, got {temperature!r}")

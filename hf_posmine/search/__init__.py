@@ -1,0 +1,1 @@
+"""The best k documents below a ceiling."""

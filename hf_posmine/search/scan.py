@@ -1,0 +1,69 @@
+"""What a scan promises, and the shapes that both scans share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from hf_posmine.types import PADDING, Exclusions, Rows
+
+if TYPE_CHECKING:
+    from hf_posmine.search.geometry import Queries
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Ceilings as scan values.
+
+    Attributes:
+        ceiling: float64 ``[B]``, ``inf`` for none.
+        exclude: rows that may not be candidates.
+    """
+
+    ceiling: np.ndarray
+    exclude: Exclusions
+
+    def take(self, at: Rows) -> Limits:
+        """The limits of some of the queries."""
+        return Limits(self.ceiling[at], self.exclude.take(at))
+
+
+@dataclass(frozen=True)
+class Found:
+    """The outcome of a scan.
+
+    Every document that is not excluded is either in ``ids``, or certainly at or above the ceiling and counted in
+    ``above``, or, where ``complete``, certainly worse than the k-th best below the ceiling.
+
+    Attributes:
+        ids: int64 ``[B, m]``, document rows in any order, -1 where padded.
+        above: int64 ``[B]``.
+        complete: bool ``[B]``; False asks for the query to be scanned again, with more room.
+    """
+
+    ids: Rows
+    above: Rows
+    complete: np.ndarray
+
+    @classmethod
+    def empty(cls, queries: int) -> Found:
+        """Nothing found yet."""
+        return cls(np.full((queries, 0), PADDING, np.int64), np.zeros(queries, np.int64), np.zeros(queries, bool))
+
+    def put(self, at: Rows, other: Found) -> Found:
+        """These results with those of the queries ``at`` replaced."""
+        width = max(self.ids.shape[1], other.ids.shape[1])
+        ids = np.pad(self.ids, ((0, 0), (0, width - self.ids.shape[1])), constant_values=PADDING)
+        ids[at] = np.pad(other.ids, ((0, 0), (0, width - other.ids.shape[1])), constant_values=PADDING)
+        above, complete = self.above.copy(), self.complete.copy()
+        above[at], complete[at] = other.above, other.complete
+        return Found(ids, above, complete)
+
+
+class Scan(Protocol):
+    """One pass over all documents for some queries."""
+
+    def __call__(self, queries: Queries, k: int, limits: Limits, room: int) -> Found:
+        """Find the best ``k`` below the ceilings, keeping at most about ``room`` documents per query at a time."""

@@ -1,0 +1,198 @@
+"""What a mining run did, computed from its columns: counters inside a mapped object are lost in workers."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hf_posmine.errors import ColumnError
+from hf_posmine.rows import REASONS
+from hf_posmine.tables import column_names, splits_of
+
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+
+
+@dataclass(frozen=True)
+class MiningSummary:
+    """Counts, shares and score quantiles of a mined dataset.
+
+    Attributes:
+        rows: rows of the dataset.
+        num_negatives: negatives asked for per row.
+        negatives: negatives in all.
+        short_rows: rows with fewer than ``num_negatives``, and rows that were filled at random.
+        empty_rows: rows without any negative.
+        filled: negatives drawn at random for short rows; None if not recorded.
+        weak_rows: rows flagged as having a weak positive; None if not recorded.
+        excluded: documents excluded, per reason; empty without ``keep="stats"``.
+        removed: per filter, the share of the best ``num_negatives`` candidates of each row that lie at or above its
+            ceiling, which Naive Top-K would have taken; empty without ``keep="stats"``.
+        replaced: share of the negatives that Naive Top-K would not have taken; None without ``keep="ranks"``.
+        quantiles: of the scores of positives, of negatives, and of positive minus negative; empty without
+            ``keep="scores"``.
+    """
+
+    rows: int
+    num_negatives: int
+    negatives: int
+    short_rows: int
+    empty_rows: int
+    filled: int | None = None
+    weak_rows: int | None = None
+    excluded: dict[str, int] = field(default_factory=dict)
+    removed: dict[str, float] = field(default_factory=dict)
+    replaced: float | None = None
+    quantiles: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @classmethod
+    def from_dataset(cls, mined: Any, num_negatives: int | None = None) -> MiningSummary:
+        """Summarize a Dataset or DatasetDict that a miner mapped.
+
+        Args:
+            mined: with the column ``negatives``, and for more detail those of ``keep``.
+            num_negatives: how many were asked for; by default the most that a row has.
+        """
+        if "negatives" not in column_names(mined):
+            raise ColumnError(f"no column 'negatives' among {column_names(mined)}; map the dataset with a miner first")
+        tables = [_columns(split) for split in splits_of(mined) if len(split)]
+        table = pa.concat_tables(tables) if tables else pa.table({"negatives": pa.array([], pa.list_(pa.string()))})
+        counts = pc.list_value_length(table["negatives"]).to_numpy().astype(np.int64)
+        n = num_negatives or int(counts.max(initial=0))
+        filled = table["negatives_filled"].to_numpy() if "negatives_filled" in table.column_names else None
+        short = counts < n if filled is None else (counts < n) | (filled > 0)
+        return cls(
+            rows=len(counts),
+            num_negatives=n,
+            negatives=int(counts.sum()),
+            short_rows=int(short.sum()),
+            empty_rows=int((counts == 0).sum()),
+            filled=None if filled is None else int(filled.sum()),
+            weak_rows=int(pc.sum(table["weak_positive"]).as_py() or 0)
+            if "weak_positive" in table.column_names
+            else None,
+            excluded=_excluded(table),
+            removed=_removed(table, n),
+            replaced=_replaced(table, n),
+            quantiles=_quantiles(table, counts),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    def to_json(self) -> str:
+        """The summary as indented JSON."""
+        return json.dumps(self.to_dict(), indent=1)
+
+    def __str__(self) -> str:
+        """The tables that the terminal shows."""
+        from rich.console import Console
+
+        stream = io.StringIO()
+        console = Console(file=stream, width=96)
+        for table in self.tables():
+            console.print(table)
+        return stream.getvalue().rstrip()
+
+    def tables(self) -> list[Any]:
+        """The summary as rich tables: counts, then quantiles."""
+        from rich.table import Table
+
+        counts = Table(title="Mining summary", show_header=False, title_justify="left")
+        counts.add_column(min_width=44)
+        counts.add_column(justify="right", min_width=10)
+        for name, value in self._lines():
+            counts.add_row(name, value)
+        if not self.quantiles:
+            return [counts]
+        scores = Table(title="Scores, by quantile", title_justify="left")
+        scores.add_column("")
+        for quantile in QUANTILES:
+            scores.add_column(f"{quantile:.0%}", justify="right")
+        for name, values in self.quantiles.items():
+            scores.add_row(name, *(f"{values[str(q)]:.3f}" for q in QUANTILES))
+        return [counts, scores]
+
+    def _lines(self) -> list[tuple[str, str]]:
+        lines = [
+            ("rows", f"{self.rows:,}"),
+            ("negatives", f"{self.negatives:,}"),
+            (f"rows with fewer than {self.num_negatives}", f"{self.short_rows:,}"),
+            ("rows without any", f"{self.empty_rows:,}"),
+        ]
+        if self.filled is not None:
+            lines.append(("negatives drawn at random for short rows", f"{self.filled:,}"))
+        if self.weak_rows is not None:
+            lines.append(("rows with a weak positive", f"{self.weak_rows:,}"))
+        lines += [(f"excluded: {_words(reason)}", f"{count:,}") for reason, count in self.excluded.items() if count]
+        lines += [
+            (f"naive top {self.num_negatives} at or above the ceiling of {name}", f"{share:.1%}")
+            for name, share in self.removed.items()
+        ]
+        if self.replaced is not None:
+            lines.append((f"negatives that are not in the naive top {self.num_negatives}", f"{self.replaced:.1%}"))
+        return lines
+
+
+def _words(reason: str) -> str:
+    return {
+        "positive": "the row's positive",
+        "sibling": "other positives of the query",
+        "unknown": "unknown by the judgements",
+        "query": "the query's own text",
+        "near_duplicate": "near duplicates of a positive",
+    }[reason]
+
+
+def _columns(split: Any) -> pa.Table:
+    """The columns that matter, as one Arrow table in row order."""
+    wanted = [c for c in split.column_names if c.startswith("negatives") or c in ("positive_score", "weak_positive")]
+    return split.select_columns(wanted).with_format("arrow")[:]
+
+
+def _excluded(table: pa.Table) -> dict[str, int]:
+    if "negatives_stats" not in table.column_names:
+        return {}
+    stats = table["negatives_stats"].combine_chunks()
+    return {reason: int(pc.sum(pc.struct_field(stats, f"excluded_{reason}")).as_py() or 0) for reason in REASONS}
+
+
+def _removed(table: pa.Table, n: int) -> dict[str, float]:
+    if "negatives_stats" not in table.column_names or not n or not len(table):
+        return {}
+    stats = table["negatives_stats"].combine_chunks()
+    above = np.minimum(pc.struct_field(stats, "above").to_numpy(), n)
+    by = pc.struct_field(stats, "ceiling_by").to_pylist()
+    totals: dict[str, float] = {}
+    for name, count in zip(by, above.tolist(), strict=True):
+        if name is not None:
+            totals[name] = totals.get(name, 0) + count
+    return {name: total / (n * len(table)) for name, total in totals.items()}
+
+
+def _replaced(table: pa.Table, n: int) -> float | None:
+    if "negatives_ranks" not in table.column_names:
+        return None
+    ranks = pc.list_flatten(table["negatives_ranks"]).to_numpy()
+    return float(((ranks >= n) | (ranks < 0)).mean()) if len(ranks) else 0.0
+
+
+def _quantiles(table: pa.Table, counts: np.ndarray) -> dict[str, dict[str, float]]:
+    if not {"negatives_scores", "positive_score"} <= set(table.column_names):
+        return {}
+    positives = table["positive_score"].to_numpy()
+    negatives = pc.list_flatten(table["negatives_scores"]).to_numpy()
+    if not len(negatives):
+        return {}
+    differences = np.repeat(positives, counts) - negatives
+    series = {"positive": positives, "negative": negatives, "positive - negative": differences}
+    return {
+        name: {str(q): float(v) for q, v in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)}
+        for name, values in series.items()
+    }

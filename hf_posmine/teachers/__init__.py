@@ -1,0 +1,1 @@
+"""Who scores: retrieval models and lexical indexes behind one Protocol, :class:`hf_posmine.types.Teacher`."""

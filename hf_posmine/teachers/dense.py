@@ -1,0 +1,271 @@
+"""A dense teacher: a SentenceTransformer, its stored embeddings, and exact search below a ceiling."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_posmine.encode import Encoder, Role, load_model
+from hf_posmine.errors import InputError, StoreError
+from hf_posmine.paths import cache_root
+from hf_posmine.progress import progress_bar
+from hf_posmine.search.exact import Engine, ExactIndex
+from hf_posmine.search.similarity import KINDS, check_similarity, exact_scores
+from hf_posmine.store import EmbeddingStore, Vectors
+from hf_posmine.types import PADDING, Exclusions, Floats, Ranking, Rows, ScoreKind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from hf_posmine.corpus import Corpus
+    from hf_posmine.texts import TextPart
+
+
+class DenseTeacher:
+    """Scores by the similarity of embeddings, whichever the model declares (semantics 11).
+
+    Documents are encoded once, into a store on disk that any later run shares. So are the queries that are known
+    beforehand; others are encoded as they come.
+
+    Args:
+        model: a Hub id or folder, ``"embedded"``, or a SentenceTransformer. Any object with ``encode_query`` and
+            ``encode_document`` will do if ``fingerprint`` says what it is.
+        corpus: the documents.
+        queries: query texts to encode beforehand.
+        query_prompt: put before every query; None takes the model's own.
+        document_prompt: the same for documents.
+        store: folder of the embeddings, by default below :func:`~hf_posmine.paths.cache_root`.
+        similarity: cosine, dot, euclidean or manhattan; None takes the model's.
+        device: where to encode and to search, by default CUDA if there is any.
+        dtype: of stored embeddings, float32 or float16.
+        shard_rows: rows of a store's shard, which is what a kill can lose.
+        engine: see :class:`~hf_posmine.search.exact.ExactIndex`.
+        revision: of a Hub model.
+        fingerprint: for models that are not SentenceTransformers.
+    """
+
+    def __init__(  # noqa: PLR0913 - the teacher's whole recipe, by keyword
+        self,
+        model: Any,
+        corpus: Corpus,
+        *,
+        queries: Corpus | None = None,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
+        store: str | Path | None = None,
+        similarity: str | None = None,
+        device: str | None = None,
+        dtype: str = "float32",
+        shard_rows: int | None = None,
+        engine: Engine = "auto",
+        revision: str | None = None,
+        fingerprint: str | None = None,
+    ) -> None:
+        self.corpus, self.queries = corpus, queries
+        self.device, self.engine, self.revision = device, engine, revision
+        self._model_name = model if isinstance(model, str) else None
+        self._store = EmbeddingStore(
+            store or cache_root() / "stores", dtype=dtype, **({} if shard_rows is None else {"shard_rows": shard_rows})
+        )
+        loaded = load_model(model, device=device, revision=revision) if isinstance(model, str) else model
+        if not callable(getattr(loaded, "encode_document", None)):
+            raise InputError(
+                f"teacher={type(model).__name__} is no retrieval model; pass a Hub id, a folder or a SentenceTransformer"
+            )
+        self.similarity = check_similarity(similarity or getattr(loaded, "similarity_fn_name", None) or "cosine")
+        self._encoder_options: dict[str, Any] = {
+            "query_prompt": query_prompt,
+            "document_prompt": document_prompt,
+            "unit": self.similarity == "cosine",
+            "fingerprint": fingerprint,
+        }
+        self.encoder = Encoder(loaded, **self._encoder_options)
+        self.keys: dict[Role, str] = {role: self.encoder.digest(role) for role in ("query", "document")}
+        self.prompts = dict(self.encoder.prompts)
+        self.model_digest = self.encoder.model_digest
+        self.max_seq_length = getattr(loaded, "max_seq_length", None)
+        self.name = self._model_name or _name_of(loaded)
+        self.commit = _commit_of(loaded)
+
+    @property
+    def score_kind(self) -> ScoreKind:
+        """What its scores mean."""
+        return KINDS[self.similarity]
+
+    @property
+    def fingerprint(self) -> str:
+        """Content digest of model, prompts and similarity; no paths."""
+        said = json.dumps([self.similarity, self._store.dtype.name, self.keys], sort_keys=True)
+        return hashlib.sha256(said.encode()).hexdigest()[:32]
+
+    def describe(self) -> dict[str, Any]:
+        """What a provenance record says of the teacher."""
+        return {
+            "kind": "dense",
+            "name": self.name,
+            "commit": self.commit,
+            "model_digest": self.model_digest,
+            "similarity": self.similarity,
+            "prompts": self.prompts,
+            "dtype": self._store.dtype.name,
+            "max_seq_length": self.max_seq_length,
+            "fingerprint": self.fingerprint,
+        }
+
+    def prepare(self) -> None:
+        """Encode the corpus, and the queries known beforehand, unless the store has them."""
+        _ = self.index, self._known_queries
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The model, loaded again in a process that did not inherit it."""
+        if self._model_name is None:
+            raise StoreError(
+                f"this process has to encode texts, but the teacher {self.name!r} was passed as a live model, which does "
+                "not travel to workers; save it and pass its folder, or use num_proc=None"
+            )
+        encoder = Encoder(
+            load_model(self._model_name, device=self.device, revision=self.revision), **self._encoder_options
+        )
+        if encoder.digest("document") != self.keys["document"]:
+            raise StoreError(
+                f"the model {self._model_name!r} changed since this teacher was made; make the teacher again"
+            )
+        return encoder
+
+    @cached_property
+    def index(self) -> ExactIndex:
+        """Exact search over the candidates of the corpus."""
+        return ExactIndex(
+            self._corpus_vectors,
+            self.similarity,
+            num_candidates=self.corpus.num_candidates,
+            device=self._search_device,
+            engine=self.engine,
+        )
+
+    @property
+    def _search_device(self) -> str:
+        import torch
+
+        return self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+    @cached_property
+    def _corpus_vectors(self) -> Vectors:
+        parts = [self._vectors(part, "document") for part in self.corpus.parts]
+        return Vectors(tuple(shard for vectors in parts for shard in vectors.shards))
+
+    @cached_property
+    def _known_queries(self) -> Vectors | None:
+        return None if self.queries is None else self._vectors(self.queries.parts[0], "query")
+
+    def _vectors(self, part: TextPart, role: Role) -> Vectors:
+        """The stored vectors of a part, encoding what is missing."""
+        found = self._store.load(self.keys[role], part)
+        if found is not None:
+            return found
+        describe = {"model": self.name, "commit": self.commit, "role": role, "prompt": self.prompts[role]}
+        with progress_bar(len(part), f"Encoding {role} texts", "text") as bar:
+            return self._store.fill(
+                self.keys[role], part, lambda texts, done: self.encoder.encode(texts, role, done), describe, bar.update
+            )
+
+    def embed_queries(self, queries: Sequence[str]) -> Floats:
+        """Vectors float32 ``[B, d]``: from the store where they are known, else encoded now."""
+        last_queries, last_vectors = self.__dict__.get("_last", (None, None))
+        if last_queries != queries:  # a batch is scored and then searched: encode its new queries once
+            last_vectors = self._embed_queries(queries)
+            self._last = (list(queries), last_vectors)
+        return last_vectors
+
+    def _embed_queries(self, queries: Sequence[str]) -> Floats:
+        rows = np.full(len(queries), PADDING, np.int64) if self.queries is None else self.queries.rows_of_texts(queries)
+        unknown = np.flatnonzero(rows < 0)
+        fresh = self._encode_unique([queries[i] for i in unknown.tolist()], "query")
+        if self._known_queries is None or len(unknown) == len(rows):
+            return fresh
+        vectors = np.empty((len(queries), self._known_queries.dim), np.float32)
+        known = np.flatnonzero(rows >= 0)
+        vectors[known] = self._known_queries[rows[known]]
+        if len(unknown):
+            vectors[unknown] = fresh
+        return vectors
+
+    def _encode_unique(self, texts: Sequence[str], role: Role) -> Floats:
+        if not texts:
+            return np.empty((0, 0), np.float32)
+        order = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        return self.encoder.encode(list(order), role)[[order[text] for text in texts]]
+
+    def search(
+        self, queries: Sequence[str], k: int, *, below: Floats | None = None, exclude: Exclusions | None = None
+    ) -> Ranking:
+        """The best ``k`` documents strictly below the ceilings; see :class:`hf_posmine.types.Teacher`."""
+        return self.index.search(self.embed_queries(queries), k, below=below, exclude=exclude)
+
+    def score(self, queries: Sequence[str], doc_ids: Rows) -> Floats:
+        """Scores float32 ``[B, m]`` of corpus rows int64 ``[B, m]``."""
+        return self.index.score(self.embed_queries(queries), doc_ids)
+
+    def score_texts(self, queries: Sequence[str], documents: Sequence[str]) -> Floats:
+        """Scores float32 ``[B]`` of query i with text i."""
+        vectors = Vectors((self._encode_unique(documents, "document").astype(self._store.dtype),))
+        return exact_scores(self.similarity, self.embed_queries(queries), vectors, np.arange(len(documents))[:, None])[
+            :, 0
+        ]
+
+    def near_documents(self, rows: Rows, bound: float) -> list[Rows]:
+        """For each corpus row the candidates whose cosine with it is at least ``bound``, itself included."""
+        index = self.index if self.similarity == "cosine" else self._cosine_index
+        vectors, k = self._corpus_vectors[rows], 16
+        while True:
+            ranking = index.search(vectors, min(k, self.corpus.num_candidates))
+            near = ranking.scores >= bound
+            if k >= self.corpus.num_candidates or not near[:, -1].any():
+                return [np.sort(ids[hit]) for ids, hit in zip(ranking.doc_ids, near, strict=True)]
+            k *= 4
+
+    @cached_property
+    def _cosine_index(self) -> ExactIndex:
+        return ExactIndex(
+            self._corpus_vectors, "cosine", num_candidates=self.corpus.num_candidates, device=self._search_device
+        )
+
+    def use_rank(self, rank: int) -> None:
+        """Take the GPU of this rank, where ``map(with_rank=True)`` runs one process per GPU and none was chosen."""
+        import torch
+
+        if self.device is None and torch.cuda.device_count() > 1:
+            self.device = f"cuda:{rank % torch.cuda.device_count()}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        heavy = ("encoder", "index", "_corpus_vectors", "_known_queries", "_cosine_index", "_last")
+        state = {name: value for name, value in self.__dict__.items() if name not in heavy}
+        return {**state, "_owner": os.getpid()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        owner = state.pop("_owner")
+        self.__dict__.update(state)
+        if owner != os.getpid() and "torch" in sys.modules:
+            # a forked worker inherits OpenMP's lock but not its threads, and would wait for them for ever
+            sys.modules["torch"].set_num_threads(1)
+
+
+def _name_of(model: Any) -> str:
+    card = getattr(model, "model_card_data", None)
+    return str(getattr(card, "model_id", None) or getattr(card, "base_model", None) or type(model).__name__)
+
+
+def _commit_of(model: Any) -> str | None:
+    """The Hub commit of a model, where it came from the Hub."""
+    try:
+        return getattr(model[0].auto_model.config, "_commit_hash", None)
+    except (TypeError, KeyError, IndexError, AttributeError):
+        return None

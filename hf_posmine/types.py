@@ -1,0 +1,147 @@
+"""The arrays and the seams that everything else is made of.
+
+Shapes use fixed letters: B rows of a batch, k depth, K candidates, n negatives, d dimensions, m pairs, N documents,
+Q queries, T teachers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+Rows: TypeAlias = npt.NDArray[np.int64]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+RowGenerators: TypeAlias = Callable[[int], np.random.Generator]
+"""Row of the batch -> its own generator; made only where a sampler draws."""
+
+ScoreKind: TypeAlias = Literal["cosine", "dot", "distance", "logit", "bm25", "probability"]
+Anchor: TypeAlias = Literal["min", "own", "mean", "max"]
+
+PADDING = -1
+"""The document row, or column, that stands for "nothing here"."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The best documents of a batch of queries below their ceilings.
+
+    Attributes:
+        doc_ids: int64 ``[B, k]``, corpus rows, best first; -1 is padding and only at the end.
+        scores: float32 ``[B, k]``, ``-inf`` where padded. Ties are in document order.
+        above: int64 ``[B]``, how many documents that are not excluded score at or above the ceiling. It is the rank
+            (from 0) of the first document returned; 0 where no ceiling was given.
+    """
+
+    doc_ids: Rows
+    scores: Floats
+    above: Rows
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What a sampler chooses from: one or several teachers side by side.
+
+    Attributes:
+        doc_ids: int64 ``[B, K]``, corpus rows, best first within each teacher, -1 where padded.
+        scores: float32 ``[B, K]``, each by its own teacher.
+        positive_scores: float32 ``[B, K]``, the anchor score of the row by the same teacher.
+        teacher: int16 ``[K]``, the index of the teacher of each column.
+    """
+
+    doc_ids: Rows
+    scores: Floats
+    positive_scores: Floats
+    teacher: npt.NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class Exclusions:
+    """Documents that may not be candidates: per query, and for every query.
+
+    Attributes:
+        rows: one sorted int64 array of corpus rows per query (B of them).
+        everywhere: sorted int64 array of corpus rows that no query may get.
+    """
+
+    rows: Sequence[Rows]
+    everywhere: Rows = field(default_factory=lambda: np.empty(0, np.int64))
+
+    @classmethod
+    def none(cls, num_queries: int) -> Exclusions:
+        """Nothing excluded, for ``num_queries`` queries."""
+        empty = np.empty(0, np.int64)
+        return cls([empty] * num_queries)
+
+    def take(self, positions: Rows) -> Exclusions:
+        """The exclusions of some of the queries."""
+        return Exclusions([self.rows[int(i)] for i in positions], self.everywhere)
+
+
+class Teacher(Protocol):
+    """Who scores: any retrieval model, lexical index or stored run."""
+
+    name: str
+    score_kind: ScoreKind
+
+    @property
+    def fingerprint(self) -> str:
+        """Content digest: equal digests give equal scores."""
+
+    def search(
+        self, queries: Sequence[str], k: int, *, below: Floats | None = None, exclude: Exclusions | None = None
+    ) -> Ranking:
+        """The best ``k`` documents strictly below the ceilings ``below`` (float32 ``[B]``)."""
+
+    def score(self, queries: Sequence[str], doc_ids: Rows) -> Floats:
+        """Scores float32 ``[B, m]`` of the corpus rows int64 ``[B, m]``; ``-inf`` where the row is -1."""
+
+    def score_texts(self, queries: Sequence[str], documents: Sequence[str]) -> Floats:
+        """Scores float32 ``[B]`` of query i with text i, for documents outside the corpus."""
+
+
+class Filter(Protocol):
+    """A score ceiling and floor per query, and a window of ranks (paper, sections 3 and 4)."""
+
+    def ceiling(self, positive_scores: Floats) -> Floats:
+        """Candidates must score strictly below it; float32 ``[B]`` -> float32 ``[B]``, ``inf`` for none."""
+
+    def floor(self, positive_scores: Floats) -> Floats:
+        """Candidates must score at or above it; float32 ``[B]`` -> float32 ``[B]``, ``-inf`` for none."""
+
+    @property
+    def window(self) -> tuple[int, int | None]:
+        """Ranks ``first <= rank < last`` that may be taken, counted from 0; ``last`` None for no end."""
+
+    def check(self, score_kind: ScoreKind) -> None:
+        """Raise :class:`~hf_posmine.errors.SpecError` where the filter means nothing on such scores."""
+
+
+class Sampler(Protocol):
+    """Which of the kept candidates become negatives."""
+
+    def pool(self, n: int) -> int:
+        """How many kept candidates are wanted to choose ``n`` from."""
+
+    def pick(self, scores: Floats, keep: Mask, n: int, rngs: RowGenerators) -> Rows:
+        """Columns int64 ``[B, n]`` of the chosen candidates in descending score, -1 where the row is short.
+
+        Args:
+            scores: float32 ``[B, K]``, non-increasing along each row.
+            keep: bool ``[B, K]``, which candidates may be chosen.
+            n: negatives per row.
+            rngs: row -> its generator.
+        """
+
+
+class Index(Protocol):
+    """Nearest documents of query vectors below a ceiling."""
+
+    def search(
+        self, vectors: Floats, k: int, *, below: Floats | None = None, exclude: Exclusions | None = None
+    ) -> Ranking:
+        """As :meth:`Teacher.search`, for vectors float32 ``[B, d]``."""
