@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from hf_posmine.errors import InputError
-from hf_posmine.paths import cache_root
+from hf_posmine.paths import cache_root, new_folder
 from hf_posmine.tables import batched, check_text_lists, check_texts, iter_columns
 from hf_posmine.texts import KeyIndex, Match, PartWriter, TextPart, text_keys, write_part
 from hf_posmine.types import PADDING, Rows
@@ -270,6 +270,7 @@ class Qrels:
         by_id: whether ``document_keys`` are keys of ids.
         documents: the positives' texts, if they came as texts.
         queries: the unique query texts as written, if they are known.
+        match: which texts count as the same; must be the corpus's.
 
     >>> qrels = Qrels.from_columns(["q", "q", "r"], ["a b", "c", "A  B"])
     >>> qrels.num_queries, qrels.num_judgements
@@ -282,16 +283,23 @@ class Qrels:
     by_id: bool
     documents: Corpus | None = None
     queries: Corpus | None = None
+    match: Match = "normalized"
 
     @classmethod
     def from_columns(
-        cls, queries: Iterable[str], positives: Iterable[Any], *, cache_dir: str | Path | None = None
+        cls,
+        queries: Iterable[str],
+        positives: Iterable[Any],
+        *,
+        match: Match = "normalized",
+        cache_dir: str | Path | None = None,
     ) -> Qrels:
         """From aligned queries and positives; a positive may be a text or a list of texts."""
         queries, positives = list(queries), list(positives)
         if len(queries) != len(positives):
             raise InputError(f"{len(queries)} queries and {len(positives)} positives; give one (list) per query")
-        return cls._build([(0, {"query": queries, "positive": positives})], "query", "positive", None, cache_dir)
+        rows = [(0, {"query": queries, "positive": positives})]
+        return cls._build(rows, ("query", "positive", None), match, cache_dir)
 
     @classmethod
     def from_dataset(
@@ -301,30 +309,32 @@ class Qrels:
         positive: str | None = None,
         positive_id: str | None = None,
         *,
+        match: Match = "normalized",
         cache_dir: str | Path | None = None,
     ) -> Qrels:
         """From the query column and a column of positives: texts or lists of texts, or ids of the corpus."""
         if (positive is None) == (positive_id is None):
             raise InputError("give positive= (a text column) or positive_id= (an id column), one of the two")
         columns = [query, positive if positive is not None else str(positive_id)]
-        return cls._build(iter_columns(dataset, columns), query, positive, positive_id, cache_dir)
+        return cls._build(iter_columns(dataset, columns), (query, positive, positive_id), match, cache_dir)
 
     @classmethod
     def _build(
-        cls, batches: Iterable, query: str, positive: str | None, positive_id: str | None, cache_dir: str | Path | None
+        cls, batches: Iterable, columns: tuple[str, str | None, str | None], match: Match, cache_dir: str | Path | None
     ) -> Qrels:
         from hf_posmine.tables import check_ids
 
+        query, positive, positive_id = columns
         query_keys, document_keys = [], []
         root = _corpora(cache_dir)
-        unique_queries, unique_documents = PartWriter(root, "exact"), PartWriter(root, "normalized")
+        unique_queries, unique_documents = PartWriter(root, "exact"), PartWriter(root, match)
         for start, batch in batches:
             texts = check_texts(batch[query], query, start)
             column = positive if positive is not None else str(positive_id)
             lists = (check_text_lists if positive is not None else check_ids)(batch[column], column, start)
             flat = [member for members in lists for member in members]
-            query_keys.append(np.repeat(text_keys(texts), [len(members) for members in lists]))
-            document_keys.append(text_keys(flat, "normalized" if positive is not None else "exact"))
+            query_keys.append(np.repeat(text_keys(texts, match), [len(members) for members in lists]))
+            document_keys.append(text_keys(flat, match if positive is not None else "exact"))
             unique_queries.add(texts)
             if positive is not None:
                 unique_documents.add(flat)
@@ -338,6 +348,7 @@ class Qrels:
             positive is None,
             None if positive is None else _whole(unique_documents.finish()),
             _whole(unique_queries.finish()),
+            match,
         )
 
     @classmethod
@@ -394,7 +405,7 @@ class Qrels:
     @cached_property
     def fingerprint(self) -> str:
         """Content digest."""
-        digest = hashlib.sha256(b"id" if self.by_id else b"text")
+        digest = hashlib.sha256(f"{'id' if self.by_id else 'text'} {self.match}".encode())
         for array in (self.query_keys, self.document_keys, self.relevant):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:32]
@@ -403,8 +414,12 @@ class Qrels:
         """The judgements as rows of ``corpus``.
 
         Raises:
-            InputError: an id that the corpus lacks.
+            InputError: an id that the corpus lacks, or texts that are matched differently.
         """
+        if corpus.match != self.match:
+            raise InputError(
+                f"the known positives match texts {self.match!r}, the corpus {corpus.match!r}; use one of them"
+            )
         rows = corpus.rows_of_id_keys(self.document_keys) if self.by_id else corpus.rows_of_keys(self.document_keys)
         missing = rows < 0
         if missing.any():
@@ -415,6 +430,21 @@ class Qrels:
                 )
             rows = np.where(missing, OUTSIDE - self.documents.rows_of_keys(self.document_keys), rows)
         return KnownPositives.build(self.query_keys, rows, self.relevant)
+
+    def __getstate__(self) -> dict:
+        """The arrays go to disk once, by content, so that a miner that travels to workers stays small."""
+        folder = cache_root() / "qrels" / self.fingerprint
+        if not folder.is_dir():
+            with new_folder(folder) as new:
+                for name in ("query_keys", "document_keys", "relevant"):
+                    np.save(new / f"{name}.npy", getattr(self, name))
+        small = {name: getattr(self, name) for name in ("by_id", "documents", "queries", "match", "fingerprint")}
+        return {"folder": folder, **small}
+
+    def __setstate__(self, state: dict) -> None:
+        folder = state.pop("folder")
+        arrays = {name: np.load(folder / f"{name}.npy") for name in ("query_keys", "document_keys", "relevant")}
+        self.__dict__.update(arrays | state)
 
 
 OUTSIDE = -2

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import xxhash
 
+from hf_posmine.encode_names import DEFAULT_MODEL, EMBEDDED
 from hf_posmine.errors import InputError, MissingExtraError, StoreError
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ Role: TypeAlias = Literal["query", "document"]
 ENCODE_VERSION = 1
 """Part of every embedding key: raised when the same model and text would give another vector."""
 
-DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-EMBEDDED = "embedded"
 CPU_TOKENS, ACCELERATOR_TOKENS = 1024, 16_384
 PROMPT_NAMES: dict[Role, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
 

@@ -16,7 +16,7 @@ from hf_posmine.errors import SpecError
 from hf_posmine.spec import parse, spell
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from hf_posmine.types import Filter, Floats, ScoreKind
 
@@ -175,9 +175,9 @@ def parse_filter(text: str) -> Filter:
 
 def as_filters(filters: Sequence[Filter | str] | Filter | str) -> tuple[Filter, ...]:
     """Filters from objects or spellings, one or several."""
-    if isinstance(filters, (str, *FILTERS.values())):
-        filters = [filters]
-    return tuple(parse_filter(f) if isinstance(f, str) else _check_type(f, f) for f in filters)
+    if isinstance(filters, (str, *FILTERS.values())) or callable(getattr(filters, "ceiling", None)):
+        filters = [filters]  # type: ignore[list-item]
+    return tuple(parse_filter(f) if isinstance(f, str) else _check_type(f, f) for f in filters)  # type: ignore[union-attr]
 
 
 def lowest_ceiling(filters: Sequence[Filter], positive_scores: Floats) -> tuple[Floats, np.ndarray]:

@@ -129,7 +129,7 @@ def to_training(
     {'query': 'q', 'positive': 'p', 'negative_1': 'a', 'negative_2': 'b'}
     """
     if isinstance(mined, dict):
-        options = {
+        options: dict[str, Any] = {
             "query_column": query_column,
             "positive_column": positive_column,
             "on_short": on_short,

@@ -7,7 +7,6 @@ a second run takes the finished ones from disk and ends with the same dataset.
 from __future__ import annotations
 
 import hashlib
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +43,12 @@ def mine(
         The mined dataset, memory-mapped from the shards.
     """
     if isinstance(dataset, dict):
-        options = {"work_dir": work_dir, "batch_size": batch_size, "num_proc": num_proc, "shard_rows": shard_rows}
+        options: dict[str, Any] = {
+            "work_dir": work_dir,
+            "batch_size": batch_size,
+            "num_proc": num_proc,
+            "shard_rows": shard_rows,
+        }
         return type(dataset)({name: mine(split, miner, **options) for name, split in dataset.items()})
     if not hasattr(dataset, "select"):
         raise InputError(
@@ -84,13 +88,6 @@ def _map(rows: Any, miner: PositiveAwareMiner, batch_size: int, num_proc: int | 
         keep_in_memory=True,
         load_from_cache_file=False,
     )
-
-
-def forget(
-    dataset: Any, miner: PositiveAwareMiner, *, work_dir: str | Path | None = None, shard_rows: int = SHARD_ROWS
-) -> None:
-    """Delete the shards of a finished run; do this only after saving its result elsewhere."""
-    shutil.rmtree(_folder(work_dir, dataset, miner, shard_rows), ignore_errors=True)
 
 
 def _folder(work_dir: str | Path | None, dataset: Any, miner: PositiveAwareMiner, shard_rows: int) -> Path:

@@ -37,7 +37,7 @@ def _hash_by_fingerprint(cls: type) -> None:
     except ImportError:
         return
 
-    @pklregister(cls)
+    @pklregister(cls)  # type: ignore[untyped-decorator]
     def reduce(pickler: Any, miner: PositiveAwareMiner) -> None:
         name = f"{type(miner).__module__}.{type(miner).__qualname__}"
         pickler.save_reduce(_only_for_hashing, (name, miner.fingerprint), obj=miner)
@@ -88,7 +88,7 @@ class PositiveAwareMiner:
     ) -> None:
         self.settings = MiningSettings.from_options(options)
         self.corpus, self.known_positives = corpus, known_positives
-        self.teachers = list(teachers) if isinstance(teachers, (list, tuple)) else [teachers]
+        self.teachers: list[Teacher] = list(teachers) if isinstance(teachers, (list, tuple)) else [teachers]  # type: ignore[list-item]
         self.query_column, self.positive_column, self.positive_id_column = (
             query_column,
             positive_column,
@@ -144,12 +144,13 @@ class PositiveAwareMiner:
             teacher_options: for :class:`~hf_posmine.teachers.dense.DenseTeacher`: prompts, store, device, ...
             options: see :class:`~hf_posmine.settings.MiningSettings`.
         """
-        from hf_posmine.encode import DEFAULT_MODEL
+        from hf_posmine.encode_names import DEFAULT_MODEL
         from hf_posmine.teachers.dense import DenseTeacher
 
         settings = MiningSettings.from_options(options)
         query, positive, positive_id = pick_columns(dataset, query_column, positive_column, positive_id_column)
-        known = Qrels.from_dataset(dataset, query, positive, positive_id)
+        match = "normalized" if corpus is None else corpus.match
+        known = Qrels.from_dataset(dataset, query, positive, positive_id, match=match)
         if corpus is None:
             if known.documents is None:
                 raise InputError(f"column {positive_id!r} holds ids; pass corpus= with the documents they name")

@@ -15,7 +15,7 @@ from hf_posmine.texts import text_keys
 from hf_posmine.types import Exclusions, RowGenerators, Rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 LOCAL = -(1 << 40)
 """Code ``LOCAL - i`` stands for text i of the batch, which neither the corpus nor the known positives hold."""
@@ -103,7 +103,7 @@ class RowReader:
         """The columns that are read."""
         return [c for c in (self.query_column, self.positive_column, self.positive_id_column) if c is not None]
 
-    def read(self, columns: dict[str, Sequence[Any]]) -> Batch:
+    def read(self, columns: Mapping[str, Sequence[Any]]) -> Batch:
         """Read a batch.
 
         Raises:
@@ -111,14 +111,15 @@ class RowReader:
             InputError: an id that the corpus lacks.
         """
         queries = check_texts(columns[self.query_column], self.query_column)
-        keys = text_keys(queries)
+        keys = text_keys(queries, self.corpus.match)
         judged = self.known.of(keys) if self.known is not None else [None] * len(queries)
         texts: dict[int, str] = {}
         own = self._own(columns, texts)
         siblings: list[list[int]] = []
         unknown: list[list[int]] = []
         for row, judgements in enumerate(judged):
-            relevant, other = [], []
+            relevant: list[int] = []
+            other: list[int] = []
             if judgements is not None:
                 for code, good in zip(judgements[0].tolist(), judgements[1].tolist(), strict=True):
                     (relevant if good else other).append(code)
@@ -136,7 +137,7 @@ class RowReader:
         self._outside_texts([*own, *siblings], texts)
         return Batch(queries, own, siblings, unknown, self.corpus.rows_of_texts(queries), texts)
 
-    def _own(self, columns: dict[str, Sequence[Any]], texts: dict[int, str]) -> list[list[int]] | None:
+    def _own(self, columns: Mapping[str, Sequence[Any]], texts: dict[int, str]) -> list[list[int]] | None:
         if self.positive_column is not None:
             lists = check_text_lists(columns[self.positive_column], self.positive_column)
             flat = [text for members in lists for text in members]

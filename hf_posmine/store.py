@@ -163,7 +163,7 @@ class EmbeddingStore:
     def _open(self, path: Path) -> np.ndarray:
         vectors, checksum = _read_shard(path)
         if path not in self._verified:
-            found = xxhash.xxh3_128(memoryview(np.ascontiguousarray(vectors)).cast("B")).hexdigest()
+            found = _checksum(vectors)
             if found != checksum:
                 raise CorruptShardError(
                     f"shard {str(path)!r} has checksum {found[:12]}, written was {checksum[:12]}; delete the file and "
@@ -177,11 +177,15 @@ def _shard_name(number: int) -> str:
     return f"shard-{number:06d}.safetensors"
 
 
+def _checksum(vectors: np.ndarray) -> str:
+    return xxhash.xxh3_128(np.ascontiguousarray(vectors).view(np.uint8).data).hexdigest()
+
+
 def _write_shard(path: Path, vectors: np.ndarray) -> None:
     from safetensors.numpy import save_file
 
     vectors = np.ascontiguousarray(vectors)
-    checksum = xxhash.xxh3_128(memoryview(vectors).cast("B")).hexdigest()
+    checksum = _checksum(vectors)
     write_file(path, lambda temporary: save_file({"vectors": vectors}, temporary, metadata={"checksum": checksum}))
 
 

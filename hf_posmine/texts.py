@@ -14,7 +14,7 @@ import tempfile
 import unicodedata
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -216,7 +216,7 @@ class PartWriter:
             digest = hashlib.sha256(f"{self.match} {texts_digest}".encode())
             for name in ("id_keys", "id_rows"):
                 digest.update(lookups[name].tobytes())
-            info = {
+            info: dict[str, Any] = {
                 "digest": digest.hexdigest(),
                 "texts_digest": texts_digest,
                 "rows": len(kept),

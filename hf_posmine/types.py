@@ -86,7 +86,10 @@ class Teacher(Protocol):
     """Who scores: any retrieval model, lexical index or stored run."""
 
     name: str
-    score_kind: ScoreKind
+
+    @property
+    def score_kind(self) -> ScoreKind:
+        """What its scores mean, which decides which filters make sense."""
 
     @property
     def fingerprint(self) -> str:

@@ -1,0 +1,120 @@
+"""The command ``hf-posmine``; installed as an extension of the hf CLI it is also ``hf posmine``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hf_posmine import __version__
+from hf_posmine.commands import demo, env, fn_rate, mine
+from hf_posmine.errors import InputError, PosmineError
+
+COMMANDS = {"mine": mine, "fn-rate": fn_rate, "demo": demo, "env": env}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = make_parser()
+    try:
+        args = parser.parse_args(with_config(arguments, parser))
+        if getattr(args, "offline", False):
+            os.environ["HF_POSMINE_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
+        if getattr(args, "quiet", False):
+            _silence()
+        args.command_line = " ".join(["hf-posmine", *arguments])
+        COMMANDS[args.command].run(args)
+    except PosmineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to continue where it stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="hf-posmine",
+        description="Hard negatives that are not false negatives, for any Hugging Face dataset (NV-Retriever).",
+    )
+    parser.add_argument("--version", action="version", version=f"hf-posmine {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        command = commands.add_parser(
+            name,
+            help=module.HELP,
+            description=module.__doc__,
+            epilog=module.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(command)
+    return parser
+
+
+def with_config(arguments: list[str], parser: argparse.ArgumentParser) -> list[str]:
+    """Put the options of ``--config file.yaml`` before those of the command line, which therefore win.
+
+    Raises:
+        InputError: a key that is no option of the command, with those that are.
+    """
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config")
+    found, _ = finder.parse_known_args(arguments)
+    if found.config is None or not arguments or arguments[0] not in COMMANDS:
+        return arguments
+    options = _options(parser, arguments[0])
+    return [arguments[0], *_config_arguments(Path(found.config), options), *arguments[1:]]
+
+
+def _options(parser: argparse.ArgumentParser, command: str) -> dict[str, argparse.Action]:
+    subparsers = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return {action.dest: action for action in subparsers.choices[command]._actions if action.dest != "help"}
+
+
+def _config_arguments(path: Path, options: dict[str, argparse.Action]) -> list[str]:
+    import yaml
+
+    if not path.is_file():
+        raise InputError(f"no such file: {path}")
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} must hold options as 'name: value' lines")
+    arguments: list[str] = []
+    positional: list[str] = []
+    for name, value in values.items():
+        key = str(name).replace("-", "_")
+        if key not in options or key == "config":
+            raise InputError(f"{path}: unknown option {name!r}; known: {', '.join(sorted(set(options) - {'config'}))}")
+        action = options[key]
+        if not action.option_strings:
+            positional += _words(value)
+        elif action.nargs == 0:
+            arguments += [action.option_strings[-1]] if value else []
+        elif value is not None:
+            arguments += [action.option_strings[-1], *_words(value)]
+    return [*positional, *arguments]
+
+
+def _words(value: Any) -> list[str]:
+    return [str(v) for v in value] if isinstance(value, list) else [str(value)]
+
+
+def _silence() -> None:
+    import datasets
+    from transformers.utils import logging
+
+    datasets.disable_progress_bars()
+    logging.disable_progress_bar()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

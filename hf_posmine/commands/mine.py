@@ -1,0 +1,271 @@
+"""Add hard negatives to a dataset, and write it with its provenance.
+
+DATA is a Hub id, a parquet, jsonl, csv or arrow file, a folder saved with save_to_disk, or a BEIR folder
+(corpus, queries, qrels). Rows, their order and all other columns stay. An interrupted run continues
+where it stopped when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from hf_posmine.commands.shared import add_run_arguments, add_teacher_arguments, teacher_options
+from hf_posmine.errors import InputError
+from hf_posmine.settings import Keep, MiningSettings, OnShort, WeakPositive
+from hf_posmine.types import Anchor
+
+if TYPE_CHECKING:
+    from hf_posmine.corpus import Corpus, Qrels
+    from hf_posmine.miner import PositiveAwareMiner
+
+HELP = "add hard negatives to a dataset"
+EXAMPLES = """examples:
+  # 4 negatives per row, at most 95 % of their positive's score (the paper's best method)
+  hf-posmine mine sentence-transformers/natural-questions --filters "PercPos(0.95)" --output mined
+
+  # candidates from another corpus, positives by id, an instruction for the queries
+  hf-posmine mine pairs.parquet --positive-id-column positive_id --corpus corpus.parquet --corpus-id-column id \\
+      --query-prompt "query: " --filters "SkipTop(10)" "PercPos(0.95)" --output mined
+
+  # a BEIR folder, two of the ten best drawn by score, written as triplets
+  hf-posmine mine beir/fiqa --split train --sampler "SampledTopK(k=10)" --num-negatives 2 --format triplet --output fiqa.parquet
+
+  # everything from a file, one option overridden
+  hf-posmine mine --config mine.yaml --seed 1
+
+filters:  SkipTop(n)  RankWindow(first, last)  MaxScore(s)  MinScore(s)  MarginPos(margin)  PercPos(share); none is Naive Top-K
+samplers: Top()  Uniform(k)  SampledTopK(k, temperature)  Top1Sampled(k, temperature)
+"""
+FORMATS = ("triplet", "n-tuple", "labeled-pair", "labeled-list")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``hf-posmine mine``."""
+    parser.add_argument("data", metavar="DATA", help="what to mine (see above)")
+    data = parser.add_argument_group("data")
+    data.add_argument("--name", help="configuration of a Hub dataset")
+    data.add_argument("--split", default="train", help="split of a Hub, saved or BEIR dataset (default: %(default)s)")
+    data.add_argument("--query-column", help="default: query, anchor or question, else the first column of texts")
+    data.add_argument("--positive-column", help="texts or lists of texts; default: positive, answer, ...")
+    data.add_argument("--positive-id-column", help="ids of --corpus, instead of texts")
+    data.add_argument("--corpus", help="candidates: a file, folder or Hub id (default: the positives)")
+    data.add_argument("--corpus-split", default="train", help="default: %(default)s")
+    data.add_argument("--corpus-text-column", default="text", help="default: %(default)s")
+    data.add_argument("--corpus-id-column", help="default: row numbers are the ids")
+    data.add_argument("--corpus-title-column", help="put before the text, with a space")
+    add_teacher_arguments(parser)
+    add_mining_arguments(parser)
+    output = parser.add_argument_group("output")
+    output.add_argument("--output", required=True, help="a folder (save_to_disk), or a .parquet or .jsonl file")
+    output.add_argument("--format", choices=FORMATS, help="a training format instead of the column 'negatives'")
+    output.add_argument(
+        "--keep", nargs="*", choices=get_args(Keep), default=["scores", "ids", "ranks", "stats"],
+        help="columns besides 'negatives' (default: %(default)s)",
+    )  # fmt: skip
+    output.add_argument("--num-proc", type=int, help="worker processes; does not change the result")
+    output.add_argument("--batch-size", type=int, default=1000, help="rows per step; does not change the result")
+    output.add_argument("--work-dir", help="where finished shards are kept, to continue an interrupted run")
+    add_run_arguments(parser)
+
+
+def add_mining_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that become :class:`~hf_posmine.settings.MiningSettings`."""
+    default = MiningSettings()
+    group = parser.add_argument_group("mining")
+    group.add_argument("--filters", nargs="*", default=[], metavar="FILTER", help='such as "PercPos(0.95)"; see below')
+    group.add_argument("--sampler", default=repr(default.sampler), help="default: %(default)s")
+    group.add_argument("--num-negatives", type=int, default=default.num_negatives, help="default: %(default)s")
+    group.add_argument(
+        "--anchor", choices=get_args(Anchor), default=default.anchor,
+        help="which of several positives sets the ceiling (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--on-short", choices=get_args(OnShort), default=default.on_short,
+        help="rows with too few negatives (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--weak-positive", choices=get_args(WeakPositive), default=default.weak_positive,
+        help="rows whose positive is outranked by --weak-rank documents (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument("--weak-rank", type=int, default=default.weak_rank, help="default: %(default)s")
+    group.add_argument("--near-duplicates", type=float, metavar="COSINE", help="exclude documents that near a positive")
+    group.add_argument(
+        "--exclude-other-positives", action="store_true", help="exclude every document that is a positive of any row"
+    )
+    group.add_argument("--seed", type=int, default=default.seed, help="of the samplers (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Mine, write, and print the summary."""
+    from hf_posmine.formats import to_training
+    from hf_posmine.hub.provenance import provenance, write_provenance
+    from hf_posmine.mine import mine
+    from hf_posmine.summary import MiningSummary
+
+    _check_output(Path(args.output))
+    work = load_work(args)
+    miner = make_miner(work, args)
+    mined = mine(work.rows, miner, work_dir=args.work_dir, batch_size=args.batch_size, num_proc=args.num_proc)
+    summary = MiningSummary.from_dataset(mined, miner.settings.num_negatives)
+    record = provenance(
+        miner, source=work.source, corpus_source=work.corpus_source, summary=summary, command=args.command_line
+    )
+    if args.format:
+        positive = args.positive_column or (
+            work.positive_column if work.positive_column in mined.column_names else None
+        )
+        record["format"] = args.format
+        mined = to_training(
+            mined, args.format, miner.settings.num_negatives, query_column=miner.query_column, positive_column=positive,
+            on_short="drop", scores="scores" in args.keep,
+        )  # fmt: skip
+    output = write_output(mined, Path(args.output))
+    write_provenance(output, record)
+    print(summary)
+    print(f"\n{len(mined):,} rows written to {args.output}, their provenance to {output}")
+
+
+@dataclass
+class Work:
+    """What to mine: rows, documents, known positives, and where they came from."""
+
+    rows: Any
+    query_column: str | None
+    positive_column: str | None
+    positive_id_column: str | None
+    corpus: Corpus | None
+    known: Qrels | None
+    source: dict[str, Any]
+    corpus_source: dict[str, Any] | None
+
+
+def load_work(args: argparse.Namespace) -> Work:
+    """Load what the arguments name."""
+    from hf_posmine.corpus import Corpus, Qrels
+    from hf_posmine.sources import beir_pairs, is_beir, load_source
+
+    source = _describe_source(args.data, args.split, args.name)
+    if is_beir(args.data):
+        corpus = Corpus.from_beir(args.data)
+        rows = _with_texts(beir_pairs(args.data, args.split), "positive_id", corpus)
+        known = Qrels.from_beir(args.data, args.split)
+        return Work(rows, "query", "positive", "positive_id", corpus, known, source, source)
+    rows = load_source(args.data, args.split, args.name)
+    if args.corpus is None:
+        return Work(rows, args.query_column, args.positive_column, args.positive_id_column, None, None, source, None)
+    if is_beir(args.corpus):
+        corpus = Corpus.from_beir(args.corpus)
+    else:
+        documents = load_source(args.corpus, args.corpus_split)
+        columns = {"text": args.corpus_text_column, "id": args.corpus_id_column, "title": args.corpus_title_column}
+        corpus = Corpus.from_dataset(documents, **columns)
+    if args.positive_id_column:
+        rows = _with_texts(rows, args.positive_id_column, corpus)
+    corpus_source = _describe_source(args.corpus, args.corpus_split, None)
+    return Work(
+        rows, args.query_column, args.positive_column, args.positive_id_column, corpus, None, source, corpus_source
+    )
+
+
+def make_miner(work: Work, args: argparse.Namespace) -> PositiveAwareMiner:
+    """The miner that the arguments describe."""
+    from hf_posmine.miner import PositiveAwareMiner
+    from hf_posmine.teachers.dense import DenseTeacher
+
+    names = MiningSettings.__dataclass_fields__
+    settings = {name: getattr(args, name) for name in names}
+    if work.known is None or work.corpus is None:
+        return PositiveAwareMiner.from_dataset(
+            work.rows, args.teacher, query_column=work.query_column, positive_column=work.positive_column,
+            positive_id_column=work.positive_id_column, corpus=work.corpus, teacher_options=teacher_options(args), **settings,
+        )  # fmt: skip
+    teacher = DenseTeacher(args.teacher, work.corpus, queries=work.known.queries, **teacher_options(args))
+    return PositiveAwareMiner(
+        corpus=work.corpus, teachers=[teacher], known_positives=work.known, query_column="query",
+        positive_id_column=work.positive_id_column, **settings,
+    )  # fmt: skip
+
+
+def write_output(mined: Any, output: Path) -> Path:
+    """Write the dataset where the user asked; returns the path of the provenance that belongs beside it."""
+    from hf_posmine.paths import replace_folder, write_file
+
+    if output.suffix in (".parquet", ".jsonl"):
+        write = mined.to_parquet if output.suffix == ".parquet" else mined.to_json
+        write_file(output, lambda temporary: write(str(temporary)))
+        return output.with_suffix(output.suffix + ".provenance.json")
+    replace_folder(output, lambda temporary: mined.save_to_disk(str(temporary)))
+    return output / "provenance.json"
+
+
+def _check_output(output: Path) -> None:
+    """Refuse to replace a folder that is no earlier output, before any work is done."""
+    if output.suffix in (".parquet", ".jsonl"):
+        return
+    if output.suffix and not output.is_dir():
+        raise InputError(f"--output {output}: write a folder, a .parquet or a .jsonl file")
+    if output.is_dir() and any(output.iterdir()) and not (output / "provenance.json").is_file():
+        raise InputError(f"--output {output} exists and is no mined dataset; choose another folder or remove it")
+
+
+@dataclass(frozen=True)
+class _PositiveTexts:
+    """Adds the texts of positives that are given by id; a callable for ``datasets.map``."""
+
+    corpus: Corpus
+    column: str
+
+    def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        import numpy as np
+
+        from hf_posmine.tables import check_ids
+
+        lists = check_ids(batch[self.column], self.column)
+        rows = self.corpus.rows_of_ids([member for members in lists for member in members])
+        if (rows < 0).any():
+            lost = [member for members in lists for member in members][int(np.flatnonzero(rows < 0)[0])]
+            raise InputError(f"column {self.column!r}: the corpus has no document with id {lost!r}")
+        texts = iter(self.corpus.texts(rows).to_pylist())
+        several = isinstance(batch[self.column][0], list)
+        found = [[next(texts) for _ in members] for members in lists]
+        return {"positive": found if several else [members[0] for members in found]}
+
+
+def _with_texts(rows: Any, column: str, corpus: Corpus) -> Any:
+    from hf_posmine.progress import quiet_bars
+    from hf_posmine.tables import require_column
+
+    require_column(rows.column_names, column, "positive id")
+    if "positive" in rows.column_names or not len(rows):
+        return rows
+    with quiet_bars():
+        return rows.map(_PositiveTexts(corpus, column), batched=True)
+
+
+def _describe_source(path: str, split: str | None, name: str | None) -> dict[str, Any]:
+    """Where data came from; files carry the digest of their bytes."""
+    described: dict[str, Any] = {"path": path, "name": name, "split": split}
+    file = Path(path)
+    if file.is_file():
+        digest = hashlib.sha256()
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+        described |= {"sha256": digest.hexdigest()}
+    elif not file.exists():
+        described |= {"revision": _hub_revision(path)}
+    return described
+
+
+def _hub_revision(repository: str) -> str | None:
+    """The commit of a Hub dataset, None where the Hub cannot be asked."""
+    from huggingface_hub import HfApi
+
+    try:
+        return HfApi().dataset_info(repository).sha
+    except Exception:  # offline, private, renamed: the record then has no revision, the mining goes on
+        return None
