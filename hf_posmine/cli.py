@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_posmine import __version__
 from hf_posmine.commands import demo, env, fn_rate, mine
 from hf_posmine.errors import InputError, PosmineError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 COMMANDS = {"mine": mine, "fn-rate": fn_rate, "demo": demo, "env": env}
 

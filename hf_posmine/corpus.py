@@ -15,7 +15,7 @@ from hf_posmine.errors import InputError
 from hf_posmine.paths import cache_root, new_folder
 from hf_posmine.tables import batched, check_text_lists, check_texts, iter_columns
 from hf_posmine.texts import KeyIndex, Match, PartWriter, TextPart, text_keys, write_part
-from hf_posmine.types import PADDING, Rows
+from hf_posmine.types import PADDING, Rows, spans
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -478,14 +478,13 @@ class KnownPositives:
         keys, first = np.unique(query_keys, return_index=True)
         return cls(keys, np.append(first, len(rows)).astype(np.int64), rows, relevant)
 
-    def of(self, query_keys: np.ndarray) -> list[tuple[Rows, np.ndarray]]:
-        """For each query key its rows and whether each is relevant; empty where the query is unknown."""
-        if not len(self.keys):
-            return [(self.rows, self.relevant)] * len(query_keys)
-        at = np.minimum(np.searchsorted(self.keys, query_keys), len(self.keys) - 1)
-        found = self.keys[at] == query_keys
-        start, stop = self.offsets[at], np.where(found, self.offsets[at + 1], self.offsets[at])
-        return [(self.rows[a:b], self.relevant[a:b]) for a, b in zip(start.tolist(), stop.tolist(), strict=True)]
+    def of(self, query_keys: np.ndarray) -> tuple[Rows, Rows, np.ndarray]:
+        """The judgements of queries: position of the query, document code, and whether it is relevant, each ``[E]``."""
+        at = np.minimum(np.searchsorted(self.keys, query_keys), max(0, len(self.keys) - 1))
+        found = np.flatnonzero(self.keys[at] == query_keys) if len(self.keys) else at[:0]
+        starts, counts = self.offsets[at[found]], np.diff(self.offsets)[at[found]]
+        entries = spans(starts, counts)
+        return np.repeat(found, counts), self.rows[entries], self.relevant[entries]
 
     @cached_property
     def all_positive_rows(self) -> Rows:

@@ -16,7 +16,7 @@ from hf_posmine.errors import SpecError
 from hf_posmine.spec import parse, spell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from hf_posmine.types import Filter, Floats, ScoreKind
 

@@ -239,10 +239,9 @@ class PositiveAwareMiner:
     def _mine(self, columns: dict[str, list[Any]]) -> Any:
         batch = self._reader.read(columns)
         teacher: Any = self.teachers[0]
-        near: list[Rows] = []
         if self.settings.near_duplicates is not None:
-            near = _near_positives(teacher, batch.own, batch.siblings, self.settings.near_duplicates)
-        exclude, counts = batch.exclusions(self.corpus.num_candidates, near, self._everywhere)
+            batch = batch.with_near(_near_positives(teacher, batch.positives()[0], self.settings.near_duplicates))
+        exclude, counts = batch.exclusions(self.corpus.num_candidates, self._everywhere)
         rngs = batch.generators(self.corpus, self.settings.seed)
         mined = select(batch, teacher, self.settings, self.corpus.num_candidates, exclude, rngs)
         mined.excluded = counts
@@ -283,12 +282,11 @@ class PositiveAwareMiner:
 _hash_by_fingerprint(PositiveAwareMiner)
 
 
-def _near_positives(teacher: Any, own: list[list[int]], siblings: list[list[int]], bound: float) -> list[Rows]:
+def _near_positives(teacher: Any, positives: Rows, bound: float) -> list[Rows]:
     """Documents near a positive of each row; a positive outside the corpus has no stored vector and is skipped."""
-    groups = [[code for code in (*a, *b) if code >= 0] for a, b in zip(own, siblings, strict=True)]
-    unique = np.unique(np.array([code for group in groups for code in group], np.int64))
+    unique = np.unique(positives[positives >= 0])
     near = dict(zip(unique.tolist(), teacher.near_documents(unique, bound) if len(unique) else [], strict=True))
-    return [np.unique(np.concatenate([near[code] for code in group])) if group else unique[:0] for group in groups]
+    return [np.concatenate([unique[:0], *(near[code] for code in row if code >= 0)]) for row in positives.tolist()]
 
 
 def _is_row(value: Any) -> bool:

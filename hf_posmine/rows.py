@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from hf_posmine.corpus import OUTSIDE, Corpus, KnownPositives, Qrels
 from hf_posmine.errors import ColumnError, InputError
 from hf_posmine.tables import check_ids, check_text_lists, check_texts
 from hf_posmine.texts import text_keys
-from hf_posmine.types import Exclusions, RowGenerators, Rows
+from hf_posmine.types import PADDING, Exclusions, RowGenerators, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,54 +27,78 @@ judgements, the query's own text, or nearly the same as a positive."""
 
 @dataclass
 class Batch:
-    """Rows to be mined. A document is a code: a corpus row (from 0), or a negative code for a text outside the corpus.
+    """Rows to be mined, and the documents that concern each: one entry per (row, document), sorted by both.
+
+    A document is a code: a corpus row (from 0), or a negative code for a text outside the corpus.
 
     Attributes:
         queries: texts (B of them).
-        own: the row's positives.
-        siblings: the other known positives of the same query.
-        unknown: documents of unknown relevance.
-        itself: the corpus row with the query's own text, -1 if there is none.
+        entry_rows: int64 ``[E]``, row of the batch.
+        codes: int64 ``[E]``.
+        reasons: int8 ``[E]``, the first of :data:`REASONS` that holds.
         texts: the text of each negative code.
     """
 
     queries: list[str]
-    own: list[list[int]]
-    siblings: list[list[int]]
-    unknown: list[list[int]]
-    itself: Rows
-    texts: dict[int, str] = field(default_factory=dict)
+    entry_rows: Rows
+    codes: Rows
+    reasons: np.ndarray
+    texts: dict[int, str]
 
-    def exclusions(
-        self, num_candidates: int, near: Sequence[Rows], everywhere: Rows
-    ) -> tuple[Exclusions, dict[str, Rows]]:
-        """Excluded candidates per query, and how many for each reason; a document counts for its first reason."""
-        counts = {reason: np.zeros(len(self.queries), np.int64) for reason in REASONS}
-        rows = []
-        for i in range(len(self.queries)):
-            taken: set[int] = set()
-            groups = (self.own[i], self.siblings[i], self.unknown[i], (int(self.itself[i]),), near[i] if near else ())
-            for reason, group in zip(REASONS, groups, strict=True):
-                before = len(taken)
-                taken.update(code for code in group if 0 <= code < num_candidates)
-                counts[reason][i] = len(taken) - before
-            rows.append(np.array(sorted(taken), np.int64))
-        return Exclusions(rows, everywhere), counts
+    @classmethod
+    def of(cls, queries: list[str], groups: Sequence[tuple[Rows, Rows]], texts: dict[int, str]) -> Batch:
+        """From (rows, codes) for each reason in turn; of equal entries the first reason stays."""
+        rows = np.concatenate([group[0] for group in groups])
+        codes = np.concatenate([group[1] for group in groups])
+        reasons = np.repeat(np.arange(len(groups), dtype=np.int8), [len(group[0]) for group in groups])
+        order = np.lexsort((reasons, codes, rows))
+        rows, codes, reasons = rows[order], codes[order], reasons[order]
+        fresh = np.ones(len(rows), bool)
+        fresh[1:] = (rows[1:] != rows[:-1]) | (codes[1:] != codes[:-1])
+        return cls(queries, rows[fresh], codes[fresh], reasons[fresh], texts)
+
+    def with_near(self, near: Sequence[Rows]) -> Batch:
+        """The batch with near duplicates of its positives (corpus rows per batch row) as one more reason."""
+        groups = [(self.entry_rows[self.reasons == r], self.codes[self.reasons == r]) for r in range(len(REASONS) - 1)]
+        rows = np.repeat(np.arange(len(near)), [len(found) for found in near])
+        return Batch.of(self.queries, [*groups, (rows, np.concatenate([rows[:0], *near]))], self.texts)
+
+    def positives(self, own_only: bool = False) -> tuple[Rows, np.ndarray]:
+        """Codes int64 ``[B, m]`` of the positives of each query, -1 where padded, and which are the row's own."""
+        last = REASONS.index("positive" if own_only else "sibling")
+        picked = np.flatnonzero(self.reasons <= last)
+        rows = self.entry_rows[picked]
+        counts = np.bincount(rows, minlength=len(self.queries))
+        columns = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        codes = np.full((len(self.queries), max(1, int(counts.max(initial=0)))), PADDING, np.int64)
+        codes[rows, columns] = self.codes[picked]
+        own = np.zeros(codes.shape, bool)
+        own[rows, columns] = self.reasons[picked] == REASONS.index("positive")
+        return codes, own
+
+    def exclusions(self, num_candidates: int, everywhere: Rows) -> tuple[Exclusions, dict[str, Rows]]:
+        """Excluded candidates per query, and how many for each reason."""
+        picked = np.flatnonzero((self.codes >= 0) & (self.codes < num_candidates))
+        rows, reasons, size = self.entry_rows[picked], self.reasons[picked], len(self.queries)
+        counts = {reason: np.bincount(rows[reasons == r], minlength=size) for r, reason in enumerate(REASONS)}
+        bounds = np.append(0, np.cumsum(np.bincount(rows, minlength=size)))
+        return Exclusions(self.codes[picked], bounds, everywhere), counts
 
     def generators(self, corpus: Corpus, seed: int) -> RowGenerators:
         """One generator per row, seeded by (seed, query text, positive texts): the same in any batch (semantics 9)."""
 
         def make(row: int) -> np.random.Generator:
             digest = xxhash.xxh3_128(seed.to_bytes(8, "little"))
-            for text in (self.queries[row], *self.texts_of(self.own[row], corpus)):
+            for text in (self.queries[row], *sorted(self._own_texts(row, corpus))):
                 encoded = text.encode("utf-8", "surrogatepass")
                 digest.update(len(encoded).to_bytes(8, "little") + encoded)
             return np.random.Generator(np.random.Philox(key=digest.intdigest()))
 
         return make
 
-    def texts_of(self, codes: Sequence[int], corpus: Corpus) -> list[str]:
-        """The texts of some documents."""
+    def _own_texts(self, row: int, corpus: Corpus) -> list[str]:
+        mine = slice(*np.searchsorted(self.entry_rows, [row, row + 1]).tolist())
+        codes = self.codes[mine][self.reasons[mine] == REASONS.index("positive")].tolist()
         return [self.texts[c] if c < 0 else corpus.texts(np.array([c], np.int64))[0].as_py() for c in codes]
 
 
@@ -112,53 +136,41 @@ class RowReader:
         """
         queries = check_texts(columns[self.query_column], self.query_column)
         keys = text_keys(queries, self.corpus.match)
-        judged = self.known.of(keys) if self.known is not None else [None] * len(queries)
         texts: dict[int, str] = {}
+        none = np.empty(0, np.int64)
+        known = siblings = unknown = (none, none)
+        if self.known is not None:
+            rows, codes, relevant = self.known.of(keys)
+            known = siblings = (rows[relevant], codes[relevant])
+            unknown = (rows[~relevant], codes[~relevant])
         own = self._own(columns, texts)
-        siblings: list[list[int]] = []
-        unknown: list[list[int]] = []
-        for row, judgements in enumerate(judged):
-            relevant: list[int] = []
-            other: list[int] = []
-            if judgements is not None:
-                for code, good in zip(judgements[0].tolist(), judgements[1].tolist(), strict=True):
-                    (relevant if good else other).append(code)
-            if own is not None:
-                mine = own[row]
-                siblings.append([code for code in relevant if code not in mine])
-            else:
-                siblings.append(relevant)
-            unknown.append(other)
         if own is None:
-            own, siblings = siblings, [[] for _ in queries]
-            for row, mine in enumerate(own):
-                if not mine:
-                    raise ColumnError(f"row {row}: no known positive for the query {queries[row][:60]!r}; drop the row")
-        self._outside_texts([*own, *siblings], texts)
-        return Batch(queries, own, siblings, unknown, self.corpus.rows_of_texts(queries), texts)
+            own, siblings = known, (none, none)
+            without = np.flatnonzero(np.bincount(own[0], minlength=len(queries)) == 0)
+            if len(without):
+                row = int(without[0])
+                raise ColumnError(f"row {row}: no known positive for the query {queries[row][:60]!r}; drop the row")
+        self._outside_texts(np.concatenate([own[1], siblings[1]]), texts)
+        itself = self.corpus.rows_of_keys(keys)
+        same = np.flatnonzero(itself >= 0)
+        return Batch.of(queries, [own, siblings, unknown, (same, itself[same])], texts)
 
-    def _own(self, columns: Mapping[str, Sequence[Any]], texts: dict[int, str]) -> list[list[int]] | None:
+    def _own(self, columns: Mapping[str, Sequence[Any]], texts: dict[int, str]) -> tuple[Rows, Rows] | None:
         if self.positive_column is not None:
             lists = check_text_lists(columns[self.positive_column], self.positive_column)
-            flat = [text for members in lists for text in members]
-            codes = self._codes_of_texts(flat, texts)
+            codes = self._codes_of_texts([text for members in lists for text in members], texts)
         elif self.positive_id_column is not None:
             lists = check_ids(columns[self.positive_id_column], self.positive_id_column)
-            flat = [text for members in lists for text in members]
-            rows = self.corpus.rows_of_ids(flat)
-            if (rows < 0).any():
-                lost = flat[int(np.flatnonzero(rows < 0)[0])]
+            flat = [member for members in lists for member in members]
+            codes = self.corpus.rows_of_ids(flat)
+            if (codes < 0).any():
+                lost = flat[int(np.flatnonzero(codes < 0)[0])]
                 raise InputError(f"column {self.positive_id_column!r}: the corpus has no document with id {lost!r}")
-            codes = rows.tolist()
         else:
             return None
-        own, at = [], 0
-        for members in lists:
-            own.append(list(dict.fromkeys(codes[at : at + len(members)])))
-            at += len(members)
-        return own
+        return np.repeat(np.arange(len(lists)), [len(members) for members in lists]), codes
 
-    def _codes_of_texts(self, flat: list[str], texts: dict[int, str]) -> list[int]:
+    def _codes_of_texts(self, flat: list[str], texts: dict[int, str]) -> Rows:
         codes = self.corpus.rows_of_texts(flat)
         for at in np.flatnonzero(codes < 0).tolist():
             outside = -1
@@ -166,11 +178,11 @@ class RowReader:
                 outside = int(self.qrels.documents.rows_of_texts([flat[at]])[0])
             codes[at] = OUTSIDE - outside if outside >= 0 else LOCAL - at
             texts[int(codes[at])] = flat[at]
-        return codes.tolist()
+        return codes
 
-    def _outside_texts(self, groups: list[list[int]], texts: dict[int, str]) -> None:
-        wanted = {code for group in groups for code in group if code < 0} - texts.keys()
+    def _outside_texts(self, codes: Rows, texts: dict[int, str]) -> None:
+        wanted = set(codes[codes < 0].tolist()) - texts.keys()
         if wanted and self.qrels is not None and self.qrels.documents is not None:
-            codes = sorted(wanted)
-            values = self.qrels.documents.texts(np.array([OUTSIDE - code for code in codes], np.int64)).to_pylist()
-            texts.update(zip(codes, values, strict=True))
+            ordered = sorted(wanted)
+            values = self.qrels.documents.texts(np.array([OUTSIDE - code for code in ordered], np.int64)).to_pylist()
+            texts.update(zip(ordered, values, strict=True))

@@ -117,11 +117,9 @@ def positive_scores(batch: Batch, teacher: Teacher, anchor: Anchor) -> tuple[Flo
 
     The positive is always scored directly, whether or not a search would find it (semantics 6).
     """
-    groups = [own + siblings for own, siblings in zip(batch.own, batch.siblings, strict=True)]
-    scores = _scores_of(groups, batch, teacher)
-    sizes = np.array([len(own) for own in batch.own])
-    position, total = np.arange(scores.shape[1]), np.array([len(group) for group in groups])
-    here, mine = position < total[:, None], position < sizes[:, None]
+    codes, mine = batch.positives()
+    scores = _scores_of(codes, batch, teacher)
+    here = codes != PADDING
     own = np.where(mine, scores, np.inf).min(axis=1)
     if anchor == "own":
         return own, own
@@ -129,14 +127,11 @@ def positive_scores(batch: Batch, teacher: Teacher, anchor: Anchor) -> tuple[Flo
         return own, np.where(here, scores, np.inf).min(axis=1)
     if anchor == "max":
         return own, np.where(here, scores, -np.inf).max(axis=1)
-    return own, (np.where(here, scores, 0).sum(axis=1, dtype=np.float64) / total).astype(np.float32)
+    return own, (np.where(here, scores, 0).sum(axis=1, dtype=np.float64) / here.sum(axis=1)).astype(np.float32)
 
 
-def _scores_of(groups: list[list[int]], batch: Batch, teacher: Teacher) -> Floats:
-    """Scores float32 ``[B, m]`` of groups of documents, in the corpus or outside it."""
-    codes = np.full((len(groups), max(map(len, groups), default=1)), PADDING, np.int64)
-    for row, group in enumerate(groups):
-        codes[row, : len(group)] = group
+def _scores_of(codes: Rows, batch: Batch, teacher: Teacher) -> Floats:
+    """Scores float32 ``[B, m]`` of documents, in the corpus or outside it."""
     scores = teacher.score(batch.queries, np.maximum(codes, PADDING))
     rows, columns = np.nonzero(codes < PADDING)
     if len(rows):
@@ -179,7 +174,7 @@ def _fill(
 ) -> None:
     """Complete a row with random documents strictly below its ceiling; fewer if there are not enough."""
     found, n = int(mined.found[row]), mined.rows.shape[1]
-    taken = {*exclude.rows[row].tolist(), *exclude.everywhere.tolist(), *mined.rows[row, :found].tolist()}
+    taken = {*exclude.of_query(row).tolist(), *exclude.everywhere.tolist(), *mined.rows[row, :found].tolist()}
     if num_candidates <= FILL_TRIES * n:
         drawn = rng.permutation(num_candidates).tolist()
     else:

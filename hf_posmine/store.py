@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hf_posmine.texts import TextPart
     from hf_posmine.types import Floats, Rows
 
-SHARD_ROWS = 4096
+SHARD_ROWS = 2048
 STORE_VERSION = 1
 
 

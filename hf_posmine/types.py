@@ -64,22 +64,50 @@ class Exclusions:
     """Documents that may not be candidates: per query, and for every query.
 
     Attributes:
-        rows: one sorted int64 array of corpus rows per query (B of them).
-        everywhere: sorted int64 array of corpus rows that no query may get.
+        rows: int64 ``[E]``, corpus rows of all queries one after the other, sorted within each.
+        bounds: int64 ``[B + 1]``, where each query's rows begin and end.
+        everywhere: int64, sorted corpus rows that no query may get.
+
+    >>> Exclusions.of([[7, 2], [], [5]]).of_query(0).tolist()
+    [2, 7]
     """
 
-    rows: Sequence[Rows]
+    rows: Rows
+    bounds: Rows
     everywhere: Rows = field(default_factory=lambda: np.empty(0, np.int64))
+
+    @classmethod
+    def of(cls, groups: Sequence[Sequence[int] | Rows], everywhere: Sequence[int] | Rows = ()) -> Exclusions:
+        """Exclusions from one group of rows per query."""
+        sorted_groups = [np.unique(np.asarray(group, np.int64)) for group in groups]
+        bounds = np.cumsum([0, *map(len, sorted_groups)]).astype(np.int64)
+        flat = np.concatenate([np.empty(0, np.int64), *sorted_groups])
+        return cls(flat, bounds, np.unique(np.asarray(everywhere, np.int64)))
 
     @classmethod
     def none(cls, num_queries: int) -> Exclusions:
         """Nothing excluded, for ``num_queries`` queries."""
-        empty = np.empty(0, np.int64)
-        return cls([empty] * num_queries)
+        return cls(np.empty(0, np.int64), np.zeros(num_queries + 1, np.int64))
+
+    def of_query(self, position: int) -> Rows:
+        """The rows excluded for one query."""
+        return self.rows[self.bounds[position] : self.bounds[position + 1]]
 
     def take(self, positions: Rows) -> Exclusions:
         """The exclusions of some of the queries."""
-        return Exclusions([self.rows[int(i)] for i in positions], self.everywhere)
+        counts = np.diff(self.bounds)[positions]
+        rows = self.rows[spans(self.bounds[positions], counts)]
+        return Exclusions(rows, np.append(0, np.cumsum(counts)), self.everywhere)
+
+
+def spans(starts: Rows, counts: Rows) -> Rows:
+    """The whole numbers from each start on, as many as its count, one run after the other.
+
+    >>> spans(np.array([10, 5]), np.array([2, 3])).tolist()
+    [10, 11, 5, 6, 7]
+    """
+    ends = np.cumsum(counts)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + counts, counts)
 
 
 class Teacher(Protocol):

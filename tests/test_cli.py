@@ -153,7 +153,7 @@ def test_it_is_an_extension_of_the_hf_command(tmp_path):
 
     folder = tmp_path / ".local" / "share" / "hf" / "extensions" / "hf-posmine"
     folder.mkdir(parents=True)
-    fields = {f: "" for f in ExtensionManifest.__dataclass_fields__}
+    fields = dict.fromkeys(ExtensionManifest.__dataclass_fields__, "")
     executable = os.path.join(os.path.dirname(sys.executable), "hf-posmine")
     fields |= {"owner": "me", "repo": "hf-posmine", "repo_id": "me/hf-posmine", "short_name": "posmine", "type": "python",
                "executable_name": "hf-posmine", "executable_path": executable, "installed_at": "2026-01-01T00:00:00", "source": "local"}  # fmt: skip

@@ -5,9 +5,8 @@ On a collection whose relevance was judged by people, this is the objective coun
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +14,9 @@ from hf_posmine.corpus import Corpus, Qrels
 from hf_posmine.errors import InputError
 from hf_posmine.miner import PositiveAwareMiner
 from hf_posmine.progress import quiet_bars
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,17 @@ COLLECTION is a BEIR folder, or a folder with corpus, queries and qrels as parqu
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_posmine.commands.shared import add_run_arguments, add_teacher_arguments, teacher_options
 from hf_posmine.errors import InputError
+
+if TYPE_CHECKING:
+    import argparse
 
 HELP = "measure false negatives on a judged collection"
 PAPER = ["naive", "SkipTop(10)", "MaxScore(0.7)", "MarginPos(0.05)", "PercPos(0.95)"]

@@ -92,18 +92,11 @@ class ExactIndex:
         """Scan; then scan again, with more room, the queries whose result is not certain."""
         found = Found.empty(len(queries.vectors))
         room = max(MIN_ROOM, 4 * k)
-        for scan in self._scans:
-            open_ = np.flatnonzero(~found.complete)
-            if len(open_):
-                found = found.put(
-                    open_, scan(queries.take(open_), k, limits.take(open_), min(room, self._most_room(k)))
-                )
+        passes = [(self._scans[0], room), *((scan, 8 * room) for scan in self._scans)]
         while not found.complete.all():
-            room *= 4
+            scan, room = passes.pop(0) if passes else (self._scans[-1], 4 * room)
             open_ = np.flatnonzero(~found.complete)
-            found = found.put(
-                open_, self._scans[-1](queries.take(open_), k, limits.take(open_), min(room, self._most_room(k)))
-            )
+            found = found.put(open_, scan(queries.take(open_), k, limits.take(open_), min(room, self._most_room(k))))
         return found
 
     def _most_room(self, k: int) -> int:
@@ -141,6 +134,8 @@ class ExactIndex:
             raise InputError(
                 f"query vectors have shape {vectors.shape}, the documents have {self.vectors.dim} dimensions"
             )
+        if not np.isfinite(vectors).all():
+            raise InputError(f"query vector {np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0]} is not finite")
         if k < 1:
             raise InputError(f"k={k}; ask for at least one document")
         return vectors

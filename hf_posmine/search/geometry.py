@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hf_posmine.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from hf_posmine.types import Floats, Rows
 
 UNIT_ROUNDOFF = 2.0**-24
+TINY = 1e-15
 PAD = 64
 
 
@@ -45,6 +48,7 @@ class Documents:
         for start, block in vectors.blocks(block_rows, stop):
             squares[start : start + len(block)] = np.einsum("ij,ij->i", block, block, dtype=np.float64)
         largest = float(squares.max(initial=0.0))
+        refuse_tiny(squares, "document")
         scale, bias, length = np.ones(stop, np.float32), np.zeros(stop, np.float32), largest**0.5
         if similarity == "cosine":
             scale = np.divide(1, np.sqrt(squares), out=np.zeros(stop), where=squares > 0).astype(np.float32)
@@ -78,6 +82,7 @@ class Queries:
     def of(cls, similarity: Similarity, vectors: Floats) -> Queries:
         """Prepare vectors float32 ``[B, d]``."""
         squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+        refuse_tiny(squares, "query")
         if similarity == "cosine":
             norms = np.sqrt(np.where(squares > 0, squares, 1))
             vectors, squares = (vectors / norms[:, None]).astype(np.float32), (squares > 0).astype(np.float64)
@@ -86,6 +91,16 @@ class Queries:
     def take(self, at: Rows) -> Queries:
         """Some of the queries."""
         return Queries(self.vectors[at], self.squares[at])
+
+
+def refuse_tiny(squares: np.ndarray, what: str) -> None:
+    """Raise if a vector is not zero but so short that float32 products of it vanish."""
+    tiny = np.flatnonzero((squares > 0) & (squares < TINY**2))
+    if len(tiny):
+        raise InputError(
+            f"{what} vector {tiny[0]} has length {squares[tiny[0]] ** 0.5:.3g}, too short for float32 products; scale the "
+            "vectors up, or normalize them"
+        )
 
 
 def float_error(similarity: Similarity, queries: Queries, documents: Documents) -> np.ndarray:
@@ -139,11 +154,14 @@ class Int8:
         return cls(codes, steps, moved, lengths)
 
 
-def int8_error(queries: Queries, coded: Int8, documents: Documents, moved: float) -> np.ndarray:
+def int8_error(similarity: Similarity, queries: Queries, coded: Int8, documents: Documents, moved: float) -> np.ndarray:
     """Largest error float64 ``[B]`` of an int8 scan.
 
     ``q.d - q'.d' = (q - q').d + q'.(d - d')``, each at most the product of the lengths (Cauchy-Schwarz); ``moved`` is
-    the largest |d - d'| after scaling. The int32 product itself is exact; its scaling in float32 is not.
+    the largest |d - d'| after scaling. The int32 product itself is exact; its scaling in float32 is not, nor is the
+    rounding of the distance that decides in the end.
     """
     rounding = 8 * UNIT_ROUNDOFF * ((coded.lengths + coded.moved) * (documents.length + moved) + documents.square)
+    if similarity == "euclidean":
+        rounding = rounding + 8 * UNIT_ROUNDOFF * queries.squares
     return coded.moved * documents.length + coded.lengths * moved + rounding

@@ -6,6 +6,7 @@ Without numba, :mod:`hf_posmine.search.scan_torch` does the same work with torch
 from __future__ import annotations
 
 import importlib.util
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 AVAILABLE = importlib.util.find_spec("numba") is not None
 GROUP = 128
+FIRST_PRUNE = 64
 _compiled: dict[str, Any] = {}
+_lock = threading.Lock()
 
 
 def collect(*args: Any) -> None:
@@ -43,19 +46,24 @@ def pair_scores(similarity: str, queries: Any, at: Any, documents: Any, rows: An
 
 def _kernel(name: str) -> Callable[..., None]:
     """Compile all kernels on first use (kept on disk by numba)."""
-    if not _compiled:
-        import numba
-
-        strict = numba.njit(nogil=True, cache=True, error_model="numpy")
-        # sums may be reordered, so that they use vector registers; NaN must keep its meaning
-        reordered = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
-        global _prune, _excluded
-        _prune, _excluded = strict(_prune), strict(_excluded)
-        _compiled["collect"] = strict(_collect)
-        _compiled["prune"] = strict(_prune_all)
-        _compiled["refine"] = reordered(_refine)
-        _compiled["pairs"] = reordered(_pairs)
+    with _lock:
+        if not _compiled:
+            _compile()
     return _compiled[name]
+
+
+def _compile() -> None:
+    import numba
+
+    strict = numba.njit(nogil=True, cache=True, error_model="numpy")
+    # sums may be reordered, so that they use vector registers; NaN must keep its meaning
+    reordered = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+    global _prune, _excluded
+    _prune, _excluded = strict(_prune), strict(_excluded)
+    _compiled["collect"] = strict(_collect)
+    _compiled["prune"] = strict(_prune_all)
+    _compiled["refine"] = reordered(_refine)
+    _compiled["pairs"] = reordered(_pairs)
 
 
 def _excluded(row, rows, start, stop):  # type: ignore[no-untyped-def]
@@ -113,13 +121,14 @@ def _collect(  # type: ignore[no-untyped-def]
 
     A score is ``products[i, j] * query_scale[i] * scale[j] + bias[j]``, off by at most half of ``slack[i]``. Scores of
     at least ``high`` are certainly at or above the ceiling and only counted; scores below ``certain`` are certainly
-    below it; ``low`` rises as better documents come in. NaN in ``scale`` hides a document. ``full`` marks queries whose
+    below it; ``low`` rises whenever a buffer is pruned, first when it holds a few. NaN in ``scale`` hides a document. ``full`` marks queries whose
     buffer overflowed.
     """
     capacity = ids.shape[1]
     for i in range(products.shape[0]):
         if full[i]:
             continue
+        limit = min(capacity, max(FIRST_PRUNE, 4 * k, 2 * count[i]))
         factor = query_scale[i]
         for first in range(0, products.shape[1], GROUP):
             block = products[i, first : first + GROUP]
@@ -141,11 +150,12 @@ def _collect(  # type: ignore[no-untyped-def]
                 if value >= high[i]:
                     above[i] += 1
                     continue
-                if count[i] == capacity:
+                if count[i] == limit:
                     count[i], low[i] = _prune(k, certain[i], slack[i], ids[i], values[i], count[i])
                     if count[i] > capacity - capacity // 4:
                         full[i] = True
                         break
+                    limit = min(capacity, max(FIRST_PRUNE, 4 * k, 2 * count[i]))
                     if not value >= low[i]:
                         continue
                 ids[i, count[i]] = row

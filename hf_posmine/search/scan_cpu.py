@@ -6,22 +6,23 @@ with a proved error bound, so the documents left over include the true best k; i
 
 from __future__ import annotations
 
+import functools
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_posmine.parallel import one_torch_thread_each
 from hf_posmine.search import kernels
-from hf_posmine.search.geometry import Documents, Int8, Queries, float_error, int8_error
+from hf_posmine.search.geometry import PAD, Documents, Int8, Queries, float_error, int8_error
 from hf_posmine.search.scan import Found, Limits
-from hf_posmine.types import PADDING, Exclusions, Floats, Rows
+from hf_posmine.types import PADDING, Floats, Rows
 
 if TYPE_CHECKING:
     import contextlib
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from hf_posmine.search.similarity import Similarity
     from hf_posmine.store import Vectors
@@ -43,11 +44,11 @@ class CpuScan:
         import torch
 
         documents = self.documents.hide(limits.exclude.everywhere)
-        spans = [
-            np.arange(s, min(s + QUERY_ROWS, len(queries.vectors))) for s in range(0, len(queries.vectors), QUERY_ROWS)
-        ]
-        found = Found.empty(len(queries.vectors))
-        threads = min(torch.get_num_threads(), len(spans))
+        total, threads = len(queries.vectors), torch.get_num_threads()
+        size = min(QUERY_ROWS, -(-total // threads))
+        spans = [np.arange(start, min(start + size, total)) for start in range(0, total, size)]
+        found = Found.empty(total)
+        threads = min(threads, len(spans))
         scan = self._scan_int8 if self.int8 else self._scan_float
 
         def one(span: Rows) -> Found:
@@ -57,7 +58,7 @@ class CpuScan:
             if threads <= 1:
                 results = [one(span) for span in spans]
             else:
-                with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                with one_torch_thread_each(threads) as pool:
                     results = list(pool.map(one, spans))
         for span, result in zip(spans, results, strict=True):
             found = found.put(span, result)
@@ -103,7 +104,7 @@ class CpuScan:
         q = Int8.of([queries.vectors], len(queries.vectors), self.vectors.dim)
         codes, documents_codes = torch.from_numpy(q.codes), torch.from_numpy(coded.codes)
         coarse = Documents(coded.steps * documents.scale, documents.bias, documents.length, documents.square)
-        buffer = _Buffer.of(k, limits, int8_error(queries, q, documents, self.moved), room)
+        buffer = _Buffer.of(k, limits, int8_error(self.similarity, queries, q, documents, self.moved), room)
         out = torch.empty((len(q.codes), self.block_rows), dtype=torch.int32)
         for start in range(0, len(coded.codes), self.block_rows):
             block = documents_codes[start : start + self.block_rows]
@@ -149,14 +150,13 @@ class _Buffer:
     @classmethod
     def of(cls, k: int, limits: Limits, error: np.ndarray, room: int) -> _Buffer:
         queries = len(limits.ceiling)
-        excluded, bounds = _flat(limits.exclude)
         return cls(
             k,
             limits,
             np.full(queries, -np.inf, np.float32),
             *_thresholds(limits.ceiling, error),
-            excluded,
-            bounds,
+            limits.exclude.rows,
+            limits.exclude.bounds,
             np.empty((queries, room), np.int64),
             np.empty((queries, room), np.float32),
             np.zeros(queries, np.int64),
@@ -212,11 +212,6 @@ def _thresholds(ceiling: np.ndarray, error: np.ndarray) -> tuple[Floats, Floats,
     return high, certain.astype(np.float32), np.nextafter((2 * error).astype(np.float32), np.float32(np.inf))
 
 
-def _flat(exclude: Exclusions) -> tuple[Rows, Rows]:
-    bounds = np.cumsum([0, *map(len, exclude.rows)]).astype(np.int64)
-    return np.concatenate([np.empty(0, np.int64), *exclude.rows]), bounds
-
-
 def _one_blas_thread() -> contextlib.AbstractContextManager[Any]:
     """One BLAS thread per call while our own threads run side by side."""
     from threadpoolctl import ThreadpoolController
@@ -229,27 +224,32 @@ def _one_blas_thread() -> contextlib.AbstractContextManager[Any]:
 _controller: Any = None
 
 
+@functools.cache
 def int8_is_faster(dimensions: int) -> bool:
-    """Whether this processor multiplies int8 faster than float32: measured once, a few milliseconds.
+    """Whether this processor multiplies int8 faster than float32: measured once per process, in milliseconds.
 
     The choice moves no result, since both scans are exact.
     """
     import torch
 
-    padded = -(-dimensions // 64) * 64
+    padded = -(-dimensions // PAD) * PAD
     a8, b8 = torch.ones((256, padded), dtype=torch.int8), torch.ones((2048, padded), dtype=torch.int8)
     a, b = np.ones((256, dimensions), np.float32), np.ones((2048, dimensions), np.float32)
     try:
-        seconds = [_best_of(lambda: torch._int_mm(a8, b8.t())), _best_of(lambda: a @ b.T)]
+        with _one_blas_thread(), one_torch_thread_each(1) as pool:
+            seconds = [
+                pool.submit(_best_of, run).result() for run in (lambda: torch._int_mm(a8, b8.t()), lambda: a @ b.T)
+            ]
     except (RuntimeError, AttributeError):  # a private operator of torch: absent or refused on some builds
         return False
     return seconds[0] < 0.7 * seconds[1]
 
 
-def _best_of(action: Any, times: int = 5) -> float:
+def _best_of(action: Callable[[], object], times: int = 5) -> float:
+    """The least CPU seconds of this thread, which other work on the machine disturbs little."""
     best = float("inf")
     for _ in range(times):
-        start = time.perf_counter()
+        start = time.thread_time()
         action()
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.thread_time() - start)
     return best

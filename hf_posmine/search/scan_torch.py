@@ -87,13 +87,10 @@ def _hide(values: Any, exclude: Exclusions, start: int) -> None:
     """Set the excluded documents of the block to -inf."""
     import torch
 
-    queries, columns = [], []
-    for i, rows in enumerate(exclude.rows):
-        low, high = np.searchsorted(rows, [start, start + values.shape[1]])
-        queries.append(np.full(high - low, i))
-        columns.append(rows[low:high] - start)
-    if queries:
-        at = (torch.from_numpy(np.concatenate(queries)), torch.from_numpy(np.concatenate(columns)))
+    inside = np.flatnonzero((exclude.rows >= start) & (exclude.rows < start + values.shape[1]))
+    if len(inside):
+        queries = np.searchsorted(exclude.bounds, inside, side="right") - 1
+        at = (torch.from_numpy(queries), torch.from_numpy(exclude.rows[inside] - start))
         values[at[0].to(values.device), at[1].to(values.device)] = -torch.inf
 
 

@@ -1,0 +1,23 @@
+"""Threads side by side, each computing on one core."""
+
+from __future__ import annotations
+
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def one_torch_thread_each(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool whose threads give torch one thread each; the caller's number of threads is as before afterwards."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(before)  # torch hands the last number set, by any thread, to new threads

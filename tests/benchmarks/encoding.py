@@ -1,0 +1,167 @@
+"""Encoding passages of mixed length: ``Encoder.encode`` against ``SentenceTransformer.encode``.
+
+Run ``python -m tests.benchmarks.encoding --output out/bench``; see README.md beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("HF_POSMINE_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np
+
+from tests.benchmarks.measure import ROOT, Watch, busy_seconds, machine, markdown
+from tests.benchmarks.synthetic import save_json
+
+if TYPE_CHECKING:
+    from hf_posmine.encode import Encoder
+
+CONTENDERS = ("peer", "ours")
+MOST_DOCUMENTS = 6
+TARGETS = {"wall": 1.6, "cpu": 1.6}
+LARGEST_DIFFERENCE = 1e-5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("out/bench"))
+    parser.add_argument("--passages", type=int, default=1500)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=32, help="of the peer; its default is 32")
+    parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    arguments = parser.parse_args()
+    said = {
+        "machine": machine(),
+        "arguments": {name: str(v) if isinstance(v, Path) else v for name, v in vars(arguments).items()},
+        **measure(arguments),
+    }
+    save_json(arguments.output / "encoding.json", said)
+    text = report(said)
+    (arguments.output / "encoding.md").write_text(text)
+    print(text)
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Both in turn in one process, as often as asked, after a warm-up."""
+    import torch
+
+    from hf_posmine.encode import Encoder, load_model
+
+    texts = passages(arguments.passages)
+    model = load_model("embedded", device="cpu")
+    encoder = Encoder(model)
+    threads = torch.get_num_threads()
+    encode = {
+        "peer": lambda some: model.encode(some, batch_size=arguments.batch_size, show_progress_bar=False),
+        "ours": lambda some: encoder.encode(some, "document"),
+    }
+    for name in arguments.only:
+        encode[name](texts[:32])
+    runs, vectors, padding = [], {}, {}
+    for repeat in range(arguments.repeat):
+        for name in arguments.only:
+            torch.set_num_threads(threads)  # as if each ran alone, whatever the other one left behind
+            watch, others = Watch(), busy_seconds()
+            with _Tokens(model) as tokens, watch(name):
+                vectors[name] = encode[name](texts)
+            span = {clock: round(watch.spans[name][clock], 3) for clock in ("wall", "cpu")}
+            others = max(0.0, busy_seconds() - others - span["cpu"])
+            runs.append({"contender": name, "repeat": repeat, **span, "cpu_seconds_of_others": round(others, 1)})
+            padding[name] = tokens.report()
+    said = {"lengths": lengths(encoder, texts), "threads": threads, "runs": runs, "tokens": padding}
+    return said | compare(runs, vectors)
+
+
+def passages(count: int) -> list[str]:
+    """Passages of 1 to 6 documents of the embedded sample, drawn with a fixed seed."""
+    lines = (ROOT / "hf_posmine" / "sample" / "corpus.jsonl").read_text().splitlines()
+    texts = [json.loads(line)["text"] for line in lines]
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(1, MOST_DOCUMENTS + 1, count)
+    return [" ".join(texts[i] for i in rng.choice(len(texts), size, replace=False)) for size in sizes]
+
+
+def lengths(encoder: Encoder, texts: list[str]) -> dict[str, float]:
+    """What the lengths in tokens are."""
+    tokens = encoder.lengths(texts, "document")
+    return {"least": int(tokens.min()), "mean": round(float(tokens.mean()), 1), "most": int(tokens.max())}
+
+
+class _Tokens:
+    """Counts the tokens that go into the model, with and without padding, while it is entered."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.padded, self.useful, self.batches = model, 0, 0, 0
+
+    def __enter__(self) -> _Tokens:
+        preprocess = self.model.preprocess
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            features = preprocess(*args, **kwargs)
+            self.padded += features["attention_mask"].numel()
+            self.useful += int(features["attention_mask"].sum())
+            self.batches += 1
+            return features
+
+        self.model.preprocess = counted
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del self.model.preprocess
+
+    def report(self) -> dict[str, Any]:
+        share = 1 - self.useful / self.padded
+        return {"with_padding": self.padded, "useful": self.useful, "padding_share": share, "batches": self.batches}
+
+
+def compare(runs: list[dict[str, Any]], vectors: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The speed of ours over the peer's, by the lowest of the repeats, and the largest difference."""
+    if len(vectors) < len(CONTENDERS):
+        return {}
+    said: dict[str, Any] = {"speed": {}}
+    for clock, target in TARGETS.items():
+        least = {name: min(run[clock] for run in runs if run["contender"] == name) for name in CONTENDERS}
+        speed = least["peer"] / least["ours"]
+        said["speed"][clock] = {"times": round(speed, 3), "target": target, "met": speed >= target}
+    largest = float(np.abs(vectors["ours"] - vectors["peer"]).max())
+    said["difference"] = {"largest": largest, "target": LARGEST_DIFFERENCE, "met": largest <= LARGEST_DIFFERENCE}
+    return said
+
+
+def report(said: dict[str, Any]) -> str:
+    """The figures and the targets as Markdown."""
+    about, tokens = said["machine"], said["lengths"]
+    packages = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
+    title = (
+        f"# Encoding with the embedded MiniLM\n\n{about['cpu']}, {about['cores']} cores; Python {about['python']}; "
+        f"{packages}; commit {about['git_commit']}, source {about['source_digest']}; {about['time']}.\n\n"
+        f"{said['arguments']['passages']:,} passages of {tokens['least']} to {tokens['most']} tokens, mean "
+        f"{tokens['mean']}; the lowest of {said['arguments']['repeat']} repeats."
+    )
+    rows = []
+    for name, counted in said["tokens"].items():
+        runs = [run for run in said["runs"] if run["contender"] == name]
+        wall, cpu = (min(run[clock] for run in runs) for clock in ("wall", "cpu"))
+        rate = f"{counted['useful'] / cpu:,.0f}"
+        rows.append([name, wall, cpu, rate, f"{counted['padding_share']:.1%}", f"{counted['batches']:,}"])
+    figures = markdown(["", "wall s", "CPU s", "useful tokens per CPU s", "padding", "batches"], rows)
+    if "speed" not in said:
+        return f"{title}\n\n{figures}\n"
+    goals = [
+        [f"times as fast ({clock})", f"{s['times']:.2f}", f">= {s['target']:g}", "yes" if s["met"] else "NO"]
+        for clock, s in said["speed"].items()
+    ]
+    largest = said["difference"]
+    met = "yes" if largest["met"] else "NO"
+    goals.append(["largest difference of a vector", f"{largest['largest']:.1e}", f"<= {largest['target']:g}", met])
+    return f"{title}\n\n{figures}\n\n{markdown(['measure', 'value', 'target', 'met'], goals)}\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,379 @@
+"""Every engine of the exact index, under every similarity, against a slow oracle in float64."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hf_posmine.errors import InputError
+from hf_posmine.search.exact import ExactIndex
+from hf_posmine.search.geometry import Documents, Int8, Queries, float_error, int8_error
+from hf_posmine.store import Vectors
+from hf_posmine.types import Exclusions, Ranking
+
+ENGINES = ("torch", "float32", "int8")
+SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
+
+
+def oracle_scores(similarity: str, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
+    """Float64 scores, pair by pair."""
+    out = np.empty((len(queries), len(documents)))
+    for i, j in itertools.product(range(len(queries)), range(len(documents))):
+        q, d = queries[i].astype(np.float64), documents[j].astype(np.float64)
+        if similarity == "manhattan":
+            out[i, j] = -np.abs(q - d).sum()
+        elif similarity == "euclidean":
+            out[i, j] = -np.sqrt(np.square(q - d).sum())
+        else:
+            length = np.sqrt((q @ q) * (d @ d)) if similarity == "cosine" else 1.0
+            out[i, j] = q @ d / length if length > 0 else 0.0
+    return out
+
+
+def oracle_search(scores: np.ndarray, k: int, below=None, exclude: Exclusions | None = None) -> Ranking:
+    """Sort all documents of each query, float32 ``[B, N]``, in plain Python."""
+    ids, values, above = [], [], []
+    for i, row in enumerate(scores.tolist()):
+        ceiling = np.inf if below is None else float(below[i])
+        hidden = set() if exclude is None else {*exclude.rows[i].tolist(), *exclude.everywhere.tolist()}
+        open_ = [j for j in range(len(row)) if j not in hidden]
+        best = sorted((j for j in open_ if row[j] < ceiling), key=lambda j: (-row[j], j))[:k]
+        above.append(sum(row[j] >= ceiling for j in open_))
+        ids.append(best + [-1] * (k - len(best)))
+        values.append([row[j] for j in best] + [-np.inf] * (k - len(best)))
+    return Ranking(
+        np.array(ids, np.int64).reshape(-1, k), np.array(values, np.float32).reshape(-1, k), np.array(above, np.int64)
+    )
+
+
+def assert_same(found: Ranking, expected: Ranking) -> None:
+    for field in dataclasses.fields(Ranking):
+        mine, theirs = getattr(found, field.name), getattr(expected, field.name)
+        assert mine.dtype == theirs.dtype, field.name
+        np.testing.assert_array_equal(mine, theirs, err_msg=field.name)
+
+
+def vectors(kind: str, rows: int, dimensions: int, seed: int) -> np.ndarray:
+    """Float32 vectors: ``random``, ``integers`` (many ties, zero rows), or ``copies`` of a few."""
+    rng = np.random.default_rng(seed)
+    if kind == "random":
+        return rng.standard_normal((rows, dimensions)).astype(np.float32)
+    if kind == "integers":
+        return rng.integers(-1, 2, (rows, dimensions)).astype(np.float32) * (rng.random((rows, 1)) < 0.9)
+    return rng.standard_normal((5, dimensions)).astype(np.float32)[rng.integers(0, 5, rows)]
+
+
+KINDS = [("random", 70), ("integers", 3), ("integers", 64), ("copies", 33)]
+
+
+@pytest.fixture(params=SIMILARITIES)
+def similarity(request) -> str:
+    return request.param
+
+
+@pytest.fixture(params=ENGINES)
+def make(request, similarity):
+    """Makes an index of one engine and one similarity."""
+
+    def make_index(documents, **options) -> ExactIndex:
+        return ExactIndex(documents, similarity, engine=request.param, **options)
+
+    return make_index
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: f"{kind[0]}-{kind[1]}")
+def case(request, similarity):
+    """Queries, documents and all float32 scores."""
+    return made_case(similarity, *request.param)
+
+
+@functools.cache
+def made_case(similarity: str, kind: str, dimensions: int):
+    queries, documents = vectors(kind, 6, dimensions, 1), vectors(kind, 300, dimensions, 2)
+    queries[-1] = 0
+    return queries, documents, oracle_scores(similarity, queries, documents).astype(np.float32)
+
+
+def test_the_best_k_with_ties_in_document_order(make, case):
+    queries, documents, scores = case
+    index = make(documents)
+    for k in (1, 7, 300, 400):
+        assert_same(index.search(queries, k), oracle_search(scores, k))
+
+
+def test_below_is_strict_and_above_counts_the_rest(make, case):
+    queries, documents, scores = case
+    index = make(documents)
+    for rank in (0, 3, 150, 299):
+        below = -np.sort(-scores, axis=1)[:, rank]  # the score of a document: that document is not below it
+        found = index.search(queries, 9, below=below)
+        assert_same(found, oracle_search(scores, 9, below))
+        assert (found.above >= rank + 1).all()
+
+
+def test_ceilings_of_minus_and_plus_infinity(make, case):
+    queries, documents, scores = case
+    below = np.array([-np.inf, np.inf] * 3, np.float32)
+    assert_same(make(documents).search(queries, 4, below=below), oracle_search(scores, 4, below))
+
+
+def test_exclusions_per_query_and_everywhere_are_neither_returned_nor_counted(make, case):
+    queries, documents, scores = case
+    best = np.argsort(-scores, axis=1, kind="stable")
+    rows = [np.sort(best[i, : 3 * i]).astype(np.int64) for i in range(len(queries))]
+    exclude = Exclusions.of(rows, np.arange(0, 300, 7, dtype=np.int64))
+    below = scores[np.arange(len(queries)), best[:, 12]]
+    for ceilings in (None, below):
+        found = make(documents).search(queries, 9, below=ceilings, exclude=exclude)
+        assert_same(found, oracle_search(scores, 9, ceilings, exclude))
+
+
+def test_excluding_everything_leaves_padding(make, case):
+    queries, documents, _ = case
+    everything = Exclusions.of([np.arange(300)] * 6)
+    found = make(documents).search(queries, 3, below=np.zeros(6, np.float32), exclude=everything)
+    assert (found.doc_ids == -1).all()
+    assert np.isneginf(found.scores).all()
+    assert not found.above.any()
+
+
+def test_only_candidates_are_found_and_counted_but_all_can_be_scored(make, case):
+    queries, documents, scores = case
+    index = make(documents, num_candidates=123)
+    below = np.median(scores, axis=1)
+    exclude = Exclusions.of([np.array([5, 200])] * 6, np.array([7, 299]))
+    expected = oracle_search(scores[:, :123], 9, below, exclude)
+    assert_same(index.search(queries, 9, below=below, exclude=exclude), expected)
+    rows = np.array([[299, 0, -1]] * 6)
+    assert np.array_equal(index.score(queries, rows)[:, :2], scores[:, [299, 0]])
+    assert np.isneginf(index.score(queries, rows)[:, 2]).all()
+
+
+def test_score_agrees_with_search_to_the_bit(make, case):
+    queries, documents, _ = case
+    index = make(documents)
+    found = index.search(queries, 310)
+    assert np.array_equal(index.score(queries, found.doc_ids), found.scores)
+    assert (np.diff(found.scores[:, :300], axis=1) <= 0).all()
+
+
+def test_blocks_batches_shards_and_order_of_queries_move_no_bit(make, case):
+    queries, documents, scores = case
+    below = np.median(scores, axis=1)
+    whole = make(documents).search(queries, 20, below=below)
+    for rows in (17, 299):
+        assert_same(make(documents, block_rows=rows).search(queries, 20, below=below), whole)
+    shards = Vectors(tuple(np.split(documents, [1, 1, 130, 258])))
+    assert_same(make(shards, block_rows=64).search(queries, 20, below=below), whole)
+    for rows in ([3], [5, 1], [4, 3, 2, 1, 0, 5]):
+        part = make(documents).search(queries[rows], 20, below=below[rows])
+        assert_same(part, Ranking(whole.doc_ids[rows], whole.scores[rows], whole.above[rows]))
+
+
+def test_float16_vectors_are_scored_as_the_numbers_they_hold(make, similarity):
+    queries, documents = vectors("random", 4, 20, 3), vectors("random", 200, 20, 4).astype(np.float16)
+    shards = Vectors((documents[:90], documents[90:]))
+    scores = oracle_scores(similarity, queries, documents).astype(np.float32)
+    below = -np.sort(-scores, axis=1)[:, 5]
+    assert_same(make(shards).search(queries, 8, below=below), oracle_search(scores, 8, below))
+
+
+@pytest.mark.parametrize("spread", [0, 1e-7, 1e-4], ids=["identical", "one rounding apart", "within the int8 band"])
+def test_thousands_of_documents_around_the_ceiling_overflow_the_buffer_and_stay_exact(make, similarity, spread):
+    rng = np.random.default_rng(5)
+    documents = np.tile(vectors("random", 1, 24, 6), (3000, 1))
+    documents += rng.standard_normal(documents.shape).astype(np.float32) * np.float32(spread)
+    queries = np.concatenate([documents[:1], vectors("random", 1, 24, 7)])
+    scores = oracle_scores(similarity, queries, documents).astype(np.float32)
+    index = make(documents)
+    for below in (None, np.median(scores, axis=1), scores.max(axis=1)):
+        assert_same(index.search(queries, 5, below=below), oracle_search(scores, 5, below))
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e6, 1e8], ids="queries times {:g}".format)
+def test_queries_much_shorter_or_longer_than_documents(make, similarity, factor):
+    # whole numbers up to 127 lose nothing in int8, so only the rounding of the final scores is left to account for
+    rng = np.random.default_rng(8)
+    documents = rng.integers(-127, 128, (400, 16)).astype(np.float32)
+    documents[:, 1] = 127
+    queries = (np.eye(3, 16) * 127 * factor).astype(np.float32)
+    scores = oracle_scores(similarity, queries, documents).astype(np.float32)
+    index = make(documents)
+    for below in (None, np.median(scores, axis=1)):
+        assert_same(index.search(queries, 10, below=below), oracle_search(scores, 10, below))
+
+
+def assert_exact_at_length(make, similarity: str, length: float) -> None:
+    queries, documents = vectors("random", 3, 12, 9), vectors("random", 100, 12, 10)
+    queries, documents = (queries * length).astype(np.float32), (documents * length).astype(np.float32)
+    scores = oracle_scores(similarity, queries, documents).astype(np.float32)
+    assert_same(make(documents).search(queries, 5), oracle_search(scores, 5))
+
+
+@pytest.mark.parametrize("length", [1e-30, 1e-21, 1e18], ids="length {:g}".format)
+def test_very_short_and_very_long_vectors(make, similarity, length):
+    assert_exact_at_length(make, similarity, length)
+
+
+@pytest.mark.parametrize("length", [1e-39, 1e-44], ids="length {:g}".format)
+def test_vectors_too_short_for_normal_float32_numbers(make, similarity, length):
+    assert_exact_at_length(make, similarity, length)
+
+
+def test_all_engines_agree_to_the_bit_on_more_queries_than_one_block(similarity):
+    queries, documents = vectors("random", 600, 48, 11), vectors("random", 5000, 48, 12)
+    positives = ExactIndex(documents, similarity, engine="torch").score(queries, np.arange(600)[:, None])[:, 0]
+    found = [ExactIndex(documents, similarity, engine=e).search(queries, 30, below=positives) for e in ENGINES]
+    assert_same(found[1], found[0])
+    assert_same(found[2], found[0])
+
+
+def test_no_queries_and_one_document(make):
+    index = make(np.ones((1, 4), np.float32))
+    none = index.search(np.empty((0, 4), np.float32), 3)
+    assert (none.doc_ids.shape, none.scores.shape, none.above.shape) == ((0, 3), (0, 3), (0,))
+    assert index.search(np.ones((1, 4), np.float32), 3).doc_ids.tolist() == [[0, -1, -1]]
+
+
+@pytest.mark.parametrize(
+    ("make_index", "says"),
+    [
+        (lambda: ExactIndex(np.ones((3, 4)), "cosinus"), "similarity='cosinus'; choose one of"),
+        (lambda: ExactIndex(np.ones((3, 4)), engine="gpu"), "engine='gpu'; choose"),
+        (lambda: ExactIndex(np.ones(4)), r"shape \(4,\); expected \[documents, dimensions\]"),
+        (lambda: ExactIndex(np.array([[1.0], [np.nan], [np.inf]])), "2 document vectors are not finite, first row 1"),
+        (lambda: ExactIndex(np.ones((3, 4))).search(np.ones((1, 5)), 1), r"shape \(1, 5\), the documents have 4"),
+        (lambda: ExactIndex(np.ones((3, 4))).search(np.ones(4), 1), r"shape \(4,\), the documents have 4"),
+        (lambda: ExactIndex(np.ones((3, 4))).search(np.ones((1, 4)), 0), "k=0; ask for at least one"),
+    ],
+)
+def test_wrong_input_says_what_and_the_cure(make_index, says):
+    with pytest.raises(InputError, match=says):
+        make_index()
+
+
+@st.composite
+def searches(draw):
+    """Small whole numbers at lengths far apart, so that ties, zeros and lopsided magnitudes all occur."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    rows, count, dimensions = draw(st.integers(1, 60)), draw(st.integers(1, 4)), draw(st.sampled_from([1, 5, 64, 70]))
+    reach, far = draw(st.sampled_from([1, 3, 127])), draw(st.sampled_from([0, 3, 12]))
+    documents, queries = (
+        np.ldexp(rng.integers(-reach, reach + 1, (n, dimensions)), rng.integers(-far, far + 1, (n, 1))).astype("f4")
+        for n in (rows, count)
+    )
+    ceiling = draw(st.lists(st.sampled_from(["none", "all", "a score", "near"]), min_size=count, max_size=count))
+    exclude = Exclusions.of(
+        [np.flatnonzero(rng.random(rows) < draw(st.sampled_from([0, 0.3]))) for _ in range(count)],
+        np.flatnonzero(rng.random(rows) < draw(st.sampled_from([0, 0.2]))),
+    )
+    options = {"num_candidates": draw(st.integers(1, rows)), "block_rows": draw(st.integers(1, 70))}
+    return queries, documents, draw(st.integers(1, 70)), ceiling, exclude, options, draw(st.integers(0, rows))
+
+
+@settings(max_examples=150, deadline=None)
+@given(searches(), st.sampled_from(ENGINES), st.sampled_from(SIMILARITIES))
+def test_any_search_is_what_the_oracle_finds(search, engine, similarity):
+    queries, documents, k, ceilings, exclude, options, cut = search
+    scores = oracle_scores(similarity, queries, documents).astype(np.float32)
+    row = cut % len(documents)
+    choice = {
+        "none": np.full(len(queries), np.inf),
+        "all": np.full(len(queries), -np.inf),
+        "a score": scores[:, row],
+        "near": np.nextafter(scores[:, row], np.float32(np.inf)),
+    }
+    below = np.array([choice[name][i] for i, name in enumerate(ceilings)], np.float32)
+    shards = Vectors((documents[:cut], documents[cut:]))
+    found = ExactIndex(shards, similarity, engine=engine, **options).search(queries, k, below=below, exclude=exclude)
+    assert_same(found, oracle_search(scores[:, : options["num_candidates"]], k, below, exclude))
+
+
+def adversarial(name: str, rows: int, dimensions: int, seed: int) -> np.ndarray:
+    """Vectors that strain rounding."""
+    rng = np.random.default_rng(seed)
+    plain = rng.standard_normal((rows, dimensions))
+    signs = np.where(np.arange(dimensions) % 2, -1, 1)
+    made = {
+        "random": plain,
+        "cancelling": signs * (1e4 + plain),  # large terms whose sum is small beside them
+        "positive": 1 + np.abs(plain),  # every rounding in the same direction
+        "lopsided": plain * 10.0 ** rng.integers(-6, 7, (rows, 1)),
+        "spiked": plain * np.where(rng.random(plain.shape) < 0.03, 1e4, 1),  # int8 sees one coordinate only
+        "half a step": np.where(np.arange(dimensions) == 0, 127, rng.integers(-126, 126, plain.shape) + 0.5),
+    }
+    return made[name].astype(np.float32)
+
+
+NAMES = ("random", "cancelling", "positive", "lopsided", "spiked", "half a step")
+
+
+@pytest.fixture(params=[(a, b) for a in NAMES for b in NAMES if a == b or "random" in (a, b)], ids="-".join)
+def scanned(request, similarity):
+    """Queries and documents as a scan sees them, the true scan values, and the final scores."""
+    queries, documents = adversarial(request.param[0], 8, 200, 1), adversarial(request.param[1], 400, 200, 2)
+    q, shards = Queries.of(similarity, queries), Vectors((documents,))
+    q64, d64 = queries.astype(np.float64), documents.astype(np.float64)
+    if similarity == "manhattan":
+        true = -np.abs(q64[:, None] - d64).sum(axis=2)
+    else:
+        true = q64 @ d64.T
+        if similarity == "cosine":
+            true = true / np.sqrt((q64**2).sum(1)[:, None] * (d64**2).sum(1))
+        elif similarity == "euclidean":
+            true = true - (d64**2).sum(1) / 2
+    scores = oracle_scores(similarity, queries, documents).astype(np.float32)
+    return q, documents, Documents.of(similarity, shards, 400, 100), true, scores
+
+
+def float_scans(similarity: str, q: np.ndarray, d: np.ndarray):
+    """Products in float32, summed by BLAS and one after the other (the worst order)."""
+    if similarity == "manhattan":
+        terms = -np.abs(q[:, None] - d)
+        return [np.cumsum(terms, axis=2, dtype=np.float32)[:, :, -1], terms.sum(axis=2, dtype=np.float32)]
+    return [q @ d.T, np.cumsum(q[:, None] * d, axis=2, dtype=np.float32)[:, :, -1]]
+
+
+def int8_scan(q: Queries, vectors: np.ndarray, documents: Documents) -> tuple[np.ndarray, np.ndarray]:
+    """Values of an int8 scan, as the compiled loop computes them, and their bound."""
+    coded = Int8.of([vectors[:150], vectors[150:]], len(vectors), vectors.shape[1])
+    own = Int8.of([q.vectors], len(q.vectors), vectors.shape[1])
+    products = own.codes.astype(np.int32) @ coded.codes.astype(np.int32).T
+    scale = coded.steps * documents.scale
+    values = products.astype(np.float32) * own.steps[:, None] * scale + documents.bias
+    return values, int8_error(q, own, documents, float((coded.moved * documents.scale).max()))
+
+
+def test_the_float32_bound_holds(similarity, scanned):
+    q, vectors, documents, true, scores = scanned
+    bound = float_error(similarity, q, documents)[:, None]
+    for products in float_scans(similarity, q.vectors, vectors):
+        values = products * documents.scale + documents.bias
+        assert values.dtype == np.float32
+        assert (np.abs(values - true) <= bound).all()
+        assert_order_is_certain(values, bound, scores)
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean"])  # Manhattan distances are no products
+def test_the_int8_bound_holds(similarity, scanned):
+    q, vectors, documents, true, scores = scanned
+    values, bound = int8_scan(q, vectors, documents)
+    assert (np.abs(values - true) <= bound[:, None]).all()
+    assert_order_is_certain(values, bound[:, None], scores)
+
+
+def assert_order_is_certain(values: np.ndarray, bound: np.ndarray, scores: np.ndarray) -> None:
+    """Values further apart than twice the bound are in the order of the final scores, which do not even tie."""
+    order = np.argsort(-values, axis=1)
+    values, scores = (np.take_along_axis(a.astype(np.float64), order, 1) for a in (values, scores))
+    best_after = np.maximum.accumulate(scores[:, ::-1], axis=1)[:, ::-1]
+    for row in range(len(values)):
+        first = np.searchsorted(-values[row], -(values[row] - 2 * bound[row]), side="right")
+        sure = first < values.shape[1]
+        assert (best_after[row, first[sure]] < scores[row, sure]).all()
