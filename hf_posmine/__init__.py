@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from hf_posmine.corpus import Corpus, Qrels
     from hf_posmine.filters import MarginPos, MaxScore, MinScore, PercPos, RankWindow, SkipTop
     from hf_posmine.formats import NegativesCollator, to_training
-    from hf_posmine.mine import mine
     from hf_posmine.miner import PositiveAwareMiner
+    from hf_posmine.resumable import mine
     from hf_posmine.samplers import SampledTopK, Top, Top1Sampled, Uniform
     from hf_posmine.search.exact import ExactIndex
     from hf_posmine.settings import MiningSettings
@@ -66,7 +66,7 @@ _HOMES = {
     "Top": "samplers",
     "Top1Sampled": "samplers",
     "Uniform": "samplers",
-    "mine": "mine",
+    "mine": "resumable",
     "to_training": "formats",
 }
 

@@ -103,17 +103,17 @@ def _stats(mined: Mined, settings: MiningSettings) -> pa.Array:
 def merge(batch: Any, columns: dict[str, pa.Array], keep: np.ndarray) -> Any:
     """The batch in the form it came in, with the new columns and only the kept rows.
 
-    A dict or ``LazyBatch`` gets a dict of the new columns, unless rows are dropped, when every column must be given; an
-    Arrow table or a DataFrame must always be given whole.
+    A dict or ``LazyBatch`` gets a dict of the new columns, unless rows are dropped, when every column must be given. An
+    Arrow table or a DataFrame must always be given whole, as an Arrow table.
     """
     mask = pa.array(keep)
+    if type(batch).__module__.startswith("pandas"):  # a DataFrame would lose the types of empty lists
+        batch = pa.Table.from_pandas(batch, preserve_index=False)
     if isinstance(batch, pa.Table):
         for name, values in columns.items():
             batch = batch.drop_columns([name]) if name in batch.column_names else batch
             batch = batch.append_column(name, values)
         return batch.filter(mask)
-    if type(batch).__module__.startswith("pandas"):
-        return batch.assign(**{name: values.to_pandas() for name, values in columns.items()})[keep]
     new = {name: ArrowList(values if keep.all() else values.filter(mask)) for name, values in columns.items()}
     if keep.all():
         return new

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +33,7 @@ class Corpus:
         parts: the texts, each part addressed by its own content, so a union shares its parts' embeddings.
         num_candidates: rows from here on are known documents (positives) that are never candidates.
         match: which texts count as the same.
+        aliases: ids of documents that a union found under another id.
 
     >>> corpus = Corpus.from_texts(["Paris is in France.", "paris is  in france.", "Rome is in Italy."], ids="abc")
     >>> len(corpus), corpus.rows_of_ids(["a", "b", "c", "x"]).tolist()
@@ -41,6 +43,7 @@ class Corpus:
     parts: tuple[TextPart, ...]
     num_candidates: int
     match: Match = "normalized"
+    aliases: IdAliases | None = None
 
     @classmethod
     def from_texts(
@@ -127,20 +130,58 @@ class Corpus:
         Args:
             other: a corpus, or texts.
             candidates: False adds them as known documents that are scored but never become negatives.
+
+        Raises:
+            InputError: an id that names different documents in the two.
         """
         if candidates and self.num_candidates < len(self):
             raise InputError("add candidates before documents that are not candidates; swap the two unions")
         batches = other._batches() if isinstance(other, Corpus) else _pairs(other, None)
-        part = write_part(batches, self.parts[0].path.parent, self.match, [p.by_text for p in self.parts])
+        root = self.parts[0].path.parent
+        part = write_part(batches, root, self.match, [p.by_text for p in self.parts])
         parts = (*self.parts, part) if len(part) else self.parts
         total = sum(map(len, parts))
-        return Corpus(parts, total if candidates else self.num_candidates, self.match)
+        union = Corpus(parts, total if candidates else self.num_candidates, self.match, self.aliases)
+        return union._with_ids_of(other, root) if isinstance(other, Corpus) and other.has_ids else union
+
+    def _with_ids_of(self, other: Corpus, root: Path) -> Corpus:
+        """Let every id of ``other`` lead to its document here, also where the text was already there."""
+        id_keys, rows_there = other._all_ids()
+        text_of_row = np.empty(len(other), np.uint64)
+        for start, part in zip(other.starts, other.parts, strict=False):
+            text_of_row[start + np.asarray(part.by_text.values)] = part.by_text.keys
+        if other.match != self.match:
+            text_of_row = text_keys((t for texts, _ in other._batches() for t in texts), self.match)
+        rows, known = self.rows_of_keys(text_of_row[rows_there]), self.rows_of_id_keys(id_keys)
+        clash = np.flatnonzero((known >= 0) & (known != rows))
+        if len(clash):
+            at = int(clash[0])
+            raise InputError(
+                f"one id names two documents in a union: {self.describe(int(known[at]))} and "
+                f"{self.describe(int(rows[at]))}; make the ids unique"
+            )
+        new = known < 0
+        if not new.any():
+            return self
+        before = KeyIndex.build(id_keys[:0]) if self.aliases is None else self.aliases.index
+        index = KeyIndex.build(np.append(before.keys, id_keys[new]), np.append(before.values, rows[new]))
+        return Corpus(self.parts, self.num_candidates, self.match, IdAliases.write(index, root))
+
+    def _all_ids(self) -> tuple[np.ndarray, Rows]:
+        """Keys of all ids, and the rows they lead to."""
+        found = [(p.by_id.keys, p.by_id.values + start) for start, p in zip(self.starts, self.parts, strict=False)]
+        found += [] if self.aliases is None else [(self.aliases.index.keys, self.aliases.index.values)]
+        return np.concatenate([keys for keys, _ in found]), np.concatenate([rows for _, rows in found])
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether documents came with ids; else the row numbers are the ids."""
+        return any(p.info["has_ids"] for p in self.parts)
 
     def _batches(self) -> Iterator[tuple[list[str], list[str] | None]]:
         for rows in batched(range(len(self)), 8192):
             at = np.array(rows, np.int64)
-            has_ids = all(p.info["has_ids"] for p in self.parts)
-            yield self.texts(at).to_pylist(), self.ids(at).to_pylist() if has_ids else None
+            yield self.texts(at).to_pylist(), self.ids(at).to_pylist() if self.has_ids else None
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -154,6 +195,7 @@ class Corpus:
     def fingerprint(self) -> str:
         """Content digest: equal for equal documents in equal order, wherever they lie."""
         said = [self.match, str(self.num_candidates), *(p.digest for p in self.parts)]
+        said += [] if self.aliases is None else [self.aliases.path.name]
         return hashlib.sha256("\n".join(said).encode()).hexdigest()[:32]
 
     @property
@@ -175,7 +217,14 @@ class Corpus:
 
     def rows_of_id_keys(self, keys: np.ndarray) -> Rows:
         """The row of each id key, int64, -1 where unknown."""
-        return self._lookup([p.by_id for p in self.parts], keys)
+        if not self.has_ids:
+            return self._row_numbers.rows(keys)
+        rows = self._lookup([p.by_id for p in self.parts], keys)
+        return rows if self.aliases is None else np.where(rows < 0, self.aliases.index.rows(keys), rows)
+
+    @cached_property
+    def _row_numbers(self) -> KeyIndex:
+        return KeyIndex.build(text_keys(map(str, range(len(self))), "exact"))
 
     def _lookup(self, indexes: Sequence[KeyIndex], keys: np.ndarray) -> Rows:
         rows = np.full(len(keys), PADDING, np.int64)
@@ -211,11 +260,41 @@ class Corpus:
         return f"document {self.ids(np.array([row])).to_pylist()[0]!r} ({text[:40]!r}...)"
 
     def __getstate__(self) -> dict:
-        return {"parts": self.parts, "num_candidates": self.num_candidates, "match": self.match}
+        names = ("parts", "num_candidates", "match", "aliases")
+        return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict) -> None:
         for name, value in state.items():
             object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True)
+class IdAliases:
+    """Further ids of a corpus, on disk by content: key of an id -> row."""
+
+    path: Path
+
+    @classmethod
+    def write(cls, index: KeyIndex, root: Path) -> IdAliases:
+        """Store a lookup below ``root``."""
+        digest = hashlib.sha256(index.keys.tobytes() + index.values.tobytes()).hexdigest()[:32]
+        path = root / f"aliases-{digest}"
+        if not path.is_dir():
+            with new_folder(path) as folder:
+                np.save(folder / "keys.npy", index.keys)
+                np.save(folder / "rows.npy", index.values)
+        return cls(path)
+
+    @cached_property
+    def index(self) -> KeyIndex:
+        """The lookup, memory-mapped."""
+        return KeyIndex(*(np.load(self.path / f"{name}.npy", mmap_mode="r") for name in ("keys", "rows")))
+
+    def __getstate__(self) -> dict:
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict) -> None:
+        object.__setattr__(self, "path", state["path"])
 
 
 def _pairs(texts: Iterable[str], ids: Iterable[Any] | None) -> Iterator[tuple[list[str], list[str] | None]]:
@@ -226,10 +305,14 @@ def _pairs(texts: Iterable[str], ids: Iterable[Any] | None) -> Iterator[tuple[li
         for number, block in enumerate(batched(texts, 8192)):
             yield check_texts(block, "texts", number * 8192), None
         return
-    texts, ids = list(texts), list(ids)
-    if len(texts) != len(ids):
-        raise InputError(f"{len(texts)} texts and {len(ids)} ids; give one id per text")
-    yield check_texts(texts, "texts"), _check_id_values(ids, "ids", 0)
+    ids = ids.to_pylist() if isinstance(ids, (pa.Array, pa.ChunkedArray)) else ids
+    missing = object()
+    both = itertools.zip_longest(texts, ids, fillvalue=missing)
+    for number, block in enumerate(batched(both, 8192)):
+        if any(text is missing or id_ is missing for text, id_ in block):
+            raise InputError("texts and ids differ in number; give one id per text")
+        start = number * 8192
+        yield check_texts((t for t, _ in block), "texts", start), _check_id_values((i for _, i in block), "ids", start)
 
 
 def _check_id_values(values: Iterable[Any], column: str, start: int) -> list[str]:
@@ -245,9 +328,11 @@ def _check_ids(part: TextPart) -> None:
     if len(again):
         rows = np.array([part.by_id.values[again[0]], part.by_id.values[again[0] + 1]], np.int64)
         texts = [t[:40] for t in part.take("text", rows).to_pylist()]
+        ids = part.take("id", rows).to_pylist()
+        named = [i for i, key in zip(ids, text_keys(ids, "exact"), strict=True) if key == keys[again[0]]]
+        name = f"the id {named[0]!r}" if named else "one id"
         raise InputError(
-            f"the id {part.take('id', rows).to_pylist()[0]!r} names two different documents, {texts[0]!r}... and "
-            f"{texts[1]!r}...; make the ids unique"
+            f"{name} names two different documents, {texts[0]!r}... and {texts[1]!r}...; make the ids unique"
         )
 
 
@@ -341,6 +426,8 @@ class Qrels:
         if not query_keys:
             raise InputError("the dataset has no rows; known positives need at least one")
         keys = np.concatenate(document_keys)
+        if not len(keys):
+            raise InputError("the dataset has no rows; known positives need at least one")
         return cls(
             np.concatenate(query_keys),
             keys,
@@ -359,6 +446,7 @@ class Qrels:
         scores: Iterable[float],
         queries: dict[str, str],
         *,
+        match: Match = "normalized",
         cache_dir: str | Path | None = None,
     ) -> Qrels:
         """From judged ids: a score above 0 is a positive, below 0 unknown (never a candidate), 0 judged not relevant.
@@ -368,6 +456,8 @@ class Qrels:
             document_ids: id of its document in the corpus.
             scores: its relevance.
             queries: query text by query id.
+            match: which texts count as the same; must be the corpus's.
+            cache_dir: where the query texts are kept, by default :func:`~hf_posmine.paths.cache_root`.
         """
         query_ids, document_ids = [str(q) for q in query_ids], [str(d) for d in document_ids]
         grades = np.asarray(list(scores), np.float64)
@@ -375,13 +465,14 @@ class Qrels:
         if unknown:
             raise InputError(f"{len(unknown)} judgements name queries that are not there, such as {unknown[0]!r}")
         keep = grades != 0
-        keys = text_keys(queries[q] for q in query_ids)
+        keys = text_keys((queries[q] for q in query_ids), match)
         return cls(
             keys[keep],
             text_keys(document_ids, "exact")[keep],
             (grades > 0)[keep],
             True,
             queries=Corpus.from_texts(queries.values(), match="exact", cache_dir=cache_dir),
+            match=match,
         )
 
     @classmethod

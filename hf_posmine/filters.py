@@ -51,7 +51,7 @@ class SkipTop(_Neutral):
     count: int
 
     def __post_init__(self) -> None:
-        _whole("SkipTop", "count", self.count, 0)
+        _whole(self, "count", 0)
 
     @property
     def window(self) -> tuple[int, int | None]:
@@ -70,8 +70,8 @@ class RankWindow(_Neutral):
     _positional = True
 
     def __post_init__(self) -> None:
-        _whole("RankWindow", "first", self.first, 0)
-        _whole("RankWindow", "last", self.last, 1)
+        _whole(self, "first", 0)
+        _whole(self, "last", 1)
         if self.last <= self.first:
             raise SpecError(f"RankWindow({self.first}, {self.last}) is empty; last must be greater than first")
 
@@ -87,7 +87,7 @@ class MaxScore(_Neutral):
     score: float
 
     def __post_init__(self) -> None:
-        _number("MaxScore", "score", self.score)
+        _number(self, "score")
 
     def ceiling(self, positive_scores: Floats) -> Floats:
         return np.full(len(positive_scores), self.score, np.float32)
@@ -103,7 +103,7 @@ class MinScore(_Neutral):
     score: float
 
     def __post_init__(self) -> None:
-        _number("MinScore", "score", self.score)
+        _number(self, "score")
 
     def floor(self, positive_scores: Floats) -> Floats:
         return np.full(len(positive_scores), self.score, np.float32)
@@ -119,7 +119,7 @@ class MarginPos(_Neutral):
     margin: float
 
     def __post_init__(self) -> None:
-        _number("MarginPos", "margin", self.margin)
+        _number(self, "margin")
         if self.margin < 0:
             raise SpecError(
                 f"{self!r} lets negatives score above the positive; the margin is subtracted, so give 0 or more"
@@ -129,7 +129,7 @@ class MarginPos(_Neutral):
         return (positive_scores.astype(np.float64) - self.margin).astype(np.float32)
 
     def check(self, score_kind: ScoreKind) -> None:
-        if score_kind in ("cosine", "probability") and self.margin > 2:
+        if score_kind in ("cosine", "probability") and self.margin > 2:  # noqa: PLR2004 - their whole range
             raise SpecError(f"{self!r} is wider than all {score_kind} scores; did you mean {self.margin / 100:g}?")
 
 
@@ -144,7 +144,7 @@ class PercPos(_Neutral):
     share: float
 
     def __post_init__(self) -> None:
-        _number("PercPos", "share", self.share)
+        _number(self, "share")
         if not 0 <= self.share <= 1.5:  # noqa: PLR2004 - the paper sweeps 0 to 1.05 (its version 2)
             cure = f"; did you mean {self.share / 100:g}?" if 1.5 < self.share <= 150 else ""  # noqa: PLR2004
             raise SpecError(f"{self!r} is out of range: the share of the positive's score is between 0 and 1.5{cure}")
@@ -175,9 +175,8 @@ def parse_filter(text: str) -> Filter:
 
 def as_filters(filters: Sequence[Filter | str] | Filter | str) -> tuple[Filter, ...]:
     """Filters from objects or spellings, one or several."""
-    if isinstance(filters, (str, *FILTERS.values())) or callable(getattr(filters, "ceiling", None)):
-        filters = [filters]  # type: ignore[list-item]
-    return tuple(parse_filter(f) if isinstance(f, str) else _check_type(f, f) for f in filters)  # type: ignore[union-attr]
+    several = filters if isinstance(filters, (list, tuple)) else [filters]
+    return tuple(parse_filter(f) if isinstance(f, str) else _check_type(f, f) for f in several)
 
 
 def lowest_ceiling(filters: Sequence[Filter], positive_scores: Floats) -> tuple[Floats, np.ndarray]:
@@ -211,19 +210,24 @@ def common_window(filters: Sequence[Filter]) -> tuple[int, int | None]:
 
 
 def _check_type(value: object, text: object) -> Filter:
-    if not isinstance(value, _Neutral) and not callable(getattr(value, "ceiling", None)):
+    if isinstance(value, type) or not callable(getattr(value, "ceiling", None)):
         raise SpecError(f"{text!r} is no filter; known: {', '.join(sorted(FILTERS))}")
     return value  # type: ignore[return-value]
 
 
-def _number(name: str, field: str, value: object) -> None:
+def _number(filter_: object, field: str) -> None:
+    """Check a finite number, and keep it as a plain float, which spells the same from any source."""
+    value = getattr(filter_, field)
     if not isinstance(value, numbers.Real) or isinstance(value, bool) or not math.isfinite(value):
-        raise SpecError(f"{name}({value!r}): {field} must be a finite number")
+        raise SpecError(f"{type(filter_).__name__}({value!r}): {field} must be a finite number")
+    object.__setattr__(filter_, field, float(value))
 
 
-def _whole(name: str, field: str, value: object, least: int) -> None:
+def _whole(filter_: object, field: str, least: int) -> None:
+    value = getattr(filter_, field)
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < least:
-        raise SpecError(f"{name}: {field} must be a whole number of at least {least}, got {value!r}")
+        raise SpecError(f"{type(filter_).__name__}: {field} must be a whole number of at least {least}, got {value!r}")
+    object.__setattr__(filter_, field, int(value))
 
 
 def _in_score_range(filter_: Filter, score: float, score_kind: ScoreKind) -> None:

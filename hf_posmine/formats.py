@@ -129,6 +129,8 @@ def to_training(
     {'query': 'q', 'positive': 'p', 'negative_1': 'a', 'negative_2': 'b'}
     """
     if isinstance(mined, dict):
+        if num_negatives is None:
+            num_negatives = next((len(next(iter(s))["negatives"]) for s in mined.values() if _has_rows(s)), None)
         options: dict[str, Any] = {
             "query_column": query_column,
             "positive_column": positive_column,
@@ -148,6 +150,10 @@ def to_training(
         return mined.with_transform(rows)
     names = column_names(mined)
     return mined.map(rows, batched=True, remove_columns=names, features=_features(mined, rows))
+
+
+def _has_rows(split: Any) -> bool:
+    return next(iter(split), None) is not None
 
 
 def _training_rows(

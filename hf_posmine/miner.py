@@ -97,8 +97,13 @@ class PositiveAwareMiner:
         self._check()
 
     def _check(self) -> None:
+        if not isinstance(self.corpus, Corpus):
+            raise InputError(f"corpus={type(self.corpus).__name__}; pass a Corpus, such as Corpus.from_texts(texts)")
+        if self.known_positives is not None and not isinstance(self.known_positives, Qrels):
+            raise InputError(f"known_positives={type(self.known_positives).__name__}; pass a Qrels")
         if len(self.teachers) != 1:
             raise InputError(f"{len(self.teachers)} teachers; this version mines with one")
+        self._check_teacher(self.teachers[0])
         if self.positive_column and self.positive_id_column:
             raise ColumnError(
                 f"give positive_column={self.positive_column!r} or positive_id_column={self.positive_id_column!r}, not both"
@@ -117,6 +122,18 @@ class PositiveAwareMiner:
             raise InputError(
                 f"weak_positive={settings.weak_positive!r} counts the documents at or above the ceiling, and no filter sets "
                 "one; add a filter such as PercPos(0.95)"
+            )
+
+    def _check_teacher(self, teacher: Any) -> None:
+        if not callable(getattr(teacher, "search", None)) or not hasattr(teacher, "score_kind"):
+            raise InputError(
+                f"teachers={teacher!r:.60} is no Teacher; pass a DenseTeacher, or use PositiveAwareMiner.from_dataset"
+            )
+        theirs = getattr(teacher, "corpus", self.corpus)
+        if theirs.fingerprint != self.corpus.fingerprint:
+            raise InputError(
+                f"the teacher scores a corpus of {len(theirs):,} documents ({theirs.fingerprint[:8]}), the miner has one of "
+                f"{len(self.corpus):,} ({self.corpus.fingerprint[:8]}); make both with the same corpus"
             )
 
     @classmethod
@@ -147,7 +164,13 @@ class PositiveAwareMiner:
         from hf_posmine.encode_names import DEFAULT_MODEL
         from hf_posmine.teachers.dense import DenseTeacher
 
-        settings = MiningSettings.from_options(options)
+        MiningSettings.from_options(options)
+        ready = callable(getattr(teacher, "search", None))
+        if ready and teacher_options:
+            raise InputError(
+                f"teacher_options {sorted(teacher_options)} have no effect on a ready teacher; set them there"
+            )
+        corpus = getattr(teacher, "corpus", None) if ready and corpus is None else corpus
         query, positive, positive_id = pick_columns(dataset, query_column, positive_column, positive_id_column)
         match = "normalized" if corpus is None else corpus.match
         known = Qrels.from_dataset(dataset, query, positive, positive_id, match=match)
@@ -155,16 +178,11 @@ class PositiveAwareMiner:
             if known.documents is None:
                 raise InputError(f"column {positive_id!r} holds ids; pass corpus= with the documents they name")
             corpus = known.documents
-        elif known.documents is not None:
+        elif known.documents is not None and not ready:
             corpus = corpus.union(known.documents, candidates=False)
-        if teacher is None or isinstance(teacher, str) or not callable(getattr(teacher, "search", None)):
-            teacher = DenseTeacher(
-                DEFAULT_MODEL if teacher is None else teacher, corpus, queries=known.queries, **(teacher_options or {})
-            )
-        elif teacher_options:
-            raise InputError(
-                f"teacher_options {sorted(teacher_options)} have no effect on a ready teacher; set them there"
-            )
+        if not ready:
+            name = DEFAULT_MODEL if teacher is None else teacher
+            teacher = DenseTeacher(name, corpus, queries=known.queries, **(teacher_options or {}))
         return cls(
             corpus=corpus,
             teachers=[teacher],
@@ -172,7 +190,7 @@ class PositiveAwareMiner:
             query_column=query,
             positive_column=positive,
             positive_id_column=positive_id,
-            **{name: getattr(settings, name) for name in options},
+            **options,
         )
 
     @property
@@ -213,7 +231,7 @@ class PositiveAwareMiner:
         )
 
     @cached_property
-    def _everywhere(self) -> Rows:
+    def excluded_everywhere(self) -> Rows:
         """Rows no query may get: the empty document, and other rows' positives if asked."""
         empty = self.corpus.rows_of_texts([""])
         known = self._reader.known
@@ -231,8 +249,8 @@ class PositiveAwareMiner:
         for column in self._reader.columns:
             if column not in names:
                 raise ColumnError(f"the batch has no column {column!r}; its columns are {names}")
-        self._use_rank(extra)
         single = isinstance(batch, Mapping) and _is_row(batch[self.query_column])
+        self._use_rank(extra, single)
         columns = {name: [_plain(batch[name])] if single else _plain_list(batch[name]) for name in self._reader.columns}
         return self._finish(batch, self._mine(columns), single)
 
@@ -241,7 +259,7 @@ class PositiveAwareMiner:
         teacher: Any = self.teachers[0]
         if self.settings.near_duplicates is not None:
             batch = batch.with_near(_near_positives(teacher, batch.positives()[0], self.settings.near_duplicates))
-        exclude, counts = batch.exclusions(self.corpus.num_candidates, self._everywhere)
+        exclude, counts = batch.exclusions(self.corpus.num_candidates, self.excluded_everywhere)
         rngs = batch.generators(self.corpus, self.settings.seed)
         mined = select(batch, teacher, self.settings, self.corpus.num_candidates, exclude, rngs)
         mined.excluded = counts
@@ -264,15 +282,15 @@ class PositiveAwareMiner:
             f"the miner got a {type(batch).__name__} instead of a batch of columns; map without input_columns="
         )
 
-    def _use_rank(self, extra: tuple[Any, ...]) -> None:
-        """With ``with_rank=True`` and several GPUs, take the one of this rank."""
-        rank = next((value for value in extra if isinstance(value, int)), None)
+    def _use_rank(self, extra: tuple[Any, ...], single: bool) -> None:
+        """With ``with_rank=True`` and several GPUs, take the one of this rank, which comes after any indices."""
+        rank = extra[-1] if extra else None
         use = getattr(self.teachers[0], "use_rank", None)
-        if rank is not None and callable(use):
+        if isinstance(rank, int) and callable(use) and not (single and len(extra) == 1):
             use(rank)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_reader", "_everywhere")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_reader", "excluded_everywhere")}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -52,6 +52,24 @@ def new_folder(path: Path) -> Iterator[Path]:
     _sync(path.parent)
 
 
+def remove_stale(folder: Path) -> None:
+    """Remove what a killed process of this machine left half-written in a folder."""
+    for leftover in folder.glob("*.tmp-*"):
+        process = leftover.name.rsplit(".tmp-", 1)[1].split("-")[0]
+        if process.isdigit() and int(process) != os.getpid() and not _alive(int(process)):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -108,7 +108,7 @@ def as_sampler(sampler: Sampler | str) -> Sampler:
     """A sampler from an object or its spelling."""
     if isinstance(sampler, str):
         return parse_sampler(sampler)
-    if not callable(getattr(sampler, "pick", None)):
+    if isinstance(sampler, type) or not callable(getattr(sampler, "pick", None)):
         raise SpecError(f"{sampler!r} is no sampler; known: {', '.join(sorted(SAMPLERS))}")
     return sampler
 
@@ -144,8 +144,11 @@ def _enough(sampler: Sampler, k: int, n: int) -> int:
 def _check_k(sampler: object, k: object) -> None:
     if not isinstance(k, numbers.Integral) or isinstance(k, bool) or int(k) < 1:
         raise SpecError(f"{type(sampler).__name__}: k must be a whole number of at least 1, got {k!r}")
+    object.__setattr__(sampler, "k", int(k))
 
 
-def _check_temperature(sampler: object, temperature: object) -> None:
-    if not isinstance(temperature, numbers.Real) or not math.isfinite(temperature) or temperature <= 0:
-        raise SpecError(f"{type(sampler).__name__}: temperature must be a number above 0, got {temperature!r}")
+def _check_temperature(sampler: object, value: object) -> None:
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number or not math.isfinite(float(value)) or float(value) <= 0:  # type: ignore[arg-type]
+        raise SpecError(f"{type(sampler).__name__}: temperature must be a number above 0, got {value!r}")
+    object.__setattr__(sampler, "temperature", float(value))  # type: ignore[arg-type]

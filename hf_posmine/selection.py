@@ -172,17 +172,22 @@ def _fill(
     exclude: Exclusions,
     rng: np.random.Generator,
 ) -> None:
-    """Complete a row with random documents strictly below its ceiling; fewer if there are not enough."""
+    """Complete a row with random documents strictly below its ceiling; the best ones where random draws find none."""
     found, n = int(mined.found[row]), mined.rows.shape[1]
-    taken = {*exclude.of_query(row).tolist(), *exclude.everywhere.tolist(), *mined.rows[row, :found].tolist()}
-    if num_candidates <= FILL_TRIES * n:
-        drawn = rng.permutation(num_candidates).tolist()
-    else:
-        drawn = list(dict.fromkeys(rng.integers(0, num_candidates, FILL_TRIES * n).tolist()))
-    drawn = [document for document in drawn if document not in taken]
-    scores = teacher.score([query], np.array([drawn], np.int64).reshape(1, -1))[0]
+    taken = np.concatenate([exclude.of_query(row), exclude.everywhere, mined.rows[row, :found]])
+    few = num_candidates <= FILL_TRIES * n
+    drawn = rng.permutation(num_candidates) if few else rng.integers(0, num_candidates, FILL_TRIES * n)
+    drawn = np.array(list(dict.fromkeys(drawn[~np.isin(drawn, taken)].tolist())), np.int64)
+    scores = teacher.score([query], drawn[None])[0]
     good = np.flatnonzero(scores < mined.ceilings[row])[: n - found]
-    good = good[np.argsort(-scores[good], kind="stable")]
-    span = slice(found, found + len(good))
-    mined.rows[row, span], mined.scores[row, span] = np.array(drawn, np.int64)[good], scores[good]
-    mined.filled[row] = len(good)
+    rows, scores = drawn[good], scores[good]
+    if len(rows) < n - found and not few:
+        rest = Exclusions.of([np.concatenate([taken, rows])], exclude.everywhere)
+        below = mined.ceilings[row : row + 1]
+        ranking = teacher.search([query], n - found - len(rows), below=below, exclude=rest)
+        there = ranking.doc_ids[0] >= 0
+        rows, scores = np.append(rows, ranking.doc_ids[0][there]), np.append(scores, ranking.scores[0][there])
+    order = np.argsort(-scores, kind="stable")
+    span = slice(found, found + len(rows))
+    mined.rows[row, span], mined.scores[row, span] = rows[order], scores[order]
+    mined.filled[row] = len(rows)

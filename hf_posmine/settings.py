@@ -58,19 +58,27 @@ class MiningSettings:
         set_ = object.__setattr__
         set_(self, "filters", as_filters(self.filters))
         set_(self, "sampler", as_sampler(self.sampler))
-        set_(self, "keep", (self.keep,) if isinstance(self.keep, str) else tuple(self.keep))
+        keep = [self.keep] if isinstance(self.keep, str) else self.keep
+        if not isinstance(keep, (list, tuple)):
+            raise InputError(f"keep={keep!r}; expected names of columns, such as ('scores', 'ids')")
+        set_(self, "keep", tuple(keep))
         for name, least in (("num_negatives", 1), ("weak_rank", 1), ("seed", 0)):
             value = getattr(self, name)
             if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < least:
                 raise InputError(f"{name}={value!r}; expected a whole number of at least {least}")
+            set_(self, name, int(value))
+        if self.seed >= 1 << 64:
+            raise InputError(f"seed={self.seed}; expected a whole number below 2**64")
         _one_of("on_short", self.on_short, OnShort)
         _one_of("anchor", self.anchor, Anchor)
         _one_of("weak_positive", self.weak_positive, WeakPositive)
         for column in self.keep:
             _one_of("keep", column, Keep)
         near = self.near_duplicates
-        if near is not None and not (isinstance(near, numbers.Real) and 0 < near <= 1):
-            raise InputError(f"near_duplicates={near!r}; expected a cosine above 0 and at most 1, such as 0.95")
+        if near is not None:
+            if not isinstance(near, numbers.Real) or isinstance(near, bool) or not 0 < near <= 1:
+                raise InputError(f"near_duplicates={near!r}; expected a cosine above 0 and at most 1, such as 0.95")
+            set_(self, "near_duplicates", float(near))
         common_window(self.all_filters)
         self.one_sampler.pool(self.num_negatives)
 
@@ -108,5 +116,5 @@ class MiningSettings:
 
 
 def _one_of(name: str, value: object, choices: Any) -> None:
-    if value not in get_args(choices):
+    if not isinstance(value, str) or value not in get_args(choices):
         raise InputError(f"{name}={value!r}; choose one of {list(get_args(choices))}")

@@ -10,6 +10,7 @@ from hf_posmine.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+QRELS = ("query-id", "corpus-id", "score")
 BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".arrow": "arrow"}
 
 
@@ -79,7 +80,23 @@ def beir_qrels(folder: str | Path, split: str = "train") -> dict[str, list[Any]]
     if not file.is_file():
         there = sorted(f.stem for f in (Path(folder) / "qrels").glob("*.tsv"))
         raise InputError(f"no judgements for split {split!r} in {str(folder)!r}; there are: {there}")
-    return load_files(file).to_dict()
+    return read_qrels(file)
+
+
+def read_qrels(file: str | Path) -> dict[str, list[Any]]:
+    """Judgements of a tsv file with a header, ids as they are written ("007" stays "007")."""
+    from pyarrow import csv
+
+    options = csv.ConvertOptions(
+        column_types=dict.fromkeys(QRELS[:2], "string") | {"score": "float64"}, strings_can_be_null=False
+    )
+    table = csv.read_csv(
+        str(file), parse_options=csv.ParseOptions(delimiter="\t", quote_char=False), convert_options=options
+    )
+    missing = [name for name in QRELS if name not in table.column_names]
+    if missing:
+        raise InputError(f"{str(file)!r} has no column {missing[0]!r}; a BEIR qrels file has {list(QRELS)}")
+    return {name: table[name].to_pylist() for name in QRELS}
 
 
 def beir_pairs(folder: str | Path, split: str = "train") -> Any:

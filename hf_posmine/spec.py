@@ -54,7 +54,7 @@ def _build(node: ast.expr, known: Mapping[str, type], what: str, text: str) -> A
         return _call(node, known, what, text)
     try:
         return ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError):
         raise SpecError(f"cannot read {what} {text!r}: {ast.unparse(node)!r} is no plain value") from None
 
 
@@ -64,12 +64,15 @@ def _call(node: ast.Call, known: Mapping[str, type], what: str, text: str) -> An
         near = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise SpecError(f"unknown {what} {name!r} in {text!r}; {hint}known: {', '.join(sorted(known))}")
-    if any(keyword.arg is None for keyword in node.keywords):
+    names = [keyword.arg for keyword in node.keywords]
+    if len(set(names)) < len(names):
+        raise SpecError(f"cannot read {what} {text!r}: an argument is given twice")
+    if None in names:
         raise SpecError(f"cannot read {what} {text!r}: write the arguments out, without **")
     args = [_build(arg, known, what, text) for arg in node.args]
     kwargs = {str(k.arg): _build(k.value, known, what, text) for k in node.keywords}
     try:
         return known[name](*args, **kwargs)
     except TypeError:
-        names = ", ".join(field.name for field in dataclasses.fields(known[name]))
-        raise SpecError(f"{what} {text!r} has the wrong arguments; {name} takes ({names})") from None
+        takes = ", ".join(field.name for field in dataclasses.fields(known[name]))
+        raise SpecError(f"{what} {text!r} has the wrong arguments; {name} takes ({takes})") from None

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xxhash
+from filelock import FileLock
 
 from hf_posmine.errors import CorruptShardError, StoreError
-from hf_posmine.paths import write_file
+from hf_posmine.paths import remove_stale, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -104,7 +105,15 @@ class EmbeddingStore:
         paths = [folder / _shard_name(n) for n in range(plan["shards"])]
         if not all(path.is_file() for path in paths):
             return None
-        return Vectors(tuple(self._open(path) for path in paths))
+        shards = tuple(self._open(path) for path in paths)
+        for number, (path, shard) in enumerate(zip(paths, shards, strict=True)):
+            rows = min(plan["shard_rows"], plan["rows"] - number * plan["shard_rows"])
+            if len(shard) != rows or shard.shape[1:] != shards[0].shape[1:]:
+                raise CorruptShardError(
+                    f"shard {str(path)!r} has shape {shard.shape}, its store needs {rows} rows of {shards[0].shape[1]}; "
+                    "delete the file and run again, which encodes only these rows"
+                )
+        return Vectors(shards)
 
     def fill(
         self,
@@ -137,19 +146,33 @@ class EmbeddingStore:
             }
             write_file(folder / "manifest.json", lambda path: path.write_text(json.dumps(plan, indent=1)))
         plan = self._manifest(folder, part)
-        for number in range(plan["shards"]):
-            path = folder / _shard_name(number)
-            rows = np.arange(number * plan["shard_rows"], min(len(part), (number + 1) * plan["shard_rows"]))
-            if path.is_file():
-                self._open(path)
-                progress(len(rows))
-                continue
-            vectors = encode(part.take("text", rows).to_pylist(), progress)
-            _write_shard(path, vectors.astype(self.dtype))
+        with FileLock(folder / ".lock"):  # several workers: one encodes, the others wait and find it done
+            remove_stale(folder)
+            for number in range(plan["shards"]):
+                self._fill_shard(folder / _shard_name(number), number, plan["shard_rows"], part, encode, progress)
         loaded = self.load(key, part)
         if loaded is None:
             raise StoreError(f"shards vanished from {str(folder)!r} while it was being filled; run again")
         return loaded
+
+    def _fill_shard(
+        self,
+        path: Path,
+        number: int,
+        shard_rows: int,
+        part: TextPart,
+        encode: Callable,
+        progress: Callable[[int], object],
+    ) -> None:
+        rows = np.arange(number * shard_rows, min(len(part), (number + 1) * shard_rows))
+        if path.is_file():
+            self._open(path)
+            progress(len(rows))
+            return
+        vectors = encode(part.take("text", rows).to_pylist(), progress)
+        if len(vectors) != len(rows):
+            raise StoreError(f"the model gave {len(vectors)} vectors for {len(rows)} texts; it must give one each")
+        _write_shard(path, vectors.astype(self.dtype))
 
     def _manifest(self, folder: Path, part: TextPart) -> dict[str, Any]:
         plan = json.loads((folder / "manifest.json").read_text())
@@ -203,7 +226,7 @@ def _read_shard(path: Path) -> tuple[np.ndarray, str]:
         shape = tuple(entry["shape"])
         vectors = np.memmap(path, dtype, "r", 8 + length + begin, shape)
         return vectors, header["__metadata__"]["checksum"]
-    except (ValueError, KeyError, OverflowError, MemoryError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
         raise CorruptShardError(
             f"shard {str(path)!r} cannot be read ({str(error)[:80]}); delete the file and run again, which encodes only these rows"
         ) from None

@@ -58,9 +58,13 @@ class MiningSummary:
             mined: with the column ``negatives``, and for more detail those of ``keep``.
             num_negatives: how many were asked for; by default the most that a row has.
         """
-        if "negatives" not in column_names(mined):
-            raise ColumnError(f"no column 'negatives' among {column_names(mined)}; map the dataset with a miner first")
-        tables = [_columns(split) for split in splits_of(mined) if len(split)]
+        splits = [split for split in splits_of(mined) if len(split)] or splits_of(mined)[:1]
+        for split in splits:
+            if "negatives" not in column_names(split):
+                raise ColumnError(
+                    f"no column 'negatives' among {column_names(split)}; map the dataset with a miner first"
+                )
+        tables = [_columns(split) for split in splits if len(split)]
         table = pa.concat_tables(tables) if tables else pa.table({"negatives": pa.array([], pa.list_(pa.string()))})
         counts = pc.list_value_length(table["negatives"]).to_numpy().astype(np.int64)
         n = num_negatives or int(counts.max(initial=0))

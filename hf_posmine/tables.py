@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import numbers
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -91,15 +92,12 @@ def check_ids(values: Iterable[Any], column: str, start: int = 0) -> list[list[s
     """Each value as a list of ids, spelled as strings (whole numbers are accepted)."""
     lists = []
     for row, value in enumerate(values, start):
-        members = (
-            list(value)
-            if isinstance(value, (list, tuple)) or (hasattr(value, "__len__") and not isinstance(value, str))
-            else [value]
-        )
+        several = isinstance(value, (list, tuple)) or (hasattr(value, "__len__") and not isinstance(value, str))
+        members = list(value) if several else [value]
         if not members:
             raise ColumnError(f"column {column!r}, row {row}: an empty list; every row needs a positive")
         for member in members:
-            if not isinstance(member, (str, int)) or isinstance(member, bool):
+            if not isinstance(member, (str, numbers.Integral)) or isinstance(member, bool):
                 raise ColumnError(f"column {column!r}, row {row}: expected an id, got {_show(member)}")
         lists.append([str(member) for member in members])
     return lists

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
+from hf_posmine.errors import InputError
 from hf_posmine.paths import new_folder
 from hf_posmine.types import PADDING, Rows
 
@@ -118,7 +119,7 @@ class TextPart:
 
     @cached_property
     def by_id(self) -> KeyIndex:
-        """Key of an id -> row; includes the ids of dropped duplicates."""
+        """Key of an id -> row; includes the ids of dropped duplicates, and is empty without ids."""
         return KeyIndex(self._load("id_keys"), self._load("id_rows"))
 
     def _load(self, name: str) -> np.ndarray:
@@ -175,7 +176,7 @@ class PartWriter:
         if not texts:
             return
         self.has_ids = ids is not None
-        columns = {"text": pa.array(texts, pa.string())} | ({"id": pa.array(ids, pa.string())} if self.has_ids else {})
+        columns = {"text": _strings(texts)} | ({"id": _strings(ids)} if ids is not None else {})
         self._write(pa.record_batch(columns))
         self._keys.append(text_keys(texts, self.match))
         if ids is not None:
@@ -210,17 +211,18 @@ class PartWriter:
         }
         with tempfile.TemporaryDirectory(dir=self.root, prefix="staging-") as staging:
             folder = Path(staging)
-            texts_digest = _copy_kept(self._raw, folder / "texts.arrow", kept)
+            texts_digest, ids_digest = _copy_kept(self._raw, folder / "texts.arrow", kept)
             for name, array in lookups.items():
                 np.save(folder / f"{name}.npy", array)
-            digest = hashlib.sha256(f"{self.match} {texts_digest}".encode())
+            duplicates = len(keys) - len(kept)
+            digest = hashlib.sha256(f"{self.match} {texts_digest} {ids_digest} {duplicates}".encode())
             for name in ("id_keys", "id_rows"):
                 digest.update(lookups[name].tobytes())
             info: dict[str, Any] = {
                 "digest": digest.hexdigest(),
                 "texts_digest": texts_digest,
                 "rows": len(kept),
-                "duplicates": len(keys) - len(kept),
+                "duplicates": duplicates,
                 "has_ids": self.has_ids,
                 "match": self.match,
             }
@@ -232,6 +234,13 @@ class PartWriter:
                         file.rename(final / file.name)
         self._staging.cleanup()
         return TextPart(target)
+
+
+def _strings(values: Sequence[str]) -> pa.Array:
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError as error:
+        raise InputError(f"the text {error.object[:40]!r} is no valid Unicode ({error.reason}); repair it") from None
 
 
 def write_part(
@@ -247,9 +256,9 @@ def write_part(
     return writer.finish(known)
 
 
-def _copy_kept(raw: Path, target: Path, kept: Rows) -> str:
-    """Copy the kept rows into chunks of bounded size; return the digest of their texts."""
-    digest = hashlib.sha256()
+def _copy_kept(raw: Path, target: Path, kept: Rows) -> tuple[str, str]:
+    """Copy the kept rows into chunks of bounded size; return the digests of their texts and of their ids."""
+    digests = {"text": hashlib.sha256(), "id": hashlib.sha256()}
     reader = pa.ipc.open_file(pa.memory_map(str(raw)))
     pending: list[pa.RecordBatch] = []
     with pa.OSFile(str(target), "wb") as sink, pa.ipc.new_file(sink, reader.schema) as writer:
@@ -265,11 +274,12 @@ def _copy_kept(raw: Path, target: Path, kept: Rows) -> str:
             low, high = np.searchsorted(kept, [start, start + len(batch)])
             part = batch.take(pa.array(kept[low:high] - start))
             start += len(batch)
-            for text in part.column("text").to_pylist():
-                encoded = text.encode("utf-8", "surrogatepass")
-                digest.update(len(encoded).to_bytes(8, "little") + encoded)
+            for name in part.schema.names:
+                for value in part.column(name).to_pylist():
+                    encoded = value.encode()
+                    digests[name].update(len(encoded).to_bytes(8, "little") + encoded)
             pending.append(part)
             if sum(map(len, pending)) >= CHUNK_ROWS or sum(b.nbytes for b in pending) >= CHUNK_BYTES:
                 flush()
         flush()
-    return digest.hexdigest()
+    return digests["text"].hexdigest(), digests["id"].hexdigest()

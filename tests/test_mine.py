@@ -99,7 +99,7 @@ def test_what_cannot_be_mined_in_shards_is_refused(dataset, message, tmp_path):
 
 
 def test_the_module_of_the_same_name_does_not_hide_the_function():
-    script = "import hf_posmine.mine; from hf_posmine import mine; assert callable(mine), mine"
+    script = "import hf_posmine.resumable; from hf_posmine import mine; assert callable(mine), mine"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
 
@@ -158,7 +158,7 @@ def test_a_run_killed_at_random_moments_continues_to_the_same_rows(tmp_path, mon
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     kills = json.loads(done.stdout.decode().splitlines()[-1])
-    assert [status for status, _ in kills] == [9] * 4
+    assert [status for status, _ in kills] == [9] * 4, done.stderr.decode()
     counts = [len(files) for _, files in kills]
     assert 0 < counts[0] < counts[1] <= counts[2] <= counts[3] < 8 + ROWS // SHARD_ROWS
 

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
     from hf_posmine import cli
     from hf_posmine.commands import mine as mine_command
     from hf_posmine.hub.provenance import provenance, write_provenance
-    from hf_posmine.mine import mine
+    from hf_posmine.resumable import mine
     from hf_posmine.summary import MiningSummary
 
     made = {}

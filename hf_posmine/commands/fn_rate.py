@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_posmine.commands.shared import add_run_arguments, add_teacher_arguments, teacher_options
 from hf_posmine.errors import InputError
+from hf_posmine.sources import read_qrels
 
 if TYPE_CHECKING:
     import argparse
@@ -102,7 +103,11 @@ def load_collection(folder: Path, qrels: str, visible: str | None, seed: int) ->
 
 
 def _judged(folder: Path, name: str) -> tuple[list[Any], list[Any], list[float]]:
-    rows = _load(folder / "qrels" if (folder / "qrels").is_dir() else folder, name)
+    place = folder / "qrels" if (folder / "qrels").is_dir() else folder
+    if (place / f"{name}.tsv").is_file():
+        judged = read_qrels(place / f"{name}.tsv")
+        return judged["query-id"], judged["corpus-id"], judged["score"]
+    rows = _load(place, name)
     scores = rows["score"][:] if "score" in rows.column_names else [1.0] * len(rows)
     return rows[_column(rows, "query")][:], rows[_column(rows, "document")][:], scores
 

@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> None:
     """Mine, write, and print the summary."""
     from hf_posmine.formats import to_training
     from hf_posmine.hub.provenance import provenance, write_provenance
-    from hf_posmine.mine import mine
+    from hf_posmine.resumable import mine
     from hf_posmine.summary import MiningSummary
 
     _check_output(Path(args.output))

@@ -59,6 +59,7 @@ def provenance(
             "candidates": corpus.num_candidates,
             "duplicates_dropped": corpus.duplicates,
             "match": corpus.match,
+            "excluded_everywhere": len(miner.excluded_everywhere),
         },
         "known_positives": None
         if known is None

@@ -92,7 +92,7 @@ class ExactIndex:
         """Scan; then scan again, with more room, the queries whose result is not certain."""
         found = Found.empty(len(queries.vectors))
         room = max(MIN_ROOM, 4 * k)
-        passes = [(self._scans[0], room), *((scan, 8 * room) for scan in self._scans)]
+        passes = [(scan, scan.spare * room) for scan in self._scans]
         while not found.complete.all():
             scan, room = passes.pop(0) if passes else (self._scans[-1], 4 * room)
             open_ = np.flatnonzero(~found.complete)

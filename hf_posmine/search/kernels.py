@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 AVAILABLE = importlib.util.find_spec("numba") is not None
-GROUP = 128
-FIRST_PRUNE = 64
+GROUP = 64
+FIRST_PRUNE = 32
 _compiled: dict[str, Any] = {}
 _lock = threading.Lock()
 
@@ -58,8 +58,9 @@ def _compile() -> None:
     strict = numba.njit(nogil=True, cache=True, error_model="numpy")
     # sums may be reordered, so that they use vector registers; NaN must keep its meaning
     reordered = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
-    global _prune, _excluded
-    _prune, _excluded = strict(_prune), strict(_excluded)
+    global _prune, _excluded, _first_low, _group_hits
+    _prune, _excluded, _group_hits = strict(_prune), strict(_excluded), strict(_group_hits)
+    _first_low = strict(_first_low)
     _compiled["collect"] = strict(_collect)
     _compiled["prune"] = strict(_prune_all)
     _compiled["refine"] = reordered(_refine)
@@ -98,6 +99,33 @@ def _prune(k, certain, slack, ids, values, count):  # type: ignore[no-untyped-de
     return kept, low
 
 
+def _group_hits(products, factor, scale, bias, bound, hits):  # type: ignore[no-untyped-def]
+    """Count the scores of each group that reach a bound: a loop of constant length compiles to vector registers."""
+    for g in range(products.shape[0] // GROUP):
+        block = products[g * GROUP : (g + 1) * GROUP]
+        s = scale[g * GROUP : (g + 1) * GROUP]
+        b = bias[g * GROUP : (g + 1) * GROUP]
+        found = np.int32(0)
+        for j in range(GROUP):
+            found += np.int32(1) if np.float32(block[j]) * factor * s[j] + b[j] >= bound else np.int32(0)
+        hits[g] = found
+
+
+def _first_low(products, factor, scale, bias, offset, k, certain, slack, excluded, start, stop):  # type: ignore[no-untyped-def]
+    """A lower bound from the first block: the k-th best of the groups' best documents certainly below the ceiling."""
+    groups = products.shape[0] // GROUP
+    if groups < k:
+        return np.float32(-np.inf)
+    best = np.empty(groups, np.float32)
+    for g in range(groups):
+        best[g] = -np.inf
+        for j in range(g * GROUP, (g + 1) * GROUP):
+            value = np.float32(products[j]) * factor * scale[j] + bias[j]
+            if value > best[g] and value < certain and not _excluded(offset + j, excluded, start, stop):
+                best[g] = value
+    return np.float32(np.partition(best, groups - k)[groups - k] - slack)
+
+
 def _collect(  # type: ignore[no-untyped-def]
     products,
     query_scale,
@@ -125,23 +153,31 @@ def _collect(  # type: ignore[no-untyped-def]
     buffer overflowed.
     """
     capacity = ids.shape[1]
+    hits = np.ones(-(-products.shape[1] // GROUP), np.int32)  # a last group that is not full is always looked at
+    columns = np.empty(GROUP + 1, np.int64)
     for i in range(products.shape[0]):
         if full[i]:
             continue
         limit = min(capacity, max(FIRST_PRUNE, 4 * k, 2 * count[i]))
         factor = query_scale[i]
-        for first in range(0, products.shape[1], GROUP):
-            block = products[i, first : first + GROUP]
-            s = scale[first : first + GROUP]
-            b = bias[first : first + GROUP]
-            hits = np.int32(0)
-            bound = low[i]
-            for j in range(block.shape[0]):
-                hits += np.int32(1) if np.float32(block[j]) * factor * s[j] + b[j] >= bound else np.int32(0)
-            if hits == 0:
+        if low[i] == -np.inf:
+            low[i] = _first_low(
+                products[i], factor, scale, bias, offset, k, certain[i], slack[i], excluded, bounds[i], bounds[i + 1]
+            )
+        _group_hits(products[i], factor, scale, bias, low[i], hits)
+        for g in range(hits.shape[0]):
+            if hits[g] == 0:
                 continue
-            for j in range(block.shape[0]):
-                value = np.float32(block[j]) * factor * s[j] + b[j]
+            first = g * GROUP
+            size = min(GROUP, products.shape[1] - first)
+            reached = 0
+            for j in range(size):  # without a branch: most documents of a group fall short
+                value = np.float32(products[i, first + j]) * factor * scale[first + j] + bias[first + j]
+                columns[reached] = j
+                reached += np.int64(value >= low[i])
+            for c in range(reached):
+                j = columns[c]
+                value = np.float32(products[i, first + j]) * factor * scale[first + j] + bias[first + j]
                 if not value >= low[i]:
                     continue
                 row = offset + first + j
@@ -165,8 +201,18 @@ def _collect(  # type: ignore[no-untyped-def]
                 break
 
 
-def _prune_all(k, certain, slack, ids, values, count):  # type: ignore[no-untyped-def]
+def _prune_all(k, high, certain, slack, ids, values, count, above):  # type: ignore[no-untyped-def]
+    """Count and drop what is certainly at or above the ceiling, then prune."""
     for i in range(ids.shape[0]):
+        kept = 0
+        for c in range(count[i]):
+            if values[i, c] >= high[i]:
+                above[i] += 1
+            else:
+                ids[i, kept] = ids[i, c]
+                values[i, kept] = values[i, c]
+                kept += 1
+        count[i] = kept
         count[i], _ = _prune(k, certain[i], slack[i], ids[i], values[i], count[i])
 
 

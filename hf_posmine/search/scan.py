@@ -63,7 +63,13 @@ class Found:
 
 
 class Scan(Protocol):
-    """One pass over all documents for some queries."""
+    """One pass over all documents for some queries.
+
+    Attributes:
+        spare: how many times the least room its buffers may hold without costing more.
+    """
+
+    spare: int
 
     def __call__(self, queries: Queries, k: int, limits: Limits, room: int) -> Found:
         """Find the best ``k`` below the ceilings, keeping at most about ``room`` documents per query at a time."""

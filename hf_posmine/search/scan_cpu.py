@@ -39,6 +39,7 @@ class CpuScan:
     documents: Documents
     block_rows: int
     int8: bool
+    spare: int = 8
 
     def __call__(self, queries: Queries, k: int, limits: Limits, room: int) -> Found:
         import torch
@@ -192,7 +193,7 @@ class _Buffer:
         return self
 
     def prune(self) -> None:
-        kernels.prune(self.k, self.certain, self.slack, self.ids, self.values, self.count)
+        kernels.prune(self.k, self.high, self.certain, self.slack, self.ids, self.values, self.count, self.above)
 
     def found(self) -> Found:
         self.prune()

@@ -27,6 +27,7 @@ class TorchScan:
     documents: Documents
     block_rows: int
     device: str
+    spare: int = 1
 
     def __call__(self, queries: Queries, k: int, limits: Limits, room: int) -> Found:
         documents = self.documents.hide(limits.exclude.everywhere)

@@ -129,7 +129,7 @@ class DenseTeacher:
         if self._model_name is None:
             raise StoreError(
                 f"this process has to encode texts, but the teacher {self.name!r} was passed as a live model, which does "
-                "not travel to workers; save it and pass its folder, or use num_proc=None"
+                "not travel to workers; call miner.prepare() first, save the model and pass its folder, or use num_proc=None"
             )
         encoder = Encoder(
             load_model(self._model_name, device=self.device, revision=self.revision), **self._encoder_options

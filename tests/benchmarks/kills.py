@@ -125,7 +125,9 @@ def main() -> int:
             failures.append((trial, "other shards"))
         elif any(after[name] != found for name, found in whole.items()):
             failures.append((trial, "a finished shard was written again"))
-        print(f"kill {sum(phases.values())}: in {phase}, {len(whole)} of {len(reference)} shards were whole", flush=True)
+        print(
+            f"kill {sum(phases.values())}: in {phase}, {len(whole)} of {len(reference)} shards were whole", flush=True
+        )
     record = {"kills": dict(phases), "shards": len(reference), "whole_at_kill": kept, "failures": failures}
     Path(args.output).mkdir(parents=True, exist_ok=True)
     (Path(args.output) / "kills.json").write_text(json.dumps(record, indent=1))

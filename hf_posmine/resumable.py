@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.errors import InputError
-from hf_posmine.paths import cache_root, new_folder
+from hf_posmine.paths import cache_root, new_folder, remove_stale
 from hf_posmine.progress import progress_bar, quiet_bars
 
 if TYPE_CHECKING:
@@ -55,12 +55,15 @@ def mine(
             f"mine() takes a Dataset or DatasetDict, not {type(dataset).__name__}; map a stream with "
             "stream.map(miner, batched=True, features=miner.features(stream.features))"
         )
+    if shard_rows < 1 or batch_size < 1:
+        raise InputError(f"shard_rows={shard_rows}, batch_size={batch_size}; both must be at least 1")
     if not len(dataset):
         raise InputError("the dataset has no rows; there is nothing to mine")
     from datasets import concatenate_datasets, load_from_disk
 
     miner.prepare()
     folder = _folder(work_dir, dataset, miner, shard_rows)
+    remove_stale(folder)
     dataset = dataset.with_format(None)
     shards = []
     with progress_bar(len(dataset), "Mining", "row") as bar:
