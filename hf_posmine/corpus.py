@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Sized
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -156,10 +157,8 @@ class Corpus:
         clash = np.flatnonzero((known >= 0) & (known != rows))
         if len(clash):
             at = int(clash[0])
-            raise InputError(
-                f"one id names two documents in a union: {self.describe(int(known[at]))} and "
-                f"{self.describe(int(rows[at]))}; make the ids unique"
-            )
+            pair = np.array([known[at], rows[at]], np.int64)
+            raise _two_documents(id_keys[at], self.ids(pair).to_pylist(), self.texts(pair).to_pylist())
         new = known < 0
         if not new.any():
             return self
@@ -306,6 +305,8 @@ def _pairs(texts: Iterable[str], ids: Iterable[Any] | None) -> Iterator[tuple[li
             yield check_texts(block, "texts", number * 8192), None
         return
     ids = ids.to_pylist() if isinstance(ids, (pa.Array, pa.ChunkedArray)) else ids
+    if isinstance(texts, Sized) and isinstance(ids, Sized) and len(texts) != len(ids):
+        raise InputError(f"{len(texts)} texts and {len(ids)} ids; give one id per text")
     missing = object()
     both = itertools.zip_longest(texts, ids, fillvalue=missing)
     for number, block in enumerate(batched(both, 8192)):
@@ -327,13 +328,15 @@ def _check_ids(part: TextPart) -> None:
     again = np.flatnonzero((keys[1:] == keys[:-1]) & (np.asarray(part.by_id.values[1:]) != part.by_id.values[:-1]))
     if len(again):
         rows = np.array([part.by_id.values[again[0]], part.by_id.values[again[0] + 1]], np.int64)
-        texts = [t[:40] for t in part.take("text", rows).to_pylist()]
-        ids = part.take("id", rows).to_pylist()
-        named = [i for i, key in zip(ids, text_keys(ids, "exact"), strict=True) if key == keys[again[0]]]
-        name = f"the id {named[0]!r}" if named else "one id"
-        raise InputError(
-            f"{name} names two different documents, {texts[0]!r}... and {texts[1]!r}...; make the ids unique"
-        )
+        raise _two_documents(keys[again[0]], part.take("id", rows).to_pylist(), part.take("text", rows).to_pylist())
+
+
+def _two_documents(key: int, ids: list[str], texts: list[str]) -> InputError:
+    named = [i for i, k in zip(ids, text_keys(ids, "exact"), strict=True) if k == key]
+    name = f"the id {named[0]!r}" if named else "one id"
+    return InputError(
+        f"{name} names two different documents, {texts[0][:40]!r}... and {texts[1][:40]!r}...; make the ids unique"
+    )
 
 
 def _whole(part: TextPart) -> Corpus:
@@ -507,7 +510,7 @@ class Qrels:
         Raises:
             InputError: an id that the corpus lacks, or texts that are matched differently.
         """
-        if corpus.match != self.match:
+        if corpus.match != self.match and not self.by_id:
             raise InputError(
                 f"the known positives match texts {self.match!r}, the corpus {corpus.match!r}; use one of them"
             )

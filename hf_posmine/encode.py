@@ -140,10 +140,7 @@ class Encoder:
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(_tensor_bytes(tensor))
         digest.update(json.dumps(self._modules(), sort_keys=True, default=str).encode())
-        tokenizer = getattr(self.model.tokenizer, "backend_tokenizer", None)
-        digest.update(
-            tokenizer.to_str().encode() if tokenizer is not None else repr(type(self.model.tokenizer)).encode()
-        )
+        digest.update(_tokenizer_description(self.model.tokenizer).encode())
         return digest.hexdigest()
 
     def _modules(self) -> list[Any]:
@@ -247,6 +244,15 @@ class Encoder:
             if self.model.truncate_dim is not None:
                 vectors = vectors[..., : self.model.truncate_dim]
             return vectors.float().cpu().numpy()
+
+
+def _tokenizer_description(tokenizer: Any) -> str:
+    """What a tokenizer does to a text; truncation and padding are left out, since using it changes them."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return repr(type(tokenizer))
+    described = json.loads(backend.to_str())
+    return json.dumps({k: v for k, v in described.items() if k not in ("truncation", "padding")}, sort_keys=True)
 
 
 def _tensor_bytes(tensor: Any) -> memoryview:

@@ -122,7 +122,7 @@ class MarginPos(_Neutral):
         _number(self, "margin")
         if self.margin < 0:
             raise SpecError(
-                f"{self!r} lets negatives score above the positive; the margin is subtracted, so give 0 or more"
+                f"MarginPos({self.margin:g}) lets negatives score above the positive; the margin is subtracted, so give 0 or more"
             )
 
     def ceiling(self, positive_scores: Floats) -> Floats:
@@ -130,7 +130,9 @@ class MarginPos(_Neutral):
 
     def check(self, score_kind: ScoreKind) -> None:
         if score_kind in ("cosine", "probability") and self.margin > 2:  # noqa: PLR2004 - their whole range
-            raise SpecError(f"{self!r} is wider than all {score_kind} scores; did you mean {self.margin / 100:g}?")
+            raise SpecError(
+                f"MarginPos({self.margin:g}) is wider than all {score_kind} scores; did you mean {self.margin / 100:g}?"
+            )
 
 
 @dataclass(frozen=True, repr=False)
@@ -147,7 +149,9 @@ class PercPos(_Neutral):
         _number(self, "share")
         if not 0 <= self.share <= 1.5:  # noqa: PLR2004 - the paper sweeps 0 to 1.05 (its version 2)
             cure = f"; did you mean {self.share / 100:g}?" if 1.5 < self.share <= 150 else ""  # noqa: PLR2004
-            raise SpecError(f"{self!r} is out of range: the share of the positive's score is between 0 and 1.5{cure}")
+            raise SpecError(
+                f"PercPos({self.share:g}) is out of range: the share of the positive's score is between 0 and 1.5{cure}"
+            )
 
     def ceiling(self, positive_scores: Floats) -> Floats:
         p = positive_scores.astype(np.float64)
@@ -234,4 +238,6 @@ def _in_score_range(filter_: Filter, score: float, score_kind: ScoreKind) -> Non
     low, high = {"cosine": (-1.0, 1.0), "probability": (0.0, 1.0)}.get(score_kind, (-math.inf, math.inf))
     if not low <= score <= high:
         cure = f"; did you mean {score / 100:g}?" if low <= score / 100 <= high else ""
-        raise SpecError(f"{filter_!r} lies outside {score_kind} scores [{low:g}, {high:g}]{cure}")
+        raise SpecError(
+            f"{type(filter_).__name__}({score:g}) lies outside {score_kind} scores [{low:g}, {high:g}]{cure}"
+        )

@@ -136,11 +136,14 @@ class RowReader:
         """
         queries = check_texts(columns[self.query_column], self.query_column)
         keys = text_keys(queries, self.corpus.match)
+        query_keys = keys
+        if self.qrels is not None and self.qrels.match != self.corpus.match:
+            query_keys = text_keys(queries, self.qrels.match)
         texts: dict[int, str] = {}
         none = np.empty(0, np.int64)
         known = siblings = unknown = (none, none)
         if self.known is not None:
-            rows, codes, relevant = self.known.of(keys)
+            rows, codes, relevant = self.known.of(query_keys)
             known = siblings = (rows[relevant], codes[relevant])
             unknown = (rows[~relevant], codes[~relevant])
         own = self._own(columns, texts)

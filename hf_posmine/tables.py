@@ -64,6 +64,11 @@ def check_texts(values: Iterable[Any], column: str, start: int = 0) -> list[str]
                 f"column {column!r}, row {start + offset}: expected a text, got {_show(value)}; "
                 "drop the row or fill it before mining"
             )
+        if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise ColumnError(
+                f"column {column!r}, row {start + offset}: {_show(value)} is no valid Unicode, half of a surrogate pair is "
+                "missing; repair the text"
+            )
     return texts
 
 

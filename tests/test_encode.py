@@ -193,3 +193,10 @@ def test_offline_only_local_names_load(monkeypatch, tmp_path):
     with pytest.raises(InputError, match="cannot load the model"):
         load_model(str(tmp_path / "empty"))
     assert load_model(DEFAULT_MODEL).max_seq_length == 256
+
+
+def test_using_a_model_does_not_change_its_key():
+    model = load_model("embedded")
+    before = Encoder(model).model_digest
+    model.encode(["a", "a longer text, which needs padding beside the short one"])
+    assert Encoder(model).model_digest == before

@@ -84,6 +84,7 @@ def test_the_record_names_everything_the_rows_depend_on(record, miner, sample_co
         "candidates": len(sample_corpus),
         "duplicates_dropped": 0,
         "match": "normalized",
+        "excluded_everywhere": len(miner.excluded_everywhere),
     }
     known = miner.known_positives
     assert record["known_positives"] == {"fingerprint": known.fingerprint, "queries": 171, "judgements": 171}
@@ -109,6 +110,9 @@ def test_the_summary_and_a_teacher_of_another_kind_are_recorded():
         """A teacher that says nothing of itself beyond the Protocol."""
 
         name, score_kind, fingerprint = "words", "bm25", "w1"
+
+        def search(self, queries, k, *, below=None, exclude=None):
+            raise NotImplementedError
 
     pairs = Dataset.from_dict({"query": ["q"], "positive": ["p"]})
     miner = PositiveAwareMiner(corpus=Corpus.from_texts(["p", "a"]), teachers=Words(), positive_column="positive")

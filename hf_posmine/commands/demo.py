@@ -6,13 +6,12 @@ Naive Top-K takes them as negatives; PercPos(0.95) leaves most of them out.
 
 from __future__ import annotations
 
+import argparse
+import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hf_posmine.commands.shared import add_run_arguments
-
-if TYPE_CHECKING:
-    import argparse
 
 HELP = "mine the embedded sample, offline"
 EXAMPLES = "example:\n  hf-posmine demo --output out/demo\n"
@@ -50,8 +49,11 @@ def run(args: argparse.Namespace) -> None:
     output = mine_command.write_output(mined, Path(args.output))
     write_provenance(output, record)
     planted = planted_documents()
+    print(f"\n{summary}\n")
     _print_examples(mined, made["Naive Top-K"][0], planted)
     _print_comparison({name: rows for name, (rows, _, _) in made.items()}, planted)
+    print(f"\n{len(mined)} rows written to {args.output}, their provenance to {output}")
+    print(f'load them with: datasets.load_from_disk("{args.output}")')
 
 
 def planted_documents() -> dict[str, set[str]]:
@@ -75,23 +77,27 @@ def _print_examples(mined: Any, naive: Any, planted: dict[str, set[str]]) -> Non
         if not wrong or wrong & set(row["negatives_ids"]):
             continue
         taken = other["negatives_ids"].index(min(wrong))
+        print(f"query     {row['query']}")
         _print_document("positive", row["positive_score"], row["positive"])
         _print_document("naive ✗", other["negatives_scores"][taken], other["negatives"][taken])
         for score, text in zip(row["negatives_scores"], row["negatives"], strict=True):
             _print_document("negative", score, text)
+        print()
         shown += 1
         if shown == 3:  # noqa: PLR2004 - three examples make the point
             return
 
 
 def _print_document(label: str, score: float, text: str) -> None:
-    pass
+    print(f"{label:<9} {score:.3f}  {textwrap.shorten(text, 90, placeholder=' ...')}")
 
 
 def _print_comparison(made: dict[str, Any], planted: dict[str, set[str]]) -> None:
-    sum(map(len, planted.values()))
-    for _name, rows in made.items():
-        sum(
+    total = sum(map(len, planted.values()))
+    print("planted false negatives taken as negatives:")
+    for name, rows in made.items():
+        taken = sum(
             len(planted.get(query, set()) & set(ids))
             for query, ids in zip(rows["query_id"], rows["negatives_ids"], strict=True)
         )
+        print(f"  {name:<14} {taken:>3} of {total}")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import argparse
 
 HELP = "versions and what this machine offers"
 EXAMPLES = "example:\n  hf-posmine env\n"
@@ -35,6 +32,6 @@ def run(args: argparse.Namespace) -> None:
         "cache": str(cache_root()),
         "offline": os.environ.get("HF_POSMINE_OFFLINE", "0"),
     }
-    max(map(len, lines))
-    for _name, _value in lines.items():
-        pass
+    width = max(map(len, lines))
+    for name, value in lines.items():
+        print(f"{name:<{width}}  {value}")

@@ -7,6 +7,7 @@ where it stopped when the same command is given again.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,6 @@ from hf_posmine.settings import Keep, MiningSettings, OnShort, WeakPositive
 from hf_posmine.types import Anchor
 
 if TYPE_CHECKING:
-    import argparse
-
     from hf_posmine.corpus import Corpus, Qrels
     from hf_posmine.miner import PositiveAwareMiner
 
@@ -126,6 +125,8 @@ def run(args: argparse.Namespace) -> None:
         )  # fmt: skip
     output = write_output(mined, Path(args.output))
     write_provenance(output, record)
+    print(summary)
+    print(f"\n{len(mined):,} rows written to {args.output}, their provenance to {output}")
 
 
 @dataclass

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import argparse
+from typing import Any
 
 from hf_posmine.encode_names import DEFAULT_MODEL, EMBEDDED
-
-if TYPE_CHECKING:
-    import argparse
 
 
 def add_teacher_arguments(parser: argparse.ArgumentParser) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hf_posmine.types import Floats, Rows
 
 UNIT_ROUNDOFF = 2.0**-24
-TINY = 1e-15
+TINY = 1e-37
 PAD = 64
 
 
