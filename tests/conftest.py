@@ -23,7 +23,7 @@ class ToyModel:
     """A retrieval model of 16 dimensions: each word has a fixed random direction, a text is their sum."""
 
     similarity_fn_name = "cosine"
-    prompts: dict[str, str] = {}
+    prompts: dict[str, str] = {}  # noqa: RUF012 - as sentence-transformers has it
 
     def __init__(self, name: str = "toy", dimensions: int = 16) -> None:
         self.name, self.dimensions = name, dimensions

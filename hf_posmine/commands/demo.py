@@ -6,12 +6,14 @@ Naive Top-K takes them as negatives; PercPos(0.95) leaves most of them out.
 
 from __future__ import annotations
 
-import argparse
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_posmine.commands.shared import add_run_arguments
+
+if TYPE_CHECKING:
+    import argparse
 
 HELP = "mine the embedded sample, offline"
 EXAMPLES = "example:\n  hf-posmine demo --output out/demo\n"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
 
 HELP = "versions and what this machine offers"
 EXAMPLES = "example:\n  hf-posmine env\n"

@@ -7,7 +7,6 @@ where it stopped when the same command is given again.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,8 @@ from hf_posmine.settings import Keep, MiningSettings, OnShort, WeakPositive
 from hf_posmine.types import Anchor
 
 if TYPE_CHECKING:
+    import argparse
+
     from hf_posmine.corpus import Corpus, Qrels
     from hf_posmine.miner import PositiveAwareMiner
 

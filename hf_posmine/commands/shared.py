@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_posmine.encode_names import DEFAULT_MODEL, EMBEDDED
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_teacher_arguments(parser: argparse.ArgumentParser) -> None:

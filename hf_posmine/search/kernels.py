@@ -58,7 +58,7 @@ def _compile() -> None:
     strict = numba.njit(nogil=True, cache=True, error_model="numpy")
     # sums may be reordered, so that they use vector registers; NaN must keep its meaning
     reordered = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
-    global _prune, _excluded, _first_low, _group_hits
+    global _prune, _excluded, _first_low, _group_hits  # noqa: PLW0603 - compiled functions call each other by name
     _prune, _excluded, _group_hits = strict(_prune), strict(_excluded), strict(_group_hits)
     _first_low = strict(_first_low)
     _compiled["collect"] = strict(_collect)
@@ -149,8 +149,8 @@ def _collect(  # type: ignore[no-untyped-def]
 
     A score is ``products[i, j] * query_scale[i] * scale[j] + bias[j]``, off by at most half of ``slack[i]``. Scores of
     at least ``high`` are certainly at or above the ceiling and only counted; scores below ``certain`` are certainly
-    below it; ``low`` rises whenever a buffer is pruned, first when it holds a few. NaN in ``scale`` hides a document. ``full`` marks queries whose
-    buffer overflowed.
+    below it; ``low`` rises whenever a buffer is pruned, first when it holds a few. NaN in ``scale`` hides a document.
+    ``full`` marks queries whose buffer overflowed.
     """
     capacity = ids.shape[1]
     hits = np.ones(-(-products.shape[1] // GROUP), np.int32)  # a last group that is not full is always looked at

@@ -42,6 +42,7 @@ class CpuScan:
     spare: int = 8
 
     def __call__(self, queries: Queries, k: int, limits: Limits, room: int) -> Found:
+        """Scan spans of queries side by side, one per core."""
         import torch
 
         documents = self.documents.hide(limits.exclude.everywhere)

@@ -30,6 +30,7 @@ class TorchScan:
     spare: int = 1
 
     def __call__(self, queries: Queries, k: int, limits: Limits, room: int) -> Found:
+        """Scan spans of queries one after the other."""
         documents = self.documents.hide(limits.exclude.everywhere)
         found = Found.empty(len(queries.vectors))
         for start in range(0, len(queries.vectors), QUERY_ROWS):
