@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import xxhash
 
-from hf_posmine.encode_names import DEFAULT_MODEL, EMBEDDED
+from hf_posmine.defaults import DEFAULT_MODEL, EMBEDDED
 from hf_posmine.errors import InputError, MissingExtraError, StoreError
 from hf_posmine.parallel import one_torch_thread_each
 

@@ -161,7 +161,7 @@ class PositiveAwareMiner:
             teacher_options: for :class:`~hf_posmine.teachers.dense.DenseTeacher`: prompts, store, device, ...
             options: see :class:`~hf_posmine.settings.MiningSettings`.
         """
-        from hf_posmine.encode_names import DEFAULT_MODEL
+        from hf_posmine.defaults import DEFAULT_MODEL
         from hf_posmine.teachers.dense import DenseTeacher
 
         MiningSettings.from_options(options)

@@ -8,6 +8,7 @@ checksum of its vectors, which is compared when the store is opened.
 from __future__ import annotations
 
 import json
+import mmap
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -62,13 +63,23 @@ class Vectors:
             out[mine] = self.shards[shard][rows[mine] - self.starts[shard]]
         return out
 
-    def blocks(self, size: int, stop: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
-        """Blocks of at most ``size`` rows in order, each with its first row; ends before row ``stop``."""
+    def release(self) -> None:
+        """Let go of the mapped pages: they stay in the system's cache, and no longer count as this process's memory."""
+        for shard in self.shards:
+            _release(shard)
+
+    def blocks(self, size: int, stop: int | None = None, *, once: bool = False) -> Iterator[tuple[int, np.ndarray]]:
+        """Blocks of at most ``size`` rows in order, each with its first row; ends before row ``stop``.
+
+        With ``once``, shards are released as they are passed.
+        """
         stop = len(self) if stop is None else stop
         for start, shard in zip(self.starts, self.shards, strict=False):
             shard = shard[: max(0, stop - int(start))]
             for at in range(0, len(shard), size):
                 yield int(start) + at, shard[at : at + size]
+            if once:
+                _release(shard)
 
 
 class EmbeddingStore:
@@ -194,6 +205,12 @@ class EmbeddingStore:
                 )
             self._verified.add(path)
         return vectors
+
+
+def _release(shard: np.ndarray) -> None:
+    mapped = getattr(shard, "_mmap", None)
+    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _shard_name(number: int) -> str:

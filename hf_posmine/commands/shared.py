@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.encode_names import DEFAULT_MODEL, EMBEDDED
+from hf_posmine.defaults import DEFAULT_MODEL, EMBEDDED
 
 if TYPE_CHECKING:
     import argparse

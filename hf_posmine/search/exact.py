@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from hf_posmine.search.scan_torch import TorchScan
 from hf_posmine.search.similarity import check_similarity, exact_scores, to_scan
 from hf_posmine.store import Vectors
 from hf_posmine.types import PADDING, Exclusions, Floats, Ranking, Rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Engine: TypeAlias = Literal["auto", "int8", "float32", "torch"]
 CPU_BLOCK, ACCELERATOR_BLOCK = 4096, 65_536
@@ -40,6 +43,8 @@ class ExactIndex:
     >>> ranking = index.search(np.array([[4, 3, 2, 1]], np.float32), 2, below=np.array([4], np.float32))
     >>> ranking.doc_ids.tolist(), ranking.scores.tolist(), ranking.above.tolist()
     ([[1, 2]], [[3.0, 2.0]], [1])
+    >>> index.search(np.array([[4, 3, 2, 1]], np.float32), 2, exclude=[[0, 1]]).doc_ids.tolist()
+    [[2, 3]]
     """
 
     def __init__(
@@ -63,7 +68,12 @@ class ExactIndex:
             raise MissingExtraError(f"engine={engine!r}", "fast")
 
     def search(
-        self, vectors: Floats, k: int, *, below: Floats | None = None, exclude: Exclusions | None = None
+        self,
+        vectors: Floats,
+        k: int,
+        *,
+        below: Floats | None = None,
+        exclude: Exclusions | Sequence[Sequence[int]] | None = None,
     ) -> Ranking:
         """The best ``k`` documents strictly below each query's ceiling.
 
@@ -71,18 +81,24 @@ class ExactIndex:
             vectors: float32 ``[B, d]``.
             k: depth.
             below: float32 ``[B]``, ``inf`` for no ceiling.
-            exclude: documents that may not be candidates; they are not counted in ``above`` either.
+            exclude: documents that may not be candidates, a list of rows per query or :class:`Exclusions`; they are
+                not counted in ``above`` either.
 
         Returns:
             Fewer than ``k`` documents only where the corpus has no more below the ceiling.
         """
         vectors = self._check(vectors, k)
         below = np.full(len(vectors), np.inf, np.float32) if below is None else np.asarray(below, np.float32)
-        exclude = exclude or Exclusions.none(len(vectors))
+        if exclude is None:
+            exclude = Exclusions.none(len(vectors))
+        elif not isinstance(exclude, Exclusions):
+            exclude = Exclusions.of(exclude)
         queries = Queries.of(self.similarity, vectors)
         squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
         limits = Limits(to_scan(self.similarity, below, squares), exclude)
-        return self._decide(vectors, k, below, self._find(queries, k, limits))
+        ranking = self._decide(vectors, k, below, self._find(queries, k, limits))
+        self.vectors.release()
+        return ranking
 
     def score(self, vectors: Floats, rows: Rows) -> Floats:
         """Scores float32 ``[B, m]`` of document rows int64 ``[B, m]``; ``-inf`` where the row is -1."""

@@ -45,7 +45,7 @@ class Documents:
     def of(cls, similarity: Similarity, vectors: Vectors, stop: int, block_rows: int) -> Documents:
         """Measure the first ``stop`` documents in one pass."""
         squares = np.empty(stop, np.float64)
-        for start, block in vectors.blocks(block_rows, stop):
+        for start, block in vectors.blocks(block_rows, stop, once=True):
             squares[start : start + len(block)] = np.einsum("ij,ij->i", block, block, dtype=np.float64)
         largest = float(squares.max(initial=0.0))
         refuse_tiny(squares, "document")

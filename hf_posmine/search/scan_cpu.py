@@ -70,7 +70,7 @@ class CpuScan:
     def coded(self) -> Int8:
         """The documents as int8: one byte per dimension, in memory."""
         stop = len(self.documents.scale)
-        blocks = (np.asarray(b, np.float32) for _, b in self.vectors.blocks(self.block_rows, stop))
+        blocks = (np.asarray(b, np.float32) for _, b in self.vectors.blocks(self.block_rows, stop, once=True))
         return Int8.of(blocks, stop, self.vectors.dim)
 
     @cached_property
@@ -113,6 +113,7 @@ class CpuScan:
             full = len(block) == self.block_rows
             products = torch._int_mm(codes, block.t(), out=out) if full else torch._int_mm(codes, block.t())
             buffer.collect(products.numpy(), q.steps, coarse, start)
+        buffer.count[buffer.full] = 0  # they are scanned again, in float32
         buffer.prune()
         ones = np.ones(len(queries.vectors), np.float32)
         for start, shard in zip(self.vectors.starts, self.vectors.shards, strict=False):
