@@ -203,6 +203,7 @@ class EmbeddingStore:
                     f"shard {str(path)!r} has checksum {found[:12]}, written was {checksum[:12]}; delete the file and "
                     "run again, which encodes only these rows"
                 )
+            _release(vectors)
             self._verified.add(path)
         return vectors
 

@@ -194,6 +194,7 @@ class DenseTeacher:
         vectors = np.empty((len(queries), self._known_queries.dim), np.float32)
         known = np.flatnonzero(rows >= 0)
         vectors[known] = self._known_queries[rows[known]]
+        self._known_queries.release()
         if len(unknown):
             vectors[unknown] = fresh
         return vectors
