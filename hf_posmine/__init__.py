@@ -11,10 +11,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hf_posmine.corpus import Corpus, Qrels
+    from hf_posmine.corpus import Corpus
     from hf_posmine.filters import MarginPos, MaxScore, MinScore, PercPos, RankWindow, SkipTop
     from hf_posmine.formats import NegativesCollator, to_training
     from hf_posmine.miner import PositiveAwareMiner
+    from hf_posmine.qrels import Qrels
     from hf_posmine.resumable import mine
     from hf_posmine.samplers import SampledTopK, Top, Top1Sampled, Uniform
     from hf_posmine.search.exact import ExactIndex
@@ -59,7 +60,7 @@ _HOMES = {
     "NegativesCollator": "formats",
     "PercPos": "filters",
     "PositiveAwareMiner": "miner",
-    "Qrels": "corpus",
+    "Qrels": "qrels",
     "RankWindow": "filters",
     "SampledTopK": "samplers",
     "SkipTop": "filters",

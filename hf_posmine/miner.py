@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from hf_posmine.columns import column_types, kept_rows, merge, to_columns
-from hf_posmine.corpus import Corpus, Qrels
+from hf_posmine.corpus import Corpus
 from hf_posmine.errors import ColumnError, InputError
+from hf_posmine.qrels import Qrels
 from hf_posmine.rows import RowReader
 from hf_posmine.selection import select
 from hf_posmine.settings import MiningSettings

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xxhash
 
-from hf_posmine.corpus import OUTSIDE, Corpus, KnownPositives, Qrels
 from hf_posmine.errors import ColumnError, InputError
+from hf_posmine.qrels import OUTSIDE, KnownPositives, Qrels
 from hf_posmine.tables import check_ids, check_text_lists, check_texts
 from hf_posmine.texts import text_keys
 from hf_posmine.types import PADDING, Exclusions, RowGenerators, Rows
 
 if TYPE_CHECKING:
+    from hf_posmine.corpus import Corpus
     from collections.abc import Mapping, Sequence
 
 LOCAL = -(1 << 40)

@@ -12,8 +12,9 @@ from datasets import Dataset, DatasetDict
 from datasets.fingerprint import Hasher
 
 from hf_posmine import texts as texts_module
-from hf_posmine.corpus import OUTSIDE, Corpus, Qrels
+from hf_posmine.corpus import Corpus
 from hf_posmine.errors import ColumnError, InputError
+from hf_posmine.qrels import OUTSIDE, Qrels
 from hf_posmine.texts import KeyIndex, text_keys
 from tests.conftest import SAMPLE
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.corpus import Corpus, Qrels
 from hf_posmine.errors import InputError
 from hf_posmine.miner import PositiveAwareMiner
 from hf_posmine.progress import quiet_bars
+from hf_posmine.qrels import Qrels
 
 if TYPE_CHECKING:
+    from hf_posmine.corpus import Corpus
     from collections.abc import Iterable, Mapping, Sequence
 
 

@@ -20,8 +20,9 @@ from hf_posmine.types import Anchor
 if TYPE_CHECKING:
     import argparse
 
-    from hf_posmine.corpus import Corpus, Qrels
+    from hf_posmine.corpus import Corpus
     from hf_posmine.miner import PositiveAwareMiner
+    from hf_posmine.qrels import Qrels
 
 HELP = "add hard negatives to a dataset"
 EXAMPLES = """examples:
@@ -146,7 +147,8 @@ class Work:
 
 def load_work(args: argparse.Namespace) -> Work:
     """Load what the arguments name."""
-    from hf_posmine.corpus import Corpus, Qrels
+    from hf_posmine.corpus import Corpus
+    from hf_posmine.qrels import Qrels
     from hf_posmine.sources import beir_pairs, is_beir, load_source
 
     source = _describe_source(args.data, args.split, args.name)
