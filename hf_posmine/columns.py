@@ -21,6 +21,8 @@ STATS = pa.struct(
         ("ceiling", pa.float32()),
         ("ceiling_by", pa.string()),
         ("above", pa.int64()),
+        ("skipped", pa.int64()),
+        ("floored", pa.int64()),
         *((f"excluded_{reason}", pa.int64()) for reason in REASONS),
     ]
 )
@@ -95,6 +97,8 @@ def _stats(mined: Mined, settings: MiningSettings) -> pa.Array:
         pa.array(mined.ceilings, pa.float32()),
         pa.array([names[i] for i in mined.ceiling_by.tolist()], pa.string()),
         pa.array(mined.above, pa.int64()),
+        pa.array(mined.skipped, pa.int64()),
+        pa.array(mined.floored, pa.int64()),
         *(pa.array(mined.excluded[reason], pa.int64()) for reason in REASONS),
     ]
     return pa.StructArray.from_arrays(values, [STATS.field(i).name for i in range(STATS.num_fields)])

@@ -15,8 +15,9 @@ from hf_posmine.texts import text_keys
 from hf_posmine.types import PADDING, Exclusions, RowGenerators, Rows
 
 if TYPE_CHECKING:
-    from hf_posmine.corpus import Corpus
     from collections.abc import Mapping, Sequence
+
+    from hf_posmine.corpus import Corpus
 
 LOCAL = -(1 << 40)
 """Code ``LOCAL - i`` stands for text i of the batch, which neither the corpus nor the known positives hold."""

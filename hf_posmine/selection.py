@@ -34,6 +34,8 @@ class Mined:
         ceilings: float32 ``[B]``, ``inf`` where there is none.
         ceiling_by: int64 ``[B]``, which filter sets it, -1 for none.
         above: int64 ``[B]``, candidates at or above the ceiling.
+        skipped: int64 ``[B]``, how many of the best n candidates lie outside the rank window.
+        floored: int64 ``[B]``, how many of the best n candidates lie below the ceiling and below the floor.
         filled: int64 ``[B]``, negatives drawn at random for a short row, at its end.
         excluded: per reason int64 ``[B]``.
     """
@@ -46,6 +48,8 @@ class Mined:
     ceilings: Floats
     ceiling_by: Rows
     above: Rows
+    skipped: Rows
+    floored: Rows
     filled: Rows
     excluded: dict[str, Rows] = field(default_factory=dict)
 
@@ -86,9 +90,10 @@ def select(
         batch.queries, depth if last is None else min(depth, last), below=ceilings, exclude=exclude
     )
     ranks = ranking.above[:, None] + np.arange(ranking.doc_ids.shape[1])
-    keep = (ranking.doc_ids >= 0) & (ranks >= first) & (ranking.scores >= highest_floor(filters, anchors)[:, None])
-    if last is not None:
-        keep &= ranks < last
+    there = ranking.doc_ids >= 0
+    inside = (ranks >= first) & (ranks < (np.iinfo(np.int64).max if last is None else last))
+    reached = ranking.scores >= highest_floor(filters, anchors)[:, None]
+    keep = there & inside & reached
     columns = settings.one_sampler.pick(ranking.scores, keep, n, rngs)
     chosen = columns >= 0
 
@@ -106,6 +111,8 @@ def select(
         ceilings,
         by,
         ranking.above,
+        (there & ~inside & (ranks < n)).sum(axis=1),
+        (there & inside & ~reached & (ranks < n)).sum(axis=1),
         np.zeros(len(own), np.int64),
     )
     _settle_short_rows(mined, batch, teacher, settings, num_candidates, exclude, rngs)

@@ -31,8 +31,9 @@ class MiningSummary:
         filled: negatives drawn at random for short rows; None if not recorded.
         weak_rows: rows flagged as having a weak positive; None if not recorded.
         excluded: documents excluded, per reason; empty without ``keep="stats"``.
-        removed: per filter, the share of the best ``num_negatives`` candidates of each row that lie at or above its
-            ceiling, which Naive Top-K would have taken; empty without ``keep="stats"``.
+        removed: per filter, the share of the best ``num_negatives`` candidates of each row, which Naive Top-K would have
+            taken, that it removes: at or above its ceiling, else outside the ``rank window``, else below the ``score
+            floor``; empty without ``keep="stats"``.
         replaced: share of the negatives that Naive Top-K would not have taken; None without ``keep="ranks"``.
         quantiles: of the scores of positives, of negatives, and of positive minus negative; empty without
             ``keep="scores"``.
@@ -136,12 +137,16 @@ class MiningSummary:
             lines.append(("rows with a weak positive", f"{self.weak_rows:,}"))
         lines += [(f"excluded: {_words(reason)}", f"{count:,}") for reason, count in self.excluded.items() if count]
         lines += [
-            (f"naive top {self.num_negatives} at or above the ceiling of {name}", f"{share:.1%}")
+            (f"naive top {self.num_negatives} removed by {_filter_words(name)}", f"{share:.1%}")
             for name, share in self.removed.items()
         ]
         if self.replaced is not None:
             lines.append((f"negatives that are not in the naive top {self.num_negatives}", f"{self.replaced:.1%}"))
         return lines
+
+
+def _filter_words(name: str) -> str:
+    return f"the {name}" if name in ("rank window", "score floor") else f"the ceiling of {name}"
 
 
 def _words(reason: str) -> str:
@@ -177,6 +182,10 @@ def _removed(table: pa.Table, n: int) -> dict[str, float]:
     for name, count in zip(by, above.tolist(), strict=True):
         if name is not None:
             totals[name] = totals.get(name, 0) + count
+    for name, column in (("rank window", "skipped"), ("score floor", "floored")):
+        total = pc.sum(pc.struct_field(stats, column)).as_py()
+        if total:
+            totals[name] = total
     return {name: total / (n * len(table)) for name, total in totals.items()}
 
 

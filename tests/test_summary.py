@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
 
-from hf_posmine import MiningSummary, PercPos, PositiveAwareMiner
+from hf_posmine import Corpus, ExactIndex, MiningSummary, PercPos, PositiveAwareMiner
 from hf_posmine.errors import ColumnError
 from tests.conftest import ToyModel
 
@@ -133,3 +133,29 @@ def test_the_text_and_the_json_say_the_counts(summary):
     assert max(map(len, text.splitlines())) <= 96
     for word in (f"{summary.negatives:,}", f"rows with fewer than {N}", "PercPos(0.8)", "positive - negative"):
         assert word in text
+
+
+def test_every_kind_of_filter_has_its_share():
+    """Of 40 naive candidates: PercPos removes the best ones, the window and the floor take from the rest."""
+    corpus = Corpus.from_texts([f"d{i}" for i in range(10)])
+    index = ExactIndex(np.arange(10, 0, -1, dtype=np.float32)[:, None], "dot")
+
+    class Line:
+        """Document i scores 10 - i for every query; the positive scores 10."""
+
+        name, score_kind, fingerprint = "line", "dot", "line"
+
+        def search(self, queries, k, *, below=None, exclude=None):
+            return index.search(np.ones((len(queries), 1), np.float32), k, below=below, exclude=exclude)
+
+        def score(self, queries, doc_ids):
+            return index.score(np.ones((len(queries), 1), np.float32), doc_ids)
+
+    pairs = Dataset.from_dict({"query": ["q", "r"], "positive": ["d0", "d0"]})
+    options = {"num_negatives": 4, "keep": ("stats", "ranks")}
+    filters = ["PercPos(0.9)", "SkipTop(2)", "MinScore(6.5)"]
+    miner = PositiveAwareMiner(corpus=corpus, teachers=Line(), positive_column="positive", filters=filters, **options)
+    summary = MiningSummary.from_dataset(pairs.map(miner, batched=True), 4)
+    # candidates score 9, 8, 7, 6: the ceiling 9.0 takes the first, SkipTop(2) the second, the floor 6.5 the last
+    assert summary.removed == {"PercPos(0.9)": 0.25, "rank window": 0.25, "score floor": 0.25}
+    assert "removed by the rank window" in str(summary)

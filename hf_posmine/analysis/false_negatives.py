@@ -16,8 +16,9 @@ from hf_posmine.progress import quiet_bars
 from hf_posmine.qrels import Qrels
 
 if TYPE_CHECKING:
-    from hf_posmine.corpus import Corpus
     from collections.abc import Iterable, Mapping, Sequence
+
+    from hf_posmine.corpus import Corpus
 
 
 @dataclass(frozen=True)
