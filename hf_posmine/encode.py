@@ -36,7 +36,7 @@ ENCODE_VERSION = 1
 """Part of every embedding key: raised when the same model and text would give another vector."""
 
 CPU_TOKENS, ACCELERATOR_TOKENS = 1024, 16_384
-LEAST_ROWS = 4
+LEAST_TOKENS = 16
 PROMPT_NAMES: dict[Role, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 
@@ -230,9 +230,12 @@ class Encoder:
 
     def _features(self, texts: Sequence[str], rows: Rows, role: Role) -> dict[str, Any]:
         batch = [texts[i] for i in rows.tolist()]
-        if self.on_cpu:  # products of two or three tokens take another path, whose last bits differ
-            batch *= -(-LEAST_ROWS // len(batch))
-        return self.model.preprocess(batch, prompt=self.prompts[role] or None, task=role)
+        features = self.model.preprocess(batch, prompt=self.prompts[role] or None, task=role)
+        tokens = features["input_ids"].numel() if "input_ids" in features else LEAST_TOKENS
+        if self.on_cpu and tokens < LEAST_TOKENS:  # products of so few rows take another path, whose last bits differ
+            batch *= -(-LEAST_TOKENS // tokens)
+            features = self.model.preprocess(batch, prompt=self.prompts[role] or None, task=role)
+        return features
 
     def _forward(self, features: dict[str, Any], role: Role) -> Floats:
         import torch
