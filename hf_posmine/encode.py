@@ -93,6 +93,7 @@ class Encoder:
             "query": self._prompt("query", query_prompt),
             "document": self._prompt("document", document_prompt),
         }
+        self._given: dict[Role, str] = {"query": query_prompt or "", "document": document_prompt or ""}
         self._fingerprint = fingerprint
         self._tokens = tokens
 
@@ -171,8 +172,10 @@ class Encoder:
         return _to_unit(vectors) if self.unit else vectors
 
     def _encode_foreign(self, texts: Sequence[str], role: Role) -> Floats:
+        """Vectors of a model that is not ours to plan; it puts its own prompts, so only a given one is added."""
         method = self.model.encode_query if role == "query" else self.model.encode_document
-        return np.asarray(method(list(texts), convert_to_numpy=True, show_progress_bar=False), np.float32)
+        texts = [self._given[role] + text for text in texts]
+        return np.asarray(method(texts, convert_to_numpy=True, show_progress_bar=False), np.float32)
 
     def _encode_native(self, texts: Sequence[str], role: Role, done: Callable[[int], object]) -> Floats:
         batches = list(self._plan(texts, role))

@@ -200,3 +200,8 @@ def test_using_a_model_does_not_change_its_key():
     before = Encoder(model).model_digest
     model.encode(["a", "a longer text, which needs padding beside the short one"])
     assert Encoder(model).model_digest == before
+
+
+def test_a_given_prompt_reaches_a_model_of_another_kind(toy_model):
+    Encoder(toy_model, query_prompt="query: ", fingerprint="toy").encode(["text"], "query")
+    assert toy_model.encoded == ["query: text"]
