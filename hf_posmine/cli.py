@@ -71,7 +71,8 @@ def with_config(arguments: list[str], parser: argparse.ArgumentParser) -> list[s
     if found.config is None or not arguments or arguments[0] not in COMMANDS:
         return arguments
     options = _options(parser, arguments[0])
-    return [arguments[0], *_config_arguments(Path(found.config), options), *arguments[1:]]
+    expanded = _config_arguments(Path(found.config), options)
+    return [arguments[0], *expanded, "--config", found.config, *arguments[1:]]  # a list must not swallow what follows
 
 
 def _options(parser: argparse.ArgumentParser, command: str) -> dict[str, argparse.Action]:

@@ -216,14 +216,29 @@ class Corpus:
 
     def rows_of_id_keys(self, keys: np.ndarray) -> Rows:
         """The row of each id key, int64, -1 where unknown."""
-        if not self.has_ids:
-            return self._row_numbers.rows(keys)
+        if not self.has_ids and self.duplicates:
+            raise InputError(
+                f"the corpus has no ids, and {self.duplicates} duplicates were dropped, so its row numbers are not those of "
+                "the source; give ids, such as Corpus.from_dataset(..., id=...)"
+            )
         rows = self._lookup([p.by_id for p in self.parts], keys)
+        rows = np.where(rows < 0, self._row_ids.rows(keys), rows)
         return rows if self.aliases is None else np.where(rows < 0, self.aliases.index.rows(keys), rows)
 
     @cached_property
-    def _row_numbers(self) -> KeyIndex:
-        return KeyIndex.build(text_keys(map(str, range(len(self))), "exact"))
+    def _row_ids(self) -> KeyIndex:
+        """The ids of documents that came without: their row numbers."""
+        without = [
+            np.arange(a, b)
+            for a, b, p in zip(self.starts[:-1], self.starts[1:], self.parts, strict=True)
+            if not p.info["has_ids"]
+        ]
+        rows = np.concatenate([np.empty(0, np.int64), *without])
+        return KeyIndex.build(text_keys(map(self._row_id, rows.tolist()), "exact"), rows)
+
+    def _row_id(self, row: int) -> str:
+        """The id of a document that came without one; it must not look like an id that another came with."""
+        return f"row-{row}" if self.has_ids else str(row)
 
     def _lookup(self, indexes: Sequence[KeyIndex], keys: np.ndarray) -> Rows:
         rows = np.full(len(keys), PADDING, np.int64)
@@ -237,19 +252,20 @@ class Corpus:
         return self._take("text", rows)
 
     def ids(self, rows: Rows) -> pa.Array:
-        """The ids of rows int64 ``[m]``; the row number where the corpus has no ids."""
+        """The ids of rows int64 ``[m]``; the row number without ids, ``row-<number>`` where only others have ids."""
         return self._take("id", rows)
 
     def _take(self, column: Any, rows: Rows) -> pa.Array:
-        if len(self.parts) == 1:
+        if len(self.parts) == 1 and (column == "text" or self.has_ids):
             return self.parts[0].take(column, rows)
         which = np.searchsorted(self.starts, rows, side="right") - 1
         pieces, order = [], np.argsort(which, kind="stable")
         for number in np.unique(which):
-            local = rows[which == number] - (
-                self.starts[number] if column == "text" or self.parts[number].info["has_ids"] else 0
-            )
-            pieces.append(self.parts[number].take(column, local))
+            mine, part = rows[which == number], self.parts[number]
+            if column == "id" and not part.info["has_ids"]:
+                pieces.append(pa.array([self._row_id(row) for row in mine.tolist()], pa.string()))
+            else:
+                pieces.append(part.take(column, mine - self.starts[number]))
         taken = pa.concat_arrays(pieces) if pieces else pa.array([], pa.string())
         return taken.take(pa.array(np.argsort(order, kind="stable")))
 

@@ -131,9 +131,11 @@ class Encoder:
         """Weights, modules' configuration, tokenizer, maximum length and dtype."""
         if self._fingerprint is not None:
             return self._fingerprint
-        if not self.native:
+        backend = self.model.get_backend() if callable(getattr(self.model, "get_backend", None)) else "torch"
+        if not self.native or backend != "torch":
+            what = f"has the backend {backend!r}" if self.native else "is no SentenceTransformer"
             raise InputError(
-                f"{type(self.model).__name__} is no SentenceTransformer, so its weights cannot be digested; pass "
+                f"{type(self.model).__name__} {what}, so its weights cannot be digested; pass "
                 "fingerprint= with a string that changes whenever its vectors would"
             )
         digest = xxhash.xxh3_128()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import platform
 import shutil
 import uuid
 from pathlib import Path
@@ -25,7 +27,7 @@ def cache_root() -> Path:
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` make a temporary file beside ``path``, sync it, and rename it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    temporary = _temporary(path)
     try:
         write(temporary)
         _sync(temporary)
@@ -39,14 +41,17 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder that becomes ``path`` when the block ends well; a folder already there wins."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    temporary = _temporary(path)
     temporary.mkdir()
     try:
         yield temporary
         for file in temporary.iterdir():
             _sync(file)
-        with contextlib.suppress(OSError):  # somebody else finished the same content first
+        try:
             temporary.rename(path)
+        except OSError:
+            if not path.is_dir():  # else somebody finished the same content first
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     _sync(path.parent)
@@ -55,9 +60,19 @@ def new_folder(path: Path) -> Iterator[Path]:
 def remove_stale(folder: Path) -> None:
     """Remove what a killed process of this machine left half-written in a folder."""
     for leftover in folder.glob("*.tmp-*"):
-        process = leftover.name.rsplit(".tmp-", 1)[1].split("-")[0]
-        if process.isdigit() and int(process) != os.getpid() and not _alive(int(process)):
+        host, _, rest = leftover.name.rsplit(".tmp-", 1)[1].partition("-")
+        process = rest.split("-")[0]
+        if host == _host() and process.isdigit() and int(process) != os.getpid() and not _alive(int(process)):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside ``path`` that says who writes it, so that only its own machine ever cleans it up."""
+    return path.with_name(f"{path.name}.tmp-{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+
+
+def _host() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 def _alive(process: int) -> bool:
@@ -81,12 +96,14 @@ def _sync(path: Path) -> None:
 def replace_folder(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` make a folder beside ``path``, then put it in the place of whatever is there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    temporary = _temporary(path)
     try:
         write(temporary)
+        old = _temporary(path)
         if path.exists():
-            shutil.rmtree(path)
+            path.rename(old)
         temporary.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     _sync(path.parent)

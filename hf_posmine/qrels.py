@@ -172,6 +172,8 @@ class Qrels:
     def fingerprint(self) -> str:
         """Content digest."""
         digest = hashlib.sha256(f"{'id' if self.by_id else 'text'} {self.match}".encode())
+        if self.documents is not None:
+            digest.update(self.documents.fingerprint.encode())
         for array in (self.query_keys, self.document_keys, self.relevant):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:32]

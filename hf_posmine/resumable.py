@@ -49,6 +49,9 @@ def mine(
             "num_proc": num_proc,
             "shard_rows": shard_rows,
         }
+        empty = [name for name, split in dataset.items() if not len(split)]
+        if empty:
+            raise InputError(f"the dataset has no rows in split {empty[0]!r}; drop the split before mining")
         return type(dataset)({name: mine(split, miner, **options) for name, split in dataset.items()})
     if not hasattr(dataset, "select"):
         raise InputError(
@@ -81,6 +84,9 @@ def mine(
 
 def _map(rows: Any, miner: PositiveAwareMiner, batch_size: int, num_proc: int | None) -> Any:
     features = miner.features(rows.features)
+    device = getattr(miner.teachers[0], "search_device", "cpu")
+    if num_proc is not None and num_proc > 1 and device != "cpu":
+        raise InputError(f"num_proc={num_proc} forks processes, which cannot use {device}; leave num_proc out")
     processes = None if num_proc is None or num_proc <= 1 else min(num_proc, len(rows))
     return rows.map(
         miner,

@@ -182,7 +182,8 @@ class RowReader:
             if self.qrels is not None and self.qrels.documents is not None:
                 outside = int(self.qrels.documents.rows_of_texts([flat[at]])[0])
             codes[at] = OUTSIDE - outside if outside >= 0 else LOCAL - at
-            texts[int(codes[at])] = flat[at]
+            if outside < 0:
+                texts[int(codes[at])] = flat[at]
         return codes
 
     def _outside_texts(self, codes: Rows, texts: dict[int, str]) -> None:

@@ -170,3 +170,19 @@ def test_the_summary_of_the_output_is_the_one_printed(pairs_file, tmp_path, caps
     mine(pairs_file, "--output", tmp_path / "out", "--positive-column", "positive", "--filters", "PercPos(0.95)")
     printed = capsys.readouterr().out
     assert str(MiningSummary.from_dataset(datasets.load_from_disk(str(tmp_path / "out")))) in printed
+
+
+def test_an_input_is_never_the_output(pairs_file, tmp_path, capsys):
+    before = pairs_file.read_bytes()
+    assert mine(pairs_file, "--output", pairs_file, "--positive-column", "positive") == 2
+    assert "is also an input" in capsys.readouterr().err
+    (tmp_path / "other.parquet").write_bytes(b"precious")
+    assert mine(pairs_file, "--output", tmp_path / "other.parquet", "--positive-column", "positive") == 2
+    assert (pairs_file.read_bytes(), (tmp_path / "other.parquet").read_bytes()) == (before, b"precious")
+
+
+def test_a_config_that_ends_in_a_list_does_not_swallow_the_data(pairs_file, tmp_path):
+    config = tmp_path / "mine.yaml"
+    config.write_text(f'output: {tmp_path / "out"}\npositive-column: positive\nfilters: ["PercPos(0.95)"]\n')
+    assert main(["mine", str(pairs_file), "--config", str(config), "--teacher", "embedded"]) == 0
+    assert main(["mine", "--config", str(config), str(pairs_file), "--teacher", "embedded"]) == 0

@@ -140,7 +140,7 @@ def test_the_union_keeps_rows_and_adds_what_is_new():
     first = Corpus.from_texts(UNIQUE, ids="abc")
     union = first.union(["rome is in italy.", "Bern is in Switzerland."]).union(["Kyiv is in Ukraine."])
     assert all_texts(union) == [*UNIQUE, "Bern is in Switzerland.", "Kyiv is in Ukraine."]
-    assert all_ids(union) == ["a", "b", "c", "3", "4"]
+    assert all_ids(union) == ["a", "b", "c", "row-3", "row-4"]
     assert union.parts[0] == first.parts[0]
     assert union.num_candidates == 5
     assert union.rows_of_texts(["BERN is in Switzerland.", "kyiv is in ukraine.", UNIQUE[1]]).tolist() == [3, 4, 1]
@@ -236,7 +236,7 @@ def test_lookups_hold_arrays_and_no_texts():
         assert {type(value) for value in held.values()} <= {KeyIndex, pa.Table, np.ndarray}
         for index in (part.by_text, part.by_id):
             assert {type(value) for value in vars(index).values()} == {np.memmap}
-    assert {type(value) for value in vars(corpus).values()} <= {tuple, int, str, np.ndarray, type(None)}
+    assert {type(value) for value in vars(corpus).values()} <= {tuple, int, str, np.ndarray, type(None), KeyIndex}
 
 
 @pytest.mark.parametrize(
@@ -419,3 +419,15 @@ def test_the_fingerprint_of_qrels_is_of_their_content(tmp_path):
 def test_bad_judgements_name_the_place_and_the_cure(make, error, says):
     with pytest.raises(error, match=says):
         make()
+
+
+def test_row_numbers_are_no_ids_where_duplicates_were_dropped():
+    corpus = Corpus.from_texts(["a", "A", "b"])
+    with pytest.raises(InputError, match="1 duplicates were dropped, so its row numbers are not those of the source"):
+        corpus.rows_of_ids(["1"])
+
+
+def test_documents_without_ids_beside_some_with_ids_are_named_by_their_row():
+    corpus = Corpus.from_texts(["a", "b"]).union(Corpus.from_texts(["x", "y"], ids=["1", "k"]))
+    assert corpus.ids(np.arange(4)).to_pylist() == ["row-0", "row-1", "1", "k"]
+    assert corpus.rows_of_ids(["row-1", "1", "k", "0"]).tolist() == [1, 2, 3, -1]

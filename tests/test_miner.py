@@ -724,3 +724,14 @@ def test_the_negatives_are_those_of_a_slow_oracle(case, n, anchor, exclude_all, 
         texts, ranks, above = oracle(model, documents, pairs, row, filters, n, anchor, exclude_all)
         stats = out["negatives_stats"][row]
         assert (out["negatives"][row], out["negatives_ranks"][row], stats["above"]) == (texts, ranks, above)
+
+
+def test_a_model_that_changed_since_the_teacher_was_made_does_not_fill_the_store(sample_corpus, fresh_home):
+    from hf_posmine.encode import load_model
+    from hf_posmine.errors import StoreError
+
+    model = load_model("embedded")
+    teacher = DenseTeacher(model, sample_corpus)
+    model.max_seq_length = 8
+    with pytest.raises(StoreError, match="changed since this teacher was made"):
+        teacher.prepare()

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
     """Mine with both methods, compare them on the planted documents, and write the better one."""
     from hf_posmine import cli
     from hf_posmine.commands import mine as mine_command
-    from hf_posmine.hub.provenance import provenance, write_provenance
+    from hf_posmine.hub.provenance import provenance
     from hf_posmine.resumable import mine
     from hf_posmine.summary import MiningSummary
 
@@ -48,8 +48,7 @@ def run(args: argparse.Namespace) -> None:
     record = provenance(
         miner, source=work.source, corpus_source=work.corpus_source, summary=summary, command=args.command_line
     )
-    output = mine_command.write_output(mined, Path(args.output))
-    write_provenance(output, record)
+    output = mine_command.write_output(mined, Path(args.output), record)
     planted = planted_documents()
     print(f"\n{summary}\n")
     _print_examples(mined, made["Naive Top-K"][0], planted)

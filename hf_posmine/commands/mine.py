@@ -19,6 +19,7 @@ from hf_posmine.types import Anchor
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from hf_posmine.corpus import Corpus
     from hf_posmine.miner import PositiveAwareMiner
@@ -42,6 +43,7 @@ EXAMPLES = """examples:
 filters:  SkipTop(n)  RankWindow(first, last)  MaxScore(s)  MinScore(s)  MarginPos(margin)  PercPos(share); none is Naive Top-K
 samplers: Top()  Uniform(k)  SampledTopK(k, temperature)  Top1Sampled(k, temperature)
 """
+FILES = (".parquet", ".jsonl")
 FORMATS = ("triplet", "n-tuple", "labeled-pair", "labeled-list")
 
 
@@ -104,11 +106,11 @@ def add_mining_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Mine, write, and print the summary."""
     from hf_posmine.formats import to_training
-    from hf_posmine.hub.provenance import provenance, write_provenance
+    from hf_posmine.hub.provenance import provenance
     from hf_posmine.resumable import mine
     from hf_posmine.summary import MiningSummary
 
-    _check_output(Path(args.output))
+    _check_output(Path(args.output), [args.data, args.corpus])
     work = load_work(args)
     miner = make_miner(work, args)
     mined = mine(work.rows, miner, work_dir=args.work_dir, batch_size=args.batch_size, num_proc=args.num_proc)
@@ -125,8 +127,7 @@ def run(args: argparse.Namespace) -> None:
             mined, args.format, miner.settings.num_negatives, query_column=miner.query_column, positive_column=positive,
             on_short="drop", scores="scores" in args.keep,
         )  # fmt: skip
-    output = write_output(mined, Path(args.output))
-    write_provenance(output, record)
+    output = write_output(mined, Path(args.output), record)
     print(summary)
     print(f"\n{len(mined):,} rows written to {args.output}, their provenance to {output}")
 
@@ -193,22 +194,41 @@ def make_miner(work: Work, args: argparse.Namespace) -> PositiveAwareMiner:
     )  # fmt: skip
 
 
-def write_output(mined: Any, output: Path) -> Path:
-    """Write the dataset where the user asked; returns the path of the provenance that belongs beside it."""
+def write_output(mined: Any, output: Path, record: dict[str, Any]) -> Path:
+    """Write the dataset where the user asked, and its provenance in it or beside it; returns the path of the latter."""
+    from hf_posmine.hub.provenance import write_provenance
     from hf_posmine.paths import replace_folder, write_file
 
-    if output.suffix in (".parquet", ".jsonl"):
+    if output.suffix in FILES:
         write = mined.to_parquet if output.suffix == ".parquet" else mined.to_json
+        beside = _provenance_of(output)
+        write_provenance(beside, record)
         write_file(output, lambda temporary: write(str(temporary)))
-        return output.with_suffix(output.suffix + ".provenance.json")
-    replace_folder(output, lambda temporary: mined.save_to_disk(str(temporary)))
+        return beside
+
+    def write_folder(temporary: Path) -> None:
+        mined.save_to_disk(str(temporary))
+        write_provenance(temporary / "provenance.json", record)
+
+    replace_folder(output, write_folder)
     return output / "provenance.json"
 
 
-def _check_output(output: Path) -> None:
-    """Refuse to replace a folder that is no earlier output, before any work is done."""
-    if output.suffix in (".parquet", ".jsonl"):
+def _provenance_of(file: Path) -> Path:
+    return file.with_suffix(file.suffix + ".provenance.json")
+
+
+def _check_output(output: Path, inputs: Sequence[str | None] = ()) -> None:
+    """Refuse to replace what is no earlier output, before any work is done."""
+    for source in inputs:
+        if source is not None and Path(source).exists() and Path(source).resolve() == output.resolve():
+            raise InputError(f"--output {output} is also an input; choose another place")
+    if output.suffix in FILES:
+        if output.exists() and not _provenance_of(output).is_file():
+            raise InputError(f"--output {output} exists and is no mined dataset; choose another name or remove it")
         return
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output {output} is a file; write a folder, a .parquet or a .jsonl file")
     if output.suffix and not output.is_dir():
         raise InputError(f"--output {output}: write a folder, a .parquet or a .jsonl file")
     if output.is_dir() and any(output.iterdir()) and not (output / "provenance.json").is_file():

@@ -68,6 +68,10 @@ class DenseTeacher:
         revision: str | None = None,
         fingerprint: str | None = None,
     ) -> None:
+        if queries is not None and (queries.match != "exact" or len(queries.parts) != 1):
+            raise InputError(
+                "queries= must match texts exactly; use Qrels.queries, or Corpus.from_texts(..., match='exact')"
+            )
         self.corpus, self.queries = corpus, queries
         self.device, self.engine, self.revision = device, engine, revision
         self._model_name = model if isinstance(model, str) else None
@@ -147,12 +151,13 @@ class DenseTeacher:
             self._corpus_vectors,
             self.similarity,
             num_candidates=self.corpus.num_candidates,
-            device=self._search_device,
+            device=self.search_device,
             engine=self.engine,
         )
 
     @property
-    def _search_device(self) -> str:
+    def search_device(self) -> str:
+        """Where documents are searched."""
         import torch
 
         return self.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -171,11 +176,17 @@ class DenseTeacher:
         found = self._store.load(self.keys[role], part)
         if found is not None:
             return found
+        self._check_unchanged(role)
         describe = {"model": self.name, "commit": self.commit, "role": role, "prompt": self.prompts[role]}
         with progress_bar(len(part), f"Encoding {role} texts", "text") as bar:
             return self._store.fill(
                 self.keys[role], part, lambda texts, done: self.encoder.encode(texts, role, done), describe, bar.update
             )
+
+    def _check_unchanged(self, role: Role) -> None:
+        """A model that was trained or set otherwise since would fill the store with vectors under a wrong key."""
+        if Encoder(self.encoder.model, **self._encoder_options).digest(role) != self.keys[role]:
+            raise StoreError(f"the model {self.name!r} changed since this teacher was made; make the teacher again")
 
     def embed_queries(self, queries: Sequence[str]) -> Floats:
         """Vectors float32 ``[B, d]``: from the store where they are known, else encoded now."""
@@ -189,6 +200,7 @@ class DenseTeacher:
         rows = np.full(len(queries), PADDING, np.int64) if self.queries is None else self.queries.rows_of_texts(queries)
         unknown = np.flatnonzero(rows < 0)
         fresh = self._encode_unique([queries[i] for i in unknown.tolist()], "query")
+        fresh = fresh.astype(self._store.dtype).astype(np.float32)  # as if it came from the store
         if self._known_queries is None or len(unknown) == len(rows):
             return fresh
         vectors = np.empty((len(queries), self._known_queries.dim), np.float32)
@@ -236,7 +248,7 @@ class DenseTeacher:
     @cached_property
     def _cosine_index(self) -> ExactIndex:
         return ExactIndex(
-            self._corpus_vectors, "cosine", num_candidates=self.corpus.num_candidates, device=self._search_device
+            self._corpus_vectors, "cosine", num_candidates=self.corpus.num_candidates, device=self.search_device
         )
 
     def use_rank(self, rank: int) -> None:
