@@ -145,7 +145,7 @@ def test_the_union_keeps_rows_and_adds_what_is_new():
     assert union.num_candidates == 5
     assert union.rows_of_texts(["BERN is in Switzerland.", "kyiv is in ukraine.", UNIQUE[1]]).tolist() == [3, 4, 1]
     assert union.texts(np.array([4, 0, 3, 3, 2])).to_pylist() == [all_texts(union)[row] for row in (4, 0, 3, 3, 2)]
-    assert union.ids(np.array([4, 0, 3])).to_pylist() == ["4", "a", "3"]
+    assert union.ids(np.array([4, 0, 3])).to_pylist() == ["row-4", "a", "row-3"]
     assert union.starts.tolist() == [0, 3, 4, 5]
 
 
