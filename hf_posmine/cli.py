@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser()
     try:
         args = parser.parse_args(with_config(arguments, parser))
-        if getattr(args, "offline", False):
+        if getattr(args, "offline", False) or os.environ.get("HF_POSMINE_OFFLINE", "0") not in ("", "0"):
             os.environ["HF_POSMINE_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
         if getattr(args, "quiet", False):
             _silence()

@@ -166,6 +166,8 @@ class PositiveAwareMiner:
         from hf_posmine.teachers.dense import DenseTeacher
 
         MiningSettings.from_options(options)
+        if corpus is not None and not isinstance(corpus, Corpus):
+            raise InputError(f"corpus={type(corpus).__name__}; pass a Corpus, such as Corpus.from_texts(texts)")
         ready = callable(getattr(teacher, "search", None))
         if ready and teacher_options:
             raise InputError(

@@ -1,8 +1,9 @@
 """Add hard negatives to a dataset, and write it with its provenance.
 
 DATA is a Hub id, a parquet, jsonl, csv or arrow file, a folder saved with save_to_disk, or a BEIR folder
-(corpus, queries, qrels). Rows, their order and all other columns stay. An interrupted run continues
-where it stopped when the same command is given again.
+(corpus, queries, qrels). Rows, their order and all other columns stay; with --format only the training
+columns are written, and n-tuples leave short rows out. An interrupted run continues where it stopped
+when the same command is given again.
 """
 
 from __future__ import annotations
@@ -129,6 +130,8 @@ def run(args: argparse.Namespace) -> None:
         )  # fmt: skip
     output = write_output(mined, Path(args.output), record)
     print(summary)
+    if args.format == "n-tuple" and len(mined) < summary.rows:
+        print(f"\n{summary.rows - len(mined):,} rows have too few negatives for n-tuples and were left out")
     print(f"\n{len(mined):,} rows written to {args.output}, their provenance to {output}")
 
 
