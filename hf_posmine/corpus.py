@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from hf_posmine.errors import InputError
 from hf_posmine.paths import cache_root, new_folder
-from hf_posmine.tables import batched, check_text_lists, check_texts, iter_columns
+from hf_posmine.tables import batched, check_ids, check_text_lists, check_texts, iter_columns
 from hf_posmine.texts import KeyIndex, Match, TextPart, text_keys, write_part
 from hf_posmine.types import PADDING, Rows
 
@@ -214,6 +214,18 @@ class Corpus:
         """The row of each id, int64, -1 where unknown."""
         return self.rows_of_id_keys(text_keys((str(i) for i in ids), "exact"))
 
+    def required_rows(self, ids: Sequence[str], column: str) -> Rows:
+        """The row of each id of a dataset's column, int64.
+
+        Raises:
+            InputError: an id that the corpus lacks, naming the column.
+        """
+        rows = self.rows_of_ids(ids)
+        if (rows < 0).any():
+            lost = ids[int(np.flatnonzero(rows < 0)[0])]
+            raise InputError(f"column {column!r}: the corpus has no document with id {lost!r}")
+        return rows
+
     def rows_of_id_keys(self, keys: np.ndarray) -> Rows:
         """The row of each id key, int64, -1 where unknown."""
         if not self.has_ids and self.duplicates:
@@ -333,8 +345,6 @@ def _pairs(texts: Iterable[str], ids: Iterable[Any] | None) -> Iterator[tuple[li
 
 
 def _check_id_values(values: Iterable[Any], column: str, start: int) -> list[str]:
-    from hf_posmine.tables import check_ids
-
     return [members[0] for members in check_ids(values, column, start)]
 
 

@@ -98,8 +98,7 @@ class PositiveAwareMiner:
         self._check()
 
     def _check(self) -> None:
-        if not isinstance(self.corpus, Corpus):
-            raise InputError(f"corpus={type(self.corpus).__name__}; pass a Corpus, such as Corpus.from_texts(texts)")
+        _require_corpus(self.corpus)
         if self.known_positives is not None and not isinstance(self.known_positives, Qrels):
             raise InputError(f"known_positives={type(self.known_positives).__name__}; pass a Qrels")
         if len(self.teachers) != 1:
@@ -166,8 +165,8 @@ class PositiveAwareMiner:
         from hf_posmine.teachers.dense import DenseTeacher
 
         MiningSettings.from_options(options)
-        if corpus is not None and not isinstance(corpus, Corpus):
-            raise InputError(f"corpus={type(corpus).__name__}; pass a Corpus, such as Corpus.from_texts(texts)")
+        if corpus is not None:
+            _require_corpus(corpus)
         ready = callable(getattr(teacher, "search", None))
         if ready and teacher_options:
             raise InputError(
@@ -301,6 +300,11 @@ class PositiveAwareMiner:
 
 
 _hash_by_fingerprint(PositiveAwareMiner)
+
+
+def _require_corpus(corpus: object) -> None:
+    if not isinstance(corpus, Corpus):
+        raise InputError(f"corpus={type(corpus).__name__}; pass a Corpus, such as Corpus.from_texts(texts)")
 
 
 def _near_positives(teacher: Any, positives: Rows, bound: float) -> list[Rows]:

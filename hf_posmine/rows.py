@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xxhash
 
-from hf_posmine.errors import ColumnError, InputError
+from hf_posmine.errors import ColumnError
 from hf_posmine.qrels import OUTSIDE, KnownPositives, Qrels
 from hf_posmine.tables import check_ids, check_text_lists, check_texts
 from hf_posmine.texts import text_keys
@@ -65,10 +65,9 @@ class Batch:
         rows = np.repeat(np.arange(len(near)), [len(found) for found in near])
         return Batch.of(self.queries, [*groups, (rows, np.concatenate([rows[:0], *near]))], self.texts)
 
-    def positives(self, own_only: bool = False) -> tuple[Rows, np.ndarray]:
+    def positives(self) -> tuple[Rows, np.ndarray]:
         """Codes int64 ``[B, m]`` of the positives of each query, -1 where padded, and which are the row's own."""
-        last = REASONS.index("positive" if own_only else "sibling")
-        picked = np.flatnonzero(self.reasons <= last)
+        picked = np.flatnonzero(self.reasons <= REASONS.index("sibling"))
         rows = self.entry_rows[picked]
         counts = np.bincount(rows, minlength=len(self.queries))
         columns = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -167,10 +166,7 @@ class RowReader:
         elif self.positive_id_column is not None:
             lists = check_ids(columns[self.positive_id_column], self.positive_id_column)
             flat = [member for members in lists for member in members]
-            codes = self.corpus.rows_of_ids(flat)
-            if (codes < 0).any():
-                lost = flat[int(np.flatnonzero(codes < 0)[0])]
-                raise InputError(f"column {self.positive_id_column!r}: the corpus has no document with id {lost!r}")
+            codes = self.corpus.required_rows(flat, self.positive_id_column)
         else:
             return None
         return np.repeat(np.arange(len(lists)), [len(members) for members in lists]), codes

@@ -35,15 +35,16 @@ def run(args: argparse.Namespace) -> None:
     from hf_posmine.resumable import mine
     from hf_posmine.summary import MiningSummary
 
+    command = ["mine", str(SAMPLE), "--teacher", "embedded", "--output", args.output]
+    options = cli.make_parser().parse_args(command)
+    mine_command._check_output(Path(args.output))
+    work = mine_command.load_work(options)
     made = {}
     for name, filters in METHODS.items():
-        command = ["mine", str(SAMPLE), "--teacher", "embedded", "--output", args.output, "--filters", *filters]
-        options = cli.make_parser().parse_args(command)
-        mine_command._check_output(Path(args.output))
-        work = mine_command.load_work(options)
+        options.filters = filters
         miner = mine_command.make_miner(work, options)
-        made[name] = (mine(work.rows, miner), miner, work)
-    mined, miner, work = made["PercPos(0.95)"]
+        made[name] = (mine(work.rows, miner), miner)
+    mined, miner = made["PercPos(0.95)"]
     summary = MiningSummary.from_dataset(mined, miner.settings.num_negatives)
     record = provenance(
         miner, source=work.source, corpus_source=work.corpus_source, summary=summary, command=args.command_line
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
     planted = planted_documents()
     print(f"\n{summary}\n")
     _print_examples(mined, made["Naive Top-K"][0], planted)
-    _print_comparison({name: rows for name, (rows, _, _) in made.items()}, planted)
+    _print_comparison({name: rows for name, (rows, _) in made.items()}, planted)
     print(f"\n{len(mined)} rows written to {args.output}, their provenance to {output}")
     print(f'load them with: datasets.load_from_disk("{args.output}")')
 

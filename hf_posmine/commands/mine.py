@@ -246,15 +246,10 @@ class _PositiveTexts:
     column: str
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        import numpy as np
-
         from hf_posmine.tables import check_ids
 
         lists = check_ids(batch[self.column], self.column)
-        rows = self.corpus.rows_of_ids([member for members in lists for member in members])
-        if (rows < 0).any():
-            lost = [member for members in lists for member in members][int(np.flatnonzero(rows < 0)[0])]
-            raise InputError(f"column {self.column!r}: the corpus has no document with id {lost!r}")
+        rows = self.corpus.required_rows([member for members in lists for member in members], self.column)
         texts = iter(self.corpus.texts(rows).to_pylist())
         several = isinstance(batch[self.column][0], list)
         found = [[next(texts) for _ in members] for members in lists]

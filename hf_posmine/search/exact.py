@@ -94,8 +94,7 @@ class ExactIndex:
         elif not isinstance(exclude, Exclusions):
             exclude = Exclusions.of(exclude)
         queries = Queries.of(self.similarity, vectors)
-        squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
-        limits = Limits(to_scan(self.similarity, below, squares), exclude)
+        limits = Limits(to_scan(self.similarity, below, queries.squares), exclude)
         ranking = self._decide(vectors, k, below, self._find(queries, k, limits))
         self.vectors.release()
         return ranking
