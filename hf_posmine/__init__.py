@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from hf_posmine.filters import MarginPos, MaxScore, MinScore, PercPos, RankWindow, SkipTop
     from hf_posmine.formats import NegativesCollator, to_training
     from hf_posmine.miner import PositiveAwareMiner
+    from hf_posmine.models.bidirectional import bidirectional_encoder
+    from hf_posmine.models.encoder import InstructSentenceTransformer
+    from hf_posmine.models.nv_retriever import load_nv_retriever
     from hf_posmine.qrels import Qrels
     from hf_posmine.resumable import mine
     from hf_posmine.samplers import SampledTopK, Top, Top1Sampled, Uniform
@@ -29,6 +32,7 @@ __all__ = [
     "Corpus",
     "DenseTeacher",
     "ExactIndex",
+    "InstructSentenceTransformer",
     "MarginPos",
     "MaxScore",
     "MinScore",
@@ -44,6 +48,8 @@ __all__ = [
     "Top",
     "Top1Sampled",
     "Uniform",
+    "bidirectional_encoder",
+    "load_nv_retriever",
     "mine",
     "to_training",
 ]
@@ -52,6 +58,7 @@ _HOMES = {
     "Corpus": "corpus",
     "DenseTeacher": "teachers.dense",
     "ExactIndex": "search.exact",
+    "InstructSentenceTransformer": "models.encoder",
     "MarginPos": "filters",
     "MaxScore": "filters",
     "MinScore": "filters",
@@ -67,6 +74,8 @@ _HOMES = {
     "Top": "samplers",
     "Top1Sampled": "samplers",
     "Uniform": "samplers",
+    "bidirectional_encoder": "models.bidirectional",
+    "load_nv_retriever": "models.nv_retriever",
     "mine": "resumable",
     "to_training": "formats",
 }

@@ -193,12 +193,24 @@ class Encoder:
     def lengths(self, texts: Sequence[str], role: Role) -> Rows:
         """Tokens of each text with its prompt, int64 ``[m]``, after truncation; characters without a tokenizer."""
         tokenizer = getattr(self.model, "tokenizer", None)
-        limit = self.model.max_seq_length or 10**9
-        full = [self.prompts[role] + text for text in texts]
+        limit = self._max_length(role) or 10**9
+        full = self._with_prompts(texts, role)
         if not callable(tokenizer) or not getattr(tokenizer, "is_fast", False):
             return np.array([len(text) for text in full], np.int64)
         encodings = tokenizer(full, truncation=False, verbose=False)
         return np.minimum([len(ids) for ids in encodings["input_ids"]], limit).astype(np.int64)
+
+    def _max_length(self, role: Role) -> int | None:
+        """Tokens a text of this role is cut to: the role's own limit, where the model has one."""
+        first = self.model[0] if hasattr(self.model, "__getitem__") else None
+        return getattr(first, f"{role}_length", None) or self.model.max_seq_length
+
+    def _with_prompts(self, texts: Sequence[Any], role: Role) -> list[str]:
+        """What the model reads; rows may bring instructions of their own (:mod:`hf_posmine.models`)."""
+        first = self.model[0] if hasattr(self.model, "__getitem__") else None
+        if first is not None and getattr(first, "accepts_instructions", False):
+            return ["".join(row) for row in first.rows(texts, self.prompts[role])]
+        return [self.prompts[role] + text for text in texts]
 
     def _plan(self, texts: Sequence[str], role: Role) -> Iterator[Rows]:
         """Batches of rows, longest first: of one length on a CPU, near lengths elsewhere, within the token budget."""

@@ -12,6 +12,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("HF_POSMINE_HOME", tempfile.mkdtemp(prefix="posmine-tests-"))
 os.environ.setdefault("HF_DATASETS_CACHE", tempfile.mkdtemp(prefix="posmine-datasets-"))
 
+from tests.hub import loopback
+
+# The suite is offline (above); tests that use the fixture ``hub`` are not, and this is the only endpoint they know.
+os.environ.update(loopback.environment())
+
 import numpy as np
 import pytest
 

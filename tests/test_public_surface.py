@@ -13,9 +13,9 @@ import hf_posmine
 
 ROOT = Path(__file__).parent.parent
 NAMES = [
-    "Corpus", "DenseTeacher", "ExactIndex", "MarginPos", "MaxScore", "MinScore", "MiningSettings", "MiningSummary",
-    "NegativesCollator", "PercPos", "PositiveAwareMiner", "Qrels", "RankWindow", "SampledTopK", "SkipTop", "Top",
-    "Top1Sampled", "Uniform", "mine", "to_training",
+    "Corpus", "DenseTeacher", "ExactIndex", "InstructSentenceTransformer", "MarginPos", "MaxScore", "MinScore", "MiningSettings",
+    "MiningSummary", "NegativesCollator", "PercPos", "PositiveAwareMiner", "Qrels", "RankWindow", "SampledTopK", "SkipTop",
+    "Top", "Top1Sampled", "Uniform", "bidirectional_encoder", "load_nv_retriever", "mine", "to_training",
 ]  # fmt: skip
 
 

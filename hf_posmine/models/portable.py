@@ -1,0 +1,131 @@
+"""Saved so that ``SentenceTransformer(path)`` gives the same vectors where this package is not installed.
+
+On disk the modules carry the names of sentence-transformers' own classes, which need no ``trust_remote_code``. Three
+things must hold for that, and are checked: the backbone's configuration says ``is_causal: false`` itself; transformers
+is new enough to obey it; and the saved tokenizer measures every stored prompt as long as it really is, though a trailing
+space would become a token of its own. An adapter without its base cannot carry the first, so a model that has adapters
+keeps our class names: plain sentence-transformers then refuses to load it instead of loading it causal.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from hf_posmine.errors import InputError
+from hf_posmine.models.items import Row, instruction_mask
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+REQUIREMENTS = {"transformers": ">=5.2"}
+"""The first release whose decoders obey ``is_causal: false``; sentence-transformers refuses to load with an older one."""
+
+STOCK_TRANSFORMER = "sentence_transformers.base.modules.transformer.Transformer"
+STOCK_POOLING = "sentence_transformers.sentence_transformer.modules.pooling.Pooling"
+STOCK_NAMES = {"InstructionTransformer": STOCK_TRANSFORMER, "InstructionPooling": STOCK_POOLING}
+
+GENERIC_TOKENIZER = "granite"
+"""A model type whose tokenizer is read from tokenizer.json as it stands; others rebuild it and lose the normalizer."""
+
+PROBES = ("who wrote it", "42", "Über (a) naïve façade", "x")
+
+
+def make_portable(folder: Path, prompts: Mapping[str, str]) -> None:
+    """Rewrite a saved model to stock classes, and make its tokenizer measure the prompts right.
+
+    A prompt that plain sentence-transformers would cut at another token all the same is warned of, and the model keeps
+    our class names, so that nobody gets other vectors without knowing.
+    """
+    settings_file = folder / "sentence_bert_config.json"
+    settings = _read_json(settings_file)
+    settings.pop("bidirectional", None)
+    wrong = wrongly_measured(_load_tokenizer(folder), prompts)
+    if wrong:
+        settings["processor_kwargs"] = {"tokenizer_type": GENERIC_TOKENIZER}
+        wrong = wrongly_measured(_load_tokenizer(folder, **settings["processor_kwargs"]), prompts)
+    if wrong:
+        warnings.warn(f"{folder} loads with hf_posmine only: {explain(wrong, prompts)}", stacklevel=3)
+        return
+    _write_json(settings_file, settings)
+    modules = _read_json(folder / "modules.json")
+    for module in modules:
+        module["type"] = STOCK_NAMES.get(module["type"].rsplit(".", 1)[-1], module["type"])
+    _write_json(folder / "modules.json", modules)
+
+
+def explain(wrong: Mapping[str, tuple[int, int]], prompts: Mapping[str, str]) -> str:
+    """What :func:`wrongly_measured` found, with the cure."""
+    name, (stock, exact) = next(iter(wrong.items()))
+    return (
+        f"the prompt {name!r} ({prompts[name]!r}) has {exact} tokens before a text, but plain sentence-transformers would "
+        f"leave {stock} out of the mean; let the template end in a space or a line break before {{text}}"
+    )
+
+
+def wrongly_measured(tokenizer: PreTrainedTokenizerBase, prompts: Mapping[str, str]) -> dict[str, tuple[int, int]]:
+    """Prompts which sentence-transformers would measure otherwise than they are: name -> (its tokens, the real ones)."""
+    wrong = {}
+    for name, prompt in prompts.items():
+        if prompt:
+            stock = _stock_length(tokenizer, prompt)
+            exact = {_exact_length(tokenizer, Row(prompt, text)) for text in PROBES}
+            if exact != {stock}:
+                wrong[name] = (stock, min(exact - {stock}))
+    return wrong
+
+
+def _stock_length(tokenizer: PreTrainedTokenizerBase, prompt: str) -> int:
+    """As ``Transformer._get_prompt_length`` has it: the prompt alone, less a special token at its end."""
+    ids = tokenizer(prompt)["input_ids"]
+    return len(ids) - (ids[-1] in tokenizer.all_special_ids)
+
+
+def _exact_length(tokenizer: PreTrainedTokenizerBase, row: Row) -> int:
+    encoded = tokenizer([row.prefix + row.text], return_offsets_mapping=True, return_tensors="pt")
+    mask = instruction_mask([row], encoded["offset_mapping"][..., 1], encoded["attention_mask"])
+    return int(mask.sum())
+
+
+def _load_tokenizer(folder: Path, **options: Any) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, **options)
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text("utf8"))
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2), "utf8")
+
+
+def has_adapters(backbone: PreTrainedModel) -> bool:
+    """Whether peft adapters are loaded into the backbone."""
+    return bool(getattr(backbone, "_hf_peft_config_loaded", False))
+
+
+def merge_adapters(backbone: PreTrainedModel) -> None:
+    """Add the adapters into the weights and drop them; the backbone is a plain one again.
+
+    Raises:
+        InputError: there are none, or the base is quantised, which cannot be merged exactly.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    if not has_adapters(backbone):
+        raise InputError("the model has no adapters to merge")
+    if getattr(backbone, "quantization_method", None) is not None:
+        raise InputError("adapters of a quantised base cannot be merged exactly; load the base in bfloat16, then merge")
+    layers = [(name, layer) for name, layer in backbone.named_modules() if isinstance(layer, BaseTunerLayer)]
+    for name, layer in layers:
+        layer.merge(safe_merge=True)
+        parent, _, child = name.rpartition(".")
+        setattr(backbone.get_submodule(parent), child, layer.get_base_layer())
+    backbone._hf_peft_config_loaded = False
+    del backbone.peft_config
