@@ -9,13 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine import __version__
-from hf_posmine.commands import demo, env, fn_rate, mine
+from hf_posmine.commands import compare, demo, env, evaluate, fn_rate, mine, train
 from hf_posmine.errors import InputError, PosmineError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS = {"mine": mine, "fn-rate": fn_rate, "demo": demo, "env": env}
+COMMANDS = {
+    "mine": mine,
+    "fn-rate": fn_rate,
+    "train": train,
+    "evaluate": evaluate,
+    "compare": compare,
+    "demo": demo,
+    "env": env,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,7 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = make_parser()
     try:
-        args = parser.parse_args(with_config(arguments, parser))
+        args, more = parser.parse_known_args(with_config(arguments, parser))
+        if more and not getattr(COMMANDS[args.command], "TAKES_MORE", False):
+            parser.error(f"unrecognized arguments: {' '.join(more)}")
+        args.more = more
         if getattr(args, "offline", False) or os.environ.get("HF_POSMINE_OFFLINE", "0") not in ("", "0"):
             os.environ["HF_POSMINE_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
         if getattr(args, "quiet", False):
@@ -68,8 +79,8 @@ def with_config(arguments: list[str], parser: argparse.ArgumentParser) -> list[s
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--config")
     found, _ = finder.parse_known_args(arguments)
-    if found.config is None or not arguments or arguments[0] not in COMMANDS:
-        return arguments
+    if found.config is None or not arguments or arguments[0] not in COMMANDS or arguments[0] == "train":
+        return arguments  # a recipe is no list of options
     options = _options(parser, arguments[0])
     expanded = _config_arguments(Path(found.config), options)
     return [arguments[0], *expanded, "--config", found.config, *arguments[1:]]  # a list must not swallow what follows

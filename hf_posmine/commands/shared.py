@@ -35,9 +35,10 @@ def teacher_options(args: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in names}
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+def add_run_arguments(parser: argparse.ArgumentParser, *, config: bool = True) -> None:
     """How the program behaves."""
     group = parser.add_argument_group("run")
-    group.add_argument("--config", help="YAML file with any of these options; the command line wins")
+    if config:
+        group.add_argument("--config", help="YAML file with any of these options; the command line wins")
     group.add_argument("--offline", action="store_true", help="ask nothing of any hub; the default teacher is embedded")
     group.add_argument("--quiet", action="store_true", help="no progress bars")

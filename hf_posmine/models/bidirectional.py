@@ -165,7 +165,7 @@ def assemble(
     module: InstructionTransformer, pooling: str, prompts: dict[str, str], normalize: bool, device: str | None
 ) -> InstructSentenceTransformer:
     """The three modules of the embedder as one model."""
-    from sentence_transformers.models import Normalize
+    from sentence_transformers.sentence_transformer.modules import Normalize
 
     if pooling not in ("mean", "lasttoken"):
         raise InputError(f"pooling={pooling!r} must be 'mean' (the paper) or 'lasttoken'")

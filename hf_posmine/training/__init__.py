@@ -1,0 +1,1 @@
+"""From raw datasets to a trained retriever: instructions, converters, blends, losses and stages."""

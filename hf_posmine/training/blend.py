@@ -1,0 +1,187 @@
+"""Several data sets made ready to train on together: one converter, instruction and in-batch switch for each.
+
+Every dataset of a blend has the columns ``query``, ``positive``, ``negative_1`` to ``negative_n``; unless its instruction
+is empty the constant ``query_instruction``, with ``positive_instruction`` and ``negative_1_instruction`` to
+``negative_n_instruction`` where it is symmetric; and the constant ``in_batch_negatives``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_posmine.errors import InputError
+from hf_posmine.progress import progress_bar
+from hf_posmine.training.convert.shared import check_count, negative_columns
+from hf_posmine.training.dataset_rows import rows_of
+from hf_posmine.training.dataset_spec import DatasetSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+SAMPLED_ROWS = 2000
+"""Rows from which the mean number of words is estimated."""
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Data sets ready to train on.
+
+    Attributes:
+        datasets: a DatasetDict, by name, in the order of the specs.
+        specs: what they were made from, by name.
+        counts: what became of the raw rows, by name; see :class:`~hf_posmine.training.convert.Converted`.
+    """
+
+    datasets: Any
+    specs: dict[str, DatasetSpec]
+    counts: dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True)
+class BlendLine:
+    """One data set of a blend as a plan shows it.
+
+    Attributes:
+        name: its name.
+        task: its task.
+        rows: its training rows.
+        negatives: hard negatives per row.
+        instruction: the text before the queries.
+        symmetric: whether it also stands before the documents.
+        in_batch_negatives: whether other rows' documents are negatives.
+        query_words: mean number of words of a query, from at most 2,000 rows.
+        document_words: likewise of the positives and negatives.
+        counts: what became of the raw rows.
+    """
+
+    name: str
+    task: str
+    rows: int
+    negatives: int
+    instruction: str
+    symmetric: bool
+    in_batch_negatives: bool
+    query_words: float
+    document_words: float
+    counts: dict[str, int]
+
+
+def load_blend(specs: Sequence[DatasetSpec | Mapping[str, Any]], *, num_negatives: int = 1, seed: int = 0) -> Blend:
+    """Load, convert and, where asked, mine the data sets of a blend.
+
+    All specs are checked before any data are read. The same specs, data and seed give the same rows.
+
+    Args:
+        specs: the data sets, as :class:`DatasetSpec` or mappings.
+        num_negatives: hard negatives per row, where a data set does not say; the paper has 1 in stage 1 and 5 in stage
+            2 (its Table 11). Label texts cap it at the number of other classes.
+        seed: of the draws, where a data set does not say.
+
+    Raises:
+        InputError: a bad spec, or data that do not fit it; the message starts with the name of the data set.
+    """
+    import datasets
+
+    check_count(num_negatives)
+    ready = [spec if isinstance(spec, DatasetSpec) else DatasetSpec.from_mapping(spec) for spec in specs]
+    if not ready:
+        raise InputError("the blend has no data sets; give at least one")
+    names = [spec.name for spec in ready]
+    again = [name for i, name in enumerate(names) if name in names[:i]]
+    if again:
+        raise InputError(f"two data sets are named {again[0]!r}; give each its own name")
+    made, counts = datasets.DatasetDict(), {}
+    with progress_bar(len(ready), "Loading the blend", "data set") as bar:
+        for spec in ready:
+            try:
+                converted = rows_of(spec, num_negatives, seed)
+            except InputError as error:
+                raise type(error)(f"data set {spec.name!r}: {error}") from error
+            made[spec.name] = _with_constants(converted.dataset, spec)
+            counts[spec.name] = converted.counts
+            bar.update()
+    return Blend(made, dict(zip(names, ready, strict=True)), counts)
+
+
+def mixed(blend: Blend) -> Any:
+    """All rows of a blend in one Dataset, for batches that mix data sets.
+
+    Every row gets as many negatives as the data set with the fewest, and all instruction columns that any has, empty
+    where it has none. A classification by label texts of two classes has one negative, so it sets one for all.
+
+    Raises:
+        InputError: a data set without negatives beside one that takes no in-batch negatives.
+    """
+    import datasets
+
+    common = min(map(_negatives, blend.datasets.values()))
+    if common == 0:
+        alone = [name for name, spec in blend.specs.items() if not spec.in_batch]
+        bare = next(name for name, dataset in blend.datasets.items() if _negatives(dataset) == 0)
+        if alone:
+            raise InputError(
+                f"data set {bare!r} has no hard negatives and {alone[0]!r} no in-batch negatives; mixed batches need one of "
+                "them for all rows, so mine the first or keep the data sets in batches of their own"
+            )
+    texts = ["query", "positive", *negative_columns(common)]
+    there = {column for dataset in blend.datasets.values() for column in dataset.column_names}
+    instructions = [column for column in (f"{text}_instruction" for text in texts) if column in there]
+    parts = []
+    for dataset in blend.datasets.values():
+        missing = [column for column in instructions if column not in dataset.column_names]
+        filled = _add_constants(dataset, dict.fromkeys(missing, ""))
+        parts.append(filled.select_columns([*texts, *instructions, "in_batch_negatives"]))
+    return datasets.concatenate_datasets(parts)
+
+
+def describe(blend: Blend) -> tuple[BlendLine, ...]:
+    """One line per data set: rows, negatives, instruction, in-batch switch and mean words."""
+    return tuple(_line(blend, name) for name in blend.datasets)
+
+
+def _line(blend: Blend, name: str) -> BlendLine:
+    dataset, spec = blend.datasets[name], blend.specs[name]
+    negatives = _negatives(dataset)
+    at = np.linspace(0, len(dataset) - 1, min(len(dataset), SAMPLED_ROWS)).astype(np.int64)
+    sample = dataset.select(at)
+
+    def words(columns: list[str]) -> float:
+        return float(np.mean([len(text.split()) for column in columns for text in sample[column]]))
+
+    return BlendLine(
+        name=name,
+        task=spec.task,
+        rows=len(dataset),
+        negatives=negatives,
+        instruction=spec.text_before,
+        symmetric=spec.is_symmetric,
+        in_batch_negatives=spec.in_batch,
+        query_words=words(["query"]),
+        document_words=words(["positive", *negative_columns(negatives)]),
+        counts=blend.counts[name],
+    )
+
+
+def _negatives(dataset: Any) -> int:
+    return sum(
+        column.startswith("negative_") and not column.endswith("_instruction") for column in dataset.column_names
+    )
+
+
+def _with_constants(dataset: Any, spec: DatasetSpec) -> Any:
+    before = [] if not spec.text_before else dataset.column_names if spec.is_symmetric else ["query"]
+    constants: dict[str, Any] = {f"{column}_instruction": spec.text_before for column in before}
+    return _add_constants(dataset, constants | {"in_batch_negatives": spec.in_batch})
+
+
+def _add_constants(dataset: Any, constants: Mapping[str, str | bool]) -> Any:
+    import datasets
+    import pyarrow as pa
+
+    table = dataset.data.table
+    for name, value in constants.items():
+        table = table.append_column(name, pa.repeat(value, len(dataset)))
+    return datasets.Dataset(table)

@@ -1,0 +1,232 @@
+"""Classification and clustering: the class says which texts belong together (NV-Embed, arXiv 2405.17428, section 4.2)."""
+
+from __future__ import annotations
+
+import numbers
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from hf_posmine.errors import ColumnError, InputError
+from hf_posmine.texts import text_keys
+from hf_posmine.training.convert.shared import (
+    check_count,
+    draw_different,
+    first_of_each,
+    not_blank,
+    read_texts,
+    read_whole,
+    training_rows,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hf_posmine.training.convert.shared import Converted
+    from hf_posmine.types import Rows
+
+Positives: TypeAlias = Literal["auto", "label", "example"]
+UNLABELLED = -1
+WHY_WHOLE = "its documents are drawn from all rows of a class"
+BINARY = 2
+
+
+def labels_to_triples(
+    dataset: Any,
+    text: str = "text",
+    label: str = "label",
+    *,
+    num_negatives: int = 1,
+    positives: Positives = "auto",
+    label_texts: Mapping[Any, str] | None = None,
+    seed: int = 0,
+) -> Converted:
+    """Classified or clustered texts -> (query, positive, negatives), as NV-Embed's second stage (its section 4.2).
+
+    The documents are ``example`` texts of the same and of other classes, or the ``label`` texts themselves. Two texts
+    are the same under :func:`~hf_posmine.texts.normalize`: a document is never the query's own text, and never a text
+    that stands in two classes. The negatives of a row differ from each other. Rows keep their order.
+
+    Args:
+        dataset: a Dataset; not a stream, since documents are drawn from the whole.
+        text: column of the texts.
+        label: column of the classes: ClassLabel, whole numbers or texts. None, NaN and -1 (also the noise of a
+            clustering) mean unlabelled.
+        num_negatives: n; at most the number of other classes with label texts, which have one document per class.
+        positives: ``auto`` takes label texts for two classes and examples otherwise.
+        label_texts: class -> the text that stands for it, by default its name.
+        seed: of the draws.
+
+    Raises:
+        ColumnError: a column that is missing or holds something else, or a class without a name.
+        InputError: fewer than two classes, or too few documents outside a class.
+    """
+    check_count(num_negatives)
+    if positives not in get_args(Positives):
+        raise InputError(f"positives={positives!r}; choose one of {list(get_args(Positives))}")
+    read = read_whole(dataset, [text, label], WHY_WHOLE)
+    texts, names = read_texts(read, text), _names(dataset, label)
+    codes, classes = _codes(read[label], label, names)
+    counts = {"rows_in": len(texts), "rows_out": 0}
+    grouped = _group(texts, codes, counts)
+    _check_several(grouped, classes, label)
+    present = int((grouped.sizes > 0).sum())
+    by_label = positives == "label" or (positives == "auto" and present == BINARY)
+    if label_texts is not None and not by_label:
+        raise InputError(
+            f"label_texts has no effect on {present} classes with positives={positives!r}; use positives='label'"
+        )
+    rng = np.random.default_rng(seed)
+    if by_label:
+        said = _label_texts(grouped, classes, names, label, label_texts)
+        query, positive, negatives = _draw_labels(grouped, texts, said, num_negatives, rng, counts)
+        texts = [*texts, *said]
+    else:
+        query, positive, negatives = _draw_examples(grouped, classes, num_negatives, rng, counts)
+    return training_rows(texts, query, positive, negatives, counts)
+
+
+@dataclass(frozen=True)
+class _Grouped:
+    """Labelled rows, and the distinct texts sorted by class.
+
+    Attributes:
+        rows: int64 ``[R]``, rows of the dataset that can be queries, in order.
+        codes: int64 ``[R]``, their classes.
+        places: int64 ``[R]``, where their own text lies in ``documents``.
+        documents: int64 ``[N]``, the row of each distinct text, class after class.
+        starts: int64 ``[C]``, where each class starts in ``documents``.
+        sizes: int64 ``[C]``, how many distinct texts it has.
+    """
+
+    rows: Rows
+    codes: Rows
+    places: Rows
+    documents: Rows
+    starts: Rows
+    sizes: Rows
+
+    def keep(self, kept: np.ndarray) -> _Grouped:
+        """Only some rows as queries; the documents stay."""
+        return _Grouped(self.rows[kept], self.codes[kept], self.places[kept], self.documents, self.starts, self.sizes)
+
+
+def _group(texts: Sequence[str], codes: Rows, counts: dict[str, int]) -> _Grouped:
+    labelled = codes >= 0
+    said = not_blank(texts)
+    counts["dropped_unlabelled"] = int((~labelled).sum())
+    counts["dropped_blank_text"] = int((labelled & ~said).sum())
+    rows = np.flatnonzero(labelled & said)
+    _, text_of_row = np.unique(text_keys(texts[i] for i in rows.tolist()), return_inverse=True)
+    pairs = first_of_each(text_of_row * (codes.max(initial=0) + 1) + codes[rows])
+    in_two = np.bincount(text_of_row[pairs], minlength=len(rows))[text_of_row] > 1
+    counts["dropped_conflicting_labels"] = int(in_two.sum())
+    rows, text_of_row = rows[~in_two], text_of_row[~in_two]
+    first = first_of_each(text_of_row)
+    first = first[np.argsort(codes[rows[first]], kind="stable")]
+    place_of_text = np.zeros(int(text_of_row.max(initial=-1)) + 1, np.int64)
+    place_of_text[text_of_row[first]] = np.arange(len(first))
+    sizes = np.bincount(codes[rows[first]], minlength=int(codes.max(initial=-1)) + 1)
+    return _Grouped(
+        rows, codes[rows], place_of_text[text_of_row], rows[first], np.cumsum(sizes) - sizes, sizes.astype(np.int64)
+    )
+
+
+def _draw_examples(
+    grouped: _Grouped, classes: Sequence[Any], n: int, rng: np.random.Generator, counts: dict[str, int]
+) -> tuple[Rows, Rows, Rows]:
+    """Another text of the class and n of other classes: draw as if the own place, or class, were not there, then shift."""
+    alone = grouped.sizes[grouped.codes] == 1
+    counts["dropped_single_member_class"] = int(alone.sum())
+    grouped = grouped.keep(~alone)
+    outside = len(grouped.documents) - grouped.sizes
+    if not len(grouped.rows):
+        raise InputError("no class has two different texts, so there is no positive; use positives='label'")
+    least = int(grouped.codes[outside[grouped.codes].argmin()])
+    if outside[least] < n:
+        raise InputError(
+            f"class {classes[least]!r} leaves {outside[least]} texts of other classes for num_negatives={n}; ask for "
+            f"at most {outside[least]}"
+        )
+    sizes, starts = grouped.sizes[grouped.codes], grouped.starts[grouped.codes]
+    positive = rng.integers(0, sizes - 1)
+    positive += positive >= grouped.places - starts
+    negatives = draw_different(rng, outside[grouped.codes], n)
+    negatives += np.where(negatives >= starts[:, None], sizes[:, None], 0)
+    return grouped.rows, grouped.documents[starts + positive], grouped.documents[negatives]
+
+
+def _draw_labels(
+    grouped: _Grouped, texts: Sequence[str], said: list[str], n: int, rng: np.random.Generator, counts: dict[str, int]
+) -> tuple[Rows, Rows, Rows]:
+    """The text of the row's own label and n of the others, which lie behind the ``texts``."""
+    is_label = np.isin(text_keys(texts[i] for i in grouped.rows.tolist()), text_keys(said))
+    counts["dropped_same_text"] = int(is_label.sum())
+    grouped = grouped.keep(~is_label)
+    place = np.cumsum(grouped.sizes > 0) - 1  # of a class among those that have rows
+    own = place[grouped.codes]
+    negatives = draw_different(rng, np.full(len(own), len(said) - 1), min(n, len(said) - 1))
+    negatives += negatives >= own[:, None]
+    return grouped.rows, len(texts) + own, len(texts) + negatives
+
+
+def _names(dataset: Any, label: str) -> list[str] | None:
+    feature = (dataset.features or {}).get(label)
+    return getattr(feature, "names", None)
+
+
+def _codes(values: Sequence[Any], column: str, names: Sequence[str] | None) -> tuple[Rows, list[Any]]:
+    """Classes as numbers in order of appearance, int64 ``[N]`` (-1 unlabelled), and what each stands for."""
+    numbers_of: dict[Any, int] = {}
+    codes = np.full(len(values), UNLABELLED, np.int64)
+    for row, value in enumerate(values):
+        plain = int(value) if isinstance(value, float) and value.is_integer() else value
+        if plain is None or plain != plain or plain == UNLABELLED:  # noqa: PLR0124 - NaN
+            continue
+        if not isinstance(plain, (str, numbers.Integral)):
+            raise ColumnError(
+                f"column {column!r}, row {row}: expected a class (a whole number or a text), got {value!r} "
+                f"({type(value).__name__}); for scores use the task 'sts'"
+            )
+        if names is not None and not 0 <= int(plain) < len(names):
+            raise ColumnError(
+                f"column {column!r}, row {row}: label {plain} is outside its {len(names)} names; mend the label or the names"
+            )
+        codes[row] = numbers_of.setdefault(plain, len(numbers_of))
+    return codes, [names[int(value)] if names is not None else value for value in numbers_of]
+
+
+def _check_several(grouped: _Grouped, classes: Sequence[Any], column: str) -> None:
+    present = [name for name, size in zip(classes, grouped.sizes.tolist(), strict=False) if size]
+    if len(present) < BINARY:
+        there = f"only the class {present[0]!r}" if present else "no labelled text"
+        raise InputError(f"column {column!r} has {there}; negatives need at least two classes")
+
+
+def _label_texts(
+    grouped: _Grouped,
+    classes: Sequence[Any],
+    names: Sequence[str] | None,
+    column: str,
+    given: Mapping[Any, str] | None,
+) -> list[str]:
+    """The text of each class that has rows."""
+    present = [name for name, size in zip(classes, grouped.sizes.tolist(), strict=True) if size]
+    texts: list[str] = []
+    for name in present:
+        said: Any = name if given is None else given.get(name, given.get(str(name)))
+        if given is not None and said is None and names is not None:
+            said = given.get(names.index(name))
+        if not isinstance(said, str) or not said.strip():
+            raise ColumnError(
+                f"column {column!r}: class {name!r} has no text; name it in label_texts={{{name!r}: '...'}}"
+            )
+        texts.append(said)
+    for i, key in enumerate(keys := text_keys(texts).tolist()):
+        if key in keys[:i]:
+            raise InputError(
+                f"the classes {present[keys.index(key)]!r} and {present[i]!r} have the same text {texts[i]!r}; tell them apart in "
+                "label_texts"
+            )
+    return texts

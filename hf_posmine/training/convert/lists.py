@@ -1,0 +1,189 @@
+"""Rows that already carry their negatives: judged lists (reranking), and what a miner made. Row by row, also as a stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
+
+from hf_posmine.errors import ColumnError, InputError, ShortRowError
+from hf_posmine.tables import check_texts, column_names, iter_columns, require_column
+from hf_posmine.texts import normalize
+from hf_posmine.training.convert.shared import Converted, check_count, converted, negative_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def reranking_to_rows(
+    dataset: Any,
+    query: str = "query",
+    positive: str = "positive",
+    negative: str = "negative",
+    *,
+    num_negatives: int = 1,
+) -> Converted:
+    """Queries with judged lists -> one row per positive, with n of the query's negatives.
+
+    The positives of a query take its negatives in turn, so that long lists are used. Rows with fewer than n are dropped
+    and counted.
+
+    Args:
+        dataset: a Dataset or an IterableDataset.
+        query: column of the queries.
+        positive: column of the positives, texts or lists of texts.
+        negative: column of the negatives, texts or lists of texts.
+        num_negatives: n.
+
+    Raises:
+        ColumnError: a column that is missing or holds something else.
+    """
+    check_count(num_negatives)
+    return _convert(dataset, _Explode(query, positive, (negative,), num_negatives, strict=False))
+
+
+def retrieval_to_rows(
+    dataset: Any,
+    query: str = "query",
+    positive: str = "positive",
+    negatives: str | None = None,
+    *,
+    num_negatives: int = 1,
+) -> Converted:
+    """Mined rows -> one row per positive, with the first n negatives in columns of their own.
+
+    Args:
+        dataset: a Dataset or an IterableDataset.
+        query: column of the queries.
+        positive: column of the positives, texts or lists of texts.
+        negatives: column of the lists of negatives; by default ``negatives``, ``negative_1`` to ``negative_n``, or
+            ``negative``.
+        num_negatives: n; 0 for pairs that have in-batch negatives only.
+
+    Raises:
+        ColumnError: a column that is missing or holds something else.
+        ShortRowError: a row with fewer than n negatives that are neither its query nor its positive.
+    """
+    check_count(num_negatives, 0)
+    columns = _negative_columns(column_names(dataset), negatives, num_negatives)
+    return _convert(dataset, _Explode(query, positive, columns, num_negatives, strict=True))
+
+
+@dataclass(frozen=True)
+class _Explode:
+    """A batch of rows with lists -> a batch of training rows; a callable for ``IterableDataset.map(with_indices=True)``."""
+
+    query: str
+    positive: str
+    negatives: tuple[str, ...]
+    num_negatives: int
+    strict: bool
+
+    def __call__(self, batch: dict[str, list[Any]], rows: Sequence[int]) -> dict[str, list[str]]:
+        return self.explode(batch, rows[0] if rows else 0)[0]
+
+    @property
+    def inputs(self) -> list[str]:
+        return [self.query, self.positive, *self.negatives]
+
+    def explode(self, batch: dict[str, list[Any]], start: int) -> tuple[dict[str, list[str]], dict[str, int]]:
+        """The training rows of a batch, and its rows dropped by reason; ``start`` is its first row's number."""
+        out: dict[str, list[str]] = {name: [] for name in ("query", "positive", *negative_columns(self.num_negatives))}
+        dropped = dict.fromkeys(("dropped_no_positive", "dropped_few_negatives"), 0)
+        for offset, query in enumerate(check_texts(batch[self.query], self.query, start)):
+            row = start + offset
+            seen = {normalize(query), ""}
+            positives = _distinct(_texts(batch[self.positive][offset], self.positive, row), seen)
+            given = [text for column in self.negatives for text in _texts(batch[column][offset], column, row)]
+            negatives = _distinct(given, seen)
+            if not positives:
+                dropped["dropped_no_positive"] += 1
+            elif len(negatives) < self.num_negatives:
+                self._refuse_short(row, len(given), len(negatives))
+                dropped["dropped_few_negatives"] += 1
+            else:
+                self._add(out, query, positives, negatives)
+        return out, dropped
+
+    def _add(self, out: dict[str, list[str]], query: str, positives: list[str], negatives: list[str]) -> None:
+        n = self.num_negatives
+        for turn, positive in enumerate(positives):
+            taken = [negatives[(turn * n + i) % len(negatives)] for i in range(n)]
+            for name, text in zip(out, (query, positive, *taken), strict=True):
+                out[name].append(text)
+
+    def _refuse_short(self, row: int, given: int, usable: int) -> None:
+        if self.strict:
+            repeated = f", {given - usable} of them blank, repeated, or equal to the query or its positive" * (
+                given > usable
+            )
+            raise ShortRowError(
+                f"column {self.negatives[0]!r}, row {row}: {given} negatives{repeated}, for num_negatives={self.num_negatives}; "
+                "mine with on_short='drop' or 'random', or ask for fewer"
+            )
+
+
+def _convert(dataset: Any, explode: _Explode) -> Converted:
+    if isinstance(dataset, dict):
+        raise InputError(f"expected one dataset, got the splits {list(dataset)}; pass one of them")
+    names = column_names(dataset)
+    for column in explode.inputs:
+        require_column(names, column, "the")
+    if not hasattr(dataset, "__len__"):
+        return Converted(_stream(dataset, explode, names))
+    columns: dict[str, list[str]] = {name: [] for name in explode.explode({c: [] for c in explode.inputs}, 0)[0]}
+    counts = {"rows_in": len(dataset), "rows_out": 0}
+    if not len(dataset):
+        raise InputError("the dataset has no rows")
+    for start, batch in iter_columns(dataset, explode.inputs):
+        made, dropped = explode.explode(batch, start)
+        for name, texts in made.items():
+            columns[name] += texts
+        counts |= {reason: counts.get(reason, 0) + count for reason, count in dropped.items()}
+    return converted(columns, counts)
+
+
+def _stream(dataset: Any, explode: _Explode, names: list[str]) -> Any:
+    import datasets
+
+    outputs = ("query", "positive", *negative_columns(explode.num_negatives))
+    features = datasets.Features(dict.fromkeys(outputs, datasets.Value("string")))
+    return dataset.map(explode, batched=True, with_indices=True, remove_columns=names, features=features)
+
+
+def _negative_columns(names: Sequence[str], given: str | None, n: int) -> tuple[str, ...]:
+    if n == 0:
+        return ()
+    if given is not None:
+        return (given,)
+    numbered = tuple(takewhile(lambda name: name in names, negative_columns(len(names))))
+    found = [choice for choice in (("negatives",), numbered, ("negative",)) if choice and choice[0] in names]
+    if len(found) != 1:
+        what = "no column" if not found else f"several columns ({', '.join(choice[0] for choice in found)})"
+        raise ColumnError(f"{what} with negatives among {list(names)}; mine them, or say which with negatives=...")
+    if found[0] == numbered and len(numbered) < n:
+        raise ColumnError(
+            f"num_negatives={n}, but the dataset has only {list(numbered)}; ask for at most {len(numbered)}"
+        )
+    return numbered[:n] if found[0] == numbered else found[0]
+
+
+def _texts(value: Any, column: str, row: int) -> list[str]:
+    """A text, a list of texts or None as a list."""
+    if value is None:
+        return []
+    several = value if isinstance(value, (list, tuple)) else [value]
+    for text in several:
+        check_texts([text], column, row)
+    return list(several)
+
+
+def _distinct(texts: Sequence[str], seen: set[str]) -> list[str]:
+    """The texts that are not in ``seen``, to which they are added."""
+    new = []
+    for text in texts:
+        said = normalize(text)
+        if said not in seen:
+            seen.add(said)
+            new.append(text)
+    return new

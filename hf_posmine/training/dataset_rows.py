@@ -1,0 +1,153 @@
+"""One data set of a blend: loaded, converted to training rows, sampled and mined as its spec says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_posmine.errors import InputError
+from hf_posmine.progress import quiet_bars
+from hf_posmine.sources import beir_pairs, is_beir, load_source
+from hf_posmine.training.convert import (
+    Converted,
+    labels_to_triples,
+    nli_to_triples,
+    reranking_to_rows,
+    retrieval_to_rows,
+    sts_to_pairs,
+)
+
+if TYPE_CHECKING:
+    from hf_posmine.corpus import Corpus
+    from hf_posmine.training.dataset_spec import DatasetSpec
+
+MIN_STS_SCORE = 4.0
+"""Of 5: NV-Embed, arXiv 2405.17428, section 4.2."""
+SAVED = ("dataset_dict.json", "dataset_info.json", "state.json")
+
+
+def rows_of(spec: DatasetSpec, num_negatives: int, seed: int) -> Converted:
+    """The training rows of a data set.
+
+    Args:
+        spec: the data set.
+        num_negatives: where the spec does not say.
+        seed: where the spec does not say.
+
+    Raises:
+        InputError: nothing readable there, or data that do not fit the spec.
+    """
+    n = num_negatives if spec.num_negatives is None else spec.num_negatives
+    seed = seed if spec.seed is None else spec.seed
+    dataset = load_rows(spec)
+    if spec.mine is not None:
+        pairs = _pairs(spec, dataset)
+        return _mined(spec, pairs, _sample(pairs, spec.max_samples, seed), n, seed)
+    return _sample(_pairs(spec, dataset) if n == 0 else _with_negatives(spec, dataset, n, seed), spec.max_samples, seed)
+
+
+def load_rows(spec: DatasetSpec) -> Any:
+    """The raw rows of a data set.
+
+    A BEIR folder gives ``query`` and ``positive``. Another folder of files is read as the Hub reads it, so that its
+    ``test`` files are no part of ``train``.
+
+    Raises:
+        InputError: nothing readable there.
+    """
+    import datasets
+
+    path = Path(spec.path)
+    if spec.revision is not None and path.exists():
+        raise InputError(f"revision={spec.revision!r} has no effect on {spec.path!r}, which is no Hub id; leave it out")
+    files = path.is_dir() and not any((path / name).is_file() for name in SAVED)
+    try:
+        if is_beir(path):
+            return _beir_rows(path, spec.split)
+        if files or spec.revision is not None:
+            return datasets.load_dataset(spec.path, spec.config, split=spec.split, revision=spec.revision)
+        return load_source(spec.path, spec.split, spec.config)
+    except InputError:
+        raise
+    except (ValueError, OSError) as error:
+        raise InputError(f"{spec.path!r}, split {spec.split!r}, cannot be read: {error}") from error
+
+
+def _beir_rows(folder: Path, split: str) -> Any:
+    from hf_posmine.corpus import Corpus
+
+    pairs, corpus = beir_pairs(folder, split), Corpus.from_beir(folder)
+    rows = corpus.required_rows(pairs["positive_id"][:], "corpus-id")
+    return pairs.add_column("positive", corpus.texts(rows).to_pylist())
+
+
+def _with_negatives(spec: DatasetSpec, dataset: Any, n: int, seed: int) -> Converted:
+    columns: list[Any] = spec.role_columns
+    if spec.task == "retrieval":
+        return retrieval_to_rows(dataset, *columns, num_negatives=n)
+    if spec.task == "reranking":
+        return reranking_to_rows(dataset, *columns, num_negatives=n)
+    texts = spec.label_texts
+    if spec.task == "nli":
+        return nli_to_triples(dataset, *columns, num_negatives=n, label_texts=texts, seed=seed)
+    positives = "example" if spec.task == "clustering" else spec.positives or "auto"
+    return labels_to_triples(dataset, *columns, num_negatives=n, positives=positives, label_texts=texts, seed=seed)
+
+
+def _pairs(spec: DatasetSpec, dataset: Any) -> Converted:
+    """Queries and positives without negatives."""
+    columns: list[Any] = spec.role_columns
+    if spec.task == "sts":
+        min_score = MIN_STS_SCORE if spec.min_score is None else spec.min_score
+        return sts_to_pairs(dataset, *columns, min_score=min_score)
+    return retrieval_to_rows(dataset, *columns, num_negatives=0)
+
+
+def _mined(spec: DatasetSpec, everything: Converted, pairs: Converted, n: int, seed: int) -> Converted:
+    """The pairs with mined negatives; positives of pairs that were not sampled are still no negatives."""
+    from hf_posmine.miner import PositiveAwareMiner
+
+    mine = spec.mine or {}
+    miner = PositiveAwareMiner.from_dataset(
+        everything.dataset,
+        mine.get("teacher"),
+        query_column="query",
+        positive_column="positive",
+        corpus=_corpus(spec, everything),
+        teacher_options=mine.get("teacher_options"),
+        **{"seed": seed} | spec.mining_options | {"num_negatives": n},
+    )
+    mined = pairs.dataset.map(miner, batched=True)
+    if not len(mined):
+        raise InputError(
+            f"no row found {n} negatives below its ceiling among {miner.corpus.num_candidates:,} documents; give a corpus, ask "
+            "for fewer, or use on_short: random"
+        )
+    rows = retrieval_to_rows(mined, num_negatives=n)
+    short = {"dropped_short": len(pairs.dataset) - len(rows.dataset)}
+    return Converted(rows.dataset, pairs.counts | short | {"rows_out": len(rows.dataset)})
+
+
+def _corpus(spec: DatasetSpec, everything: Converted) -> Corpus | None:
+    """What negatives are chosen from; None: the positives of the set."""
+    from hf_posmine.corpus import Corpus
+
+    if everything.pool:
+        return Corpus.from_texts(everything.pool)
+    source = (spec.mine or {}).get("corpus")
+    if source is None:
+        return None
+    return Corpus.from_beir(source) if is_beir(source) else Corpus.from_dataset(load_source(source), "text")
+
+
+def _sample(rows: Converted, most: int | None, seed: int) -> Converted:
+    """At most so many rows, in order."""
+    total = len(rows.dataset)
+    if most is None or total <= most:
+        return rows
+    at = np.sort(np.random.default_rng([seed, 1]).choice(total, most, replace=False))
+    with quiet_bars():
+        dataset = rows.dataset.select(at).flatten_indices(keep_in_memory=True)
+    return Converted(dataset, rows.counts | {"dropped_by_max_samples": total - most, "rows_out": most}, rows.pool)

@@ -1,0 +1,112 @@
+"""The student of a stage: a saved model or a decoder, made ready to be trained with instructions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_posmine.encode import model_source
+from hf_posmine.errors import InputError
+from hf_posmine.models.bidirectional import add_lora, bidirectional_encoder
+from hf_posmine.models.encoder import InstructSentenceTransformer
+from hf_posmine.models.pooling import InstructionPooling
+
+if TYPE_CHECKING:
+    from hf_posmine.training.recipe import Student
+
+
+def load_student(student: Student) -> InstructSentenceTransformer:
+    """The model of a recipe, with its layers, lengths and adapters.
+
+    Raises:
+        InputError: a model that cannot be loaded, layers it does not have, or a tokenizer that is not its own.
+    """
+    path = model_source(student.model)
+    model = _saved(path, student) if _is_saved(path) else _decoder(path, student)
+    if student.num_layers is not None:
+        keep_layers(model, student.num_layers)
+    _check_tokenizer(model)
+    if student.lora is not None:
+        add_lora(model, student.lora)
+    return model
+
+
+def _is_saved(path: str) -> bool:
+    from sentence_transformers.util import load_file_path
+
+    return load_file_path(path, "modules.json") is not None
+
+
+def _options(student: Student) -> dict[str, Any]:
+    return {name: getattr(student, name) for name in ("dtype", "attn_implementation") if getattr(student, name)}
+
+
+def _saved(path: str, student: Student) -> InstructSentenceTransformer:
+    try:
+        model = InstructSentenceTransformer(
+            path, model_kwargs=_options(student), instruction_template=student.instruction_template
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot load the model {student.model!r}: {str(error).splitlines()[0]}") from error
+    first = model[0]
+    for role in ("query", "document"):
+        length = getattr(student, f"max_{role}_length")
+        if length is not None:
+            setattr(first, f"{role}_length", length)
+    model.max_seq_length = max(first.query_length or 0, first.document_length or 0) or model.max_seq_length
+    for module in model:
+        if isinstance(module, InstructionPooling) and module.pooling_mode == "mean":
+            module.include_prompt = False  # instructions attend, but are not pooled (paper, section 3)
+    return model
+
+
+def _decoder(path: str, student: Student) -> InstructSentenceTransformer:
+    told = {
+        name: getattr(student, name) for name in ("max_query_length", "max_document_length", "instruction_template")
+    }
+    return bidirectional_encoder(path, **_options(student), **{name: value for name, value in told.items() if value})
+
+
+def keep_layers(model: InstructSentenceTransformer, layers: int) -> None:
+    """Cut the backbone to its first layers.
+
+    Raises:
+        InputError: it has fewer, or keeps them elsewhere.
+    """
+    backbone = model[0].model
+    holder = getattr(backbone, "encoder", backbone)
+    name = next((name for name in ("layers", "layer") if hasattr(holder, name)), None)
+    if name is None:
+        raise InputError(f"num_layers: the layers of {type(backbone).__name__} are not where they are known to be")
+    there = getattr(holder, name)
+    if not 0 < layers <= len(there):
+        raise InputError(f"num_layers={layers}, but {type(backbone).__name__} has {len(there)} layers")
+    setattr(holder, name, there[:layers])
+    backbone.config.num_hidden_layers = layers
+
+
+def _check_tokenizer(model: InstructSentenceTransformer) -> None:
+    rows = model[0].model.get_input_embeddings().weight.shape[0]
+    if len(model.tokenizer) > rows:
+        raise InputError(
+            f"the tokenizer knows {len(model.tokenizer)} tokens, but the model embeds {rows}; this is another model's "
+            "tokenizer, or tokens were added without model.resize_token_embeddings"
+        )
+
+
+def last_checkpoint(output_dir: str | Path) -> Path | None:
+    """The latest checkpoint that was written to its end; a killed run may leave a torn one behind."""
+    found = [path for path in Path(output_dir).glob("checkpoint-*") if path.name.split("-")[-1].isdigit()]
+    for path in sorted(found, key=lambda path: -int(path.name.split("-")[-1])):
+        if _is_json(path / "trainer_state.json"):  # written last
+            return path
+    return None
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text("utf8"))
+    except (OSError, ValueError):
+        return False
+    return True

@@ -1,0 +1,134 @@
+"""The stock trainer, fed with this package's batches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from accelerate.data_loader import BatchSamplerShard
+from datasets import IterableDataset
+from sentence_transformers import SentenceTransformerTrainer
+from sentence_transformers.base.sampler import BatchSamplers, MultiDatasetBatchSamplers
+
+from hf_posmine.errors import InputError
+from hf_posmine.training.collator import RowCollator, text_columns
+from hf_posmine.training.contrast import REASONS
+from hf_posmine.training.losses import CachedInfoNCELoss, InfoNCELoss
+from hf_posmine.training.samplers import NoDuplicateTexts, SameDatasetPerStep
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformer
+    from torch.utils.data import BatchSampler, ConcatDataset, DataLoader
+
+OUR_BATCHES = (BatchSamplers.BATCH_SAMPLER, BatchSamplers.NO_DUPLICATES, BatchSamplers.NO_DUPLICATES_HASHED)
+
+
+class RecipeTrainer(SentenceTransformerTrainer):
+    """SentenceTransformerTrainer for rows ``query, positive, negative_1..n``, one data set per task or one mixed.
+
+    Everything is stock (arguments, evaluation, saving, Hub) except
+
+    - the collator, :class:`~hf_posmine.training.collator.RowCollator`: instructions, in-batch flags, equal texts;
+    - the batches, :class:`~hf_posmine.training.samplers.NoDuplicateTexts`: no text twice among rows that take in-batch
+      negatives. ``batch_sampler`` may name a class of your own instead;
+    - the turns of several data sets, :class:`~hf_posmine.training.samplers.SameDatasetPerStep`:
+      ``multi_dataset_batch_sampler`` is "proportional" or "round_robin", or ``dataset_weights`` mixes by weight;
+    - the default loss, :class:`~hf_posmine.training.losses.InfoNCELoss`;
+    - the log, which says what share of the in-batch pairs of this process was left out, and why: ``masked_same_text``,
+      ``masked_same_query``, ``masked_above_ceiling``.
+
+    Args:
+        *args: as the stock trainer takes them.
+        dataset_weights: data set name -> weight of its steps.
+        **kwargs: as the stock trainer takes them.
+
+    Raises:
+        InputError: re-entrant gradient checkpointing, or batches of one row without negatives.
+    """
+
+    data_collator_class = RowCollator
+
+    def __init__(self, *args: Any, dataset_weights: Mapping[str, float] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.dataset_weights = dataset_weights
+        if (self.args.gradient_checkpointing_kwargs or {}).get("use_reentrant"):
+            raise InputError(
+                "gradient checkpointing with use_reentrant=True gives wrong gradients on several processes; set it to "
+                "False, which is exact, or leave it out"
+            )
+
+    def get_default_loss(self, model: SentenceTransformer) -> torch.nn.Module:
+        """In-batch and own negatives, without a ceiling."""
+        return InfoNCELoss(model)
+
+    def get_batch_sampler(
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        drop_last: bool,
+        valid_label_columns: list[str] | None = None,
+        generator: torch.Generator | None = None,
+        seed: int = 0,
+    ) -> BatchSampler | None:
+        """The batches of one data set."""
+        if isinstance(dataset, IterableDataset) or self.args.batch_sampler not in OUR_BATCHES:
+            return super().get_batch_sampler(dataset, batch_size, drop_last, valid_label_columns, generator, seed)
+        joined = any(loss.contrast.gather_across_devices for loss in self._losses()) and self.args.world_size > 1
+        if batch_size == 1 and not joined and len(text_columns(dataset.column_names)) <= 2:  # noqa: PLR2004
+            raise InputError(
+                f"batches of one row with columns {dataset.column_names} have no negatives at all; raise "
+                "per_device_train_batch_size, or mine negatives"
+            )
+        return NoDuplicateTexts(dataset, batch_size, drop_last, valid_label_columns, generator, seed)
+
+    def get_multi_dataset_batch_sampler(
+        self,
+        dataset: ConcatDataset,
+        batch_samplers: list[BatchSampler],
+        generator: torch.Generator | None = None,
+        seed: int | None = 0,
+    ) -> BatchSampler:
+        """The turns of the data sets."""
+        chosen = self.args.multi_dataset_batch_sampler
+        if not isinstance(chosen, MultiDatasetBatchSamplers):
+            return super().get_multi_dataset_batch_sampler(dataset, batch_samplers, generator, seed)
+        return SameDatasetPerStep(
+            dataset,
+            batch_samplers,
+            generator,
+            seed,
+            names=self._names(dataset),
+            mixing=self.dataset_weights or chosen.value,
+            world_size=self.args.world_size,
+        )
+
+    def get_train_dataloader(self) -> DataLoader:
+        """As stock; and a run resumed on several processes within a later epoch meets the batches of that epoch."""
+        loader = super().get_train_dataloader()
+        shard = loader.batch_sampler
+        if isinstance(shard, BatchSamplerShard) and hasattr(shard.batch_sampler, "set_epoch"):
+            # accelerate does not forward the epoch, and the Trainer looks one wrapper too shallow when it skips batches
+            shard.set_epoch = shard.batch_sampler.set_epoch
+        return loader
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As stock, with the shares of in-batch pairs that were left out since the last log."""
+        if "loss" in logs:
+            counts = [loss.masked_pairs.take() for loss in self._losses()]
+            if pairs := sum(count["pairs"] for count in counts):
+                logs = logs | {f"masked_{why}": round(sum(c[why] for c in counts) / pairs, 4) for why in REASONS}
+        super().log(logs, start_time)
+
+    def _losses(self) -> list[InfoNCELoss | CachedInfoNCELoss]:
+        """This package's losses, wherever they are wrapped; each once."""
+        losses = self.loss.values() if isinstance(self.loss, dict) else [self.loss]
+        found = [m for loss in losses for m in loss.modules() if isinstance(m, (InfoNCELoss, CachedInfoNCELoss))]
+        return list(dict.fromkeys(found))
+
+    def _names(self, dataset: ConcatDataset) -> list[str]:
+        known = self.train_dataset.items() if isinstance(self.train_dataset, dict) else ()
+        names = {id(part): name for name, part in known}
+        return [names.get(id(part), str(number)) for number, part in enumerate(dataset.datasets)]
