@@ -20,8 +20,8 @@ from hf_posmine.errors import InputError
 if TYPE_CHECKING:
     import argparse
 
+    from hf_posmine.evaluation.comparison import Comparison
     from hf_posmine.evaluation.results import RetrievalResult
-    from hf_posmine.evaluation.significance import Comparison
 
 HELP = "say what may be claimed of differences"
 EXAMPLES = """examples:

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.commands.shared import add_run_arguments, add_teacher_arguments, teacher_options
-from hf_posmine.errors import InputError
-from hf_posmine.sources import read_qrels
 
 if TYPE_CHECKING:
     import argparse
@@ -29,12 +27,6 @@ EXAMPLES = """examples:
   # a BEIR folder: what is labelled in train, judged by complete; two methods of your own
   hf-posmine fn-rate beir_folder --visible train --qrels complete --methods naive "SkipTop(3) + PercPos(0.98)"
 """
-ALIASES = {
-    "id": ("_id", "id", "doc_id", "query_id"),
-    "text": ("text",),
-    "query": ("query-id", "query_id", "qid"),
-    "document": ("corpus-id", "doc_id", "document_id", "docid"),
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,50 +78,19 @@ def load_collection(folder: Path, qrels: str, visible: str | None, seed: int) ->
     """Corpus, judgements, and the visible positive of each query."""
     from hf_posmine.analysis.false_negatives import Judgements
     from hf_posmine.corpus import Corpus
+    from hf_posmine.evaluation.collection import find_column, query_texts, read_judgements, read_table
 
-    documents, queries = _load(folder, "corpus"), _load(folder, "queries")
+    documents, queries = read_table(folder, "corpus"), read_table(folder, "queries")
     title = "title" if "title" in documents.column_names else None
-    corpus = Corpus.from_dataset(documents, _column(documents, "text"), _column(documents, "id"), title)
-    texts = dict(zip(map(str, queries[_column(queries, "id")]), queries[_column(queries, "text")], strict=True))
-    rows = _judged(folder, qrels)
-    judgements = Judgements.of(texts, *rows)
+    corpus = Corpus.from_dataset(documents, find_column(documents, "text"), find_column(documents, "id"), title)
+    judgements = Judgements.of(query_texts(queries), *read_judgements(folder, qrels))
     if visible is None:
         return corpus, judgements, judgements.draw_visible(seed)
     shown: dict[str, str] = {}
-    for query, document, score in zip(*_judged(folder, visible), strict=True):
+    for query, document, score in zip(*read_judgements(folder, visible), strict=True):
         if score > 0:
             shown.setdefault(str(query), str(document))
     return corpus, judgements, shown
-
-
-def _judged(folder: Path, name: str) -> tuple[list[Any], list[Any], list[float]]:
-    place = folder / "qrels" if (folder / "qrels").is_dir() else folder
-    if (place / f"{name}.tsv").is_file():
-        judged = read_qrels(place / f"{name}.tsv")
-        return judged["query-id"], judged["corpus-id"], judged["score"]
-    rows = _load(place, name)
-    scores = rows["score"][:] if "score" in rows.column_names else [1.0] * len(rows)
-    return rows[_column(rows, "query")][:], rows[_column(rows, "document")][:], scores
-
-
-def _load(folder: Path, stem: str) -> Any:
-    from hf_posmine.progress import quiet_bars
-    from hf_posmine.sources import BUILDERS, load_files
-
-    if not folder.is_dir():
-        raise InputError(f"{str(folder)!r} is no folder; pass one with corpus, queries and qrels")
-    with quiet_bars():
-        for suffix in BUILDERS:
-            if (folder / f"{stem}{suffix}").is_file():
-                return load_files(folder / f"{stem}{suffix}")
-    raise InputError(f"{str(folder)!r} has no {stem!r} file; there are {sorted(f.name for f in folder.iterdir())}")
-
-
-def _column(rows: Any, what: str) -> str:
-    found = next((name for name in ALIASES[what] if name in rows.column_names), None)
-    if found is None:
-        raise InputError(f"no {what} column among {rows.column_names}; name it one of {list(ALIASES[what])}")
-    return found
 
 
 def _filters(method: str) -> list[str]:

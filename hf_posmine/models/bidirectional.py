@@ -96,17 +96,22 @@ def bidirectional_encoder(  # noqa: PLR0913 - the model's whole recipe, by keywo
 
 
 def _transformer(base: str | Path | PretrainedConfig, tokenizer: Any, **options: Any) -> InstructionTransformer:
-    if isinstance(base, str | Path):
-        return _loaded(str(base), tokenizer, **options)
     if tokenizer is None:
-        raise InputError("a configuration brings no tokenizer; pass tokenizer= with a folder, a Hub id or a tokenizer")
+        if not isinstance(base, str | Path):
+            raise InputError(
+                "a configuration brings no tokenizer; pass tokenizer= with a folder, a Hub id or a tokenizer"
+            )
+        return _loaded(str(base), None, **options)
+    tokenizer = prepare_tokenizer(as_tokenizer(tokenizer))
     with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        if isinstance(base, str | Path):
+            return _loaded(str(base), tokenizer, tokenizer_name_or_path=folder, **options)
         base.save_pretrained(folder)
-        as_tokenizer(tokenizer).save_pretrained(folder)
         return _loaded(folder, tokenizer, random_weights=True, **options)
 
 
-def _loaded(path: str, tokenizer: Any, **options: Any) -> InstructionTransformer:
+def _loaded(path: str, tokenizer: PreTrainedTokenizerBase | None, **options: Any) -> InstructionTransformer:
     module = InstructionTransformer.load(
         path,
         **{name: options.pop(name) for name in ("revision", "token", "cache_folder") if name in options},
@@ -118,7 +123,7 @@ def _loaded(path: str, tokenizer: Any, **options: Any) -> InstructionTransformer
             **options,
         },
     )
-    module.processor = prepare_tokenizer(as_tokenizer(tokenizer) if tokenizer is not None else module.tokenizer)
+    module.processor = prepare_tokenizer(module.tokenizer) if tokenizer is None else tokenizer
     module.max_seq_length = options["max_seq_length"]
     if module.config.pad_token_id is None:
         module.config.pad_token_id = module.tokenizer.pad_token_id

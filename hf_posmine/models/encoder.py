@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardData
 
 from hf_posmine.encode import Encoder, Role
 from hf_posmine.errors import InputError
@@ -23,11 +25,21 @@ from hf_posmine.models.transformer import InstructionTransformer
 from hf_posmine.progress import progress_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import nn
 
     from hf_posmine.types import Floats
+
+
+class _CardData(SentenceTransformerModelCardData):
+    """Says nothing of columns that cannot be embedded, such as instructions, which may be empty; its parent would fail."""
+
+    def _compute_column_stats(self, dataset: Any, column: str, task: str | None = None) -> dict[str, Any]:
+        try:
+            return super()._compute_column_stats(dataset, column, task=task)
+        except RowError:
+            return {"dtype": "string", "modality": "text", "data": {}}
 
 
 class InstructSentenceTransformer(SentenceTransformer):
@@ -42,6 +54,7 @@ class InstructSentenceTransformer(SentenceTransformer):
     (:mod:`hf_posmine.models.portable`).
     """
 
+    model_card_data_class = _CardData
     _module_classes: ClassVar[dict[str, type[nn.Module]]] = {
         reference: cls
         for cls, stock in ((InstructionTransformer, STOCK_TRANSFORMER), (InstructionPooling, STOCK_POOLING))
@@ -104,10 +117,8 @@ class InstructSentenceTransformer(SentenceTransformer):
         return self
 
     def _inference(self, inputs: list[Any], **kwargs: Any) -> Any:
-        try:
+        with _rows_numbered_as_in(inputs):
             return super()._inference(inputs, **kwargs)
-        except RowError as error:  # batches are sorted by length: say where the caller put it
-            raise RowError(error.why, inputs.index(error.item), error.item) from None
 
     def encode_by_tokens(self, inputs: Sequence[Any], role: Role = "document", *, tokens: int | None = None) -> Floats:
         """Vectors float32 ``[m, d]`` in batches of at most ``tokens`` tokens, so that memory does not follow the lengths.
@@ -117,5 +128,14 @@ class InstructSentenceTransformer(SentenceTransformer):
             role: query or document, which chooses the stored prompt and the maximum length.
             tokens: tokens of a batch; by default 1,024 on a CPU and 16,384 elsewhere.
         """
-        with progress_bar(len(inputs), f"Encoding {role} texts", "text") as bar:
+        with progress_bar(len(inputs), f"Encoding {role} texts", "text") as bar, _rows_numbered_as_in(inputs):
             return Encoder(self, tokens=tokens).encode(inputs, role, bar.update)
+
+
+@contextmanager
+def _rows_numbered_as_in(inputs: Sequence[Any]) -> Iterator[None]:
+    """Batches are sorted by length: an error says where the caller put its row."""
+    try:
+        yield
+    except RowError as error:
+        raise RowError(error.why, list(inputs).index(error.item), error.item) from None

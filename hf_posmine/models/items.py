@@ -1,7 +1,7 @@
 """Rows of an embedder: ``(instruction, text)``, and which of their tokens belong to the instruction.
 
 The boundary is found by characters. A token belongs to the instruction when it ends within it, trailing spaces left
-out; the first token that holds a character of the text starts the pooled part. So neither a trailing space, nor a merge
+out; the first one that reaches further starts the pooled part. So neither a trailing space, nor a merge
 across the boundary, nor the padding side, nor a special token in front or behind can move it.
 """
 

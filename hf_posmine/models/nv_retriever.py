@@ -74,7 +74,8 @@ def _mistral_config(folder: Path) -> PretrainedConfig:
 
     told = json.loads((folder / "config.json").read_text("utf8"))
     told = told.get("text_config") or told
-    fields = {name: value for name, value in told.items() if hasattr(MistralConfig(), name) and name != "model_type"}
+    known = {*MistralConfig().to_dict(), "rope_theta", "rope_scaling"} - {"model_type"}
+    fields = {name: value for name, value in told.items() if name in known}
     if "hidden_size" not in fields:
         raise InputError(
             f"{folder / 'config.json'} has no hidden_size, so it is no Mistral's; its keys are {sorted(told)}"
@@ -135,13 +136,11 @@ def _weights(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _add_adapters(wanted: dict[str, torch.Tensor], adapters: dict[str, torch.Tensor]) -> None:
-    for name, down in adapters.items():
-        if ".lora_A." not in name:
-            continue
-        place = _own_name(name.split(".lora_A.")[0] + ".weight", wanted)
-        up = adapters.get(name.replace(".lora_A.", ".lora_B."))
-        if place is None or up is None:
+    for name in adapters:
+        down, up = name.replace(".lora_B.", ".lora_A."), name.replace(".lora_A.", ".lora_B.")
+        place = _own_name(down.split(".lora_A.")[0] + ".weight", wanted)
+        if place is None or not {down, up} <= set(adapters):
             raise InputError(f"adapter weight {name!r} has no partner or no place")
-        wanted[place].data += (
-            (LORA_SCALE * (up.float() @ down.float())).to(wanted[place].dtype).to(wanted[place].device)
-        )
+        if name == down:
+            change = LORA_SCALE * (adapters[up].float() @ adapters[down].float())
+            wanted[place].data += change.to(wanted[place])

@@ -32,7 +32,7 @@ STOCK_NAMES = {"InstructionTransformer": STOCK_TRANSFORMER, "InstructionPooling"
 GENERIC_TOKENIZER = "granite"
 """A model type whose tokenizer is read from tokenizer.json as it stands; others rebuild it and lose the normalizer."""
 
-PROBES = ("who wrote it", "42", "Über (a) naïve façade", "x")
+PROBES = ("who wrote it", "42", "Über (a) naïve façade", "x", "(b)", '"so"', "?")
 
 
 def make_portable(folder: Path, prompts: Mapping[str, str]) -> None:
@@ -63,7 +63,7 @@ def explain(wrong: Mapping[str, tuple[int, int]], prompts: Mapping[str, str]) ->
     name, (stock, exact) = next(iter(wrong.items()))
     return (
         f"the prompt {name!r} ({prompts[name]!r}) has {exact} tokens before a text, but plain sentence-transformers would "
-        f"leave {stock} out of the mean; let the template end in a space or a line break before {{text}}"
+        f"leave {stock} out of the mean; let the prompt, or the template before {{text}}, end in a space"
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-import numpy as np
 import pytest
 import torch
 import transformers
@@ -15,7 +15,9 @@ from transformers import (
     Gemma2Config,
     Gemma3TextConfig,
     GemmaConfig,
+    GemmaTokenizer,
     LlamaConfig,
+    LlamaTokenizer,
     MistralConfig,
     MixtralConfig,
     Phi3Config,
@@ -26,6 +28,7 @@ from transformers import (
 )
 
 from hf_posmine.models.bidirectional import bidirectional_encoder
+from tests.hub.conftest import hub  # noqa: F401 - a fixture
 from tests.models import oracle
 
 transformers.logging.set_verbosity_error()
@@ -34,7 +37,7 @@ transformers.utils.logging.disable_progress_bar()
 INSTRUCTION = "Given a question, retrieve passages that answer it"
 WORDS = (
     "Given a question, retrieve passages that answer it who wrote the paper about hard negatives and why "
-    "Instruct Query passage for web search what is 42 1234 5 ?? ... ! which near far"
+    "Instruct: Query: passage: it: for web search what is 42 1234 5 ?? ... ! which near far"
 )
 TEXTS = ["who wrote it", "why", "the paper about hard negatives and why it is near", "42 ?? naïve façade 中"]
 SPECIAL = ["<unk>", "<s>", "</s>", "<pad>"]
@@ -47,14 +50,20 @@ def lines() -> list[str]:
 
 def fast(tokenizer: Tokenizer, *, bos: bool = True, eos: bool = False) -> PreTrainedTokenizerFast:
     ends = f"{'<s> ' if bos else ''}$A{' </s>' if eos else ''}"
+    pair = f"{ends} {ends.replace('$A', '$B')}"
     specials = [(name, tokenizer.token_to_id(name)) for name in ("<s>", "</s>")]
-    tokenizer.post_processor = processors.TemplateProcessing(single=ends, special_tokens=specials)
+    tokenizer.post_processor = processors.TemplateProcessing(single=ends, pair=pair, special_tokens=specials)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>"
     )
 
 
-def byte_level(**ends: bool) -> PreTrainedTokenizerFast:
+def learned_by(tokenizer: Tokenizer) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    model = json.loads(tokenizer.to_str())["model"]
+    return model["vocab"], [tuple(merge) for merge in model["merges"]]
+
+
+def byte_level(words: tuple[str, ...] = (), **ends: bool) -> PreTrainedTokenizerFast:
     """As Llama 3, Qwen and GPT have it: a space belongs to the word behind it, every byte has a token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -63,7 +72,7 @@ def byte_level(**ends: bool) -> PreTrainedTokenizerFast:
     trainer = trainers.BpeTrainer(
         vocab_size=500, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
     )
-    tokenizer.train_from_iterator(lines(), trainer)
+    tokenizer.train_from_iterator([*lines(), *words], trainer)
     return fast(tokenizer, **ends)
 
 
@@ -72,13 +81,9 @@ def sentencepiece(**ends: bool) -> PreTrainedTokenizerFast:
     trained = Tokenizer(models.BPE(unk_token="<unk>"))
     trained.pre_tokenizer = pre_tokenizers.Metaspace()
     trained.train_from_iterator(
-        lines(), trainers.BpeTrainer(vocab_size=250, special_tokens=SPECIAL, show_progress=False)
+        lines(), trainers.BpeTrainer(vocab_size=400, special_tokens=SPECIAL, show_progress=False)
     )
-    state = trained.to_str()
-    learned = Tokenizer.from_str(state).get_vocab()
-    import json
-
-    merges = [tuple(merge) for merge in json.loads(state)["model"]["merges"]]
+    learned, merges = learned_by(trained)
     bytes_ = [f"<0x{number:02X}>" for number in range(256)]
     pieces = [piece for piece in sorted(learned, key=learned.get) if piece not in SPECIAL]
     vocab = {piece: number for number, piece in enumerate([*SPECIAL, *bytes_, *pieces])}
@@ -91,17 +96,17 @@ def sentencepiece(**ends: bool) -> PreTrainedTokenizerFast:
     return fast(tokenizer, **ends)
 
 
-def qwen2_tokenizer() -> Qwen2Tokenizer:
-    """The class that builds its normalizer anew when it is loaded, so that what was put there is lost."""
-    import json
+def rebuilt(cls: type) -> PreTrainedTokenizerFast:
+    """A class that builds its tokenizer anew when it is loaded, so that a normalizer that was put there is lost."""
+    made = byte_level() if cls is Qwen2Tokenizer else sentencepiece()
+    vocab, merges = learned_by(made.backend_tokenizer)
+    if cls is Qwen2Tokenizer:
+        return cls(vocab=vocab | {"<|endoftext|>": len(vocab)}, merges=merges)
+    names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    return cls(vocab=vocab, merges=merges, **names)
 
-    model = json.loads(byte_level().backend_tokenizer.to_str())["model"]
-    return Qwen2Tokenizer(
-        vocab=model["vocab"] | {"<|endoftext|>": len(model["vocab"])},
-        merges=[tuple(merge) for merge in model["merges"]],
-    )
 
-
+REBUILT = {"qwen2": Qwen2Tokenizer, "llama": LlamaTokenizer, "gemma": GemmaTokenizer}
 STYLES = {"byte-level": byte_level, "sentencepiece": sentencepiece}
 SHAPE = {
     "hidden_size": 32,
@@ -121,7 +126,10 @@ FAMILIES = {
     "qwen2": (Qwen2Config, {}),
     "qwen3": (Qwen3Config, {"head_dim": 8}),
     "gemma": (GemmaConfig, {"head_dim": 8}),
-    "gemma2": (Gemma2Config, {"head_dim": 8, "query_pre_attn_scalar": 12, "attn_logit_softcapping": 2.0, "sliding_window": 4}),
+    "gemma2": (
+        Gemma2Config,
+        {"head_dim": 8, "query_pre_attn_scalar": 12, "attn_logit_softcapping": 2.0, "sliding_window": 4},
+    ),
     "gemma3_text": (
         Gemma3TextConfig,
         {
@@ -154,7 +162,7 @@ def random_encoder(family: str = "mistral", tokenizer=None, *, config: dict | No
     return model.eval()
 
 
-def exported(model) -> tuple[dict, dict[str, np.ndarray]]:
+def exported(model) -> tuple[dict, dict[str, oracle.Array]]:
     """A backbone's configuration and weights for the oracle."""
     backbone = model[0].model
     return backbone.config.to_dict(), {
@@ -170,8 +178,21 @@ def tokens_of(tokenizer, prefix: str, text: str) -> tuple[list[int], list[bool]]
     """Ids of one row, and which of its tokens are pooled, by the oracle's rule."""
     ids = tokenizer(prefix + text)["input_ids"]
     tokens = tokenizer.convert_ids_to_tokens(ids)
-    special = {tokenizer.convert_ids_to_tokens(i) for i in tokenizer.all_special_ids}
-    return ids, oracle.text_tokens(tokens, special, style_of(tokenizer), prefix)
+    ends = tokenizer("x")["input_ids"]
+    tokens = [None] * (ends[0] == tokenizer.bos_token_id) + tokens[ends[0] == tokenizer.bos_token_id :]
+    if ends[-1] == tokenizer.eos_token_id:
+        tokens[-1] = None
+    space_in_front = tokenizer.tokenize("x")[0].startswith("▁")
+    return ids, oracle.text_tokens(tokens, style_of(tokenizer), prefix, space_in_front=space_in_front)
+
+
+@pytest.fixture(autouse=True, scope="package")
+def one_thread():
+    """Models this small are slower on several."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

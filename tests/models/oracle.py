@@ -147,18 +147,17 @@ def token_bytes(token: str, style: str) -> bytes:
     return token.replace("▁", " ").encode()
 
 
-def text_tokens(tokens: list[str], special: set[str], style: str, prefix: str) -> list[bool]:
+def text_tokens(tokens: list[str | None], style: str, prefix: str, *, space_in_front: bool) -> list[bool]:
     """Which tokens are pooled, by spelling the tokens out: no offsets of any library.
 
     A token is pooled from the first one on that spells a byte beyond the instruction without its trailing spaces.
-    Without an instruction all are.
+    Without an instruction all are. A token that the tokenizer put around the text is None.
     """
-    if not prefix:
+    if not prefix.strip():
         return [True] * len(tokens)
-    end, border, keep = 0, len(prefix.rstrip().encode()), []
-    if style == "sentencepiece":
-        end = -1  # the space that this style puts in front
+    border, keep = len(prefix.rstrip().encode()), []
+    end = -1 if space_in_front else 0  # a space that the tokenizer adds
     for token in tokens:
-        end += 0 if token in special else len(token_bytes(token, style))
+        end += 0 if token is None else len(token_bytes(token, style))
         keep.append(end > border or any(keep))
     return keep
