@@ -36,6 +36,8 @@ test: $(STAMP)  ## all tests, doctests and README examples
 bench: $(STAMP)  ## ratios against the peer, as JSON and tables in out/bench
 	$(BIN)/python -m tests.benchmarks.mining --output out/bench
 	$(BIN)/python -m tests.benchmarks.encoding --output out/bench
+	$(BIN)/python -m tests.benchmarks.embedder --output out/bench
+	$(BIN)/python -m tests.benchmarks.training --output out/bench
 
 clean:
 	rm -rf $(VENV) out

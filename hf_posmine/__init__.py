@@ -11,28 +11,51 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hf_posmine.analysis.agreement import teacher_agreement
+    from hf_posmine.analysis.sweep import sweep
     from hf_posmine.corpus import Corpus
+    from hf_posmine.ensembles import CrossSample, IntraSample
     from hf_posmine.filters import MarginPos, MaxScore, MinScore, PercPos, RankWindow, SkipTop
     from hf_posmine.formats import NegativesCollator, to_training
+    from hf_posmine.hub.push import push_dataset
+    from hf_posmine.hub.push_model import push_model
+    from hf_posmine.hub.remine import remine
+    from hf_posmine.hub.verify import verify
+    from hf_posmine.labels import to_margin_mse
     from hf_posmine.miner import PositiveAwareMiner
     from hf_posmine.models.bidirectional import bidirectional_encoder
     from hf_posmine.models.encoder import InstructSentenceTransformer
     from hf_posmine.models.nv_retriever import load_nv_retriever
+    from hf_posmine.presets import ragatouille
     from hf_posmine.qrels import Qrels
     from hf_posmine.resumable import mine
-    from hf_posmine.samplers import SampledTopK, Top, Top1Sampled, Uniform
+    from hf_posmine.samplers import SampledTopK, SimANS, Top, Top1Sampled, Uniform
     from hf_posmine.search.exact import ExactIndex
     from hf_posmine.settings import MiningSettings
     from hf_posmine.summary import MiningSummary
+    from hf_posmine.teachers.bm25 import BM25Teacher
     from hf_posmine.teachers.dense import DenseTeacher
+    from hf_posmine.teachers.endpoint import Endpoint
+    from hf_posmine.teachers.late_interaction import LateInteractionTeacher
+    from hf_posmine.teachers.random import RandomTeacher
+    from hf_posmine.teachers.remote import RemoteTeacher
+    from hf_posmine.teachers.run_file import RunTeacher
+    from hf_posmine.teachers.sparse import SparseTeacher
+    from hf_posmine.teachers.stored import StoredRun
+    from hf_posmine.teachers.vectors import VectorTeacher
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BM25Teacher",
     "Corpus",
+    "CrossSample",
     "DenseTeacher",
+    "Endpoint",
     "ExactIndex",
     "InstructSentenceTransformer",
+    "IntraSample",
+    "LateInteractionTeacher",
     "MarginPos",
     "MaxScore",
     "MinScore",
@@ -42,23 +65,43 @@ __all__ = [
     "PercPos",
     "PositiveAwareMiner",
     "Qrels",
+    "RandomTeacher",
     "RankWindow",
+    "RemoteTeacher",
+    "RunTeacher",
     "SampledTopK",
+    "SimANS",
     "SkipTop",
+    "SparseTeacher",
+    "StoredRun",
     "Top",
     "Top1Sampled",
     "Uniform",
+    "VectorTeacher",
     "bidirectional_encoder",
     "load_nv_retriever",
     "mine",
+    "push_dataset",
+    "push_model",
+    "ragatouille",
+    "remine",
+    "sweep",
+    "teacher_agreement",
+    "to_margin_mse",
     "to_training",
+    "verify",
 ]
 
 _HOMES = {
+    "BM25Teacher": "teachers.bm25",
     "Corpus": "corpus",
+    "CrossSample": "ensembles",
     "DenseTeacher": "teachers.dense",
+    "Endpoint": "teachers.endpoint",
     "ExactIndex": "search.exact",
     "InstructSentenceTransformer": "models.encoder",
+    "IntraSample": "ensembles",
+    "LateInteractionTeacher": "teachers.late_interaction",
     "MarginPos": "filters",
     "MaxScore": "filters",
     "MinScore": "filters",
@@ -68,16 +111,31 @@ _HOMES = {
     "PercPos": "filters",
     "PositiveAwareMiner": "miner",
     "Qrels": "qrels",
+    "RandomTeacher": "teachers.random",
     "RankWindow": "filters",
+    "RemoteTeacher": "teachers.remote",
+    "RunTeacher": "teachers.run_file",
     "SampledTopK": "samplers",
+    "SimANS": "samplers",
     "SkipTop": "filters",
+    "SparseTeacher": "teachers.sparse",
+    "StoredRun": "teachers.stored",
     "Top": "samplers",
     "Top1Sampled": "samplers",
     "Uniform": "samplers",
+    "VectorTeacher": "teachers.vectors",
     "bidirectional_encoder": "models.bidirectional",
     "load_nv_retriever": "models.nv_retriever",
     "mine": "resumable",
+    "push_dataset": "hub.push",
+    "push_model": "hub.push_model",
+    "ragatouille": "presets",
+    "remine": "hub.remine",
+    "sweep": "analysis.sweep",
+    "teacher_agreement": "analysis.agreement",
+    "to_margin_mse": "labels",
     "to_training": "formats",
+    "verify": "hub.verify",
 }
 
 

@@ -9,7 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine import __version__
-from hf_posmine.commands import compare, demo, env, evaluate, fn_rate, mine, train
+from hf_posmine.commands import (
+    calibrate,
+    compare,
+    demo,
+    env,
+    evaluate,
+    fn_rate,
+    judge,
+    mine,
+    push,
+    sweep,
+    train,
+    verify,
+)
 from hf_posmine.errors import InputError, PosmineError
 
 if TYPE_CHECKING:
@@ -17,10 +30,15 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "mine": mine,
+    "sweep": sweep,
     "fn-rate": fn_rate,
+    "calibrate": calibrate,
+    "judge": judge,
     "train": train,
     "evaluate": evaluate,
     "compare": compare,
+    "push": push,
+    "verify": verify,
     "demo": demo,
     "env": env,
 }

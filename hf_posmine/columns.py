@@ -10,10 +10,12 @@ import pyarrow as pa
 from hf_posmine.rows import REASONS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hf_posmine.corpus import Corpus
     from hf_posmine.selection import Mined
     from hf_posmine.settings import MiningSettings
-    from hf_posmine.types import Rows
+    from hf_posmine.types import Floats, Rows
 
 STATS = pa.struct(
     [
@@ -49,6 +51,9 @@ def column_types(settings: MiningSettings) -> dict[str, pa.DataType]:
         "positive_score": {"positive_score": pa.float32()},
         "stats": {"negatives_stats": STATS},
     }
+    if settings.ensemble:
+        types["negatives_teachers"] = pa.list_(pa.string())
+        optional["scores"] = {**optional["scores"], "negatives_positive_scores": pa.list_(pa.float32())}
     for name in settings.keep:
         types |= optional[name]
     if settings.on_short == "random":
@@ -58,8 +63,8 @@ def column_types(settings: MiningSettings) -> dict[str, pa.DataType]:
     return types
 
 
-def to_columns(mined: Mined, corpus: Corpus, settings: MiningSettings) -> dict[str, pa.Array]:
-    """The mined batch as Arrow columns."""
+def to_columns(mined: Mined, corpus: Corpus, settings: MiningSettings, teachers: Sequence[str]) -> dict[str, pa.Array]:
+    """The mined batch as Arrow columns; ``teachers`` are their names in the output."""
     offsets = pa.array(np.append(0, np.cumsum(mined.found)).astype(np.int32))
     there = mined.rows >= 0
     flat: Rows = mined.rows[there]
@@ -69,10 +74,12 @@ def to_columns(mined: Mined, corpus: Corpus, settings: MiningSettings) -> dict[s
 
     made = {
         "negatives": lambda: lists(corpus.texts(flat)),
-        "negatives_scores": lambda: lists(pa.array(mined.scores[there], pa.float32())),
+        "negatives_scores": lambda: lists(_scores(mined.scores[there])),
+        "negatives_teachers": lambda: lists(pa.array(np.array(teachers, object)[mined.teachers[there]], pa.string())),
+        "negatives_positive_scores": lambda: lists(_scores(mined.own_scores[there])),
         "negatives_ids": lambda: lists(corpus.ids(flat)),
         "negatives_ranks": lambda: lists(pa.array(mined.ranks[there], pa.int64())),
-        "positive_score": lambda: pa.array(mined.positive_scores, pa.float32()),
+        "positive_score": lambda: _scores(mined.positive_scores),
         "negatives_stats": lambda: _stats(mined, settings),
         "negatives_filled": lambda: pa.array(mined.filled, pa.int64()),
         "weak_positive": lambda: pa.array(mined.weak(settings.weak_rank)),
@@ -93,7 +100,7 @@ def kept_rows(mined: Mined, settings: MiningSettings) -> np.ndarray:
 def _stats(mined: Mined, settings: MiningSettings) -> pa.Array:
     names = [*(repr(f) for f in settings.all_filters), None]
     values = [
-        pa.array(mined.anchors, pa.float32()),
+        _scores(mined.anchors),
         pa.array(mined.ceilings, pa.float32()),
         pa.array([names[i] for i in mined.ceiling_by.tolist()], pa.string()),
         pa.array(mined.above, pa.int64()),
@@ -102,6 +109,11 @@ def _stats(mined: Mined, settings: MiningSettings) -> pa.Array:
         *(pa.array(mined.excluded[reason], pa.int64()) for reason in REASONS),
     ]
     return pa.StructArray.from_arrays(values, [STATS.field(i).name for i in range(STATS.num_fields)])
+
+
+def _scores(values: Floats) -> pa.Array:
+    """Scores, null where a run does not reach down to the document."""
+    return pa.array(values, pa.float32(), mask=np.isneginf(values))
 
 
 def merge(batch: Any, columns: dict[str, pa.Array], keep: np.ndarray) -> Any:

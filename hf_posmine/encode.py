@@ -267,7 +267,7 @@ class Encoder:
         with torch.inference_mode():
             features = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in features.items()}
             vectors = self.model(features, task=role)["sentence_embedding"]
-            if self.model.truncate_dim is not None:
+            if getattr(self.model, "truncate_dim", None) is not None:  # a SparseEncoder has none
                 vectors = vectors[..., : self.model.truncate_dim]
             return vectors.float().cpu().numpy()
 

@@ -9,6 +9,7 @@
     │   └── ShortRowError              on_short="raise" met a row with too few negatives
     ├── StoreError (RuntimeError)      an embedding store that cannot be used
     │   └── CorruptShardError          a shard whose checksum does not match its content
+    ├── HubError (RuntimeError)        the Hub refused, or could not be reached
     └── MissingExtraError (ImportError) an optional capability that is not installed
 
 Every message says what is wrong, the values that disagree, and the cure.
@@ -43,6 +44,10 @@ class StoreError(PosmineError, RuntimeError):
 
 class CorruptShardError(StoreError):
     """A shard whose bytes are not the ones that were written."""
+
+
+class HubError(PosmineError, RuntimeError):
+    """The Hub refused a request, or could not be reached."""
 
 
 class MissingExtraError(PosmineError, ImportError):

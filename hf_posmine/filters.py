@@ -155,7 +155,8 @@ class PercPos(_Neutral):
 
     def ceiling(self, positive_scores: Floats) -> Floats:
         p = positive_scores.astype(np.float64)
-        return (p - np.abs(p) * (1 - self.share)).astype(np.float32)
+        known = np.where(np.isfinite(p), p, 0)  # a positive below the depth of a run scores -inf, and so is its ceiling
+        return np.where(np.isfinite(p), p - np.abs(known) * (1 - self.share), p).astype(np.float32)
 
     def check(self, score_kind: ScoreKind) -> None:
         if score_kind in ("logit", "distance"):

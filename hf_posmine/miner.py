@@ -21,7 +21,8 @@ from hf_posmine.settings import MiningSettings
 from hf_posmine.tables import pick_columns
 
 if TYPE_CHECKING:
-    from hf_posmine.types import Rows, Teacher
+    from hf_posmine.rows import Batch
+    from hf_posmine.types import Exclusions, Rows, Teacher
 
 ALGO_VERSION = 1
 """Part of the fingerprint: raised when the same recipe would give other rows, so that old caches miss."""
@@ -56,7 +57,7 @@ class PositiveAwareMiner:
 
     Args:
         corpus: the documents to choose from.
-        teachers: who scores; one teacher.
+        teachers: who scores; several, the best first, with an ensemble as the ``sampler``.
         known_positives: all known positives of all queries: they are never negatives.
         query_column: column of the queries.
         positive_column: column of the positives, texts or lists of texts.
@@ -101,9 +102,7 @@ class PositiveAwareMiner:
         _require_corpus(self.corpus)
         if self.known_positives is not None and not isinstance(self.known_positives, Qrels):
             raise InputError(f"known_positives={type(self.known_positives).__name__}; pass a Qrels")
-        if len(self.teachers) != 1:
-            raise InputError(f"{len(self.teachers)} teachers; this version mines with one")
-        self._check_teacher(self.teachers[0])
+        self._check_teachers()
         if self.positive_column and self.positive_id_column:
             raise ColumnError(
                 f"give positive_column={self.positive_column!r} or positive_id_column={self.positive_id_column!r}, not both"
@@ -111,9 +110,10 @@ class PositiveAwareMiner:
         if not self.positive_column and not self.positive_id_column and self.known_positives is None:
             raise InputError("no positives: give positive_column=, positive_id_column= or known_positives=")
         settings = self.settings
-        for filter_ in settings.all_filters:
-            filter_.check(self.teachers[0].score_kind)
-        if settings.near_duplicates is not None and not callable(getattr(self.teachers[0], "near_documents", None)):
+        for teacher in self.teachers:
+            for filter_ in settings.all_filters:
+                filter_.check(teacher.score_kind)
+        if settings.near_duplicates is not None and self._near_teacher is None:
             raise InputError("near_duplicates needs a dense teacher, which can compare documents with each other")
         if settings.exclude_other_positives and self.known_positives is None:
             raise InputError("exclude_other_positives needs known_positives=")
@@ -123,6 +123,30 @@ class PositiveAwareMiner:
                 f"weak_positive={settings.weak_positive!r} counts the documents at or above the ceiling, and no filter sets "
                 "one; add a filter such as PercPos(0.95)"
             )
+
+    def _check_teachers(self) -> None:
+        if not self.teachers:
+            raise InputError("0 teachers; pass at least one, such as a DenseTeacher")
+        for teacher in self.teachers:
+            self._check_teacher(teacher)
+        if len(self.teachers) > 1 and not self.settings.ensemble:
+            raise InputError(
+                f"{len(self.teachers)} teachers and the sampler {self.settings.sampler!r}, which takes one; use "
+                "sampler='CrossSample()' or 'IntraSample(dedup=False)'"
+            )
+        if len(self.teachers) == 1 and self.settings.ensemble:
+            raise InputError(f"{self.settings.sampler!r} has no effect on one teacher; pass several, or use Top()")
+
+    @property
+    def teacher_names(self) -> list[str]:
+        """The teachers' names in the output, numbered where they share one."""
+        names = [teacher.name for teacher in self.teachers]
+        return [f"{name} #{i + 1}" if names.count(name) > 1 else name for i, name in enumerate(names)]
+
+    @property
+    def _near_teacher(self) -> Any:
+        """The first teacher that can compare documents with each other."""
+        return next((t for t in self.teachers if callable(getattr(t, "near_documents", None))), None)
 
     def _check_teacher(self, teacher: Any) -> None:
         if not callable(getattr(teacher, "search", None)) or not hasattr(teacher, "score_kind"):
@@ -153,26 +177,29 @@ class PositiveAwareMiner:
 
         Args:
             dataset: Dataset, DatasetDict or IterableDataset with queries and positives.
-            teacher: a Hub id, a folder, ``"embedded"``, a SentenceTransformer or a Teacher; by default all-MiniLM-L6-v2.
+            teacher: a Hub id, a folder, ``"embedded"``, ``"bm25"`` or another name of
+                :func:`~hf_posmine.teachers.named.make_teacher`, a SentenceTransformer or a Teacher; by default
+                all-MiniLM-L6-v2. A list of them, the best first, for an ensemble.
             query_column: by default found by name (query, anchor, question), else the first column of texts.
             positive_column: by default found by name (positive, answer, ...), else the next column of texts.
             positive_id_column: instead of ``positive_column``, ids of the corpus.
             corpus: the candidates. Known positives it lacks are scored, and are no candidates.
-            teacher_options: for :class:`~hf_posmine.teachers.dense.DenseTeacher`: prompts, store, device, ...
+            teacher_options: for teachers that are not ready: prompts, store, device, ...
             options: see :class:`~hf_posmine.settings.MiningSettings`.
         """
         from hf_posmine.defaults import DEFAULT_MODEL
-        from hf_posmine.teachers.dense import DenseTeacher
+        from hf_posmine.teachers.named import make_teachers
 
         MiningSettings.from_options(options)
         if corpus is not None:
             _require_corpus(corpus)
-        ready = callable(getattr(teacher, "search", None))
-        if ready and teacher_options:
+        given = list(teacher) if isinstance(teacher, (list, tuple)) else [DEFAULT_MODEL if teacher is None else teacher]
+        ready = [t for t in given if callable(getattr(t, "search", None))]
+        if ready and len(ready) == len(given) and teacher_options:
             raise InputError(
                 f"teacher_options {sorted(teacher_options)} have no effect on a ready teacher; set them there"
             )
-        corpus = getattr(teacher, "corpus", None) if ready and corpus is None else corpus
+        corpus = getattr(ready[0], "corpus", None) if ready and corpus is None else corpus
         query, positive, positive_id = pick_columns(dataset, query_column, positive_column, positive_id_column)
         match = "normalized" if corpus is None else corpus.match
         known = Qrels.from_dataset(dataset, query, positive, positive_id, match=match)
@@ -182,12 +209,9 @@ class PositiveAwareMiner:
             corpus = known.documents
         elif known.documents is not None and not ready:
             corpus = corpus.union(known.documents, candidates=False)
-        if not ready:
-            name = DEFAULT_MODEL if teacher is None else teacher
-            teacher = DenseTeacher(name, corpus, queries=known.queries, **(teacher_options or {}))
         return cls(
             corpus=corpus,
-            teachers=[teacher],
+            teachers=make_teachers(given, corpus, queries=known.queries, **(teacher_options or {})),
             known_positives=known,
             query_column=query,
             positive_column=positive,
@@ -220,9 +244,10 @@ class PositiveAwareMiner:
 
     def prepare(self) -> PositiveAwareMiner:
         """Encode whatever is not stored yet, before the first row; returns the miner."""
-        teacher: Any = self.teachers[0]
-        if callable(getattr(teacher, "prepare", None)):
-            teacher.prepare()
+        for teacher in self.teachers:
+            prepare = getattr(teacher, "prepare", None)
+            if callable(prepare):
+                prepare()
         return self
 
     @cached_property
@@ -256,19 +281,29 @@ class PositiveAwareMiner:
         columns = {name: [_plain(batch[name])] if single else _plain_list(batch[name]) for name in self._reader.columns}
         return self._finish(batch, self._mine(columns), single)
 
-    def _mine(self, columns: dict[str, list[Any]]) -> Any:
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the dataset that decide the negatives."""
+        return self._reader.columns
+
+    def read(self, columns: Mapping[str, Sequence[Any]]) -> tuple[Batch, Exclusions, dict[str, Rows]]:
+        """A batch of rows, what may not be a negative of each, and how many documents that are for each reason."""
         batch = self._reader.read(columns)
-        teacher: Any = self.teachers[0]
         if self.settings.near_duplicates is not None:
-            batch = batch.with_near(_near_positives(teacher, batch.positives()[0], self.settings.near_duplicates))
-        exclude, counts = batch.exclusions(self.corpus.num_candidates, self.excluded_everywhere)
+            near = _near_positives(self._near_teacher, batch.positives()[0], self.settings.near_duplicates)
+            batch = batch.with_near(near)
+        return (batch, *batch.exclusions(self.corpus.num_candidates, self.excluded_everywhere))
+
+    def _mine(self, columns: dict[str, list[Any]]) -> Any:
+        batch, exclude, counts = self.read(columns)
         rngs = batch.generators(self.corpus, self.settings.seed)
-        mined = select(batch, teacher, self.settings, self.corpus.num_candidates, exclude, rngs)
+        mined = select(batch, self.teachers, self.settings, self.corpus.num_candidates, exclude, rngs)
         mined.excluded = counts
         return mined
 
     def _finish(self, batch: Any, mined: Any, single: bool) -> Any:
-        columns, keep = to_columns(mined, self.corpus, self.settings), kept_rows(mined, self.settings)
+        columns = to_columns(mined, self.corpus, self.settings, self.teacher_names)
+        keep = kept_rows(mined, self.settings)
         if not single:
             return merge(batch, columns, keep)
         if not keep.all():
@@ -287,9 +322,11 @@ class PositiveAwareMiner:
     def _use_rank(self, extra: tuple[Any, ...], single: bool) -> None:
         """With ``with_rank=True`` and several GPUs, take the one of this rank, which comes after any indices."""
         rank = extra[-1] if extra else None
-        use = getattr(self.teachers[0], "use_rank", None)
-        if isinstance(rank, int) and callable(use) and not (single and len(extra) == 1):
-            use(rank)
+        if isinstance(rank, int) and not (single and len(extra) == 1):
+            for teacher in self.teachers:
+                use = getattr(teacher, "use_rank", None)
+                if callable(use):
+                    use(rank)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_reader", "excluded_everywhere")}

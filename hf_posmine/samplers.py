@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import numbers
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
+from hf_posmine.ensembles import ENSEMBLES, CrossSample, IntraSample
 from hf_posmine.errors import SpecError
 from hf_posmine.spec import parse, spell
 from hf_posmine.types import PADDING, Floats, Mask, RowGenerators, Rows, Sampler
@@ -89,28 +91,78 @@ class Top1Sampled:
         return np.concatenate([best[:, :1], drawn], axis=1)
 
 
-for _cls in (Top, SampledTopK, Top1Sampled):
+@dataclass(frozen=True)
+class SimANS:
+    """``n`` of the best ``k`` kept candidates, drawn by how near they score to the positive (SimANS, arXiv 2210.11773).
+
+    The probability is ``exp(-a (score - positive score - b)^2)``, without replacement: neither the easy ones far below the
+    positive nor those far above it. ``a`` depends on the scale of the scores; cosines need a larger one than dot products.
+
+    Attributes:
+        k: how many of the best kept candidates to draw from.
+        a: how fast the probability falls with the distance.
+        b: where it is highest: 0 at the positive's score, negative below it.
+    """
+
+    k: int = 100
+    a: float = 1.0
+    b: float = 0.0
+    relative = True
+    """Its scores are given relative to the positive's."""
+
+    def __post_init__(self) -> None:
+        _check_k(self, self.k)
+        for name, least in (("a", 0.0), ("b", -math.inf)):
+            value = getattr(self, name)
+            if (
+                not isinstance(value, numbers.Real)
+                or isinstance(value, bool)
+                or not math.isfinite(value)
+                or value < least
+            ):
+                raise SpecError(
+                    f"SimANS: {name} must be a finite number{' of at least 0' if name == 'a' else ''}, got {value!r}"
+                )
+            object.__setattr__(self, name, float(value))
+
+    def pool(self, n: int) -> int:
+        """``k`` candidates."""
+        return _enough(self, self.k, n)
+
+    def pick(self, scores: Floats, keep: Mask, n: int, rngs: RowGenerators) -> Rows:
+        """``n`` drawn columns of the first ``k`` kept, in descending score; ``scores`` are candidate minus positive."""
+        near = -self.a * np.square(np.where(keep, scores, 0).astype(np.float64) - self.b)
+        return _draw(near.astype(np.float32), _first(keep, self.k), n, rngs)
+
+
+for _cls in (Top, SampledTopK, Top1Sampled, SimANS):
     _cls.__repr__ = spell  # type: ignore[method-assign]
 
-SAMPLERS = {cls.__name__: cls for cls in (Top, Uniform, SampledTopK, Top1Sampled)}
+SAMPLERS = {cls.__name__: cls for cls in (Top, Uniform, SampledTopK, Top1Sampled, SimANS)}
 
 
-def parse_sampler(text: str) -> Sampler:
-    """Read a sampler from its spelling.
+Choice: TypeAlias = Sampler | CrossSample | IntraSample
+"""How negatives are chosen: by a sampler from one teacher, or by an ensemble from several."""
+
+
+def parse_sampler(text: str) -> Choice:
+    """Read a sampler or an ensemble from its spelling.
 
     >>> parse_sampler("SampledTopK(k=20)")
     SampledTopK(k=20, temperature=1.0)
     """
-    return as_sampler(parse(text, SAMPLERS, "sampler"))
+    return as_sampler(parse(text, {**SAMPLERS, **ENSEMBLES}, "sampler"))
 
 
-def as_sampler(sampler: Sampler | str) -> Sampler:
-    """A sampler from an object or its spelling."""
+def as_sampler(sampler: Choice | str) -> Choice:
+    """A sampler or an ensemble from an object or its spelling."""
     if isinstance(sampler, str):
         return parse_sampler(sampler)
-    if isinstance(sampler, type) or not callable(getattr(sampler, "pick", None)):
-        raise SpecError(f"{sampler!r} is no sampler; known: {', '.join(sorted(SAMPLERS))}")
-    return sampler
+    if isinstance(sampler, (CrossSample, IntraSample)) or (
+        not isinstance(sampler, type) and callable(getattr(sampler, "pick", None))
+    ):
+        return sampler
+    raise SpecError(f"{sampler!r} is no sampler; known: {', '.join([*sorted(SAMPLERS), *sorted(ENSEMBLES)])}")
 
 
 def _first(keep: Mask, count: int) -> Rows:

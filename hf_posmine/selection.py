@@ -5,16 +5,31 @@ This is the paper's Algorithm 1 with the filter moved into the search (design, i
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_posmine.ensembles import CrossSample, IntraSample
 from hf_posmine.errors import ShortRowError
-from hf_posmine.filters import common_window, highest_floor, lowest_ceiling
-from hf_posmine.types import PADDING, Anchor, Exclusions, Floats, Mask, RowGenerators, Rows, Teacher
+from hf_posmine.finding import Found, find
+from hf_posmine.samplers import Top
+from hf_posmine.types import (
+    PADDING,
+    Candidates,
+    Exclusions,
+    Floats,
+    Mask,
+    RowGenerators,
+    Rows,
+    Teacher,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hf_posmine.rows import Batch
     from hf_posmine.settings import MiningSettings
 
@@ -29,7 +44,10 @@ class Mined:
         rows: int64 ``[B, n]``, corpus rows, best first, -1 where the row is short.
         scores: float32 ``[B, n]``.
         ranks: int64 ``[B, n]``, positions among the candidates that are not excluded, from 0; -1 for random fills.
-        positive_scores: float32 ``[B]``, of the row's own positive (the lowest of several).
+        teachers: int64 ``[B, n]``, the number of the teacher that gave each, -1 where the row is short.
+        own_scores: float32 ``[B, n]``, of the row's own positive by the teacher of each negative.
+        positive_scores: float32 ``[B]``, of the row's own positive (the lowest of several). Here and below, where several
+            teachers gave negatives, by the first of them.
         anchors: float32 ``[B]``, the score that sets the ceiling.
         ceilings: float32 ``[B]``, ``inf`` where there is none.
         ceiling_by: int64 ``[B]``, which filter sets it, -1 for none.
@@ -43,6 +61,8 @@ class Mined:
     rows: Rows
     scores: Floats
     ranks: Rows
+    teachers: Rows
+    own_scores: Floats
     positive_scores: Floats
     anchors: Floats
     ceilings: Floats
@@ -65,109 +85,147 @@ class Mined:
 
 def select(
     batch: Batch,
-    teacher: Teacher,
+    teachers: Sequence[Teacher],
     settings: MiningSettings,
     num_candidates: int,
     exclude: Exclusions,
     rngs: RowGenerators,
 ) -> Mined:
-    """Mine a batch with one teacher.
+    """Mine a batch.
 
     Args:
         batch: the rows.
-        teacher: who scores.
+        teachers: who scores; several with an ensemble as the sampler.
         settings: filters, sampler and so on.
         num_candidates: how many corpus rows are candidates.
         exclude: what may not be a negative.
         rngs: row -> its generator.
+
+    Raises:
+        ShortRowError: a row with too few negatives, under ``on_short="raise"``.
     """
-    n, filters = settings.num_negatives, settings.all_filters
-    own, anchors = positive_scores(batch, teacher, settings.anchor)
-    ceilings, by = lowest_ceiling(filters, anchors)
-    first, last = common_window(filters)
-    depth = first + settings.one_sampler.pool(n)
-    ranking = teacher.search(
-        batch.queries, depth if last is None else min(depth, last), below=ceilings, exclude=exclude
-    )
-    ranks = ranking.above[:, None] + np.arange(ranking.doc_ids.shape[1])
-    there = ranking.doc_ids >= 0
-    inside = (ranks >= first) & (ranks < (np.iinfo(np.int64).max if last is None else last))
-    reached = ranking.scores >= highest_floor(filters, anchors)[:, None]
-    keep = there & inside & reached
-    columns = settings.one_sampler.pick(ranking.scores, keep, n, rngs)
-    chosen = columns >= 0
-
-    def take(values: np.ndarray, nothing: float) -> np.ndarray:
-        return np.where(chosen, np.take_along_axis(values, np.maximum(columns, 0), axis=1), nothing).astype(
-            values.dtype
-        )
-
-    mined = Mined(
-        take(ranking.doc_ids, PADDING),
-        take(ranking.scores, -np.inf),
-        take(ranks, PADDING),
-        own,
-        anchors,
-        ceilings,
-        by,
-        ranking.above,
-        (there & ~inside & (ranks < n)).sum(axis=1),
-        (there & inside & ~reached & (ranks < n)).sum(axis=1),
-        np.zeros(len(own), np.int64),
-    )
-    _settle_short_rows(mined, batch, teacher, settings, num_candidates, exclude, rngs)
+    sampler = settings.one_sampler
+    if isinstance(sampler, CrossSample):
+        drawn = sampler.draw(len(batch.queries), len(teachers), rngs)
+        mined = _select_by_row(drawn, batch, teachers, settings, num_candidates, exclude, rngs)
+    else:
+        mined = _select(batch, teachers, settings, num_candidates, exclude, rngs)
+    if settings.on_short == "raise":
+        _refuse_short_rows(mined, batch)
     return mined
 
 
-def positive_scores(batch: Batch, teacher: Teacher, anchor: Anchor) -> tuple[Floats, Floats]:
-    """Scores float32 ``[B]`` of the rows' own positives (the lowest of several), and the anchors of the ceilings.
-
-    The positive is always scored directly, whether or not a search would find it (semantics 6).
-    """
-    codes, mine = batch.positives()
-    scores = _scores_of(codes, batch, teacher)
-    here = codes != PADDING
-    own = np.where(mine, scores, np.inf).min(axis=1)
-    if anchor == "own":
-        return own, own
-    if anchor == "min":
-        return own, np.where(here, scores, np.inf).min(axis=1)
-    if anchor == "max":
-        return own, np.where(here, scores, -np.inf).max(axis=1)
-    return own, (np.where(here, scores, 0).sum(axis=1, dtype=np.float64) / here.sum(axis=1)).astype(np.float32)
-
-
-def _scores_of(codes: Rows, batch: Batch, teacher: Teacher) -> Floats:
-    """Scores float32 ``[B, m]`` of documents, in the corpus or outside it."""
-    scores = teacher.score(batch.queries, np.maximum(codes, PADDING))
-    rows, columns = np.nonzero(codes < PADDING)
-    if len(rows):
-        documents = [batch.texts[code] for code in codes[rows, columns].tolist()]
-        scores[rows, columns] = teacher.score_texts([batch.queries[row] for row in rows.tolist()], documents)
-    return scores
-
-
-def _settle_short_rows(
-    mined: Mined,
+def _select(
     batch: Batch,
-    teacher: Teacher,
+    teachers: Sequence[Teacher],
     settings: MiningSettings,
     num_candidates: int,
     exclude: Exclusions,
     rngs: RowGenerators,
-) -> None:
-    n = settings.num_negatives
-    short = np.flatnonzero(mined.found < n).tolist()
-    if settings.on_short == "raise" and short:
-        row = short[0]
+) -> Mined:
+    """Mine a batch with one sampler over one teacher, or merge what several teachers found."""
+    n, sampler = settings.num_negatives, settings.one_sampler
+    found = [find(batch, teacher, settings, exclude) for teacher in teachers]
+    side = _side_by_side(found)
+    keep, ranks = (np.concatenate([getattr(f, name) for f in found], axis=1) for name in ("keep", "ranks"))
+    if isinstance(sampler, IntraSample):
+        columns = sampler.merge(side, keep, n)
+    else:
+        relative = getattr(sampler, "relative", False)
+        scores = side.scores - side.positive_scores if relative else side.scores
+        columns = sampler.pick(scores, keep, n, rngs)  # type: ignore[union-attr]
+    chosen = columns >= 0
+
+    def take(values: np.ndarray, nothing: float) -> np.ndarray:
+        taken = np.take_along_axis(values, np.maximum(columns, 0), axis=1)
+        return np.where(chosen, taken, nothing).astype(values.dtype)
+
+    first = found[0]
+    mined = Mined(
+        rows=take(side.doc_ids, PADDING),
+        scores=take(side.scores, -np.inf),
+        ranks=take(ranks, PADDING),
+        teachers=np.where(chosen, side.teacher[np.maximum(columns, 0)], PADDING).astype(np.int64),
+        own_scores=take(side.positive_scores, np.nan),
+        positive_scores=first.own,
+        anchors=first.anchors,
+        ceilings=first.ceilings,
+        ceiling_by=first.ceiling_by,
+        above=first.ranking.above,
+        skipped=first.skipped,
+        floored=first.floored,
+        filled=np.zeros(len(first.own), np.int64),
+    )
+    if settings.on_short == "random":
+        for row in np.flatnonzero(mined.found < n).tolist():
+            _fill(mined, row, batch.queries[row], teachers[0], num_candidates, exclude, rngs(row))
+    return mined
+
+
+def _side_by_side(found: Sequence[Found]) -> Candidates:
+    widths = [f.ranks.shape[1] for f in found]
+    return Candidates(
+        np.concatenate([f.ranking.doc_ids for f in found], axis=1),
+        np.concatenate([f.ranking.scores for f in found], axis=1),
+        np.concatenate([np.repeat(f.own[:, None], w, axis=1) for f, w in zip(found, widths, strict=True)], axis=1),
+        np.repeat(np.arange(len(found), dtype=np.int16), widths),
+    )
+
+
+def _select_by_row(
+    drawn: Rows,
+    batch: Batch,
+    teachers: Sequence[Teacher],
+    settings: MiningSettings,
+    num_candidates: int,
+    exclude: Exclusions,
+    rngs: RowGenerators,
+) -> Mined:
+    """Mine each row with the teacher that was drawn for it, int64 ``[B]``."""
+    alone = dataclasses.replace(settings, sampler=Top())
+    parts = []
+    for number, teacher in enumerate(teachers):
+        rows = np.flatnonzero(drawn == number)
+        if len(rows):
+            generators = functools.partial(_generator_at, rngs, rows)
+            mined = _select(_rows_of(batch, rows), [teacher], alone, num_candidates, exclude.take(rows), generators)
+            mined.teachers = np.where(mined.teachers >= 0, number, PADDING)
+            parts.append((rows, mined))
+    return _in_order(parts)
+
+
+def _generator_at(rngs: RowGenerators, rows: Rows, position: int) -> np.random.Generator:
+    return rngs(int(rows[position]))
+
+
+def _rows_of(batch: Batch, rows: Rows) -> Batch:
+    """Some rows (sorted) of a batch, numbered anew."""
+    keep = np.isin(batch.entry_rows, rows)
+    numbers = np.searchsorted(rows, batch.entry_rows[keep])
+    queries = [batch.queries[row] for row in rows.tolist()]
+    return type(batch)(queries, numbers, batch.codes[keep], batch.reasons[keep], batch.texts)
+
+
+def _in_order(parts: Sequence[tuple[Rows, Mined]]) -> Mined:
+    """Parts of a batch as one, each with its row numbers."""
+    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+    names = [field.name for field in dataclasses.fields(Mined) if field.name != "excluded"]
+    merged: dict[str, Any] = {
+        name: np.concatenate([getattr(mined, name) for _, mined in parts])[order] for name in names
+    }
+    return Mined(**merged)
+
+
+def _refuse_short_rows(mined: Mined, batch: Batch) -> None:
+    n = mined.rows.shape[1]
+    short = np.flatnonzero(mined.found < n)
+    if len(short):
+        row = int(short[0])
         raise ShortRowError(
             f"row {row} ({batch.queries[row][:60]!r}) has {mined.found[row]} of {n} negatives: {mined.above[row]} documents "
             f"score at or above its ceiling {mined.ceilings[row]:.4f}; relax the filters, enlarge the corpus, or use "
             "on_short='keep', 'drop' or 'random'"
         )
-    if settings.on_short == "random":
-        for row in short:
-            _fill(mined, row, batch.queries[row], teacher, num_candidates, exclude, rngs(row))
 
 
 def _fill(
@@ -197,4 +255,5 @@ def _fill(
     order = np.argsort(-scores, kind="stable")
     span = slice(found, found + len(rows))
     mined.rows[row, span], mined.scores[row, span] = rows[order], scores[order]
+    mined.teachers[row, span], mined.own_scores[row, span] = 0, mined.positive_scores[row]
     mined.filled[row] = len(rows)

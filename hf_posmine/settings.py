@@ -7,10 +7,11 @@ import numbers
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
+from hf_posmine.ensembles import ENSEMBLES
 from hf_posmine.errors import InputError
 from hf_posmine.filters import as_filters, common_window
-from hf_posmine.samplers import Top, as_sampler
-from hf_posmine.types import Anchor, Filter, Sampler
+from hf_posmine.samplers import Choice, Top, as_sampler
+from hf_posmine.types import Anchor, Filter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +28,7 @@ class MiningSettings:
 
     Attributes:
         filters: ceilings, floors and rank windows, as objects or spellings; none is Naive Top-K.
-        sampler: which of the kept candidates to take.
+        sampler: which of the kept candidates to take; with several teachers an ensemble.
         num_negatives: n.
         keep: columns to add besides ``negatives``: ``scores``, ``ids``, ``ranks``, ``positive_score``, ``stats``.
         on_short: what becomes of a row with fewer than n: ``keep`` it, ``drop`` it, ``raise``, or fill it at ``random``
@@ -43,7 +44,7 @@ class MiningSettings:
     """
 
     filters: Sequence[Filter | str] | Filter | str = ()
-    sampler: Sampler | str = TOP
+    sampler: Choice | str = TOP
     num_negatives: int = 4
     keep: Sequence[Keep] = ()
     on_short: OnShort = "keep"
@@ -101,9 +102,14 @@ class MiningSettings:
         return self.filters  # type: ignore[return-value]
 
     @property
-    def one_sampler(self) -> Sampler:
+    def one_sampler(self) -> Choice:
         """The sampler, as an object."""
         return self.sampler  # type: ignore[return-value]
+
+    @property
+    def ensemble(self) -> bool:
+        """Whether negatives come from several teachers."""
+        return type(self.sampler) in ENSEMBLES.values()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, with filters and sampler in their spelling; :meth:`from_options` reads them back."""

@@ -203,9 +203,10 @@ def _quantiles(table: pa.Table, counts: np.ndarray) -> dict[str, dict[str, float
     negatives = pc.list_flatten(table["negatives_scores"]).to_numpy()
     if not len(negatives):
         return {}
-    differences = np.repeat(positives, counts) - negatives
+    differences = np.repeat(positives, counts) - negatives  # not a number where a run does not hold the positive
     series = {"positive": positives, "negative": negatives, "positive - negative": differences}
     return {
-        name: {str(q): float(v) for q, v in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)}
+        name: {str(q): float(v) for q, v in zip(QUANTILES, np.nanquantile(values, QUANTILES), strict=True)}
         for name, values in series.items()
+        if not np.isnan(values).all()
     }

@@ -49,7 +49,7 @@ class Candidates:
     Attributes:
         doc_ids: int64 ``[B, K]``, corpus rows, best first within each teacher, -1 where padded.
         scores: float32 ``[B, K]``, each by its own teacher.
-        positive_scores: float32 ``[B, K]``, the anchor score of the row by the same teacher.
+        positive_scores: float32 ``[B, K]``, the score of the row's own positive by the same teacher.
         teacher: int16 ``[K]``, the index of the teacher of each column.
     """
 
@@ -111,9 +111,15 @@ def spans(starts: Rows, counts: Rows) -> Rows:
 
 
 class Teacher(Protocol):
-    """Who scores: any retrieval model, lexical index or stored run."""
+    """Who scores: any retrieval model, lexical index or stored run.
 
-    name: str
+    A teacher may also have ``corpus``, ``prepare()``, ``describe()``, ``near_documents(rows, bound)``, ``use_rank(rank)`` and
+    ``search_many(queries, wants, exclude)``, which are used where they are there.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the output calls it."""
 
     @property
     def score_kind(self) -> ScoreKind:

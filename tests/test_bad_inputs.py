@@ -425,7 +425,7 @@ TEACHERS = {
     "two teachers": (
         lambda t: bare_miner(teachers=[toy(Corpus.from_texts(CORPUS))] * 2, positive_column="p"),
         e.InputError,
-        "2 teachers",
+        "2 teachers and the sampler Top()",
     ),
     "a teacher of another corpus": (
         lambda t: bare_miner(teachers=toy(Corpus.from_texts(["x", "y"])), positive_column="p"),

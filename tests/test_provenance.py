@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+from pathlib import Path
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, Features, List, Value
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hf_posmine import Corpus, DenseTeacher, MiningSummary, PercPos, PositiveAwareMiner, Qrels
+from hf_posmine.errors import InputError
+from hf_posmine.hub.digest import rows_digest
 from hf_posmine.hub.provenance import provenance, versions, write_provenance
+from hf_posmine.hub.record import MiningRecord
+from hf_posmine.hub.redact import redact, redacted
 from tests.conftest import ToyModel
 
+FEATURES = Features({"query": Value("string"), "negatives": List(Value("string"))})
 OPTIONS = {
     "filters": ["SkipTop(1)", PercPos(0.9)],
     "sampler": "SampledTopK(k=6, temperature=0.2)",
@@ -78,7 +86,7 @@ def test_the_record_names_everything_the_rows_depend_on(record, miner, sample_co
     assert record["schema"] == 1 and record["tool"] == "hf_posmine" and record["algo_version"] == 1
     assert record["source"] == {"path": "sample", "split": "train"} and record["command"] is None
     assert record["corpus"] == {
-        "source": None,
+        "source": {},  # nobody said where the given corpus came from
         "fingerprint": sample_corpus.fingerprint,
         "documents": len(sample_corpus),
         "candidates": len(sample_corpus),
@@ -117,7 +125,7 @@ def test_the_summary_and_a_teacher_of_another_kind_are_recorded():
     pairs = Dataset.from_dict({"query": ["q"], "positive": ["p"]})
     miner = PositiveAwareMiner(corpus=Corpus.from_texts(["p", "a"]), teachers=Words(), positive_column="positive")
     summary = MiningSummary.from_dataset(pairs.add_column("negatives", [["a"]]))
-    record = json.loads(json.dumps(provenance(miner, source={}, summary=summary, command="hf-posmine mine")))
+    record = provenance(miner, source={}, summary=summary, command="hf-posmine mine").to_dict()
     assert record["teachers"] == [{"name": "words", "score_kind": "bm25", "fingerprint": "w1"}]
     assert record["summary"] == summary.to_dict() and record["command"] == "hf-posmine mine"
     assert record["known_positives"] is None
@@ -130,6 +138,79 @@ def test_another_model_of_the_same_name_is_another_record():
         provenance(PositiveAwareMiner(corpus=corpus, teachers=teacher, positive_column="positive"), source={})
         for teacher in teachers
     )
-    assert one["teachers"][0]["name"] == two["teachers"][0]["name"]
-    assert one["teachers"][0]["model_digest"] != two["teachers"][0]["model_digest"]
-    assert one["miner_fingerprint"] != two["miner_fingerprint"]
+    assert one.teachers[0].name == two.teachers[0].name
+    assert one.teachers[0].recipe["model_digest"] != two.teachers[0].recipe["model_digest"]
+    assert one.miner_fingerprint != two.miner_fingerprint
+
+
+def test_the_record_comes_back_from_its_text_and_ignores_what_it_does_not_know(record, miner, sample_pairs):
+    mined = sample_pairs.select(range(4)).map(miner, batched=True)
+    made = provenance(
+        miner, source={"path": "sample", "split": "train"}, corpus_source={"path": "c", "id": "_id"}, mined=mined
+    )
+    assert MiningRecord.from_json(made.to_json()) == made
+    assert MiningRecord.from_json(made.to_json()).to_json() == made.to_json()
+    assert made.rows["train"].rows == 4 and made.corpus.source.id == "_id"
+    later = record | {"invented": 1, "source": {"path": "x", "more": 2}}
+    assert MiningRecord.from_dict(later).source.path == "x"
+
+
+def test_the_positives_as_corpus_are_told_from_a_corpus_that_nobody_named(sample_pairs, sample_corpus):
+    pairs = sample_pairs.select(range(5))
+    own = PositiveAwareMiner.from_dataset(pairs, "embedded", positive_column="positive")
+    given = PositiveAwareMiner.from_dataset(pairs, "embedded", positive_column="positive", corpus=sample_corpus)
+    assert provenance(own, source={}).to_dict()["corpus"]["source"] is None
+    assert provenance(given, source={}).to_dict()["corpus"]["source"] == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "no record of a mining run"),
+        ('{"tool": "other", "miner_fingerprint": "x"}', "no record of a mining run"),
+        (
+            '{"tool": "hf_posmine", "miner_fingerprint": "x", "schema": 9}',
+            "schema 9, this version reads up to 1; upgrade",
+        ),
+        ('{"tool": "hf_posmine", "miner_fingerprint": "x", "schema": 1}', "incomplete or damaged"),
+    ],
+)
+def test_what_is_no_record_is_said(text, message):
+    with pytest.raises(InputError, match=message):
+        MiningRecord.from_json(text)
+
+
+def test_a_source_with_a_wrong_key_is_refused(miner):
+    with pytest.raises(InputError, match="a source has no 'url'; it has path, name, split"):
+        provenance(miner, source={"url": "x"})
+
+
+ROWS = st.lists(st.tuples(st.text(max_size=3), st.lists(st.text(max_size=2), max_size=3)), min_size=1, max_size=6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(ROWS, ROWS)
+def test_digests_are_equal_exactly_for_equal_rows(one, two):
+    def make(rows):
+        return Dataset.from_dict({"query": [q for q, _ in rows], "negatives": [n for _, n in rows]}, features=FEATURES)
+
+    assert (rows_digest(make(one)) == rows_digest(make(two))) == (one == two)
+    twice = make([*two, *one]).select(range(len(two), len(two) + len(one)))
+    assert rows_digest(twice) == rows_digest(make(one))
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("mine x --token hf_secret --rows 3", "mine x --token *** --rows 3"),
+        ("HF_TOKEN=abc hf-posmine mine", "HF_TOKEN=*** hf-posmine mine"),
+        ("load user/hf_dataset_small", "load user/hf_dataset_small"),
+        ("https://me:pass@hub/x", "https://***@hub/x"),
+        ("Authorization: Bearer hf_x", "Authorization: Bearer ***"),
+        ("key hf_AbCdEfGhIjKlMnOpQrStUvWx.", "key hf_***."),
+        (f"{Path.home()}/data/x {Path.home()}2/y", f"~/data/x {Path.home()}2/y"),
+    ],
+)
+def test_tokens_and_the_home_folder_are_blotted_out(text, clean):
+    assert redact(text) == clean
+    assert redacted({"a": [text], "hub_token": "abc", "pad_tokens": 3}) == {"a": [clean], "pad_tokens": 3}

@@ -13,9 +13,12 @@ import hf_posmine
 
 ROOT = Path(__file__).parent.parent
 NAMES = [
-    "Corpus", "DenseTeacher", "ExactIndex", "InstructSentenceTransformer", "MarginPos", "MaxScore", "MinScore", "MiningSettings",
-    "MiningSummary", "NegativesCollator", "PercPos", "PositiveAwareMiner", "Qrels", "RankWindow", "SampledTopK", "SkipTop",
-    "Top", "Top1Sampled", "Uniform", "bidirectional_encoder", "load_nv_retriever", "mine", "to_training",
+    "BM25Teacher", "Corpus", "CrossSample", "DenseTeacher", "Endpoint", "ExactIndex", "InstructSentenceTransformer",
+    "IntraSample", "LateInteractionTeacher", "MarginPos", "MaxScore", "MinScore", "MiningSettings", "MiningSummary",
+    "NegativesCollator", "PercPos", "PositiveAwareMiner", "Qrels", "RandomTeacher", "RankWindow", "RemoteTeacher",
+    "RunTeacher", "SampledTopK", "SimANS", "SkipTop", "SparseTeacher", "StoredRun", "Top", "Top1Sampled", "Uniform",
+    "VectorTeacher", "bidirectional_encoder", "load_nv_retriever", "mine", "push_dataset", "push_model", "ragatouille",
+    "remine", "sweep", "teacher_agreement", "to_margin_mse", "to_training", "verify",
 ]  # fmt: skip
 
 

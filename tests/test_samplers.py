@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_posmine.errors import SpecError
-from hf_posmine.samplers import SampledTopK, Top, Top1Sampled, Uniform, as_sampler, parse_sampler
+from hf_posmine.samplers import SampledTopK, SimANS, Top, Top1Sampled, Uniform, as_sampler, parse_sampler
 
 ALL = [Top(), Uniform(5), SampledTopK(5, 0.5), Top1Sampled(5, 0.5)]
 
@@ -158,9 +158,37 @@ def test_the_pool_is_n_or_k(sampler, pool):
         (lambda: SampledTopK(temperature="1"), "temperature must be a number above 0"),
         (lambda: SampledTopK(temperature=True), "temperature must be a number above 0"),
         (lambda: parse_sampler("Topp()"), r"unknown sampler 'Topp'.*did you mean Top\?"),
-        (lambda: as_sampler(4), "4 is no sampler; known: SampledTopK, Top, Top1Sampled, Uniform"),
+        (lambda: as_sampler(4), "4 is no sampler; known: SampledTopK, SimANS, Top, Top1Sampled, Uniform"),
     ],
 )
 def test_wrong_parameters_say_what_and_the_cure(make, says):
     with pytest.raises(SpecError, match=says):
+        make()
+
+
+def test_simans_draws_by_the_distance_to_the_positive():
+    sampler, scores = SimANS(k=4, a=20.0, b=-0.1), np.array([[0.3, 0.0, -0.1, -0.4, -0.5]], np.float32)
+    weights = np.exp(-20.0 * (scores[0, :4].astype(np.float64) + 0.1) ** 2)
+    counts, keep = np.zeros(5), np.ones(scores.shape, bool)
+    for seed in range(4000):
+        counts[sampler.pick(scores, keep, 1, lambda row, seed=seed: np.random.default_rng(seed))[0, 0]] += 1
+    assert counts[4] == 0
+    np.testing.assert_allclose(counts[:4] / 4000, weights / weights.sum(), atol=0.03)
+
+
+def test_simans_sees_scores_relative_to_the_positive():
+    from hf_posmine import Corpus, PositiveAwareMiner, VectorTeacher
+
+    table = np.float32([5.0, 9.0, 5.2, 4.9, 1.0])[:, None]
+    teacher = VectorTeacher(Corpus.from_texts([*"pabcd"]), table, ["q"], [[1]], similarity="dot")
+    options = {"positive_column": "positive", "sampler": "SimANS(k=4, a=100.0, b=0.0)", "num_negatives": 2}
+    out = PositiveAwareMiner(corpus=teacher.corpus, teachers=teacher, **options)({"query": ["q"], "positive": ["p"]})
+    assert out["negatives"] == [["b", "c"]]
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: SimANS(a=-1), lambda: SimANS(b=float("nan")), lambda: SimANS(k=0), lambda: SimANS(a=True)]
+)
+def test_simans_refuses_what_it_cannot_use(make):
+    with pytest.raises(SpecError, match="SimANS: "):
         make()

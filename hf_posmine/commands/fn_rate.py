@@ -13,7 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.commands.shared import add_run_arguments, add_teacher_arguments, teacher_options
+from hf_posmine.commands.shared import add_run_arguments, add_teacher_arguments, teacher_names, teacher_options
+from hf_posmine.errors import InputError
 
 if TYPE_CHECKING:
     import argparse
@@ -55,11 +56,13 @@ def run(args: argparse.Namespace) -> None:
     from hf_posmine.analysis.false_negatives import false_negative_rate, hidden_queries, visible_qrels
     from hf_posmine.hub.provenance import versions
     from hf_posmine.paths import write_file
-    from hf_posmine.teachers.dense import DenseTeacher
+    from hf_posmine.teachers.named import make_teacher
 
     corpus, judgements, visible = load_collection(Path(args.collection), args.qrels, args.visible, args.seed)
     known = visible_qrels(judgements, visible, hidden_queries(judgements, visible))
-    teacher = DenseTeacher(args.teacher, corpus, queries=known.queries, **teacher_options(args))
+    if len(teacher_names(args)) > 1:
+        raise InputError(f"--teacher {args.teacher}: fn-rate takes one teacher at a time")
+    teacher: Any = make_teacher(args.teacher, corpus, queries=known.queries, **teacher_options(args))
     settings = {"num_negatives": args.num_negatives, "sampler": args.sampler, "seed": args.seed}
     rates = [
         false_negative_rate(corpus, judgements, visible, teacher, filters=_filters(method), **settings)

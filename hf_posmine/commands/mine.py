@@ -8,12 +8,19 @@ when the same command is given again.
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from hf_posmine.commands.shared import add_run_arguments, add_teacher_arguments, teacher_options
+from hf_posmine.commands.shared import (
+    add_push_arguments,
+    add_run_arguments,
+    add_teacher_arguments,
+    push_options,
+    teacher_names,
+    teacher_options,
+)
 from hf_posmine.errors import InputError
 from hf_posmine.settings import Keep, MiningSettings, OnShort, WeakPositive
 from hf_posmine.types import Anchor
@@ -23,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hf_posmine.corpus import Corpus
+    from hf_posmine.hub.record import MiningRecord, Source
     from hf_posmine.miner import PositiveAwareMiner
     from hf_posmine.qrels import Qrels
 
@@ -41,8 +49,12 @@ EXAMPLES = """examples:
   # everything from a file, one option overridden
   hf-posmine mine --config mine.yaml --seed 1
 
+  # push the rows with their record and a card, also as n-tuples
+  hf-posmine mine pairs.parquet --filters "PercPos(0.95)" --output mined --push-to-hub me/mined --variants n-tuple
+
 filters:  SkipTop(n)  RankWindow(first, last)  MaxScore(s)  MinScore(s)  MarginPos(margin)  PercPos(share); none is Naive Top-K
 samplers: Top()  Uniform(k)  SampledTopK(k, temperature)  Top1Sampled(k, temperature)
+          with several teachers: CrossSample()  IntraSample(dedup)
 """
 FILES = (".parquet", ".jsonl")
 FORMATS = ("triplet", "n-tuple", "labeled-pair", "labeled-list")
@@ -50,18 +62,7 @@ FORMATS = ("triplet", "n-tuple", "labeled-pair", "labeled-list")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``hf-posmine mine``."""
-    parser.add_argument("data", metavar="DATA", help="what to mine (see above)")
-    data = parser.add_argument_group("data")
-    data.add_argument("--name", help="configuration of a Hub dataset")
-    data.add_argument("--split", default="train", help="split of a Hub, saved or BEIR dataset (default: %(default)s)")
-    data.add_argument("--query-column", help="default: query, anchor or question, else the first column of texts")
-    data.add_argument("--positive-column", help="texts or lists of texts; default: positive, answer, ...")
-    data.add_argument("--positive-id-column", help="ids of --corpus, instead of texts")
-    data.add_argument("--corpus", help="candidates: a file, folder or Hub id (default: the positives)")
-    data.add_argument("--corpus-split", default="train", help="default: %(default)s")
-    data.add_argument("--corpus-text-column", default="text", help="default: %(default)s")
-    data.add_argument("--corpus-id-column", help="default: row numbers are the ids")
-    data.add_argument("--corpus-title-column", help="put before the text, with a space")
+    add_data_arguments(parser)
     add_teacher_arguments(parser)
     add_mining_arguments(parser)
     output = parser.add_argument_group("output")
@@ -74,7 +75,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--num-proc", type=int, help="worker processes; does not change the result")
     output.add_argument("--batch-size", type=int, default=1000, help="rows per step; does not change the result")
     output.add_argument("--work-dir", help="where finished shards are kept, to continue an interrupted run")
+    output.add_argument(
+        "--push-to-hub", metavar="REPO_ID", help="push the mined rows with their record and a card, too"
+    )
+    add_push_arguments(parser)
     add_run_arguments(parser)
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to mine, and from which documents."""
+    parser.add_argument("data", metavar="DATA", help="what to mine (see above)")
+    data = parser.add_argument_group("data")
+    data.add_argument("--name", help="configuration of a Hub dataset")
+    data.add_argument("--split", default="train", help="split of a Hub, saved or BEIR dataset (default: %(default)s)")
+    data.add_argument("--query-column", help="default: query, anchor or question, else the first column of texts")
+    data.add_argument("--positive-column", help="texts or lists of texts; default: positive, answer, ...")
+    data.add_argument("--positive-id-column", help="ids of --corpus, instead of texts")
+    data.add_argument("--corpus", help="candidates: a file, folder or Hub id (default: the positives)")
+    data.add_argument("--corpus-split", default="train", help="default: %(default)s")
+    data.add_argument("--corpus-text-column", default="text", help="default: %(default)s")
+    data.add_argument("--corpus-id-column", help="default: row numbers are the ids")
+    data.add_argument("--corpus-title-column", help="put before the text, with a space")
 
 
 def add_mining_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,31 +129,45 @@ def run(args: argparse.Namespace) -> None:
     """Mine, write, and print the summary."""
     from hf_posmine.formats import to_training
     from hf_posmine.hub.provenance import provenance
+    from hf_posmine.hub.push import push_dataset
+    from hf_posmine.hub.repository import Destination, check_login
     from hf_posmine.resumable import mine
     from hf_posmine.summary import MiningSummary
 
+    push = push_options(args)
+    if args.push_to_hub:  # hours of mining should not end at a missing login
+        Destination(args.push_to_hub, "dataset", create_pr=args.create_pr, revision=args.push_revision)
+        check_login()
     _check_output(Path(args.output), [args.data, args.corpus])
     work = load_work(args)
     miner = make_miner(work, args)
     mined = mine(work.rows, miner, work_dir=args.work_dir, batch_size=args.batch_size, num_proc=args.num_proc)
     summary = MiningSummary.from_dataset(mined, miner.settings.num_negatives)
     record = provenance(
-        miner, source=work.source, corpus_source=work.corpus_source, summary=summary, command=args.command_line
+        miner,
+        source=work.source,
+        corpus_source=work.corpus_source,
+        summary=summary,
+        command=args.command_line,
+        mined=mined,
     )
+    rows, rows_record = mined, record
     if args.format:
         positive = args.positive_column or (
             work.positive_column if work.positive_column in mined.column_names else None
         )
-        record["format"] = args.format
         mined = to_training(
             mined, args.format, miner.settings.num_negatives, query_column=miner.query_column, positive_column=positive,
             on_short="drop", scores="scores" in args.keep,
         )  # fmt: skip
+        record = dataclasses.replace(record, format=args.format)
     output = write_output(mined, Path(args.output), record)
     print(summary)
     if args.format == "n-tuple" and len(mined) < summary.rows:
         print(f"\n{summary.rows - len(mined):,} rows have too few negatives for n-tuples and were left out")
     print(f"\n{len(mined):,} rows written to {args.output}, their provenance to {output}")
+    if args.push_to_hub:
+        print(f"Pushed to {push_dataset(rows, args.push_to_hub, rows_record, **push).url}")
 
 
 @dataclass
@@ -145,17 +180,18 @@ class Work:
     positive_id_column: str | None
     corpus: Corpus | None
     known: Qrels | None
-    source: dict[str, Any]
-    corpus_source: dict[str, Any] | None
+    source: Source
+    corpus_source: Source | None
 
 
 def load_work(args: argparse.Namespace) -> Work:
     """Load what the arguments name."""
     from hf_posmine.corpus import Corpus
+    from hf_posmine.hub.provenance import source_of_path
     from hf_posmine.qrels import Qrels
     from hf_posmine.sources import beir_pairs, is_beir, load_source
 
-    source = _describe_source(args.data, args.split, args.name)
+    source = source_of_path(args.data, args.split, args.name)
     if is_beir(args.data):
         corpus = Corpus.from_beir(args.data)
         rows = _with_texts(beir_pairs(args.data, args.split), "positive_id", corpus)
@@ -164,15 +200,14 @@ def load_work(args: argparse.Namespace) -> Work:
     rows = load_source(args.data, args.split, args.name)
     if args.corpus is None:
         return Work(rows, args.query_column, args.positive_column, args.positive_id_column, None, None, source, None)
+    columns = {"text": args.corpus_text_column, "id": args.corpus_id_column, "title": args.corpus_title_column}
     if is_beir(args.corpus):
         corpus = Corpus.from_beir(args.corpus)
     else:
-        documents = load_source(args.corpus, args.corpus_split)
-        columns = {"text": args.corpus_text_column, "id": args.corpus_id_column, "title": args.corpus_title_column}
-        corpus = Corpus.from_dataset(documents, **columns)
+        corpus = Corpus.from_dataset(load_source(args.corpus, args.corpus_split), **columns)
     if args.positive_id_column:
         rows = _with_texts(rows, args.positive_id_column, corpus)
-    corpus_source = _describe_source(args.corpus, args.corpus_split, None)
+    corpus_source = source_of_path(args.corpus, args.corpus_split, **columns)
     return Work(
         rows, args.query_column, args.positive_column, args.positive_id_column, corpus, None, source, corpus_source
     )
@@ -181,23 +216,24 @@ def load_work(args: argparse.Namespace) -> Work:
 def make_miner(work: Work, args: argparse.Namespace) -> PositiveAwareMiner:
     """The miner that the arguments describe."""
     from hf_posmine.miner import PositiveAwareMiner
-    from hf_posmine.teachers.dense import DenseTeacher
+    from hf_posmine.teachers.named import make_teachers
 
     names = MiningSettings.__dataclass_fields__
     settings = {name: getattr(args, name) for name in names}
     if work.known is None or work.corpus is None:
         return PositiveAwareMiner.from_dataset(
-            work.rows, args.teacher, query_column=work.query_column, positive_column=work.positive_column,
+            work.rows, teacher_names(args), query_column=work.query_column, positive_column=work.positive_column,
             positive_id_column=work.positive_id_column, corpus=work.corpus, teacher_options=teacher_options(args), **settings,
         )  # fmt: skip
-    teacher = DenseTeacher(args.teacher, work.corpus, queries=work.known.queries, **teacher_options(args))
+    how = {"queries": work.known.queries, **teacher_options(args)}
+    teachers = make_teachers(teacher_names(args), work.corpus, **how)
     return PositiveAwareMiner(
-        corpus=work.corpus, teachers=[teacher], known_positives=work.known, query_column="query",
+        corpus=work.corpus, teachers=teachers, known_positives=work.known, query_column="query",
         positive_id_column=work.positive_id_column, **settings,
     )  # fmt: skip
 
 
-def write_output(mined: Any, output: Path, record: dict[str, Any]) -> Path:
+def write_output(mined: Any, output: Path, record: MiningRecord) -> Path:
     """Write the dataset where the user asked, and its provenance in it or beside it; returns the path of the latter."""
     from hf_posmine.hub.provenance import write_provenance
     from hf_posmine.paths import replace_folder, write_file
@@ -265,28 +301,3 @@ def _with_texts(rows: Any, column: str, corpus: Corpus) -> Any:
         return rows
     with quiet_bars():
         return rows.map(_PositiveTexts(corpus, column), batched=True)
-
-
-def _describe_source(path: str, split: str | None, name: str | None) -> dict[str, Any]:
-    """Where data came from; files carry the digest of their bytes."""
-    described: dict[str, Any] = {"path": path, "name": name, "split": split}
-    file = Path(path)
-    if file.is_file():
-        digest = hashlib.sha256()
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-        described |= {"sha256": digest.hexdigest()}
-    elif not file.exists():
-        described |= {"revision": _hub_revision(path)}
-    return described
-
-
-def _hub_revision(repository: str) -> str | None:
-    """The commit of a Hub dataset, None where the Hub cannot be asked."""
-    from huggingface_hub import HfApi
-
-    try:
-        return HfApi().dataset_info(repository).sha
-    except Exception:  # offline, private, renamed: the record then has no revision, the mining goes on
-        return None

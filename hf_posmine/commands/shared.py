@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.defaults import DEFAULT_MODEL, EMBEDDED
+from hf_posmine.defaults import DEFAULT_MODEL
+from hf_posmine.teachers.named import HELP
 
 if TYPE_CHECKING:
     import argparse
@@ -16,7 +17,7 @@ def add_teacher_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--teacher",
         default=DEFAULT_MODEL,
-        help=f"Hub id or folder of a sentence-transformers model, or '{EMBEDDED}' (default: %(default)s)",
+        help=f"{HELP}; several with commas, the best first, for an ensemble (default: %(default)s)",
     )
     group.add_argument("--revision", help="revision of the teacher on the Hub")
     group.add_argument("--query-prompt", help="text put before every query (default: the model's own)")
@@ -29,10 +30,50 @@ def add_teacher_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def teacher_names(args: argparse.Namespace) -> list[str]:
+    """The teachers, by name."""
+    return [name.strip() for name in args.teacher.split(",")]
+
+
 def teacher_options(args: argparse.Namespace) -> dict[str, Any]:
-    """The options of :class:`~hf_posmine.teachers.dense.DenseTeacher`."""
+    """The options of teachers, as :func:`~hf_posmine.teachers.named.make_teacher` takes them."""
     names = ("revision", "query_prompt", "document_prompt", "similarity", "device", "store", "dtype")
     return {name: getattr(args, name) for name in names}
+
+
+def add_push_arguments(parser: argparse.ArgumentParser) -> None:
+    """How a dataset is pushed."""
+    from hf_posmine.hub.variants import VARIANTS
+
+    group = parser.add_argument_group("push")
+    group.add_argument(
+        "--variants", nargs="*", choices=VARIANTS, default=[], help="further layouts, each a configuration: %(choices)s"
+    )
+    group.add_argument("--config-name", default="default", help="configuration of the rows (default: %(default)s)")
+    add_repository_arguments(group)
+
+
+def add_repository_arguments(group: argparse._ArgumentGroup) -> None:
+    """The repository to push to."""
+    group.add_argument("--private", action="store_true", default=None, help="create the repository private")
+    group.add_argument("--push-revision", metavar="BRANCH", help="branch to push to (default: main)")
+    group.add_argument("--create-pr", action="store_true", help="propose a pull request instead")
+    group.add_argument("--license", help="of what is pushed, as the Hub spells it, such as cc-by-sa-4.0")
+    group.add_argument("--language", nargs="*", help="ISO 639 codes of the texts, such as en")
+    group.add_argument("--title", help="heading of the card (default: the name of the repository)")
+
+
+def repository_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The options that :func:`~hf_posmine.hub.push.push_dataset` and push_model share."""
+    from hf_posmine.hub.cards import About
+
+    about = About(license=args.license, language=args.language, title=args.title)
+    return {"about": about, "private": args.private, "revision": args.push_revision, "create_pr": args.create_pr}
+
+
+def push_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of :func:`~hf_posmine.hub.push.push_dataset`."""
+    return repository_options(args) | {"variants": args.variants, "config_name": args.config_name}
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, *, config: bool = True) -> None:

@@ -8,6 +8,7 @@ with plain sentence-transformers.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from hf_posmine.commands.shared import add_run_arguments
@@ -48,77 +49,99 @@ def run(args: argparse.Namespace) -> None:
     from hf_posmine.training.stage import need_train_extra, run_stage
 
     need_train_extra()
-    recipe = read_recipe(args.config, args.more)
+    recipe = read_recipe(args.config, [*args.more, *(["--disable_tqdm=true"] if args.quiet else [])])
     if args.dry_run:
         from rich.console import Console
 
         show(recipe, Console())
         return
     run_stage(recipe)
-    print(f"The model is in {recipe.trainer['output_dir']}")
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(f"The model is in {recipe.trainer['output_dir']}")
 
 
 def show(recipe: Recipe, console: Console) -> None:
     """Load and check everything, and print what would be done."""
-    from hf_posmine.training.blend import load_blend
     from hf_posmine.training.plan import make_plan
-    from hf_posmine.training.stage import make_trainer
-    from hf_posmine.training.student import load_student
+    from hf_posmine.training.stage import prepare, quiet_models
 
-    arguments, chosen = recipe.training_arguments(), recipe.contrastive
-    blend = load_blend(chosen.datasets, num_negatives=chosen.num_negatives, seed=arguments.seed)
-    model = load_student(recipe.student)
-    make_trainer(recipe, arguments, model, blend)
-    plan = make_plan(recipe, arguments, model, blend)
-    _show_data(plan, console)
-    _show_work(plan, recipe, console)
-    _show_examples(plan, console)
+    with quiet_models():
+        trainer, blend = prepare(recipe)
+        plan = make_plan(recipe.contrastive, trainer, blend)
+    if trainer.is_world_process_zero():
+        _show_data(plan, console)
+        _show_work(plan, recipe, console)
+        _show_examples(plan, console)
 
 
 def _show_data(plan: Plan, console: Console) -> None:
-    from rich.table import Table
+    """A line for each data set, and below it what stands before its queries and what became of its rows."""
+    from rich.padding import Padding
+    from rich.text import Text
 
-    table = Table("data set", "task", "rows", "negatives", "in-batch", "words of query / document", "instruction")
-    for line in plan.lines:
-        where = " (on documents too)" if line.symmetric else ""
-        table.add_row(
+    heads = ("data set", "task", "rows", "negatives", "in-batch", "words of query / document")
+    cells = [
+        (
             line.name,
             line.task,
             f"{line.rows:,}",
             str(line.negatives),
             "yes" if line.in_batch_negatives else "no",
             f"{line.query_words:.0f} / {line.document_words:.0f}",
-            f"{line.instruction}{where}" if line.instruction else "none",
         )
-    console.print(table)
-    for line in plan.lines:
-        console.print(f"  {line.name}: " + ", ".join(f"{why} {count:,}" for why, count in line.counts.items()))
+        for line in plan.lines
+    ]
+    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    spelt = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (heads, *cells)]
+    console.print(Text(spelt[0], style="bold"))
+    for row, line in zip(spelt[1:], plan.lines, strict=True):
+        console.print(Text(row))
+        where = "queries and documents" if line.symmetric else "queries"
+        counts = ", ".join(f"{why.replace('_', ' ')} {count:,}" for why, count in line.counts.items() if count)
+        below = [f"before {where}: {line.instruction}" if line.instruction else "no instruction", counts]
+        for text in below:
+            console.print(Padding(Text(text, style="dim"), (0, 0, 0, 2), expand=False))
 
 
 def _show_work(plan: Plan, recipe: Recipe, console: Console) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
     chosen = recipe.contrastive
     grad_cache = chosen.mini_batch_num_tokens or chosen.mini_batch_size
+    unit = "tokens" if chosen.mini_batch_num_tokens else "rows"
+    trained = "all" if plan.trained_weights == plan.weights else f"{plan.trained_weights / 1e6:,.1f} M of them"
     lines = {
+        "student": f"{recipe.student.model}, {plan.weights / 1e6:,.1f} M weights, {trained} trained",
         "batch": f"{plan.batch} rows per optimizer step, {plan.device_batch} on a device at a time, {chosen.batches}",
         "steps": f"{plan.steps:,}",
         "loss": f"InfoNCE at temperature {chosen.temperature}"
-        + (f", GradCache in parts of {grad_cache}" if grad_cache else "")
+        + (f", GradCache in parts of {grad_cache} {unit}" if grad_cache else "")
         + (f", in-batch ceiling {chosen.false_negatives}" if chosen.false_negatives else ""),
         "tokens": f"{plan.row_tokens:.0f} per row, {plan.padded_tokens:.0f} with padding; the longest row has {plan.longest_row}",
-        "memory": f"about {plan.weight_gib:.2f} GiB for weights and optimizer, {plan.activation_gib:.2f} GiB for a step",
+        "memory": f"{plan.weight_gib:.2f} GiB for weights, gradients and Adam, about {plan.activation_gib:.2f} GiB for a step",
+        "evaluation": ", ".join(str(told.get("name", told["path"])) for told in chosen.evals) or "none",
     }
+    table = Table.grid(padding=(0, 2))
     for name, line in lines.items():
-        console.print(f"{name:>8}  {line}")
+        table.add_row(Text(name, style="bold"), Text(line))
+    console.print()
+    console.print(table)
 
 
 def _show_examples(plan: Plan, console: Console) -> None:
-    from rich.markup import escape
+    """One line for each text, cut to the width of the screen unless the instruction fills it."""
+    from rich.text import Text
 
     console.print("\nThe first rows as the model reads them; what is pooled stands in [bold]⟦ ⟧[/bold]")
+    margin = max(len(f"{name} {column}") for name, column, _, _ in plan.examples) + 4
     for name, column, before, pooled in plan.examples:
-        shown = pooled if len(pooled) <= SHOWN else f"{pooled[:SHOWN]} ..."
-        console.print(f"  [dim]{name} {column:<11}{escape(before)}[/dim][bold]⟦{escape(shown)}⟧[/bold]", soft_wrap=True)
+        start = f"  {name} {column}".ljust(margin)
+        room = max(LEAST_SHOWN, console.width - len(start) - len(before) - 2)
+        shown = pooled if len(pooled) <= room else f"{pooled[: room - 2]} …"
+        line = Text.assemble((start + before, "dim"), (f"⟦{shown}⟧", "bold"))
+        console.print(line, soft_wrap=True, highlight=False)
 
 
-SHOWN = 120
-"""Characters of a text in the plan."""
+LEAST_SHOWN = 40
+"""Characters of a text in the plan, however long its instruction is."""

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,13 +19,14 @@ from hf_posmine.progress import progress_bar
 from hf_posmine.search.exact import Engine, ExactIndex
 from hf_posmine.search.similarity import KINDS, check_similarity, exact_scores
 from hf_posmine.store import EmbeddingStore, Vectors
+from hf_posmine.teachers.ladder import search_ladder
 from hf_posmine.types import PADDING, Exclusions, Floats, Ranking, Rows, ScoreKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from hf_posmine.corpus import Corpus
+    from hf_posmine.teachers.many import Want
     from hf_posmine.texts import TextPart
 
 
@@ -96,7 +98,7 @@ class DenseTeacher:
         self.model_digest = self.encoder.model_digest
         self.max_seq_length = getattr(loaded, "max_seq_length", None)
         self.name = self._model_name or _name_of(loaded)
-        self.commit = _commit_of(loaded)
+        self.commit = commit_of(self._model_name, revision) if self._model_name else live_commit_of(loaded)
 
     @property
     def score_kind(self) -> ScoreKind:
@@ -223,6 +225,10 @@ class DenseTeacher:
         """The best ``k`` documents strictly below the ceilings; see :class:`hf_posmine.types.Teacher`."""
         return self.index.search(self.embed_queries(queries), k, below=below, exclude=exclude)
 
+    def search_many(self, queries: Sequence[str], wants: Sequence[Want], exclude: Exclusions) -> list[Ranking]:
+        """Several searches that share one scan; see :func:`~hf_posmine.teachers.ladder.search_ladder`."""
+        return search_ladder(self.index, self.embed_queries(queries), wants, exclude)
+
     def score(self, queries: Sequence[str], doc_ids: Rows) -> Floats:
         """Scores float32 ``[B, m]`` of corpus rows int64 ``[B, m]``."""
         return self.index.score(self.embed_queries(queries), doc_ids)
@@ -276,9 +282,25 @@ def _name_of(model: Any) -> str:
     return str(getattr(card, "model_id", None) or getattr(card, "base_model", None) or type(model).__name__)
 
 
-def _commit_of(model: Any) -> str | None:
-    """The Hub commit of a model, where it came from the Hub."""
-    try:
-        return getattr(model[0].auto_model.config, "_commit_hash", None)
-    except (TypeError, KeyError, IndexError, AttributeError):
+def commit_of(name: str, revision: str | None = None) -> str | None:
+    """The Hub commit of a model that was loaded by id, read off the cache; None for folders and the embedded model."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    if Path(name).is_dir():
         return None
+    for file in ("modules.json", "config.json"):
+        try:
+            found = try_to_load_from_cache(name, file, revision=revision)
+        except HFValidationError:
+            return None
+        if isinstance(found, str):
+            return Path(found).parent.name
+    return None
+
+
+def live_commit_of(model: Any) -> str | None:
+    """The same of a SentenceTransformer in memory, as far as it still knows where it came from."""
+    card = getattr(model, "model_card_data", None)
+    name = getattr(card, "base_model", None)
+    return commit_of(str(name), getattr(card, "base_model_revision", None)) if name else None

@@ -49,7 +49,8 @@ class DatasetSpec:
         split: split.
         revision: revision on the Hub.
         columns: role -> column, where they differ from :data:`ROLES`.
-        instruction: the task instruction; by default the public one of ``name``, "" for none.
+        instruction: the task instruction; by default the public one of ``name``, "" for none (then the student's own prompt,
+            such as ``query: ``, stays).
         symmetric: the instruction also goes before the documents; by default for STS and clustering (NV-Embed, section
             4.2).
         num_negatives: n, by default the blend's; 0 for pairs with in-batch negatives only.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_posmine.encode import Encoder
 from hf_posmine.models.transformer import MASK
 from hf_posmine.training.blend import Blend, BlendLine, describe
 from hf_posmine.training.collator import INSTRUCTION, text_columns
@@ -14,13 +15,16 @@ from hf_posmine.training.collator import INSTRUCTION, text_columns
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformerTrainingArguments
 
+    from hf_posmine.encode import Role
     from hf_posmine.models.encoder import InstructSentenceTransformer
-    from hf_posmine.training.recipe import Recipe
+    from hf_posmine.training.recipe import Contrastive
+    from hf_posmine.training.trainer import RecipeTrainer
 
 SAMPLED_ROWS = 512
 SAVED_BYTES = 45
 """Bytes of saved activations for each token, layer and hidden unit in 16 bits: 181 KiB at width 4096, measured on
-Mistral's layer with scaled-dot-product attention. 32 bits take twice as much; with gradient checkpointing 2 remain."""
+Mistral's layer with scaled-dot-product attention. 32 bits take twice as much."""
+LAYER_INPUT_BYTES = 2
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,10 @@ class Plan:
         row_tokens: mean tokens of a row, over all its texts.
         padded_tokens: the same with the padding of a batch.
         longest_row: the most tokens of a row.
-        weight_gib: weights, gradients and optimizer state, each process.
-        activation_gib: activations of a step of mean length, each process.
+        weights: of the student.
+        trained_weights: those that are trained.
+        weight_gib: weights, gradients and the two moments of Adam, each process.
+        activation_gib: estimate of the activations of a step of mean length, each process.
         examples: (data set, column, instruction part, pooled part) of the first rows.
     """
 
@@ -47,51 +53,61 @@ class Plan:
     row_tokens: float
     padded_tokens: float
     longest_row: int
+    weights: int
+    trained_weights: int
     weight_gib: float
     activation_gib: float
     examples: tuple[tuple[str, str, str, str], ...]
 
 
-def make_plan(
-    recipe: Recipe, args: SentenceTransformerTrainingArguments, model: InstructSentenceTransformer, blend: Blend
-) -> Plan:
-    """The plan of a stage; tokens are measured on at most 512 rows of each data set."""
-    lengths = {name: _tokens(model, rows) for name, rows in blend.datasets.items()}
-    weights = np.array([len(rows) for rows in blend.datasets.values()], float)
-    row_tokens = np.average([tokens.sum(axis=1).mean() for tokens in lengths.values()], weights=weights)
-    padded = [_padded(tokens, args.per_device_train_batch_size) for tokens in lengths.values()]
-    rows = int(weights.sum())
-    batch = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
-    steps = args.max_steps if args.max_steps > 0 else int(-(-rows // batch) * args.num_train_epochs)
-    tokens = float(np.average(padded, weights=weights))
-    unpadded = model[0].can_flatten_inputs
-    in_flight = _rows_in_flight(recipe, args, row_tokens) * (row_tokens if unpadded else tokens)
+def make_plan(chosen: Contrastive, trainer: RecipeTrainer, blend: Blend) -> Plan:
+    """The plan of a stage; tokens are measured on at most 512 rows of each data set.
+
+    Args:
+        chosen: how rows are contrasted.
+        trainer: ready to train.
+        blend: what it trains on.
+
+    Raises:
+        InputError: batches that cannot be made.
+    """
+    args, model, trained = trainer.args, trainer.model, trainer.train_dataset
+    parts = list(trained.values()) if isinstance(trained, dict) else [trained]
+    lengths, rows = [_tokens(trainer, part) for part in parts], [len(part) for part in parts]
+    row_tokens = float(np.average([tokens.sum(axis=1).mean() for tokens in lengths], weights=rows))
+    padded = float(np.average([_padded(tokens, args.train_batch_size) for tokens in lengths], weights=rows))
+    in_flight = _rows_in_flight(chosen, args.train_batch_size, row_tokens)
+    step_tokens = in_flight * (row_tokens if model[0].can_flatten_inputs else padded)
     return Plan(
         lines=describe(blend),
         device_batch=args.train_batch_size,
-        batch=batch,
-        steps=steps,
-        row_tokens=float(row_tokens),
-        padded_tokens=tokens,
-        longest_row=int(max(tokens.sum(axis=1).max() for tokens in lengths.values())),
+        batch=args.train_batch_size * args.world_size * args.gradient_accumulation_steps,
+        steps=trainer.set_initial_training_values(args, trainer.get_train_dataloader())[-1],
+        row_tokens=row_tokens,
+        padded_tokens=padded,
+        longest_row=int(max(tokens.sum(axis=1).max() for tokens in lengths)),
+        weights=sum(p.numel() for p in model.parameters()),
+        trained_weights=sum(p.numel() for p in model.parameters() if p.requires_grad),
         weight_gib=_weight_bytes(model) / 2**30,
-        activation_gib=in_flight * _token_bytes(model, args) / 2**30,
-        examples=tuple(_examples(model, blend)),
+        activation_gib=step_tokens * _token_bytes(model, args) / 2**30,
+        examples=tuple(_examples(trainer, blend)),
     )
 
 
-def _tokens(model: InstructSentenceTransformer, rows: Any) -> np.ndarray:
+def _tokens(trainer: RecipeTrainer, rows: Any) -> np.ndarray:
     """Tokens int64 ``[m, columns]`` of a sample of rows."""
-    columns = text_columns(rows.column_names)
-    sample = rows.select(range(min(len(rows), SAMPLED_ROWS)))
-    counts = []
+    sample = rows.select(np.linspace(0, len(rows) - 1, min(len(rows), SAMPLED_ROWS)).astype(np.int64))
+    columns, prompts = text_columns(rows.column_names), trainer.args.prompts
+    lengths = []
     for column in columns:
-        items = _items(sample, column)
-        task = "query" if column == "query" else "document"
-        limit = getattr(model[0], f"{task}_length") or model.max_seq_length
-        texts = ["".join(row) for row in model[0].rows(items, model.prompts[task])]
-        counts.append(np.minimum([len(ids) for ids in model.tokenizer(texts)["input_ids"]], limit))
-    return np.stack(counts, axis=1)
+        prompt = prompts.get(column, "")
+        encoder = Encoder(trainer.model, query_prompt=prompt, document_prompt=prompt)
+        lengths.append(encoder.lengths(_items(sample, column), _role(column)))
+    return np.stack(lengths, axis=1)
+
+
+def _role(column: str) -> Role:
+    return "query" if column == "query" else "document"
 
 
 def _items(rows: Any, column: str) -> list[Any]:
@@ -108,11 +124,11 @@ def _padded(tokens: np.ndarray, batch: int) -> float:
     return float(sum(part.max(axis=0).sum() * len(part) for part in parts) / len(shuffled))
 
 
-def _rows_in_flight(recipe: Recipe, args: SentenceTransformerTrainingArguments, row_tokens: float) -> float:
-    chosen = recipe.contrastive
+def _rows_in_flight(chosen: Contrastive, batch: int, row_tokens: float) -> float:
+    """Rows whose activations are held at a time."""
     if chosen.mini_batch_num_tokens is not None:
-        return min(args.train_batch_size, chosen.mini_batch_num_tokens / row_tokens)
-    return min(args.train_batch_size, chosen.mini_batch_size or args.train_batch_size)
+        return min(batch, chosen.mini_batch_num_tokens / row_tokens)
+    return min(batch, chosen.mini_batch_size or batch)
 
 
 def _weight_bytes(model: InstructSentenceTransformer) -> float:
@@ -121,13 +137,15 @@ def _weight_bytes(model: InstructSentenceTransformer) -> float:
 
 
 def _token_bytes(model: InstructSentenceTransformer, args: SentenceTransformerTrainingArguments) -> float:
+    """Saved activations of a token; gradient checkpointing keeps each layer's input, and one layer as it is computed."""
     config = model[0].config
     wide = 1 if args.bf16 or args.fp16 or str(model.dtype) != "torch.float32" else 2
-    saved = 2 if args.gradient_checkpointing else SAVED_BYTES
-    return saved * wide * config.hidden_size * config.num_hidden_layers
+    layers = config.num_hidden_layers
+    saved = LAYER_INPUT_BYTES * layers + SAVED_BYTES if args.gradient_checkpointing else SAVED_BYTES * layers
+    return saved * wide * config.hidden_size
 
 
-def _examples(model: InstructSentenceTransformer, blend: Blend, most: int = 3) -> list[tuple[str, str, str, str]]:
+def _examples(trainer: RecipeTrainer, blend: Blend, most: int = 3) -> list[tuple[str, str, str, str]]:
     """The first row of each data set, the first rows where there is one: each text cut where pooling starts."""
     shown = []
     for name, rows in list(blend.datasets.items())[:most]:
@@ -135,18 +153,16 @@ def _examples(model: InstructSentenceTransformer, blend: Blend, most: int = 3) -
         sample = rows.select(range(min(len(rows), count)))
         for number in range(len(sample)):
             for column in text_columns(rows.column_names):
-                before, pooled = pooled_part(model, _items(sample, column)[number], column)
+                before, pooled = _pooled_part(trainer, _items(sample, column)[number], column)
                 shown.append((name, column, before, pooled))
     return shown
 
 
-def pooled_part(model: InstructSentenceTransformer, item: Any, column: str) -> tuple[str, str]:
+def _pooled_part(trainer: RecipeTrainer, item: Any, column: str) -> tuple[str, str]:
     """What the model reads of an item, cut where pooling starts, as its tokens spell it."""
-    task = "query" if column == "query" else "document"
-    features = model.preprocess([item], prompt=model.prompts[task] or None, task=task)
+    model = trainer.model
+    features = model.preprocess([item], prompt=trainer.args.prompts.get(column), task=_role(column))
     ids = features["input_ids"][0].tolist()
     held = features[MASK][0].tolist() if MASK in features else [0] * len(ids)
-    decode = model.tokenizer.decode
-    return decode([i for i, out in zip(ids, held, strict=True) if out]), decode(
-        [i for i, out in zip(ids, held, strict=True) if not out]
-    )
+    before, pooled = ([i for i, out in zip(ids, held, strict=True) if out == part] for part in (1, 0))
+    return model.tokenizer.decode(before), model.tokenizer.decode(pooled)

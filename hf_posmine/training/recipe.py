@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,12 +17,22 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from hf_posmine.errors import InputError
+from hf_posmine.filters import as_filters
 from hf_posmine.training.dataset_spec import DatasetSpec
+from hf_posmine.training.values import is_text, typed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from sentence_transformers import SentenceTransformerTrainingArguments
+
+EVAL_KEYS = ("name", "path", "instruction", "qrels")
+NO_EFFECT = {
+    "prompts": "give each data set its instruction",
+    "router_mapping": "query and document columns follow from the data sets",
+    "resume_from_checkpoint": "a run goes on from its last checkpoint when it is given again",
+}
+"""Arguments of the trainer that a stage decides itself, and what does their work."""
 
 
 @dataclass(frozen=True)
@@ -79,17 +91,17 @@ class Contrastive:
     evals: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
+        from hf_posmine.training.contrast import Contrast
+
         if self.batches not in ("homogeneous", "mixed"):
             raise InputError(f"batches={self.batches!r} must be 'homogeneous' or 'mixed'")
         if self.mini_batch_size is not None and self.mini_batch_num_tokens is not None:
             raise InputError("give mini_batch_size or mini_batch_num_tokens, not both")
+        ceiling = None if self.false_negatives is None else as_filters(self.false_negatives)[0]
+        Contrast(self.temperature, false_negatives=ceiling)
         for number, told in enumerate(self.evals):
-            unknown = sorted(set(told) - set(EVAL_KEYS))
-            if unknown or "path" not in told:
-                raise InputError(f"evals.{number}: {unknown or 'no path'}; an entry has the keys {list(EVAL_KEYS)}")
-
-
-EVAL_KEYS = ("name", "path", "instruction", "qrels")
+            if not isinstance(told, Mapping) or "path" not in told or not set(told) <= set(EVAL_KEYS):
+                raise InputError(f"evals.{number}: {told!r}; expected a mapping with a path, and of {list(EVAL_KEYS)}")
 
 
 @dataclass(frozen=True)
@@ -105,28 +117,31 @@ class Recipe:
         """The trainer's arguments; on a machine with several processes this joins them.
 
         Raises:
-            InputError: a value the trainer refuses.
+            InputError: a value the trainer refuses, or an evaluation of nothing.
         """
         from sentence_transformers import SentenceTransformerTrainingArguments
-        from transformers import HfArgumentParser
+        from transformers.integrations import get_available_reporting_integrations
 
-        parser = HfArgumentParser(SentenceTransformerTrainingArguments, exit_on_error=False)
-        actions = {action.dest: action for action in parser._actions}
-        for key, value in self.trainer.items():  # a default that is a text is converted as an argument would be
-            actions[key].default, actions[key].required = value, False
+        for key in ("load_best_model_at_end", "eval_strategy", "eval_on_start"):
+            if not self.contrastive.evals and self.trainer.get(key, "no") not in ("no", False):
+                raise InputError(
+                    f"{key}={self.trainer[key]!r} needs something to evaluate on; give evals: [{{path: ...}}]"
+                )
         try:
-            return parser.parse_args_into_dataclasses(args=[])[0]
+            args = SentenceTransformerTrainingArguments(**self.trainer)
         except (ValueError, TypeError) as error:
-            raise InputError(f"a training argument is wrong: {error}") from error
+            raise InputError(f"a training argument is wrong: {' '.join(str(error).split())}") from error
+        loggers = get_available_reporting_integrations()
+        for name in set(args.report_to) - set(loggers):
+            raise InputError(f"report_to={name!r} is not installed or not known; there are {loggers}, or 'none'")
+        if args.device.type == "cpu":
+            args.dataloader_pin_memory = False  # there is no device to copy to; torch would warn
+        return args
 
     def as_dict(self) -> dict[str, Any]:
-        """The whole recipe, defaults included, as JSON would hold it."""
-        said = {
-            **dataclasses.asdict(self.student),
-            **dataclasses.asdict(self.contrastive),
-            **self.trainer,
-        }
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in said.items()}
+        """The whole recipe, defaults included, as JSON holds it."""
+        said = {**dataclasses.asdict(self.student), **dataclasses.asdict(self.contrastive), **self.trainer}
+        return json.loads(json.dumps(said, default=str))
 
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -141,8 +156,8 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     try:
         said = yaml.safe_load(Path(path).read_text("utf8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"cannot read the recipe {str(path)!r}: {error}") from error
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        raise InputError(f"cannot read the recipe {str(path)!r}: {' '.join(str(error).split())}") from error
     if not isinstance(said, dict):
         raise InputError(f"the recipe {str(path)!r} holds no mapping of keys")
     for key, value in _pairs(overrides):
@@ -156,35 +171,31 @@ def recipe_from(said: Mapping[str, Any]) -> Recipe:
     Raises:
         InputError: an unknown or missing key, or a data set that is wrong.
     """
-    student, contrastive = (_names(cls) for cls in (Student, Contrastive))
-    trainer = _trainer_names()
-    known = student | contrastive | trainer
+    known = _fields()
     for key in said:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
+            near = difflib.get_close_matches(str(key), known, n=1)
             raise InputError(f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        if key in NO_EFFECT:
+            raise InputError(f"{key} has no effect here: {NO_EFFECT[key]}")
     for key in ("model", "datasets", "output_dir"):
         if not said.get(key):
             raise InputError(f"the recipe has no {key}")
-    if said.get("prompts"):
-        raise InputError("prompts has no effect here; give each data set its instruction")
-    specs = tuple(DatasetSpec.from_mapping(told) for told in said["datasets"])
-    told = {**said, "datasets": specs, "evals": tuple(said.get("evals") or ())}
-    return Recipe(
-        Student(**{key: told[key] for key in student & set(said)}),
-        Contrastive(**{key: told[key] for key in contrastive & set(told)}),
-        {key: said[key] for key in said if key in trainer},
+    student, contrastive, trainer = (
+        typed(cls, {key: value for key, value in said.items() if known[key] is cls})
+        for cls in dict.fromkeys(known.values())
     )
+    contrastive["datasets"] = tuple(map(DatasetSpec.from_mapping, contrastive["datasets"]))
+    trainer["output_dir"] = str(Path(trainer["output_dir"]).expanduser())  # as the trainer does
+    return Recipe(Student(**student), Contrastive(**contrastive), trainer)
 
 
-def _names(cls: type) -> set[str]:
-    return {entry.name for entry in dataclasses.fields(cls)}
-
-
-def _trainer_names() -> set[str]:
+def _fields() -> dict[str, type]:
+    """Every key of a recipe, and the class that has it; Student's first, the trainer's last."""
     from sentence_transformers import SentenceTransformerTrainingArguments
 
-    return {entry.name for entry in dataclasses.fields(SentenceTransformerTrainingArguments) if entry.init}
+    parts = (Student, Contrastive, SentenceTransformerTrainingArguments)
+    return {entry.name: cls for cls in parts for entry in dataclasses.fields(cls) if entry.init}
 
 
 def _pairs(overrides: Sequence[str]) -> list[tuple[str, str]]:
@@ -192,32 +203,40 @@ def _pairs(overrides: Sequence[str]) -> list[tuple[str, str]]:
     while rest:
         flag = rest.pop(0)
         key, equals, value = flag.removeprefix("--").partition("=")
-        if not flag.startswith("--") or not key or not (equals or rest):
+        alone = not equals and (not rest or rest[0].startswith("--"))
+        if not flag.startswith("--") or not key or alone:
             raise InputError(f"cannot read {flag!r}; override as --key value or --key=value")
         pairs.append((key, value if equals else rest.pop(0)))
     return pairs
 
 
 def _override(said: dict[str, Any], key: str, value: str) -> None:
-    """Set one value; a text stays a text where the file has one (``yes: no`` would become a mapping)."""
-    *path, last = key.replace("-", "_").split(".")
+    """Set one value, read as YAML; a text stays a text where one is wanted or the file has one ("a: b" is no mapping)."""
+    first, *rest = key.split(".")
+    *path, last = [first.replace("-", "_"), *rest]
     node: Any = said
     for part in path:
-        node = _child(node, part, key)
-    place: Any = _index(node, last, key) if isinstance(node, list) else last
+        node = node[_place(node, part, key, there=True)]
+    place = _place(node, last, key, there=False)
     before = node[place] if isinstance(node, list) else node.get(place)
-    node[place] = value if isinstance(before, str) else yaml.safe_load(value)
+    fields = _fields()
+    text = isinstance(before, str) or (not path and last in fields and is_text(fields[last], last))
+    node[place] = None if value == "null" else value if text else _yaml(key, value)
 
 
-def _child(node: Any, part: str, key: str) -> Any:
+def _place(node: Any, part: str, key: str, *, there: bool) -> Any:
+    """Where a part of a dotted key leads: a number of a list, or a key of a mapping."""
     if isinstance(node, list):
-        return node[_index(node, part, key)]
-    if not isinstance(node, dict) or part not in node:
-        raise InputError(f"--{key}: the recipe has no {part!r} there")
-    return node[part]
-
-
-def _index(node: list[Any], part: str, key: str) -> int:
-    if not part.isdigit() or int(part) >= len(node):
+        if part.isdigit() and int(part) < len(node):
+            return int(part)
         raise InputError(f"--{key}: {part!r} is no number from 0 to {len(node) - 1}")
-    return int(part)
+    if not isinstance(node, dict) or (there and part not in node):
+        raise InputError(f"--{key}: the recipe has no {part!r} there")
+    return part
+
+
+def _yaml(key: str, value: str) -> Any:
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InputError(f"--{key}: cannot read {value!r} as YAML: {' '.join(str(error).split())}") from error

@@ -1,79 +1,131 @@
 """One stage of training, from a recipe to a saved model (paper, section 3.2).
 
-Everything that can be wrong with a recipe is met before the first step: the recipe is read, the blend loaded, the student
-loaded and the trainer made, in this order.
+Everything that can be wrong with a recipe is met before the first step, and what is quick to check comes first: the
+recipe, its folder, the evaluations, then the blend, the student and the trainer.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.errors import InputError, MissingExtraError
+from hf_posmine.evaluation.collection import load_collection
+from hf_posmine.evaluation.evaluator import RetrievalEvaluator
+from hf_posmine.evaluation.retrieval import RetrievalSettings
+from hf_posmine.models.encoder import InstructSentenceTransformer
 from hf_posmine.models.items import prefix_of
 from hf_posmine.models.portable import has_adapters
 from hf_posmine.training.blend import Blend, load_blend, mixed
 from hf_posmine.training.collator import text_columns
 from hf_posmine.training.losses import CachedInfoNCELoss, InfoNCELoss
-from hf_posmine.training.student import last_checkpoint, load_student
+from hf_posmine.training.run_folder import STATE, RunFolder
+from hf_posmine.training.student import load_student
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sentence_transformers import SentenceTransformerTrainingArguments
     from torch import nn
 
-    from hf_posmine.models.encoder import InstructSentenceTransformer
     from hf_posmine.training.recipe import Contrastive, Recipe
     from hf_posmine.training.trainer import RecipeTrainer
-
-RECIPE_FILE = "recipe.json"
 
 
 def run_stage(recipe: Recipe) -> InstructSentenceTransformer:
     """Train a stage and save its model in ``output_dir``; given again after an interruption, it goes on.
 
+    A run that was killed ends with the weights of one that was not. A finished one is loaded as it is.
+
     Raises:
         InputError: a recipe that cannot be trained, or an ``output_dir`` that holds another recipe's run.
     """
-    checkpoint = claim_output(recipe)
-    args = recipe.training_arguments()
-    with args.main_process_first(desc="loading the blend"):
-        blend = load_blend(recipe.contrastive.datasets, num_negatives=recipe.contrastive.num_negatives, seed=args.seed)
-    model = load_student(recipe.student)
-    trainer = make_trainer(recipe, args, model, blend)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return finish(recipe, trainer, model)
+    folder = RunFolder(Path(recipe.trainer["output_dir"]))
+    folder.check(recipe)
+    with quiet_models():
+        if folder.finished:
+            return InstructSentenceTransformer(str(folder.path))
+        checkpoint = None if recipe.trainer.get("save_only_model") else folder.last_checkpoint
+        trainer, blend = prepare(recipe)
+        if trainer.is_world_process_zero():
+            folder.note(recipe)
+        if checkpoint is None or not was_last(trainer, checkpoint):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        return finish(recipe, trainer, trainer.model, blend)
 
 
-def claim_output(recipe: Recipe) -> Path | None:
-    """Note the recipe in its output folder; the checkpoint to go on from, if there is one.
+def prepare(recipe: Recipe) -> tuple[RecipeTrainer, Blend]:
+    """Check and load everything: what is left is to train.
 
     Raises:
-        InputError: the folder holds checkpoints of another recipe.
+        InputError: a recipe that cannot be trained, or an ``output_dir`` that holds another recipe's run.
     """
-    folder = Path(str(recipe.trainer["output_dir"]))
-    said = json.loads(json.dumps(recipe.as_dict(), default=str))
-    note, checkpoint = folder / RECIPE_FILE, last_checkpoint(folder)
-    if checkpoint is not None and note.exists():
-        before = json.loads(note.read_text("utf8"))
-        changed = sorted(key for key in {*before, *said} if before.get(key) != said.get(key))
-        if changed:
-            raise InputError(
-                f"{folder} holds a run whose {changed[0]} was {before.get(changed[0])!r}, now {said.get(changed[0])!r}; choose "
-                "another output_dir, or remove that folder"
-            )
-    folder.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(said, indent=2), "utf8")
-    return checkpoint
+    from transformers import set_seed
+
+    from hf_posmine.hub.push_model import check_push
+
+    check_push(recipe)
+    RunFolder(Path(recipe.trainer["output_dir"])).check(recipe)
+    args = recipe.training_arguments()
+    args.push_to_hub = False  # done at the end by record_stage, with the record, instead of at every checkpoint
+    evaluator = make_evaluator(recipe.contrastive)
+    choose_metric(recipe, args, evaluator)
+    with args.main_process_first(desc="loading the blend"):
+        blend = load_blend(recipe.contrastive.datasets, num_negatives=recipe.contrastive.num_negatives, seed=args.seed)
+    set_seed(args.seed)  # new weights, such as adapters, are drawn
+    trainer = make_trainer(recipe, args, load_student(recipe.student), blend, evaluator)
+    check_rows(trainer, blend)
+    return trainer, blend
+
+
+def check_rows(trainer: RecipeTrainer, blend: Blend) -> None:
+    """Meet what a batch would refuse, before the first: a blank text, an instruction that leaves no room for texts.
+
+    Raises:
+        InputError: there is one.
+    """
+    import pyarrow.compute as pc
+
+    for name, rows in blend.datasets.items():
+        for column in text_columns(rows.column_names):
+            blank = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(rows.data.column(column)), ""), True)
+            row = pc.index(blank, True).as_py()
+            if row >= 0:
+                raise InputError(f"data set {name!r}: {column!r} is blank in training row {row}; drop the row")
+        try:
+            trainer.data_collator([rows[0]])
+        except InputError as error:
+            raise InputError(f"data set {name!r}: {error}") from error
+
+
+def was_last(trainer: RecipeTrainer, checkpoint: Path) -> bool:
+    """Whether a checkpoint is of the last step; then its model, or the best, is loaded.
+
+    The trainer would take one step more, where that step is not the last of an epoch.
+    """
+    from transformers import TrainerState
+
+    state = TrainerState.load_from_json(str(checkpoint / STATE))
+    if state.global_step < state.max_steps:
+        return False
+    best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
+    trainer.state = state
+    trainer._load_from_checkpoint(best or str(checkpoint))
+    return True
 
 
 def make_trainer(
-    recipe: Recipe, args: SentenceTransformerTrainingArguments, model: InstructSentenceTransformer, blend: Blend
+    recipe: Recipe,
+    args: SentenceTransformerTrainingArguments,
+    model: InstructSentenceTransformer,
+    blend: Blend,
+    evaluator: Any = None,
 ) -> RecipeTrainer:
-    """The trainer of a stage: batches, loss, lengths and evaluation as the recipe says.
+    """The trainer of a stage: batches, loss and lengths as the recipe says.
 
     Raises:
-        InputError: nothing to contrast with, or arguments that give wrong gradients.
+        InputError: nothing to contrast with, or arguments that give wrong gradients or cannot be used here.
     """
     from hf_posmine.training.trainer import RecipeTrainer
 
@@ -82,9 +134,6 @@ def make_trainer(
     if len(blend.specs) == 1:
         rows = next(iter(blend.datasets.values()))
     name_tasks(args, model, blend)
-    evaluator = make_evaluator(chosen)
-    if evaluator is not None and args.load_best_model_at_end and not args.metric_for_best_model:
-        args.metric_for_best_model, args.greater_is_better = f"eval_{evaluator.primary_metric}", True
     weights = {name: spec.weight for name, spec in blend.specs.items()}
     return RecipeTrainer(
         model=model,
@@ -110,10 +159,16 @@ def make_loss(chosen: Contrastive, model: InstructSentenceTransformer) -> nn.Mod
 
 
 def name_tasks(args: SentenceTransformerTrainingArguments, model: InstructSentenceTransformer, blend: Blend) -> None:
-    """Give every column its role, which sets its length and prompt, and store the instructions with the model."""
+    """Give every column its role, which sets its length and prompt, and store the instructions with the model.
+
+    Rows without an instruction get the student's own prompt, such as E5's ``query: ``; an instruction that an earlier
+    stage stored is none.
+    """
+    tasks = {prompt for name, prompt in model.prompts.items() if name not in ("query", "document")}
+    own = {role: "" if model.prompts[role] in tasks else model.prompts[role] for role in ("query", "document")}
     columns = sorted({column for rows in blend.datasets.values() for column in text_columns(rows.column_names)})
     args.router_mapping = {column: "query" if column == "query" else "document" for column in columns}
-    args.prompts = {column: prompt for column, role in args.router_mapping.items() if (prompt := model.prompts[role])}
+    args.prompts = {column: prompt for column, role in args.router_mapping.items() if (prompt := own[role])}
     for name, spec in blend.specs.items():
         if spec.text_before:
             model.prompts[name] = prefix_of(model.instruction_template, spec.text_before)
@@ -128,9 +183,6 @@ def make_evaluator(chosen: Contrastive) -> Any:
         return None
     from sentence_transformers.sentence_transformer.evaluation import SequentialEvaluator
 
-    from hf_posmine.evaluation.collection import load_collection
-    from hf_posmine.evaluation.evaluator import RetrievalEvaluator
-
     evaluators = [
         RetrievalEvaluator(
             load_collection(told["path"], told.get("qrels")),
@@ -139,6 +191,9 @@ def make_evaluator(chosen: Contrastive) -> Any:
         )
         for told in chosen.evals
     ]
+    names = [evaluator.name for evaluator in evaluators]
+    if len(set(names)) < len(names):
+        raise InputError(f"evals are named {names}; give each its own name")
     if len(evaluators) == 1:
         return evaluators[0]
     together = SequentialEvaluator(evaluators, main_score_function=lambda scores: scores[0])
@@ -146,15 +201,52 @@ def make_evaluator(chosen: Contrastive) -> Any:
     return together
 
 
-def finish(recipe: Recipe, trainer: RecipeTrainer, model: InstructSentenceTransformer) -> InstructSentenceTransformer:
-    """Evaluate once more, merge the adapters, and save the model in ``output_dir``."""
+def choose_metric(recipe: Recipe, args: SentenceTransformerTrainingArguments, evaluator: Any) -> None:
+    """What the best checkpoint is the best of: the main measure of the first collection, unless the recipe says it.
+
+    Raises:
+        InputError: a metric that no evaluation gives.
+    """
+    if evaluator is None:
+        return
+    if "metric_for_best_model" not in recipe.trainer:
+        if args.metric_for_best_model is not None:  # "loss", which no evaluation gives
+            args.metric_for_best_model, args.greater_is_better = f"eval_{evaluator.primary_metric}", True
+        return
+    evaluators = getattr(evaluator, "evaluators", [evaluator])
+    there = [f"{e.name}_{measure}" for e in evaluators for measure in RetrievalSettings(**e.settings).measures]
+    if str(args.metric_for_best_model).removeprefix("eval_") not in there:
+        raise InputError(f"metric_for_best_model={args.metric_for_best_model!r} is not evaluated; there are {there}")
+
+
+def finish(
+    recipe: Recipe, trainer: RecipeTrainer, model: InstructSentenceTransformer, blend: Blend
+) -> InstructSentenceTransformer:
+    """Evaluate once more, merge the adapters, and save the model with its record in ``output_dir``; push it if asked."""
+    from hf_posmine.hub.push_model import record_stage
+
     if trainer.evaluator is not None:
         trainer.save_metrics("eval", trainer.evaluate())
     if recipe.student.merge_adapters and has_adapters(model[0].model):
         model.merge_adapters()
     trainer.save_model()
-    trainer.save_state()
+    record_stage(recipe, trainer, model, blend)
+    trainer.save_state()  # last: it says that the run is finished
     return model
+
+
+@contextlib.contextmanager
+def quiet_models() -> Iterator[None]:
+    """Without the bars of transformers over loading and writing weights; those over steps stay."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def need_train_extra() -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.encode import model_source
-from hf_posmine.errors import InputError
+from hf_posmine.errors import InputError, PosmineError
 from hf_posmine.models.bidirectional import add_lora, bidirectional_encoder
 from hf_posmine.models.encoder import InstructSentenceTransformer
 from hf_posmine.models.pooling import InstructionPooling
@@ -23,12 +21,21 @@ def load_student(student: Student) -> InstructSentenceTransformer:
         InputError: a model that cannot be loaded, layers it does not have, or a tokenizer that is not its own.
     """
     path = model_source(student.model)
-    model = _saved(path, student) if _is_saved(path) else _decoder(path, student)
+    try:
+        model = _saved(path, student) if _is_saved(path) else _decoder(path, student)
+    except PosmineError:
+        raise
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError(f"cannot load the student {student.model!r}: {str(error).splitlines()[0]}") from error
     if student.num_layers is not None:
         keep_layers(model, student.num_layers)
     _check_tokenizer(model)
+    _check_lengths(student, model)
     if student.lora is not None:
-        add_lora(model, student.lora)
+        try:
+            add_lora(model, student.lora)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"lora={dict(student.lora)!r}: {str(error).splitlines()[0]}") from error
     return model
 
 
@@ -43,18 +50,14 @@ def _options(student: Student) -> dict[str, Any]:
 
 
 def _saved(path: str, student: Student) -> InstructSentenceTransformer:
-    try:
-        model = InstructSentenceTransformer(
-            path, model_kwargs=_options(student), instruction_template=student.instruction_template
-        )
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot load the model {student.model!r}: {str(error).splitlines()[0]}") from error
-    first = model[0]
-    for role in ("query", "document"):
-        length = getattr(student, f"max_{role}_length")
-        if length is not None:
-            setattr(first, f"{role}_length", length)
-    model.max_seq_length = max(first.query_length or 0, first.document_length or 0) or model.max_seq_length
+    model = InstructSentenceTransformer(
+        path, model_kwargs=_options(student), instruction_template=student.instruction_template
+    )
+    first, whole = model[0], model.max_seq_length
+    if student.max_query_length or student.max_document_length:
+        first.query_length = student.max_query_length or first.query_length or whole
+        first.document_length = student.max_document_length or first.document_length or whole
+        model.max_seq_length = max(first.query_length, first.document_length)
     for module in model:
         if isinstance(module, InstructionPooling) and module.pooling_mode == "mean":
             module.include_prompt = False  # instructions attend, but are not pooled (paper, section 3)
@@ -95,18 +98,9 @@ def _check_tokenizer(model: InstructSentenceTransformer) -> None:
         )
 
 
-def last_checkpoint(output_dir: str | Path) -> Path | None:
-    """The latest checkpoint that was written to its end; a killed run may leave a torn one behind."""
-    found = [path for path in Path(output_dir).glob("checkpoint-*") if path.name.split("-")[-1].isdigit()]
-    for path in sorted(found, key=lambda path: -int(path.name.split("-")[-1])):
-        if _is_json(path / "trainer_state.json"):  # written last
-            return path
-    return None
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_text("utf8"))
-    except (OSError, ValueError):
-        return False
-    return True
+def _check_lengths(student: Student, model: InstructSentenceTransformer) -> None:
+    positions = getattr(model[0].config, "max_position_embeddings", None)
+    told = {name: getattr(student, name) for name in ("max_query_length", "max_document_length")}
+    for name, length in told.items():
+        if length is not None and positions is not None and length > positions:
+            raise InputError(f"{name}={length}, but {student.model!r} has {positions} positions")

@@ -122,6 +122,11 @@ class RecipeTrainer(SentenceTransformerTrainer):
                 logs = logs | {f"masked_{why}": round(sum(c[why] for c in counts) / pairs, 4) for why in REASONS}
         super().log(logs, start_time)
 
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """As stock, on the process that saves: transformers 5 calls it on all, which would write into each other's files."""
+        if self.args.should_save:
+            super()._save(output_dir, state_dict)
+
     def _losses(self) -> list[InfoNCELoss | CachedInfoNCELoss]:
         """This package's losses, wherever they are wrapped; each once."""
         losses = self.loss.values() if isinstance(self.loss, dict) else [self.loss]

@@ -83,7 +83,7 @@ def main() -> None:
     if args.push_to:
         from hf_posmine import push_dataset, push_model
 
-        push_dataset(mined, f"{args.push_to}-negatives")
+        push_dataset(mined, f"{args.push_to}-negatives", miner)
         push_model(student, args.push_to)
 
 

@@ -39,11 +39,12 @@ KINDS = ("How", "What", "Who", "Which", "When", "Where", "Why")
 
 def main() -> None:
     """All steps, in order."""
+    shutil.rmtree(OUT, ignore_errors=True)
+
     # 1. The embedded sample: 171 questions, split by their documents, 45 % of which are held out.
     train, test = split_sample()
 
     # 2. Mine: four negatives below 95 % of the positive's score. The held-out questions are not seen.
-    shutil.rmtree(OUT / "mined", ignore_errors=True)
     hf_posmine(["mine", "--config", str(HERE / "mine.yaml"), "--offline", "--quiet"])
 
     # 3. The student before training.
@@ -119,10 +120,9 @@ def report(scores: dict) -> None:
         each = " ".join(f"{mean:.3f}" for mean in ndcg[name].mean(axis=1))
         table.add_row(name, f"{ndcg[name].mean():.3f}", each, f"{kinds[name].mean():.3f}")
     console.print(table)
-    for name in ("stage1", "stage2"):
-        console.print(f"{name} against untrained, NDCG@10: {compare_runs(ndcg['untrained'], ndcg[name]).sentence()}")
-    console.print(f"stage2 against stage1, NDCG@10: {compare_runs(ndcg['stage1'], ndcg['stage2']).sentence()}")
-    console.print(f"stage2 against stage1, kinds: {compare_runs(kinds['stage1'], kinds['stage2']).sentence()}")
+    for a, b in (("untrained", "stage1"), ("untrained", "stage2"), ("stage1", "stage2")):
+        console.print(f"NDCG@10: {compare_runs(ndcg[a], ndcg[b]).sentence(a, b)}")
+    console.print(f"kinds: {compare_runs(kinds['stage1'], kinds['stage2']).sentence('stage1', 'stage2')}")
 
 
 if __name__ == "__main__":

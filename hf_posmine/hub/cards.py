@@ -1,0 +1,167 @@
+"""Cards: what is generated stands between two marks, and everything else in a card belongs to its author.
+
+A first push writes a whole card. A later one replaces what stands between the marks of its configuration, or adds it at
+the end of a card that has none, and leaves every other character as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from huggingface_hub import CardData
+
+FOLDER = "model_card_templates"
+SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+)
+SIZES_ABOVE = "10M<n<100M"
+
+
+@dataclass(frozen=True)
+class About:
+    """What only the author knows; it goes into the card.
+
+    Attributes:
+        license: of what is pushed, as the Hub spells it (``apache-2.0``, ``cc-by-sa-4.0``, ``other``).
+        language: ISO 639 codes of the texts.
+        title: the card's heading; by default the repository's name.
+        description: a sentence or a paragraph under the heading.
+        tags: more tags.
+    """
+
+    license: str | None = None
+    language: Sequence[str] | str | None = None
+    title: str | None = None
+    description: str | None = None
+    tags: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def languages(self) -> list[str] | None:
+        """The language codes as a list."""
+        return [self.language] if isinstance(self.language, str) else list(self.language) if self.language else None
+
+
+def render(template: str, facts: Mapping[str, Any]) -> str:
+    """A template of ``model_card_templates`` with its facts; a missing one is an error."""
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(str(templates()))
+    environment = jinja2.Environment(  # Markdown is no HTML: texts are fenced, or escaped by the filter cell
+        loader=loader,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"cell": cell, "fenced": fenced}
+    text = environment.get_template(template).render(**facts)
+    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def templates() -> Path:
+    """The folder of the templates: inside the installed package, or beside it in a checkout."""
+    inside = Path(str(resources.files("hf_posmine"))) / FOLDER
+    return inside if inside.is_dir() else inside.parent.parent / FOLDER
+
+
+def cell(value: Any) -> str:
+    """A value as the cell of a Markdown table or as a line of prose: no new line, no bar, no markup of its own."""
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = " ".join(str(value).split())
+    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", text)
+
+
+def fenced(text: str, language: str = "") -> str:
+    """A text in a code fence that nothing in it can close."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+
+
+def size_category(rows: int) -> str:
+    """The Hub's name for a number of rows.
+
+    >>> size_category(999), size_category(1000), size_category(20_000_000)
+    ('n<1K', '1K<n<10K', '10M<n<100M')
+    """
+    return next((name for limit, name in SIZES if rows < limit), SIZES_ABOVE)
+
+
+def marked(name: str, text: str) -> str:
+    """A generated part with its marks."""
+    return f"{_begin(name)}\n{text.strip()}\n{_end(name)}"
+
+
+def merge_body(old: str | None, title: str, part: str, name: str) -> str:
+    """The card's text with a generated part.
+
+    Args:
+        old: the text below the metadata; None for a new card.
+        title: heading and opening lines of a new card.
+        part: what :func:`marked` gave.
+        name: whose part it is: a configuration, or ``model``.
+    """
+    if old is None or not old.strip():
+        return f"\n{title.strip()}\n\n{part}\n"
+    found = re.search(re.escape(_begin(name)) + ".*?" + re.escape(_end(name)), old, re.DOTALL)
+    if found:
+        return old[: found.start()] + part + old[found.end() :]
+    return f"{old}{'' if old.endswith(chr(10)) else chr(10)}\n{part}\n"
+
+
+def split_card(readme: str | None) -> tuple[dict[str, Any], str | None]:
+    """Metadata and text of a card, the text to the character; ``{}`` and None where there is none."""
+    from huggingface_hub.repocard import RepoCard
+
+    if readme is None:
+        return {}, None
+    if not re.match(r"\s*---[\r\n]", readme):
+        return {}, readme
+    card = RepoCard(readme, ignore_metadata_errors=True)
+    metadata: Any = card.data
+    return metadata.to_dict(), card.text
+
+
+def join_card(data: CardData, body: str) -> bytes:
+    """A whole card."""
+    return f"---\n{data.to_yaml()}\n---\n{body}".encode()
+
+
+def merged_tags(old: Any, new: Sequence[str]) -> list[str]:
+    """The old tags, then the new ones that were not there."""
+    return list(dict.fromkeys([*([old] if isinstance(old, str) else old or []), *new]))
+
+
+def record_in(body: str | None, name: str) -> str | None:
+    """The record that a generated part holds, if any."""
+    part = re.search(re.escape(_begin(name)) + "(.*?)" + re.escape(_end(name)), body or "", re.DOTALL)
+    found = (
+        re.search(r"<!-- posmine:provenance -->\s*(`{3,})json\n(.*?)\n\1", part.group(1), re.DOTALL) if part else None
+    )
+    return found.group(2) if found else None
+
+
+def _begin(name: str) -> str:
+    return f"<!-- posmine:begin {name} (generated; replaced by the next push) -->"
+
+
+def _end(name: str) -> str:
+    return f"<!-- posmine:end {name} -->"

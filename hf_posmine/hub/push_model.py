@@ -1,0 +1,146 @@
+"""``push_model``: a model with the record of its training and a card, in one commit."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_posmine.errors import InputError
+from hf_posmine.hub.cards import About
+from hf_posmine.hub.model_card import model_card
+from hf_posmine.hub.provenance import FILE
+from hf_posmine.hub.repository import README, Changes, Destination, Pushed, Snapshot, check_login, publish, read_file
+from hf_posmine.hub.training_record import (
+    TrainingRecord,
+    describe_model,
+    describe_stage,
+    read_training_record,
+    without_time,
+    write_training_record,
+)
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from hf_posmine.training.blend import Blend
+    from hf_posmine.training.recipe import Recipe
+    from hf_posmine.training.trainer import RecipeTrainer
+
+WEIGHTS = re.compile(
+    r"(.*/)?(model.*\.safetensors(\.index\.json)?|pytorch_model.*\.bin|adapter_model\.(safetensors|bin)|adapter_config\.json)"
+)
+"""Files of an earlier push that would be loaded along with, or instead of, what is pushed now."""
+
+
+def push_model(
+    model: SentenceTransformer | str | Path,
+    repo_id: str,
+    record: TrainingRecord | None = None,
+    *,
+    about: About | None = None,
+    private: bool | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    token: str | None = None,
+) -> Pushed:
+    """Push a model with the record of how it was trained, and a card.
+
+    Everything lands in one commit or not at all. Pushing the same again makes no commit. Text that somebody wrote into
+    the card stays. What is pushed loads with plain ``SentenceTransformer(repo_id)``; adapters of an
+    :class:`~hf_posmine.models.encoder.InstructSentenceTransformer` need that class.
+
+    Args:
+        model: a SentenceTransformer, or the folder of one, such as the ``output_dir`` of ``hf-posmine train``.
+        repo_id: such as ``me/nq-retriever``.
+        record: how it was trained; by default the ``provenance.json`` in the folder, else what the model says of itself.
+        about: licence, language, heading: what only the author knows.
+        private: create the repository private.
+        revision: branch; by default main.
+        create_pr: propose a pull request instead.
+        token: by default that of whoever is logged in.
+
+    Raises:
+        InputError: no model there; nothing was sent.
+        HubError: the Hub refused or could not be reached; the same push again goes on.
+    """
+    to = Destination(repo_id, "model", private, revision, create_pr, token)
+    check_login(token)
+    if isinstance(model, (str, Path)):
+        record = record or read_training_record(Path(model))
+        model = _load(Path(model))
+    record = record or describe_model(model)
+    with tempfile.TemporaryDirectory(prefix="posmine-push-") as folder:
+        model.save(folder, create_model_card=False)
+        files = {
+            str(p.relative_to(folder)): p for p in sorted(Path(folder).rglob("*")) if p.is_file() and p.name != README
+        }
+        adapters = "adapter_config.json" in {Path(path).name for path in files}
+
+        def changes(there: Snapshot) -> Changes:
+            said = _unless_same(record, there, to)
+            card = model_card(there.readme, there.repo_id, model, said, about or About(), adapters)
+            added: dict[str, bytes | Path] = {**files, FILE: said.to_json().encode(), README: card}
+            return Changes(added, frozenset(p for p in there.files if WEIGHTS.fullmatch(p) and p not in added))
+
+        changes(Snapshot(repo_id, "main", "", frozenset(), None))  # what fails here should fail before anything is sent
+        return publish(to, "Model", changes)
+
+
+def record_stage(recipe: Recipe, trainer: RecipeTrainer, model: Any, blend: Blend) -> None:
+    """Write the record of a stage beside its model, and push both if the recipe says ``push_to_hub: true``.
+
+    The recipe's ``hub_model_id``, ``hub_private_repo`` and ``hub_revision`` say where to, as for any trainer.
+    """
+    if not trainer.is_world_process_zero():
+        return
+    evaluators = getattr(trainer.evaluator, "evaluators", None) or ([trainer.evaluator] if trainer.evaluator else [])
+    results = [e.result for e in evaluators if e.result is not None]
+    before = read_training_record(Path(recipe.student.model))
+    stage = describe_stage(recipe, blend, trainer.state.global_step, results)
+    record = describe_model(model, (stage,), before)
+    folder = Path(str(recipe.trainer["output_dir"]))
+    write_training_record(folder, record)
+    if recipe.trainer.get("push_to_hub"):
+        private, revision = recipe.trainer.get("hub_private_repo"), recipe.trainer.get("hub_revision")
+        push_model(model, _repo_id(recipe), record, private=private, revision=revision)
+
+
+def check_push(recipe: Recipe) -> None:
+    """Refuse what would fail after hours of training.
+
+    Raises:
+        InputError: a token in the recipe.
+        HubError: ``push_to_hub`` and nobody is logged in.
+    """
+    if recipe.trainer.get("hub_token"):
+        raise InputError(
+            "hub_token has no place in a recipe, which is kept and published; use hf auth login or HF_TOKEN"
+        )
+    if recipe.trainer.get("push_to_hub"):
+        Destination(_repo_id(recipe), "model")
+        check_login()
+
+
+def _repo_id(recipe: Recipe) -> str:
+    return str(recipe.trainer.get("hub_model_id") or Path(str(recipe.trainer["output_dir"])).name)
+
+
+def _load(folder: Path) -> SentenceTransformer:
+    from hf_posmine.models.encoder import InstructSentenceTransformer
+
+    if not (folder / "modules.json").is_file():
+        raise InputError(f"{folder} is no saved sentence-transformers model (no modules.json)")
+    return InstructSentenceTransformer(str(folder), device="cpu", local_files_only=True)
+
+
+def _unless_same(record: TrainingRecord, there: Snapshot, to: Destination) -> TrainingRecord:
+    """The record in the repository if it differs in nothing but its time, so that the same push makes no commit."""
+    if FILE not in there.files:
+        return record
+    try:
+        old = TrainingRecord.from_json(read_file(to.api, there.repo_id, "model", there.commit, FILE))
+    except InputError:
+        return record
+    return old if without_time(old).to_json() == without_time(record).to_json() else record

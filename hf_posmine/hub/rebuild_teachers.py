@@ -1,0 +1,104 @@
+"""From a record back to the teachers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_posmine.errors import InputError
+from hf_posmine.hub.inputs import InputChange, Inputs
+from hf_posmine.hub.provenance import hub_revision
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hf_posmine.corpus import Corpus
+    from hf_posmine.hub.record import MiningRecord, TeacherRecord
+    from hf_posmine.qrels import Qrels
+
+
+def rebuild_teachers(
+    record: MiningRecord, inputs: Inputs, corpus: Corpus, known: Qrels | None, changes: list[InputChange]
+) -> list[Any]:
+    """The teachers that a record describes.
+
+    Raises:
+        InputError: a teacher that cannot be made from a record, or a model that was local and is not here.
+    """
+    kinds = [teacher.recipe.get("kind") for teacher in record.teachers]
+    strange = [kind for kind in kinds if kind not in ("dense", "bm25", "random")]
+    if strange:
+        raise InputError(
+            f"a teacher of the record is of the kind {strange[0]!r}, which cannot be made from a record; build the miner by hand"
+        )
+    if inputs.teacher is not None and kinds.count("dense") != 1:
+        raise InputError(f"the record has {kinds.count('dense')} dense teachers; another teacher can only replace one")
+    return [_teacher(was, inputs, corpus, known, changes) for was in record.teachers]
+
+
+def _teacher(
+    was: TeacherRecord, inputs: Inputs, corpus: Corpus, known: Qrels | None, changes: list[InputChange]
+) -> Any:
+    recipe = was.recipe
+    if recipe["kind"] == "dense":
+        return _dense(was, inputs, corpus, known, changes)
+    if recipe["kind"] == "bm25":
+        from hf_posmine.teachers.bm25 import BM25Teacher
+
+        return BM25Teacher(corpus, **{name: recipe[name] for name in ("language", "stem", "k1", "b")})
+    from hf_posmine.teachers.random import RandomTeacher
+
+    return RandomTeacher(corpus, seed=recipe["seed"])
+
+
+def _dense(was: TeacherRecord, inputs: Inputs, corpus: Corpus, known: Qrels | None, changes: list[InputChange]) -> Any:
+    from hf_posmine.teachers.dense import DenseTeacher
+
+    model, recipe = _model(was, inputs, changes), was.recipe
+    options = {
+        "queries": known.queries if known is not None else None,
+        "similarity": recipe["similarity"], "dtype": recipe["dtype"], "device": inputs.device,
+    }  # fmt: skip
+    teacher = DenseTeacher(model, corpus, **options)
+    prompts = recipe["prompts"]
+    if teacher.prompts != prompts:
+        given = {f"{role}_prompt": prompts[role] for role in ("query", "document")}
+        teacher = DenseTeacher(model, corpus, **options, **given)
+    if teacher.model_digest != recipe["model_digest"]:
+        found = str(teacher.model_digest)
+        changes.append(InputChange(f"the weights of the teacher {was.name}", str(recipe["model_digest"]), found))
+    teacher.name = was.name
+    return teacher
+
+
+def _model(was: TeacherRecord, inputs: Inputs, changes: list[InputChange]) -> Any:
+    """The recorded model at its commit, with the settings it had."""
+    from hf_posmine.defaults import EMBEDDED
+    from hf_posmine.encode import load_model
+
+    if inputs.teacher is not None and not isinstance(inputs.teacher, (str, Path)):
+        return inputs.teacher
+    name, commit = str(inputs.teacher or was.name), None if inputs.teacher else was.recipe.get("commit")
+    folder = Path(name).expanduser()
+    if commit is not None:
+        head = hub_revision(name, "model")
+        if head is not None and head != commit:
+            changes.append(InputChange(f"the teacher {name}", f"commit {commit}", f"commit {head}", decisive=False))
+    elif name != EMBEDDED and not folder.is_dir() and (folder.is_absolute() or inputs.teacher is None):
+        raise InputError(
+            f"the record names the teacher {name!r} without a commit of the Hub, and there is no such folder here; pass it as "
+            "Inputs(teacher=...), or --teacher"
+        )
+    model = load_model(str(folder) if folder.is_dir() else name, device=inputs.device, revision=commit)
+    return model if inputs.teacher else _as_it_was(model, was.recipe)
+
+
+def _as_it_was(model: Any, recipe: Mapping[str, Any]) -> Any:
+    import torch
+
+    if recipe.get("weights_dtype") and str(model.dtype) != recipe["weights_dtype"]:
+        model = model.to(getattr(torch, str(recipe["weights_dtype"]).removeprefix("torch.")))
+    for name in ("max_seq_length", "truncate_dim"):
+        if recipe.get(name) is not None and getattr(model, name, None) != recipe[name]:
+            setattr(model, name, recipe[name])
+    return model

@@ -1,0 +1,190 @@
+"""One repository, written in one commit: all files, the card among them, land together or not at all.
+
+The commit names the revision that was read before it as its parent. If anybody, another process of ours or the author in
+the browser, changes the repository in between, the Hub refuses it, and everything is read and merged anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from hf_posmine.errors import HubError, InputError
+from hf_posmine.hub.retry import LOG_IN, with_retry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from huggingface_hub import HfApi
+
+Kind: TypeAlias = Literal["dataset", "model"]
+README = "README.md"
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where to push.
+
+    Attributes:
+        repo_id: such as ``me/mined``.
+        kind: dataset or model.
+        private: create it private; a repository that is public is then refused.
+        revision: branch, created if it is not there; by default main.
+        create_pr: propose a pull request instead; the same push again adds to it.
+        token: by default that of whoever is logged in.
+
+    Raises:
+        InputError: a name the Hub cannot have, or a pull request to a branch.
+    """
+
+    repo_id: str
+    kind: Kind
+    private: bool | None = None
+    revision: str | None = None
+    create_pr: bool = False
+    token: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        from huggingface_hub.errors import HFValidationError
+        from huggingface_hub.utils._validators import validate_repo_id
+
+        try:
+            validate_repo_id(self.repo_id)
+        except HFValidationError as error:
+            raise InputError(f"repo_id={self.repo_id!r}: {' '.join(str(error).split())}") from None
+        if self.create_pr and self.revision is not None:
+            raise InputError(f"a pull request goes to main; leave revision={self.revision!r} or create_pr out")
+
+    @property
+    def api(self) -> HfApi:
+        """The client."""
+        from huggingface_hub import HfApi
+
+        return HfApi(token=self.token)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A repository at one commit.
+
+    Attributes:
+        repo_id: with its namespace.
+        ref: the branch or pull request that was read; what a commit goes to.
+        commit: its head.
+        files: the paths of all files.
+        readme: the card; None where there is none.
+    """
+
+    repo_id: str
+    ref: str
+    commit: str
+    files: frozenset[str]
+    readme: str | None
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a commit does: files by path, as bytes or as local files, and paths to delete."""
+
+    files: Mapping[str, bytes | Path]
+    delete: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push left on the Hub.
+
+    Attributes:
+        repo_id: with its namespace.
+        url: of the repository, or of the pull request.
+        commit: the commit that holds the files.
+    """
+
+    repo_id: str
+    url: str
+    commit: str
+
+
+def check_login(token: str | None = None) -> None:
+    """Refuse early where nobody is logged in, before hours of work.
+
+    Raises:
+        HubError: no token.
+    """
+    from huggingface_hub import constants, get_token
+
+    if constants.HF_HUB_OFFLINE:
+        raise HubError("cannot push: the Hub is switched off (HF_HUB_OFFLINE or --offline)")
+    if not (token or get_token()):
+        raise HubError(f"cannot push: nobody is logged in to the Hub; {LOG_IN}")
+
+
+def publish(to: Destination, title: str, plan: Callable[[Snapshot], Changes]) -> Pushed:
+    """Bring a repository to what ``plan`` makes of its present state, in one commit; unchanged files make none.
+
+    Args:
+        to: where.
+        title: of the commit, and of the pull request.
+        plan: is given the repository as it is; called again if it changed meanwhile.
+
+    Raises:
+        HubError: the Hub refused, or could not be reached to the end. Nothing was changed then, or the commit landed and
+            its answer was lost; pushing again settles it.
+    """
+    check_login(to.token)
+    return with_retry(lambda: _attempt(to, title, plan), f"pushing to {to.repo_id}")
+
+
+def _attempt(to: Destination, title: str, plan: Callable[[Snapshot], Changes]) -> Pushed:
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    api = to.api
+    repo_id = api.create_repo(to.repo_id, repo_type=to.kind, private=to.private, exist_ok=True).repo_id
+    if to.private and not api.repo_info(repo_id, repo_type=to.kind).private:
+        raise HubError(f"{repo_id} exists and is public; make it private in its settings, or push without private")
+    if to.revision is not None:
+        api.create_branch(repo_id, branch=to.revision, repo_type=to.kind, exist_ok=True)
+    proposed = _open_pull_request(api, repo_id, to.kind, title) if to.create_pr else None
+    there = read(api, repo_id, to.kind, proposed or to.revision or "main")
+    changes = plan(there)
+    operations: list[Any] = [CommitOperationAdd(path, content) for path, content in changes.files.items()]
+    operations += [CommitOperationDelete(path) for path in sorted(changes.delete & there.files)]
+    made = api.create_commit(
+        repo_id,
+        operations,
+        commit_message=title,
+        repo_type=to.kind,
+        revision=there.ref,
+        parent_commit=there.commit,
+        create_pr=to.create_pr and proposed is None,
+    )
+    url = f"{api.endpoint}/{'datasets/' if to.kind == 'dataset' else ''}{repo_id}"
+    number = made.pr_num or (proposed and proposed.rsplit("/", 1)[1])
+    return Pushed(repo_id, f"{url}/discussions/{number}" if number else url, made.oid)
+
+
+def read(api: HfApi, repo_id: str, kind: Kind, ref: str) -> Snapshot:
+    """A repository as it is at a branch, pull request or commit.
+
+    The list of files says whether there is a card. A card that cannot be read is an error, never "no card": else a push
+    during an outage would replace a hand-written one.
+    """
+    info: Any = api.repo_info(repo_id, repo_type=kind, revision=ref)
+    files = frozenset(sibling.rfilename for sibling in info.siblings or [])
+    readme = read_file(api, repo_id, kind, info.sha, README) if README in files else None
+    return Snapshot(repo_id, ref, str(info.sha), files, readme)
+
+
+def read_file(api: HfApi, repo_id: str, kind: Kind, commit: str | None, path: str) -> str:
+    """A text file of a repository at a commit."""
+    file = api.hf_hub_download(repo_id, path, repo_type=kind, revision=commit)
+    return Path(file).read_bytes().decode("utf8")
+
+
+def _open_pull_request(api: HfApi, repo_id: str, kind: Kind, title: str) -> str | None:
+    """The ref of our own open pull request of this title, such as one whose answer was lost."""
+    me = api.whoami()["name"]
+    found = api.get_repo_discussions(repo_id, repo_type=kind)
+    numbers = [d.num for d in found if d.is_pull_request and (d.status, d.title, d.author) == ("open", title, me)]
+    return f"refs/pr/{max(numbers)}" if numbers else None

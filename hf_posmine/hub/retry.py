@@ -1,0 +1,109 @@
+"""Calls of the Hub, repeated where that helps, with one clear error where it does not.
+
+huggingface_hub repeats reads and uploads itself, but neither the creation of a repository nor a commit: those fail at
+the first 503 or broken connection, and a commit whose parent has moved is refused with a 412. Everything that is wrapped
+here may therefore be run again from its start: it reads the repository anew and does nothing twice.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from time import sleep
+from typing import TYPE_CHECKING, TypeVar
+
+from hf_posmine.errors import HubError
+from hf_posmine.hub.redact import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+CONFLICTS = (409, 412)
+OUTAGES = (408, 425, 429, 500, 502, 503, 504)
+CONFLICT_TRIES, OUTAGE_TRIES = 30, 5
+"""Of pushes at the same time one always lands, so conflicts end; an outage may not."""
+
+LOG_IN = "log in with: hf auth login (or set HF_TOKEN)"
+
+
+def with_retry(call: Callable[[], T], what: str) -> T:
+    """The result of ``call``, run again after conflicts and outages.
+
+    Args:
+        call: what to do; running it again must be harmless.
+        what: for the error, such as ``"pushing to me/mined"``.
+
+    Raises:
+        HubError: it was refused, or failed to the end.
+    """
+    conflicts = outages = 0
+    while True:
+        try:
+            return call()
+        except Exception as error:
+            if not _of_the_hub(error):
+                raise
+            status = _status(error)
+            conflicts += status in CONFLICTS
+            outages += status in OUTAGES or (status is None and not _offline(error))
+            hopeless = status is not None and status not in CONFLICTS + OUTAGES
+            if hopeless or _offline(error) or conflicts >= CONFLICT_TRIES or outages >= OUTAGE_TRIES:
+                raise HubError(f"{what} failed: {_explain(error, status)}") from None
+        sleep(min(8.0, 0.2 * 2 ** (conflicts + outages)) * (0.5 + random.random()))
+
+
+def _of_the_hub(error: Exception) -> bool:
+    """Whether the network or the Hub failed, and not the program."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    if isinstance(error, RuntimeError):  # how the client wraps a failed upload
+        return error.__cause__ is not None and isinstance(error.__cause__, Exception) and _of_the_hub(error.__cause__)
+    return isinstance(error, (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, *_transport_errors()))
+
+
+def _transport_errors() -> list[type[Exception]]:
+    """Broken connections and time limits: huggingface_hub 2 talks through httpx2, huggingface_hub 1 through httpx.
+
+    ``datasets`` says DatasetNotFoundError when it is answered 503; whether a repository is there was asked before.
+    """
+    names = {"httpx2": "TransportError", "httpx": "TransportError", "datasets.exceptions": "DatasetNotFoundError"}
+    return [getattr(sys.modules[module], name) for module, name in names.items() if module in sys.modules]
+
+
+def _offline(error: BaseException | None) -> bool:
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    return isinstance(error, OfflineModeIsEnabled) or (error is not None and _offline(error.__cause__))
+
+
+def _status(error: BaseException | None) -> int | None:
+    """The HTTP status behind an error; None without an answer."""
+    while error is not None:
+        response = getattr(error, "response", None)
+        if response is not None:
+            return int(response.status_code)
+        error = error.__cause__
+    return None
+
+
+def _explain(error: Exception, status: int | None) -> str:
+    if _offline(error):
+        return "the Hub is switched off (HF_HUB_OFFLINE or --offline)"
+    meanings = {
+        401: f"the Hub does not accept the token; {LOG_IN}",
+        403: "the token may not do this; use one that may write to this repository",
+        404: f"there is no such repository or revision, or the token may not see it; check the name, or {LOG_IN}",
+        409: "others write to this repository without pause; try again later",
+        412: "others write to this repository without pause; try again later",
+        413: "the Hub finds it too large",
+        429: "the Hub asks for a pause; try again later",
+        507: "the storage is full (507); make room and push again",
+    }
+    said = " ".join(str(error).split())[:300]
+    if status is None:
+        return redact(
+            f"the connection broke again and again ({type(error).__name__}: {said}); push again when it is back"
+        )
+    return redact(meanings.get(status, f"the Hub answered {status} ({said}); try again later"))

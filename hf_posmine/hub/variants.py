@@ -1,0 +1,184 @@
+"""One mined dataset in the layouts that trainers read, each a configuration of the pushed repository."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+from hf_posmine.errors import ColumnError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from hf_posmine.hub.record import Columns
+
+Variant: TypeAlias = Literal["n-tuple", "scored", "flag-embedding"]
+VARIANTS: tuple[str, ...] = get_args(Variant)
+BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Config:
+    """One configuration: its splits by name, and how its files are written; json lines are files only."""
+
+    name: str
+    splits: Mapping[str, Any]
+    suffix: Literal["parquet", "jsonl"] = "parquet"
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The columns that every layout needs.
+
+    Attributes:
+        query: column of the queries.
+        positive: column of the positives, texts or lists of texts.
+        num_negatives: negatives of an n-tuple.
+    """
+
+    query: str
+    positive: str
+    num_negatives: int
+
+    @classmethod
+    def of(cls, mined: Any, columns: Columns, num_negatives: int) -> Texts:
+        """From the columns that the miner read; where it read ids, the texts are looked for by name."""
+        from hf_posmine.tables import pick_columns
+
+        split = next(iter(mined.values()))
+        known = [name for name in split.column_names if not name.startswith("negatives")]
+        if columns.positive is not None:
+            return cls(columns.query, columns.positive, num_negatives)
+        query, positive, _ = pick_columns(split.select_columns(known), columns.query, None, None)
+        if positive is None:
+            raise ColumnError(f"no column with the texts of positives among {known}; variants need them")
+        return cls(query, positive, num_negatives)
+
+
+def make_configs(
+    mined: Mapping[str, Any], name: str, variants: Sequence[Variant], columns: Columns, num_negatives: int
+) -> list[Config]:
+    """The rows as they are, and each variant.
+
+    - ``n-tuple``: query, positive, ``negative_1`` to ``negative_n``; rows that are short of n are left out.
+    - ``scored``: three configurations, ``documents`` (document_id, text), ``queries`` (query_id, text) and ``scores``
+      (query_id, document_ids, scores; the positive first), as PyLate and LightOn's sets have them.
+    - ``flag-embedding``: files of json lines, query, pos, neg and their scores, as FlagEmbedding reads them; they are no
+      configuration, because ``load_dataset`` reads all configurations of a repository in one format.
+
+    Args:
+        mined: splits by name.
+        name: of the configuration of the rows; other than ``default`` it is put before the names of the variants.
+        variants: which.
+        columns: what the miner read.
+        num_negatives: negatives of an n-tuple.
+
+    Raises:
+        InputError: an unknown variant, or a split of which a variant leaves nothing.
+        ColumnError: the scores or texts it needs are not there.
+    """
+    unknown = [variant for variant in variants if variant not in VARIANTS]
+    if unknown:
+        raise InputError(f"variant {unknown[0]!r}; choose from {list(VARIANTS)}")
+    configs = [Config(name, mined)]
+    if variants:
+        texts = Texts.of(mined, columns, num_negatives)
+        prefix = "" if name == "default" else f"{name}-"
+        makers = {"n-tuple": _n_tuples, "scored": _scored, "flag-embedding": _flag_embedding}
+        configs += [c for variant in dict.fromkeys(variants) for c in makers[variant](mined, texts, prefix)]
+    for config in configs:
+        for split, rows in config.splits.items():
+            if not len(rows):
+                raise InputError(
+                    f"configuration {config.name!r} has no rows in split {split!r}, which would make the repository unloadable; "
+                    "drop the split or the variant"
+                )
+    return configs
+
+
+def _n_tuples(mined: Mapping[str, Any], texts: Texts, prefix: str) -> list[Config]:
+    from hf_posmine.formats import to_training
+    from hf_posmine.progress import quiet_bars
+
+    with quiet_bars():
+        made = {
+            name: to_training(
+                split, "n-tuple", texts.num_negatives, query_column=texts.query, positive_column=texts.positive, on_short="drop"
+            )
+            for name, split in mined.items()
+        }  # fmt: skip
+    return [Config(f"{prefix}n-tuple", made)]
+
+
+class _Numbers(dict):
+    """Text -> its number, in order of first appearance."""
+
+    def __missing__(self, text: str) -> int:
+        self[text] = len(self)
+        return self[text]
+
+
+def _scored(mined: Mapping[str, Any], texts: Texts, prefix: str) -> list[Config]:
+    from datasets import Dataset, Features, List, Value
+
+    features = Features(
+        {"query_id": Value("int64"), "document_ids": List(Value("int64")), "scores": List(Value("float32"))}
+    )
+    queries, documents, scores = _Numbers(), _Numbers(), {}
+    for name, split in mined.items():
+        columns: dict[str, list[Any]] = {column: [] for column in features}
+        for query, positives, negatives, positive_score, negative_scores in _rows(split, texts, scored=True):
+            if negatives:
+                columns["query_id"].append(queries[query])
+                columns["document_ids"].append([documents[text] for text in (positives[0], *negatives)])
+                columns["scores"].append([positive_score, *negative_scores])
+        scores[name] = Dataset.from_dict(columns, features=features)
+
+    def texts_of(numbers: dict[str, int], column: str) -> dict[str, Any]:
+        types = Features({column: Value("int64"), "text": Value("string")})
+        return {"train": Dataset.from_dict({column: list(numbers.values()), "text": list(numbers)}, features=types)}
+
+    return [
+        Config(f"{prefix}documents", texts_of(documents, "document_id")),
+        Config(f"{prefix}queries", texts_of(queries, "query_id")),
+        Config(f"{prefix}scores", scores),
+    ]
+
+
+def _flag_embedding(mined: Mapping[str, Any], texts: Texts, prefix: str) -> list[Config]:
+    from datasets import Dataset, Features, List, Value
+
+    wanted = {"positive_score", "negatives_scores"}
+    scored = all(
+        wanted <= set(split.column_names) and split.features[texts.positive] == Value("string")
+        for split in mined.values()
+    )  # one score is recorded for a row, so several positives come without
+    features = {"query": Value("string"), "pos": List(Value("string")), "neg": List(Value("string"))}
+    features |= {"pos_scores": List(Value("float32")), "neg_scores": List(Value("float32"))} if scored else {}
+    made = {}
+    for name, split in mined.items():
+        columns: dict[str, list[Any]] = {column: [] for column in features}
+        for query, positives, negatives, positive_score, negative_scores in _rows(split, texts, scored=scored):
+            if not negatives:
+                continue
+            values = [query, positives, negatives, [positive_score], negative_scores]
+            for column, value in zip(columns, values, strict=False):
+                columns[column].append(value)
+        made[name] = Dataset.from_dict(columns, features=Features(features))
+    return [Config(f"{prefix}flag-embedding", made, "jsonl")]
+
+
+def _rows(split: Any, texts: Texts, *, scored: bool) -> Iterator[tuple[str, list[str], list[str], Any, Any]]:
+    """Query, positives, negatives, the positive's score and the negatives' scores of each row."""
+    if scored:
+        for column in ("positive_score", "negatives_scores"):
+            if column not in split.column_names:
+                raise ColumnError(f"the variant 'scored' needs the column {column!r}; mine with keep=('scores',)")
+    names = [texts.query, texts.positive, "negatives", *(("positive_score", "negatives_scores") if scored else ())]
+    for batch in split.select_columns(names).with_format(None).iter(batch_size=BATCH):
+        none = [None] * len(batch["negatives"])
+        own, theirs = (batch["positive_score"], batch["negatives_scores"]) if scored else (none, none)
+        for query, positive, *rest in zip(
+            batch[texts.query], batch[texts.positive], batch["negatives"], own, theirs, strict=True
+        ):
+            yield query, [positive] if isinstance(positive, str) else list(positive), *rest

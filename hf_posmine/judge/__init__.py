@@ -1,0 +1,1 @@
+"""A language model's second opinion on mined negatives, validated and cached."""

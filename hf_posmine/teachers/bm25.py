@@ -1,0 +1,171 @@
+"""A lexical teacher: BM25 by the bm25s library."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_posmine.errors import InputError, MissingExtraError
+from hf_posmine.paths import cache_root, new_folder
+from hf_posmine.teachers.full import FullScores
+from hf_posmine.teachers.postings import Postings, pair_score
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hf_posmine.corpus import Corpus
+    from hf_posmine.types import Floats, ScoreKind
+
+BM25_VERSION = 1
+"""Part of the key of a stored index: raised when the same texts would get other scores."""
+
+
+class BM25Teacher(FullScores):
+    """Scores by shared words: BM25 as Lucene computes it (the variant ``lucene`` of Kamphuis et al., ECIR 2020).
+
+    The index is built once, below ``store``, and shared by all runs and processes. A document that shares no word with
+    the query scores 0, so a share of the positive's score has a meaning and ``PercPos`` is allowed, as in the paper's
+    Table 1; documents at 0 are candidates like any other, unless ``MinScore`` says otherwise.
+
+    Args:
+        corpus: the documents; all of them count in the statistics.
+        language: of stop words and stemmer, such as english, german or french; None for neither.
+        stem: whether to stem words (Snowball).
+        k1: how soon repeated words stop counting.
+        b: how much long documents are discounted.
+        store: folder of the index, by default below :func:`~hf_posmine.paths.cache_root`.
+
+    Raises:
+        MissingExtraError: bm25s is not installed (extra ``bm25``).
+        InputError: an unknown language, or a corpus without words.
+    """
+
+    score_kind: ScoreKind = "bm25"
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        *,
+        language: str | None = "english",
+        stem: bool = True,
+        k1: float = 1.5,
+        b: float = 0.75,
+        store: str | Path | None = None,
+    ) -> None:
+        if not (math.isfinite(k1) and k1 >= 0 and 0 <= b <= 1):
+            raise InputError(f"k1={k1!r}, b={b!r}; k1 must be 0 or more, b between 0 and 1")
+        self.corpus, self.k1, self.b = corpus, float(k1), float(b)
+        self.language, self.stem = language, bool(stem and language is not None)
+        self.name = "bm25" if language == "english" else f"bm25 ({language or 'plain'})"
+        self._store = Path(store) if store else cache_root() / "bm25"
+        self._check_language()
+
+    def _check_language(self) -> None:
+        _, stemmer = _libraries()
+        known = sorted({*stemmer.algorithms(), *_stop_words()})
+        if self.language is not None and self.language not in known:
+            raise InputError(f"language={self.language!r}; choose None or one of {known}")
+
+    @property
+    def fingerprint(self) -> str:
+        """Content digest: statistics come from the corpus, so it is part of it."""
+        said = {**self.describe(), "corpus": self.corpus.fingerprint, "version": BM25_VERSION}
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
+
+    def describe(self) -> dict[str, Any]:
+        """What a provenance record says of the teacher."""
+        return {"kind": "bm25", "language": self.language, "stem": self.stem, "k1": self.k1, "b": self.b}
+
+    def prepare(self) -> None:
+        """Build the index, unless it is stored."""
+        _ = self._index
+
+    def all_scores(self, queries: Sequence[str]) -> Floats:
+        """Scores float32 ``[B, N]`` of every document."""
+        return self._index[0].scores(self._query_terms(queries))
+
+    def score_texts(self, queries: Sequence[str], documents: Sequence[str]) -> Floats:
+        """Scores float32 ``[B]`` of query i with text i, by the corpus's statistics; words it lacks do not count."""
+        pairs = zip(self._query_terms(queries), self._tokens(documents), strict=True)
+        return np.array([pair_score(query, self._weights(tokens)) for query, tokens in pairs], np.float32)
+
+    def _query_terms(self, queries: Sequence[str]) -> list[dict[int, float]]:
+        vocabulary = self._index[1]
+        counts = (sorted(Counter(tokens).items()) for tokens in self._tokens(queries))
+        return [{vocabulary[t]: float(c) for t, c in found if t in vocabulary} for found in counts]
+
+    def _weights(self, tokens: list[str]) -> dict[int, float]:
+        """Term weights of a text, as bm25s gives them to a document of the corpus."""
+        postings, vocabulary, average = self._index
+        long = self.k1 * ((1 - self.b) + self.b * len(tokens) / average)
+        weights = {}
+        for token, count in Counter(tokens).items():
+            if token in vocabulary:
+                term = vocabulary[token]
+                having = int(postings.starts[term + 1] - postings.starts[term])
+                rarity = np.float32(math.log(1 + (postings.num_documents - having + 0.5) / (having + 0.5)))
+                weights[term] = float(rarity) * (count / (long + count))
+        return weights
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[str]]:
+        if not texts:
+            return []
+        bm25s, stemmer = _libraries()
+        stems = stemmer.Stemmer(self.language) if self.stem and self.language in stemmer.algorithms() else None
+        stop_words = _stop_words().get(self.language or "", ())
+        return bm25s.tokenize(
+            list(texts), stopwords=list(stop_words), stemmer=stems, return_ids=False, show_progress=False
+        )
+
+    @cached_property
+    def _index(self) -> tuple[Postings, dict[str, int], float]:
+        """Postings, the vocabulary, and the average length of a document."""
+        folder = self._store / self.fingerprint
+        if not folder.is_dir():
+            self._build(folder)
+        said = json.loads((folder / "vocabulary.json").read_text())
+        return Postings.load(folder), {t: i for i, t in enumerate(said["terms"])}, said["average_length"]
+
+    def _build(self, folder: Path) -> None:
+        bm25s, _ = _libraries()
+        tokens: list[list[str]] = []
+        for part in self.corpus.parts:
+            for texts in part.iter_texts():
+                tokens += self._tokens(texts)
+        average = sum(map(len, tokens)) / len(tokens)
+        if not average:
+            raise InputError("no document has a word that BM25 could count; check the corpus and language=")
+        model = bm25s.BM25(method="lucene", k1=self.k1, b=self.b, backend="numpy")
+        scores, vocabulary = model.build_index_from_tokens(tokens, show_progress=False)
+        terms = sorted(vocabulary, key=vocabulary.__getitem__)
+        starts, documents = scores["indptr"].astype(np.int64), scores["indices"].astype(np.int32)
+        with new_folder(folder) as new:
+            Postings(scores["data"].astype(np.float32), documents, starts, len(tokens)).save(new)
+            (new / "vocabulary.json").write_text(json.dumps({"terms": terms, "average_length": average}))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_index"}
+
+
+def _libraries() -> tuple[Any, Any]:
+    try:
+        import bm25s
+        import Stemmer
+    except ImportError:
+        raise MissingExtraError("BM25", "bm25") from None
+    return bm25s, Stemmer
+
+
+def _stop_words() -> dict[str, tuple[str, ...]]:
+    """Stop words by the name of their language."""
+    from bm25s import stopwords
+
+    named = {name[10:].lower(): words for name, words in vars(stopwords).items() if name.startswith("STOPWORDS_")}
+    return {"english": named.pop("en"), **{n: words for n, words in named.items() if n.isalpha()}}

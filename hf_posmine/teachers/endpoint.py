@@ -1,0 +1,181 @@
+"""An embedding service over HTTP: batches, retries, and what it cost."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from http.client import HTTPException
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_posmine.errors import InputError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hf_posmine.types import Floats
+
+LONGEST_PAUSE = 60.0
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where texts are embedded, and how to ask.
+
+    Attributes:
+        url: an OpenAI-compatible ``.../v1/embeddings``, or the ``.../embed`` of a text-embeddings-inference server.
+        model: the model's name there; OpenAI-compatible services need it.
+        api_key_env: environment variable that holds the key; the key itself is never stored.
+        batch_size: texts per request.
+        concurrency: requests at a time.
+        retries: further attempts after a timeout, a refused connection, a 429 or 5xx status, or an unreadable answer.
+        timeout: seconds per request.
+        price: per million tokens, to show the cost.
+    """
+
+    url: str
+    model: str | None = None
+    api_key_env: str | None = None
+    batch_size: int = 32
+    concurrency: int = 4
+    retries: int = 5
+    timeout: float = 60.0
+    price: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.url.startswith(("http://", "https://")) or not self.url.endswith(("/embeddings", "/embed")):
+            raise InputError(
+                f"url={self.url!r}; give the whole address, ending in /v1/embeddings (OpenAI-compatible) or /embed "
+                "(text-embeddings-inference)"
+            )
+        if self.is_openai and self.model is None:
+            raise InputError(f"{self.url!r} needs the name of a model; give model=")
+        for name, least in (("batch_size", 1), ("concurrency", 1), ("retries", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name}={getattr(self, name)}; expected at least {least}")
+
+    @property
+    def is_openai(self) -> bool:
+        """Whether it speaks OpenAI's protocol."""
+        return self.url.endswith("/embeddings")
+
+    def describe(self) -> dict[str, Any]:
+        """What decides the answers."""
+        return {name: value for name, value in asdict(self).items() if name in ("url", "model")}
+
+
+@dataclass
+class Usage:
+    """What was asked of a service in this process.
+
+    Attributes:
+        requests: answered requests.
+        texts: embedded texts.
+        tokens: as the service counts them; 0 where it does not say.
+        retries: failed attempts.
+    """
+
+    requests: int = 0
+    texts: int = 0
+    tokens: int = 0
+    retries: int = 0
+
+    def cost(self, price: float | None) -> float | None:
+        """In the currency of the price per million tokens."""
+        return None if price is None else self.tokens * price / 1e6
+
+
+class RemoteModel:
+    """An endpoint as the encoder of a dense teacher."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint, self.usage = endpoint, Usage()
+        self._lock = threading.Lock()
+        self._dimensions: int | None = None
+
+    def encode_query(self, texts: Sequence[str], **_: Any) -> Floats:
+        """Vectors float32 ``[m, d]``."""
+        return self._encode(list(texts))
+
+    encode_document = encode_query
+
+    def _encode(self, texts: list[str]) -> Floats:
+        size = self.endpoint.batch_size
+        batches = [texts[i : i + size] for i in range(0, len(texts), size)]
+        with ThreadPoolExecutor(self.endpoint.concurrency) as pool:
+            futures = [pool.submit(self._ask, batch) for batch in batches]
+            try:
+                return np.concatenate([future.result() for future in futures])
+            except BaseException:
+                pool.shutdown(cancel_futures=True)  # what is not asked yet is not paid
+                raise
+
+    def _ask(self, texts: list[str]) -> Floats:
+        pause, problem = 0.5, ""
+        for attempt in range(self.endpoint.retries + 1):
+            if attempt:
+                time.sleep(min(pause, LONGEST_PAUSE))
+                pause *= 2
+                with self._lock:
+                    self.usage.retries += 1
+            try:
+                return self._read(self._post(texts), texts)
+            except urllib.error.HTTPError as error:
+                problem = f"HTTP {error.code}"
+                if error.code != 429 and error.code < 500:  # noqa: PLR2004 - asking again would not help
+                    said = error.read(500).decode("utf-8", "replace")
+                    raise StoreError(f"{self.endpoint.url} refused {len(texts)} texts with {problem}: {said}") from None
+                pause = _wanted_pause(error, pause)
+            except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
+                problem = f"{type(error).__name__}: {error}"
+        raise StoreError(
+            f"{self.endpoint.url} gave no usable answer in {self.endpoint.retries + 1} attempts ({problem[:200]}); what was "
+            "finished is stored, run again to continue"
+        )
+
+    def _post(self, texts: list[str]) -> Any:
+        body: dict[str, Any] = {"inputs": texts, "truncate": True, "normalize": False}
+        if self.endpoint.is_openai:
+            body = {"model": self.endpoint.model, "input": texts, "encoding_format": "float"}
+        headers = {"Content-Type": "application/json"}
+        if self.endpoint.api_key_env is not None:
+            key = os.environ.get(self.endpoint.api_key_env)
+            if not key:
+                raise StoreError(f"the environment variable {self.endpoint.api_key_env} holds no key; set it")
+            headers["Authorization"] = f"Bearer {key}"
+        request = urllib.request.Request(self.endpoint.url, json.dumps(body).encode(), headers)
+        with urllib.request.urlopen(request, timeout=self.endpoint.timeout) as answer:
+            return json.loads(answer.read())
+
+    def _read(self, answer: Any, texts: list[str]) -> Floats:
+        tokens = 0
+        if self.endpoint.is_openai:
+            tokens = int((answer.get("usage") or {}).get("total_tokens", 0))
+            answer = [item["embedding"] for item in sorted(answer["data"], key=lambda item: item["index"])]
+        vectors = np.asarray(answer, np.float32)
+        if vectors.ndim != 2 or len(vectors) != len(texts):  # noqa: PLR2004 - [m, d]
+            raise ValueError(f"vectors of shape {vectors.shape} for {len(texts)} texts")
+        with self._lock:
+            self._dimensions = self._dimensions or vectors.shape[1]
+            if vectors.shape[1] != self._dimensions:
+                raise StoreError(
+                    f"{self.endpoint.url} gave vectors of {vectors.shape[1]} dimensions after {self._dimensions}; is another "
+                    "model there now?"
+                )
+            self.usage.requests += 1
+            self.usage.texts += len(texts)
+            self.usage.tokens += tokens
+        return vectors
+
+
+def _wanted_pause(error: urllib.error.HTTPError, pause: float) -> float:
+    """Seconds the service asks to wait, where it says so in numbers."""
+    wanted = error.headers.get("Retry-After", "")
+    return max(pause, float(wanted)) if wanted.replace(".", "", 1).isdigit() else pause

@@ -1,0 +1,200 @@
+"""A late-interaction teacher: a ColBERT-like MultiVectorEncoder of sentence-transformers, scored by MaxSim."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_posmine.encode import Encoder, Role, model_source
+from hf_posmine.errors import InputError, StoreError
+from hf_posmine.paths import cache_root, new_folder
+from hf_posmine.progress import progress_bar
+from hf_posmine.teachers.full import FullScores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from hf_posmine.corpus import Corpus
+    from hf_posmine.types import Floats, Rows, ScoreKind
+
+ENCODE_TEXTS = 256
+BLOCK_SIMILARITIES = 1 << 23
+"""Similarities of query tokens with document tokens held at a time (64 MB)."""
+KINDS: dict[str, ScoreKind] = {"maxsim": "dot", "meanmaxsim": "cosine"}
+
+
+class LateInteractionTeacher(FullScores):
+    """Scores by MaxSim: for each token of the query the best similarity with a token of the document, summed.
+
+    The vectors of all tokens of the documents are stored once, below ``store``. Scores are summed in float64 and rounded
+    once, so they do not depend on blocks (semantics 7). Every query meets every token: fit for corpora of tens of thousands
+    of documents on a CPU; beyond that make a run elsewhere and use it with ``RunTeacher``.
+
+    Args:
+        model: a Hub id or folder, or a MultiVectorEncoder.
+        corpus: the documents.
+        query_prompt: put before every query; None takes the model's own.
+        document_prompt: the same for documents.
+        store: folder of the token vectors, by default below :func:`~hf_posmine.paths.cache_root`.
+        device: where to encode.
+        revision: of a Hub model.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        corpus: Corpus,
+        *,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
+        store: str | Path | None = None,
+        device: str | None = None,
+        revision: str | None = None,
+    ) -> None:
+        self.corpus, self.device, self.revision = corpus, device, revision
+        self._model_name = model if isinstance(model, str) else None
+        self._options: dict[str, Any] = {"query_prompt": query_prompt, "document_prompt": document_prompt}
+        self._store = Path(store) if store else cache_root() / "tokens"
+        self.encoder = self._encoder(model)
+        self.similarity = str(self.encoder.model.similarity_fn_name)
+        self.keys: dict[Role, str] = {role: self.encoder.digest(role) for role in ("query", "document")}
+        self.prompts = dict(self.encoder.prompts)
+        self.name = self._model_name or type(self.encoder.model).__name__
+
+    def _encoder(self, model: Any) -> Encoder:
+        from sentence_transformers import MultiVectorEncoder
+
+        if isinstance(model, str):
+            options = {"local_files_only": True} if model_source(model) != model else {}
+            model = MultiVectorEncoder(model_source(model), device=self.device, revision=self.revision, **options)
+        if not isinstance(model, MultiVectorEncoder):
+            raise InputError(f"model={type(model).__name__} is no MultiVectorEncoder; pass one, a Hub id or a folder")
+        return Encoder(model, **self._options)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The model, loaded again in a process that did not inherit it."""
+        if self._model_name is None:
+            raise StoreError(
+                f"this process has to encode texts, but the teacher {self.name!r} was passed as a live model, which does not "
+                "travel to workers; save the model and pass its folder"
+            )
+        encoder = self._encoder(self._model_name)
+        if encoder.digest("document") != self.keys["document"]:
+            raise StoreError(
+                f"the model {self._model_name!r} changed since this teacher was made; make the teacher again"
+            )
+        return encoder
+
+    @property
+    def score_kind(self) -> ScoreKind:
+        """A sum of cosines for MaxSim, a mean of them for MeanMaxSim."""
+        return KINDS[self.similarity]
+
+    @property
+    def fingerprint(self) -> str:
+        """Content digest of model, prompts and similarity; no paths."""
+        said = json.dumps(["late interaction", self.similarity, self.keys], sort_keys=True)
+        return hashlib.sha256(said.encode()).hexdigest()[:32]
+
+    def describe(self) -> dict[str, Any]:
+        """What a provenance record says of the teacher."""
+        said = {"kind": "late interaction", "name": self.name, "prompts": self.prompts}
+        return {**said, "similarity": self.similarity, "keys": self.keys}
+
+    def prepare(self) -> None:
+        """Encode the corpus, unless its token vectors are stored."""
+        _ = self._tokens
+
+    def all_scores(self, queries: Sequence[str]) -> Floats:
+        """Scores float32 ``[B, N]`` of every document."""
+        tokens, starts = self._tokens
+        asked, bounds = self._encode(queries, "query")
+        out = np.empty((len(queries), len(self.corpus)), np.float32)
+        for first, last in _document_blocks(starts, BLOCK_SIMILARITIES // max(1, len(asked))):
+            block = np.asarray(tokens[starts[first] : starts[last]], np.float64)
+            out[:, first:last] = self._maxsim(asked, bounds, block, starts[first:last] - starts[first])
+        return out
+
+    def score(self, queries: Sequence[str], doc_ids: Rows) -> Floats:
+        """Scores float32 ``[B, m]`` of corpus rows int64 ``[B, m]``, each pair alone."""
+        tokens, starts = self._tokens
+        asked, bounds = self._encode(queries, "query")
+        out = np.full(doc_ids.shape, -np.inf, np.float32)
+        for row, column in np.argwhere(doc_ids >= 0).tolist():
+            mine, document = asked[bounds[row] : bounds[row + 1]], doc_ids[row, column]
+            theirs = np.asarray(tokens[starts[document] : starts[document + 1]], np.float64)
+            out[row, column] = self._maxsim(mine, np.array([0, len(mine)]), theirs, np.array([0]))[0, 0]
+        return out
+
+    def score_texts(self, queries: Sequence[str], documents: Sequence[str]) -> Floats:
+        """Scores float32 ``[B]`` of query i with text i."""
+        asked, bounds = self._encode(queries, "query")
+        theirs, starts = self._encode(documents, "document")
+        out = np.empty(len(queries), np.float32)
+        for row in range(len(queries)):
+            mine, document = asked[bounds[row] : bounds[row + 1]], theirs[starts[row] : starts[row + 1]]
+            out[row] = self._maxsim(mine, np.array([0, len(mine)]), document, np.array([0]))[0, 0]
+        return out
+
+    def _maxsim(self, asked: np.ndarray, bounds: Rows, tokens: np.ndarray, starts: Rows) -> Floats:
+        """Scores float32 ``[B, n]`` from float64 token vectors; ``bounds`` ``[B + 1]`` and ``starts`` ``[n]`` part them."""
+        best = np.maximum.reduceat(asked @ tokens.T, starts, axis=1)
+        scores = np.add.reduceat(best, bounds[:-1], axis=0)
+        if self.similarity == "meanmaxsim":
+            scores /= np.diff(bounds)[:, None]
+        return scores.astype(np.float32)
+
+    def _encode(self, texts: Sequence[str], role: Role) -> tuple[np.ndarray, Rows]:
+        """Token vectors float64 ``[T, d]`` of texts, and where each text's begin and end, int64 ``[m + 1]``."""
+        order = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        model = self.encoder.model
+        method = model.encode_query if role == "query" else model.encode_document
+        found = method(
+            list(order), prompt=self.prompts[role] or None, convert_to_numpy=True, show_progress_bar=False,
+            batch_size=1 if self.encoder.on_cpu else 64,  # alone, so that no neighbour's padding moves the last bits
+        )  # fmt: skip
+        vectors = [v.astype(np.float64) if len(v) else np.zeros((1, v.shape[1])) for v in found]
+        mine = [vectors[order[text]] for text in texts]
+        return np.concatenate(mine), np.cumsum([0, *map(len, mine)])
+
+    @cached_property
+    def _tokens(self) -> tuple[np.ndarray, Rows]:
+        """Token vectors float32 ``[T, d]`` of all documents, memory-mapped, and their bounds int64 ``[N + 1]``."""
+        folder = self._store / f"{self.keys['document']}-{self.corpus.fingerprint}"
+        if not folder.is_dir():
+            with new_folder(folder) as new:
+                self._write(new)
+        starts = np.load(folder / "starts.npy")
+        return np.memmap(folder / "tokens.f32", np.float32, "r").reshape(starts[-1], -1), starts
+
+    def _write(self, folder: Path) -> None:
+        counts = [np.zeros(1, np.int64)]
+        with (
+            progress_bar(len(self.corpus), "Encoding document texts", "text") as bar,
+            (folder / "tokens.f32").open("wb") as file,
+        ):
+            for start in range(0, len(self.corpus), ENCODE_TEXTS):
+                rows = np.arange(start, min(len(self.corpus), start + ENCODE_TEXTS))
+                tokens, bounds = self._encode(self.corpus.texts(rows).to_pylist(), "document")
+                file.write(tokens.astype(np.float32).tobytes())
+                counts.append(np.diff(bounds))
+                bar.update(len(rows))
+        np.save(folder / "starts.npy", np.cumsum(np.concatenate(counts)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("encoder", "_tokens")}
+
+
+def _document_blocks(starts: Rows, tokens: int) -> Iterator[tuple[int, int]]:
+    """First and last document of blocks of at most so many tokens, but at least one document."""
+    first = 0
+    while first < len(starts) - 1:
+        last = max(first + 1, int(np.searchsorted(starts, starts[first] + tokens, side="right")) - 1)
+        yield first, last
+        first = last

@@ -1,0 +1,65 @@
+"""A dense teacher behind an HTTP service, whose answers are paid for once."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from hf_posmine.encode import Encoder
+from hf_posmine.teachers.dense import DenseTeacher
+from hf_posmine.teachers.endpoint import Endpoint, RemoteModel, Usage
+
+if TYPE_CHECKING:
+    from hf_posmine.corpus import Corpus
+
+SHARD_ROWS = 256
+
+
+class RemoteTeacher(DenseTeacher):
+    """Scores by the similarity of embeddings from an OpenAI-compatible or text-embeddings-inference service.
+
+    Answers go to the embedding store, shard by shard, so an interrupted run pays again for at most ``shard_rows`` texts.
+    Give ``queries`` too, or each run pays for them.
+
+    Args:
+        endpoint: the service, or its address if it needs no more.
+        corpus: the documents.
+        fingerprint: stands for the model; by default its address and name. A service may change a model under its name:
+            then give another.
+        shard_rows: texts per stored shard.
+        options: of :class:`~hf_posmine.teachers.dense.DenseTeacher`: ``queries``, prompts, ``store``, ``similarity``, ...
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint | str,
+        corpus: Corpus,
+        *,
+        fingerprint: str | None = None,
+        shard_rows: int = SHARD_ROWS,
+        **options: Any,
+    ) -> None:
+        self.endpoint = Endpoint(endpoint) if isinstance(endpoint, str) else endpoint
+        digest = fingerprint or json.dumps(self.endpoint.describe(), sort_keys=True)
+        super().__init__(RemoteModel(self.endpoint), corpus, fingerprint=digest, shard_rows=shard_rows, **options)
+        self.name = self.endpoint.model or self.endpoint.url
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The service, asked anew in a process that did not inherit it."""
+        return Encoder(RemoteModel(self.endpoint), **self._encoder_options)
+
+    @property
+    def usage(self) -> Usage:
+        """What this process asked of the service."""
+        return self.encoder.model.usage
+
+    @property
+    def cost(self) -> float | None:
+        """What this process paid, where the endpoint has a price."""
+        return self.usage.cost(self.endpoint.price)
+
+    def describe(self) -> dict[str, Any]:
+        """What a provenance record says of the teacher."""
+        return {**super().describe(), "kind": "remote", **self.endpoint.describe()}

@@ -1,0 +1,176 @@
+"""A learned sparse teacher: a SPLADE-like SparseEncoder of sentence-transformers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_posmine.encode import Encoder, Role, model_source
+from hf_posmine.errors import InputError, StoreError
+from hf_posmine.paths import cache_root, new_folder
+from hf_posmine.progress import progress_bar
+from hf_posmine.teachers.full import FullScores
+from hf_posmine.teachers.postings import Postings, pair_score
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hf_posmine.corpus import Corpus
+    from hf_posmine.types import Floats, ScoreKind
+
+ENCODE_TEXTS = 256
+"""Texts whose dense vectors, one number per word of the vocabulary, are held at a time."""
+
+
+class SparseTeacher(FullScores):
+    """Scores by the dot product of sparse vectors.
+
+    Documents are encoded once, into an inverted index below ``store`` that all runs share. Queries are encoded as they
+    come.
+
+    Args:
+        model: a Hub id or folder, or a SparseEncoder.
+        corpus: the documents.
+        query_prompt: put before every query; None takes the model's own.
+        document_prompt: the same for documents.
+        store: folder of the index, by default below :func:`~hf_posmine.paths.cache_root`.
+        device: where to encode.
+        revision: of a Hub model.
+
+    Raises:
+        InputError: a model that is no SparseEncoder, or that compares otherwise than by dot product.
+    """
+
+    score_kind: ScoreKind = "dot"
+
+    def __init__(
+        self,
+        model: Any,
+        corpus: Corpus,
+        *,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
+        store: str | Path | None = None,
+        device: str | None = None,
+        revision: str | None = None,
+    ) -> None:
+        self.corpus, self.device, self.revision = corpus, device, revision
+        self._model_name = model if isinstance(model, str) else None
+        self._options: dict[str, Any] = {"query_prompt": query_prompt, "document_prompt": document_prompt}
+        self._store = Path(store) if store else cache_root() / "sparse"
+        self.encoder = self._encoder(model)
+        self.keys: dict[Role, str] = {role: self.encoder.digest(role) for role in ("query", "document")}
+        self.prompts = dict(self.encoder.prompts)
+        self.max_active_dims: int | None = self.encoder.model.max_active_dims
+        self.name = self._model_name or type(self.encoder.model).__name__
+
+    def _encoder(self, model: Any) -> Encoder:
+        from sentence_transformers import SparseEncoder
+
+        if isinstance(model, str):
+            options = {"local_files_only": True} if model_source(model) != model else {}
+            model = SparseEncoder(model_source(model), device=self.device, revision=self.revision, **options)
+        if not isinstance(model, SparseEncoder):
+            raise InputError(f"model={type(model).__name__} is no SparseEncoder; pass one, a Hub id or a folder")
+        if model.similarity_fn_name != "dot":
+            raise InputError(
+                f"the model compares by {model.similarity_fn_name!r}; a sparse teacher scores by dot product"
+            )
+        return Encoder(model, **self._options)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The model, loaded again in a process that did not inherit it."""
+        if self._model_name is None:
+            raise StoreError(
+                f"this process has to encode texts, but the teacher {self.name!r} was passed as a live model, which does not "
+                "travel to workers; save the model and pass its folder"
+            )
+        encoder = self._encoder(self._model_name)
+        if encoder.digest("document") != self.keys["document"]:
+            raise StoreError(
+                f"the model {self._model_name!r} changed since this teacher was made; make the teacher again"
+            )
+        return encoder
+
+    @property
+    def fingerprint(self) -> str:
+        """Content digest of model and prompts; no paths."""
+        return hashlib.sha256(
+            json.dumps(["sparse", self.max_active_dims, self.keys], sort_keys=True).encode()
+        ).hexdigest()[:32]
+
+    def describe(self) -> dict[str, Any]:
+        """What a provenance record says of the teacher."""
+        said = {"kind": "sparse", "name": self.name, "prompts": self.prompts, "similarity": "dot"}
+        return {**said, "max_active_dims": self.max_active_dims, "keys": self.keys}
+
+    def prepare(self) -> None:
+        """Encode the corpus, unless its index is stored."""
+        _ = self._index
+
+    def all_scores(self, queries: Sequence[str]) -> Floats:
+        """Scores float32 ``[B, N]`` of every document."""
+        return self._index.scores(self._terms(queries, "query"))
+
+    def score_texts(self, queries: Sequence[str], documents: Sequence[str]) -> Floats:
+        """Scores float32 ``[B]`` of query i with text i."""
+        pairs = zip(self._terms(queries, "query"), self._terms(documents, "document"), strict=True)
+        return np.array([pair_score(query, document) for query, document in pairs], np.float32)
+
+    def _terms(self, texts: Sequence[str], role: Role) -> list[dict[int, float]]:
+        """Weight by term of each text; the last queries are remembered, because they are scored and then searched."""
+        remembered = self.__dict__.setdefault("_last", {}) if role == "query" else {}
+        fresh = [text for text in dict.fromkeys(texts) if text not in remembered]
+        if fresh and len(remembered) > 8 * ENCODE_TEXTS:
+            remembered.clear()
+            fresh = list(dict.fromkeys(texts))
+        for start in range(0, len(fresh), ENCODE_TEXTS):
+            block = fresh[start : start + ENCODE_TEXTS]
+            for text, vector in zip(block, self._vectors(block, role), strict=True):
+                terms = np.flatnonzero(vector)
+                remembered[text] = dict(zip(terms.tolist(), vector[terms].astype(np.float64).tolist(), strict=True))
+        return [remembered[text] for text in texts]
+
+    def _vectors(self, texts: Sequence[str], role: Role) -> Floats:
+        """Vectors float32 ``[m, V]``, with no more terms each than the model allows."""
+        vectors, most = self.encoder.encode(texts, role), self.max_active_dims
+        if most is None or most >= vectors.shape[1]:
+            return vectors
+        least = np.argsort(-vectors, axis=1, kind="stable")[:, most:]
+        np.put_along_axis(vectors, least, 0, axis=1)
+        return vectors
+
+    @cached_property
+    def _index(self) -> Postings:
+        folder = self._store / f"{self.keys['document']}-{self.max_active_dims or 'all'}-{self.corpus.fingerprint}"
+        if not folder.is_dir():
+            postings = self._build()
+            with new_folder(folder) as new:
+                postings.save(new)
+        return Postings.load(folder)
+
+    def _build(self) -> Postings:
+        documents, terms, weights, size = [], [], [], 0
+        with progress_bar(len(self.corpus), "Encoding document texts", "text") as bar:
+            for start in range(0, len(self.corpus), ENCODE_TEXTS):
+                rows = np.arange(start, min(len(self.corpus), start + ENCODE_TEXTS))
+                vectors = self._vectors(self.corpus.texts(rows).to_pylist(), "document")
+                bar.update(len(rows))
+                at, columns = np.nonzero(vectors)
+                documents.append((at + start).astype(np.int32))
+                terms.append(columns.astype(np.int32))
+                weights.append(vectors[at, columns])
+                size = vectors.shape[1]
+        all_terms = np.concatenate(terms)
+        order = np.argsort(all_terms, kind="stable")
+        starts = np.append(0, np.cumsum(np.bincount(all_terms, minlength=size))).astype(np.int64)
+        return Postings(np.concatenate(weights)[order], np.concatenate(documents)[order], starts, len(self.corpus))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("encoder", "_index", "_last")}

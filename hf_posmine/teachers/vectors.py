@@ -1,0 +1,168 @@
+"""A teacher over vectors that somebody else computed: no model at all."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_posmine.errors import InputError
+from hf_posmine.paths import cache_root, new_folder
+from hf_posmine.search.exact import Engine, ExactIndex
+from hf_posmine.search.similarity import KINDS, check_similarity
+from hf_posmine.teachers.full import as_texts
+from hf_posmine.texts import KeyIndex, text_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from hf_posmine.corpus import Corpus
+    from hf_posmine.types import Exclusions, Floats, Ranking, Rows, ScoreKind
+
+
+class VectorTeacher:
+    """Scores by the similarity of given vectors, exactly as :class:`~hf_posmine.teachers.dense.DenseTeacher` does.
+
+    Args:
+        corpus: the documents.
+        vectors: float32 ``[N, d]``, one per document, aligned with the corpus or with ``ids``. A memory map will do.
+        queries: the query texts that have a vector.
+        query_vectors: float32 ``[Q, d]``, aligned with ``queries``.
+        ids: ids of the corpus, one per row of ``vectors``, in any order and number as long as each document has one.
+        similarity: cosine, dot, euclidean or manhattan.
+        name: what the output calls the teacher.
+        engine: see :class:`~hf_posmine.search.exact.ExactIndex`.
+
+    Raises:
+        InputError: shapes that disagree, vectors that are not finite, a document without a vector.
+
+    >>> from hf_posmine import Corpus
+    >>> corpus = Corpus.from_texts(["x", "y"])
+    >>> teacher = VectorTeacher(corpus, np.eye(2), ["q"], [[0.6, 0.8]])
+    >>> teacher.search(["q"], 1).doc_ids.tolist()
+    [[1]]
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        vectors: Any,
+        queries: Sequence[str],
+        query_vectors: Any,
+        *,
+        ids: Sequence[str] | None = None,
+        similarity: str = "cosine",
+        name: str = "vectors",
+        engine: Engine = "auto",
+    ) -> None:
+        self.corpus, self.name, self.engine = corpus, name, engine
+        self.similarity = check_similarity(similarity)
+        self._query_keys = text_keys(as_texts(queries, "queries"), "exact")
+        documents = _matrix(vectors, len(corpus) if ids is None else len(ids), "documents")
+        asked = _matrix(query_vectors, len(self._query_keys), "queries")
+        if documents.shape[1] != asked.shape[1]:
+            raise InputError(
+                f"documents have vectors of {documents.shape[1]} dimensions, queries of {asked.shape[1]}; use one model for both"
+            )
+        self._arrays = {"documents": documents if ids is None else _aligned(corpus, documents, ids), "queries": asked}
+
+    @property
+    def score_kind(self) -> ScoreKind:
+        """What its scores mean."""
+        return KINDS[self.similarity]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Content digest of vectors, query texts and similarity."""
+        digest = hashlib.sha256(self.similarity.encode())
+        for array in (self._query_keys, self._arrays["documents"], self._arrays["queries"]):
+            digest.update(f"{array.shape}".encode())
+            for start in range(0, len(array), 4096):
+                digest.update(np.ascontiguousarray(array[start : start + 4096]).tobytes())
+        return digest.hexdigest()[:32]
+
+    def describe(self) -> dict[str, Any]:
+        """What a provenance record says of the teacher."""
+        return {"kind": "vectors", "similarity": self.similarity, "dimensions": int(self._arrays["queries"].shape[1])}
+
+    @cached_property
+    def index(self) -> ExactIndex:
+        """Exact search over the candidates of the corpus."""
+        candidates = self.corpus.num_candidates
+        return ExactIndex(self._arrays["documents"], self.similarity, num_candidates=candidates, engine=self.engine)
+
+    def embed_queries(self, queries: Sequence[str]) -> Floats:
+        """Vectors float32 ``[B, d]`` of queries.
+
+        Raises:
+            InputError: a query that came without a vector.
+        """
+        rows = self._query_rows.rows(text_keys(queries, "exact"))
+        lost = np.flatnonzero(rows < 0)
+        if len(lost):
+            raise InputError(
+                f"{len(lost)} queries have no vector, such as {queries[lost[0]][:60]!r}; give VectorTeacher theirs"
+            )
+        return np.asarray(self._arrays["queries"][rows], np.float32)
+
+    @cached_property
+    def _query_rows(self) -> KeyIndex:
+        return KeyIndex.build(self._query_keys)
+
+    def search(
+        self, queries: Sequence[str], k: int, *, below: Floats | None = None, exclude: Exclusions | None = None
+    ) -> Ranking:
+        """The best ``k`` documents strictly below the ceilings; see :class:`hf_posmine.types.Teacher`."""
+        return self.index.search(self.embed_queries(queries), k, below=below, exclude=exclude)
+
+    def score(self, queries: Sequence[str], doc_ids: Rows) -> Floats:
+        """Scores float32 ``[B, m]`` of corpus rows int64 ``[B, m]``."""
+        return self.index.score(self.embed_queries(queries), doc_ids)
+
+    def score_texts(self, queries: Sequence[str], documents: Sequence[str]) -> Floats:
+        """Refused: there is no model that could embed a text outside the corpus."""
+        raise InputError(
+            f"a positive is not in the corpus ({documents[0][:60]!r}) and VectorTeacher has no vector for it; make the "
+            "corpus with corpus.union(positives, candidates=False) and give their vectors too"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The arrays go to disk once, by content, and are memory-mapped by whoever unpickles."""
+        folder = cache_root() / "vectors" / self.fingerprint
+        if not folder.is_dir():
+            with new_folder(folder) as new:
+                np.save(new / "query_keys.npy", self._query_keys)
+                for name, array in self._arrays.items():
+                    np.save(new / f"{name}.npy", array)
+        names = ("corpus", "name", "engine", "similarity", "fingerprint")
+        return {"folder": folder, **{name: getattr(self, name) for name in names}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        folder: Path = state.pop("folder")
+        self._query_keys = np.load(folder / "query_keys.npy")
+        self._arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("documents", "queries")}
+        self.__dict__.update(state)
+
+
+def _matrix(values: Any, rows: int, what: str) -> np.ndarray:
+    array = values if isinstance(values, np.ndarray) and values.dtype == np.float32 else np.asarray(values, np.float32)
+    if array.ndim != 2 or len(array) != rows:  # noqa: PLR2004 - [rows, dimensions]
+        raise InputError(f"vectors of {what} have shape {array.shape}; expected [{rows}, dimensions], one row each")
+    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+    if len(bad):
+        raise InputError(f"{len(bad)} vectors of {what} are not finite, first row {bad[0]}")
+    return array
+
+
+def _aligned(corpus: Corpus, vectors: np.ndarray, ids: Sequence[str]) -> np.ndarray:
+    """Vectors in the order of the corpus."""
+    rows = corpus.required_rows([str(i) for i in ids], "ids")
+    where = np.full(len(corpus), -1, np.int64)
+    where[rows] = np.arange(len(rows))
+    lost = np.flatnonzero(where < 0)
+    if len(lost):
+        raise InputError(f"{len(lost)} documents have no vector, such as {corpus.describe(int(lost[0]))}; give all")
+    return vectors[where]

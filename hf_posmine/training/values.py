@@ -1,0 +1,96 @@
+"""Values of a YAML file or a command line, as the fields of a dataclass want them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from hf_posmine.errors import InputError
+
+WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    list: "a list",
+    tuple: "a list",
+    dict: "a mapping",
+    Mapping: "a mapping",
+}
+LEAST = dict.fromkeys(
+    (
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        "num_negatives",
+        "num_layers",
+        "max_query_length",
+        "max_document_length",
+        "mini_batch_size",
+        "mini_batch_num_tokens",
+    ),
+    1,
+) | dict.fromkeys(("learning_rate", "num_train_epochs", "seed"), 0)
+"""The least value of fields whose class would take any."""
+
+
+def typed(cls: type, said: Mapping[str, Any]) -> dict[str, Any]:
+    """What was said, checked against the annotations of a dataclass.
+
+    YAML reads ``1e-5`` as a text and ``no`` as a boolean: texts become numbers where a number is wanted, and false
+    becomes "no" where that is one of the choices.
+
+    Raises:
+        InputError: a value of another kind, with the kind that is wanted.
+    """
+    hints = get_type_hints(cls)
+    return {key: _typed(key, value, _kinds(hints[key])) for key, value in said.items()}
+
+
+def is_text(cls: type, key: str) -> bool:
+    """Whether a field takes nothing but texts (choices are texts), or nothing at all."""
+    kinds = _kinds(get_type_hints(cls)[key])
+    return str in kinds and all(kind in (str, NoneType) or _is_choice(kind) for kind in kinds)
+
+
+def _typed(key: str, value: Any, kinds: set[Any]) -> Any:
+    if value is False and any(_is_choice(kind) and "no" in {choice.value for choice in kind} for kind in kinds):
+        return "no"
+    if isinstance(value, str) and str not in kinds:
+        value = _number(value, kinds)
+    if isinstance(value, list) and tuple in kinds:
+        value = tuple(value)
+    accepted = tuple(kinds | ({int} if float in kinds else set()))
+    unfit = (isinstance(value, bool) and bool not in kinds) or (isinstance(value, float) and not math.isfinite(value))
+    if unfit or not isinstance(value, accepted):
+        wanted = dict.fromkeys(WORDS[kind] for kind in WORDS if kind in kinds)
+        raise InputError(f"{key}={value!r}; expected {' or '.join(wanted)}")
+    if key in LEAST and value is not None and value < LEAST[key]:
+        raise InputError(f"{key}={value!r}; expected at least {LEAST[key]}")
+    return value
+
+
+def _kinds(hint: Any) -> set[Any]:
+    """The classes that an annotation allows."""
+    origin = get_origin(hint)
+    if origin in (Union, UnionType):
+        return {kind for part in get_args(hint) for kind in _kinds(part)}
+    if origin is Literal:
+        return {type(choice) for choice in get_args(hint)}
+    return {origin or hint}
+
+
+def _is_choice(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Enum)
+
+
+def _number(text: str, kinds: set[Any]) -> Any:
+    if not kinds & {int, float}:
+        return text
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return int(number) if float not in kinds and number.is_integer() else number

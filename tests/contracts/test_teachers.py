@@ -1,0 +1,244 @@
+"""What every teacher promises. A new one is one line in ``MAKERS``."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from typing import get_args
+
+import numpy as np
+import pytest
+from datasets import Dataset, disable_progress_bars
+
+from hf_posmine import (
+    BM25Teacher,
+    Corpus,
+    DenseTeacher,
+    LateInteractionTeacher,
+    MarginPos,
+    PercPos,
+    PositiveAwareMiner,
+    RandomTeacher,
+    RemoteTeacher,
+    RunTeacher,
+    SparseTeacher,
+    StoredRun,
+    VectorTeacher,
+)
+from hf_posmine.errors import SpecError
+from hf_posmine.teachers.many import Want, search_many
+from hf_posmine.types import Exclusions, ScoreKind
+from tests import services, tiny
+from tests.conftest import ToyModel
+from tests.contracts.test_index import assert_same, oracle_search
+
+disable_progress_bars()
+WORDS = "red green blue cat dog bird sky sea tree stone house river".split()
+QUERIES = ["red cat", "blue sky", "a river of stone", "nothing in common", "green tree green", "dog"]
+
+
+def texts() -> list[str]:
+    rng = np.random.default_rng(0)
+    return list(dict.fromkeys(" ".join(rng.choice(WORDS, rng.integers(1, 6))) for _ in range(60)))
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    """Candidates, and at the end three documents that are none."""
+    return Corpus.from_texts(texts()).union(["red cat sea", "the outside", "dog dog dog dog sky"], candidates=False)
+
+
+def dense(similarity):
+    def make(corpus, folder):
+        options = {"similarity": similarity, "fingerprint": "toy", "store": folder}
+        queries = Corpus.from_texts(QUERIES, match="exact")
+        return DenseTeacher(ToyModel(), corpus, queries=queries, **options)
+
+    return make
+
+
+def vectors(corpus, folder):
+    model = ToyModel()
+    documents = model.encode_document(corpus.texts(np.arange(len(corpus))).to_pylist())
+    return VectorTeacher(corpus, documents, QUERIES, model.encode_query(QUERIES), similarity="dot")
+
+
+def stored(make, depth):
+    """A run over all queries but the last, which its teacher has to answer."""
+
+    def build(corpus, folder):
+        pairs = Dataset.from_dict({"query": QUERIES[:-1], "positive": [*texts()[:4], "outside of all"]})
+        return StoredRun.build(make(corpus, folder), pairs, depth, path=folder / f"run-{depth}")
+
+    return build
+
+
+def sparse(corpus, folder):
+    return SparseTeacher(str(tiny.sparse(folder / "model")), corpus, store=folder)
+
+
+def late(corpus, folder):
+    return LateInteractionTeacher(str(tiny.late(folder / "model")), corpus, store=folder)
+
+
+def remote(corpus, folder):
+    queries = Corpus.from_texts(QUERIES, match="exact")
+    return RemoteTeacher(services.start().openai, corpus, queries=queries, store=folder, fingerprint="toy service")
+
+
+def whole_run(corpus, folder):
+    """A run as deep as the corpus, with ties."""
+    scores = np.random.default_rng(1).integers(-5, 6, (len(QUERIES), len(corpus))).tolist()
+    lines = ((str(q), str(d), float(s)) for q, row in enumerate(scores) for d, s in enumerate(row))
+    return RunTeacher(corpus, {str(i): query for i, query in enumerate(QUERIES)}, lines)
+
+
+MAKERS = {
+    "dense, cosine": dense("cosine"),
+    "dense, dot": dense("dot"),
+    "dense, euclidean": dense("euclidean"),
+    "bm25": lambda corpus, folder: BM25Teacher(corpus, store=folder),
+    "sparse": sparse,
+    "late interaction": late,
+    "remote": remote,
+    "run": whole_run,
+    "random": lambda corpus, folder: RandomTeacher(corpus, seed=3),
+    "vectors": vectors,
+    "stored, shallow": stored(dense("euclidean"), 3),
+    "stored, deep": stored(dense("cosine"), 1000),
+    "stored, random": stored(lambda corpus, folder: RandomTeacher(corpus), 10),
+}
+NO_MODEL = ("vectors",)
+"""Teachers that cannot score a text outside their corpus, and say so."""
+NOT_IN_RUN = ("run",)
+"""Teachers for which such a text lies below everything they know."""
+
+
+@pytest.fixture(scope="module", params=MAKERS)
+def made(request, corpus, tmp_path_factory):
+    """The teacher's name here, how to make it again, and the teacher."""
+    folder = tmp_path_factory.mktemp("teacher")
+    teacher = MAKERS[request.param](corpus, folder)
+    if hasattr(teacher, "prepare"):
+        teacher.prepare()
+    return request.param, lambda: MAKERS[request.param](corpus, folder), teacher
+
+
+@pytest.fixture(scope="module")
+def teacher(made):
+    return made[2]
+
+
+@pytest.fixture(scope="module")
+def scores(teacher, corpus):
+    """The teacher's own scores of all pairs, float32 ``[Q, N]``."""
+    rows = np.tile(np.arange(len(corpus)), (len(QUERIES), 1))
+    found = teacher.score(QUERIES, rows)
+    assert found.dtype == np.float32 and np.isfinite(found).all()
+    return found
+
+
+def test_it_says_who_it_is(teacher):
+    assert isinstance(teacher.name, str) and teacher.name
+    assert teacher.score_kind in get_args(ScoreKind)
+    assert json.loads(json.dumps(teacher.describe()))["kind"]
+
+
+def test_its_fingerprint_is_the_same_when_it_is_made_again(made):
+    _, again, teacher = made
+    assert isinstance(teacher.fingerprint, str) and teacher.fingerprint == again().fingerprint
+
+
+@pytest.mark.parametrize("k", [1, 5, 100])
+def test_a_search_is_a_sort_of_its_scores(teacher, scores, corpus, k):
+    assert_same(teacher.search(QUERIES, k), oracle_search(scores[:, : corpus.num_candidates], k))
+
+
+def test_a_ceiling_is_strict_and_what_lies_above_is_counted(teacher, scores, corpus):
+    candidates = scores[:, : corpus.num_candidates]
+    for rank in (0, 3, 20):
+        below = -np.sort(-candidates, axis=1)[:, rank]
+        assert_same(teacher.search(QUERIES, 6, below=below), oracle_search(candidates, 6, below))
+    ends = np.array([-np.inf, np.inf] * 3, np.float32)
+    assert_same(teacher.search(QUERIES, 6, below=ends), oracle_search(candidates, 6, ends))
+
+
+def test_excluded_documents_are_neither_returned_nor_counted(teacher, scores, corpus):
+    candidates = scores[:, : corpus.num_candidates]
+    best = np.argsort(-candidates, axis=1, kind="stable")
+    exclude = Exclusions.of([np.sort(row[:i]) for i, row in enumerate(best)], np.arange(0, len(corpus), 5))
+    below = np.take_along_axis(candidates, best[:, 4:5], axis=1)[:, 0]
+    for ceilings in (None, below):
+        found = teacher.search(QUERIES, 7, below=ceilings, exclude=exclude)
+        assert_same(found, oracle_search(candidates, 7, ceilings, exclude))
+    everything = Exclusions.of([np.arange(len(corpus))] * len(QUERIES))
+    assert (teacher.search(QUERIES, 2, exclude=everything).doc_ids == -1).all()
+
+
+def test_many_ceilings_at_once_are_what_they_are_one_by_one(teacher, scores, corpus):
+    candidates = scores[:, : corpus.num_candidates]
+    best = np.argsort(-candidates, axis=1, kind="stable")
+    exclude = Exclusions.of([np.sort(row[3 : 3 + i]) for i, row in enumerate(best)], np.arange(0, len(corpus), 7))
+    wants = [
+        Want(np.arange(6), 4, np.full(6, np.inf, np.float32)),
+        Want(np.array([], np.int64), 2, np.zeros(0, np.float32)),
+    ]
+    for rank, k, rows in ((1, 3, [0, 2, 5]), (12, 8, [5]), (30, 1, range(6)), (50, 40, range(6)), (2, 2, [1, 3])):
+        at = np.array(rows)
+        wants.append(Want(at, k, candidates[at, best[at, rank]]))
+    wants.append(Want(np.arange(6), 3, np.full(6, -np.inf, np.float32)))
+    for want, found in zip(wants, search_many(teacher, QUERIES, wants, exclude), strict=True):
+        assert_same(found, oracle_search(candidates[want.rows], want.k, want.below, exclude.take(want.rows)))
+
+
+def test_a_query_alone_gets_what_it_gets_in_a_batch(teacher, scores):
+    together = teacher.search(QUERIES, 4)
+    for i, query in enumerate(QUERIES):
+        alone = teacher.search([query], 4)
+        assert alone.doc_ids[0].tolist() == together.doc_ids[i].tolist()
+        assert alone.scores[0].tolist() == together.scores[i].tolist()
+        assert teacher.score([query], np.array([[5, -1, 0]]))[0].tolist() == [scores[i, 5], -np.inf, scores[i, 0]]
+
+
+def test_a_text_scores_as_the_document_it_is(made, scores, corpus):
+    name, _, teacher = made
+    documents = corpus.texts(np.arange(len(QUERIES))).to_pylist()
+    if name in NO_MODEL:
+        with pytest.raises(ValueError, match="not in the corpus"):
+            teacher.score_texts(QUERIES, documents)
+        return
+    found = teacher.score_texts(QUERIES, documents)
+    if name in NOT_IN_RUN:
+        assert np.isneginf(found).all()
+        return
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, np.diagonal(scores[:, : len(QUERIES)]))
+
+
+def test_it_pickles_as_its_recipe_and_finds_the_same(teacher):
+    data = pickle.dumps(teacher)
+    copy = pickle.loads(data)
+    assert len(data) < 20_000
+    assert copy.fingerprint == teacher.fingerprint and copy.name == teacher.name
+    assert_same(copy.search(QUERIES, 5), teacher.search(QUERIES, 5))
+
+
+def test_it_mines_the_same_rows_in_any_batch(teacher, corpus):
+    pairs = Dataset.from_dict({"query": QUERIES, "positive": corpus.texts(np.arange(0, 60, 10)[:6]).to_pylist()})
+    options = {"filters": MarginPos(0), "sampler": "SampledTopK(k=6)", "num_negatives": 3, "keep": ("scores", "ids")}
+    miner = PositiveAwareMiner.from_dataset(pairs, teacher, **options)
+    mined = pairs.map(miner, batched=True)
+    assert pairs.map(miner, batched=True, batch_size=2)[:] == mined[:]
+    for row in mined:
+        assert all(score < row["positive_score"] for score in row["negatives_scores"])
+
+
+def test_a_share_of_the_positive_is_refused_where_zero_means_nothing(teacher, corpus):
+    def miner():
+        return PositiveAwareMiner(corpus=corpus, teachers=teacher, positive_column="p", filters=PercPos(0.95))
+
+    if teacher.score_kind not in ("logit", "distance"):
+        assert miner().teachers == [teacher]
+        return
+    with pytest.raises(SpecError, match="no meaningful zero"):
+        miner()

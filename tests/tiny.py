@@ -1,0 +1,52 @@
+"""Models of random weights over a vocabulary of a few words, saved as sentence-transformers saves them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WORDS = "red green blue cat dog bird sky sea tree stone house river a of in nothing common".split()
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+
+
+def _backbone(folder: Path, cls: str) -> str:
+    """A BERT of two layers with its tokenizer, as a folder."""
+    import torch
+    import transformers
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY))
+    transformers.BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(str(folder))
+    config = transformers.BertConfig(
+        vocab_size=len(VOCABULARY), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48,
+        max_position_embeddings=64, initializer_range=0.6,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    getattr(transformers, cls)(config).save_pretrained(folder)
+    return str(folder)
+
+
+def sparse(folder: Path) -> Path:
+    """A SPLADE-like SparseEncoder."""
+    from sentence_transformers import SparseEncoder
+    from sentence_transformers.sparse_encoder.modules import MLMTransformer, SpladePooling
+
+    if not folder.is_dir():
+        transformer = MLMTransformer(_backbone(folder.with_name("sparse-backbone"), "BertForMaskedLM"))
+        SparseEncoder(modules=[transformer, SpladePooling("max")], device="cpu").save(str(folder))
+    return folder
+
+
+def late(folder: Path, similarity: str = "maxsim") -> Path:
+    """A ColBERT-like MultiVectorEncoder."""
+    from sentence_transformers import MultiVectorEncoder
+    from sentence_transformers.base.modules import Normalize, Transformer
+    from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+
+    if not folder.is_dir():
+        transformer = Transformer(_backbone(folder.with_name("late-backbone"), "BertModel"))
+        modules = [transformer, MultiVectorMask(), Normalize()]
+        MultiVectorEncoder(modules=modules, device="cpu", similarity_fn_name=similarity).save(str(folder))
+    return folder
