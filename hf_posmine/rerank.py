@@ -53,9 +53,7 @@ def rescore(cross_encoder: Any, queries: Sequence[str], documents: Sequence[str]
             )
         scores[[number[pair] for pair in block]] = made
     if not np.isfinite(scores).all():
-        query, document = (
-            ordered[0] if len(ordered) == 1 else list(number)[int(np.flatnonzero(~np.isfinite(scores))[0])]
-        )
+        query, document = list(number)[int(np.flatnonzero(~np.isfinite(scores))[0])]
         raise InputError(f"the cross-encoder gives no finite score to {query[:40]!r} with {document[:40]!r}")
     return scores[[number[pair] for pair in pairs]]
 
@@ -91,12 +89,9 @@ def second_opinion(
     scores = np.full(there.shape, np.nan, np.float32)
     passed, open_ = assumed.copy(), there & ~assumed
     while True:
-        # Candidates before the n-th that passes are settled; the next ones that could still count, as many as are missing.
-        before = np.cumsum(passed, axis=1) - passed
-        useful = open_ & (before < n)
-        missing = n - np.cumsum(passed & ~_after_open(open_), axis=1).max(axis=1, initial=0)
-        turn = useful & (np.cumsum(useful, axis=1) <= np.maximum(missing, 0)[:, None])
-        rows, columns = np.nonzero(turn)
+        # Asked is what counts even if everything before it passes; one at a time would ask about the same candidates.
+        before = np.cumsum(passed | open_, axis=1) - (passed | open_)
+        rows, columns = np.nonzero(open_ & (before < n))
         if not len(rows):
             break
         scores[rows, columns] = ask(rows, columns)
@@ -107,11 +102,6 @@ def second_opinion(
     chosen = np.where(np.take_along_axis(passed, order, axis=1), order, -1)
     chosen = np.pad(chosen, ((0, 0), (0, n - chosen.shape[1])), constant_values=-1)
     return Opinion(chosen.astype(np.int64), scores)
-
-
-def _after_open(open_: Mask) -> Mask:
-    """Candidates behind the first one of their row that is still open."""
-    return np.cumsum(open_, axis=1) > 0
 
 
 def far_below(scores: Floats, positive_scores: Floats, band: float) -> Mask:

@@ -169,6 +169,21 @@ def test_resamples_are_seeded_and_of_whole_queries():
         calibration(sums).predicted(0)
 
 
+def test_no_false_negative_in_few_queries_is_no_proof():
+    def clean(queries):
+        return calibration(Sums(*(np.full((1, queries), v) for v in (0.0, 4.0, 2.0, 3.0)), np.full(queries, 2.0)))
+
+    point = clean(50).points[0]
+    # 50 queries stay clean with probability 2.5 % where 7.11 % of all queries have a false negative, one of 4
+    assert (1 - 4 * point.high) ** 50 == pytest.approx(0.025)
+    assert (
+        point.rate == point.low == 0.0 and clean(50).predicted(10)[0][1] > clean(50).predicted(50)[0][1] >= point.high
+    )
+    with pytest.raises(InputError, match=r"PercPos\(0\) with 0.00% \(0.00% to 1.78%\)"):
+        clean(50).propose(0.01)
+    assert clean(500).propose(0.01).rate == 0.0
+
+
 # ---------------------------------------------------------------- proposals
 
 

@@ -156,6 +156,7 @@ class Calibration:
         sums, whole = self.sums, np.ones((1, self.queries))
         rates, gaps = (values[0] for values in self._figures(whole))
         lows, highs = self._ends(self._resampled[0])
+        highs = np.maximum(highs, self._not_excluded(self.queries))
         asked = self.queries * self.num_negatives
         return tuple(
             Point(
@@ -180,8 +181,9 @@ class Calibration:
             here, there = (self._figures(self._draw(size, rows, rng))[0] for size in (self.queries, queries))
             differences.append(there - here)
         low, high = self._ends(np.concatenate(differences))
+        least = self._not_excluded(min(queries, self.queries))
         return [
-            (max(0.0, point.rate + float(a)), min(1.0, point.rate + float(b)))
+            (max(0.0, point.rate + float(a)), min(1.0, max(least, point.rate + float(b))))
             for point, a, b in zip(self.points, low, high, strict=True)
         ]
 
@@ -265,6 +267,13 @@ class Calibration:
     def _draw(self, size: int, rows: int, rng: np.random.Generator) -> Doubles:
         """How often each query is drawn in samples of ``size`` queries, ``[rows, Q]``."""
         return rng.multinomial(size, np.full(self.queries, 1 / self.queries), size=rows).astype(np.float64)
+
+    def _not_excluded(self, queries: int) -> float:
+        """The rate that so many queries without one false negative do not exclude, if a hit query has one.
+
+        Resamples of nothing are nothing: without it the rate of a setting that was lucky would be 0 for sure.
+        """
+        return float(1 - ((1 - self.level) / 2) ** (1 / queries)) / self.num_negatives
 
     def _ends(self, drawn: Doubles) -> tuple[Doubles, Doubles]:
         tail = (1 - self.level) / 2

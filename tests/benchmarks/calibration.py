@@ -53,13 +53,13 @@ def splits(found, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 def section(name: str, found, count: int) -> list[str]:
     predicted, inside = splits(found, count)
-    ten = predicted[:10].sum(axis=0)
+    ten, share = predicted[:10].sum(axis=0), predicted.mean(axis=0)
     lines = [
         f"## {name}", "",
         f"{found.queries} queries with at least two positives, all-MiniLM-L6-v2, 4 negatives, {len(found.points)} settings.", "",
         f"- Held as predicted: over {count} splits in {predicted.mean():.1%} of all settings and splits, and in at least 90 % of "
-        f"the splits for {(predicted.mean(axis=0) >= 0.9).sum()} of {len(ten)} settings; fewest: {predicted.mean(axis=0).min():.1%}, "
-        f"{found.points[int(predicted.mean(axis=0).argmin())].method}. Of the first 10 splits alone (seeds 0 to 9), 9 or 10 held for "
+        f"the splits for {(share >= 0.9).sum()} of {len(ten)} settings; fewest: {share.min():.1%}, "
+        f"{found.points[int(share.argmin())].method}. Of the first 10 splits alone (seeds 0 to 9), 9 or 10 held for "
         f"{(ten >= 9).sum()} settings, 8 for {(ten == 8).sum()}, fewer for {(ten < 8).sum()}: ten splits are few, and all settings "
         "share them.",
         f"- Inside the other half's own 95 % interval: over {count} splits and all settings {inside.mean():.1%}. About 83 % is "
