@@ -545,3 +545,10 @@ def test_an_mteb_task_by_name_needs_mteb(monkeypatch):
     monkeypatch.setitem(sys.modules, "mteb", None)
     with pytest.raises(MissingExtraError, match="mteb"):
         load_collection("mteb:SciFact")
+
+
+def test_documents_without_text_are_left_out_and_count_as_missed():
+    """Instruction models refuse an empty text; BEIR's collections hold some."""
+    made = small({"a": "bees make honey", "b": "  ", "c": ""}, {"q": "honey"}, [("q", "a", 1), ("q", "c", 1)])
+    assert len(made.corpus) == 1 and made.lost_positives == 1
+    assert evaluate_retrieval(ToyModel(), made).means["recall@100"] == 0.5

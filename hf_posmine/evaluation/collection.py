@@ -55,13 +55,17 @@ class Collection:
     ) -> Collection:
         """From a dataset of documents (columns id, text, perhaps title), queries, and (query, document, score) rows.
 
+        Documents without any text are left out: nothing says what they are, and instruction models refuse them.
+
         Raises:
             InputError: judged queries without text, no positive at all, or judged ids that the corpus lacks altogether.
             ColumnError: a document or query that is no text.
         """
         title = "title" if "title" in documents.column_names else None
         id_column = find_column(documents, "id")
-        corpus = Corpus.from_dataset(documents, find_column(documents, "text"), id_column, title, match="exact")
+        text_column = find_column(documents, "text")
+        documents = _with_text(documents, [text_column, *([title] if title else [])])
+        corpus = Corpus.from_dataset(documents, text_column, id_column, title, match="exact")
         qrels: dict[str, dict[str, int]] = {}
         for query, document, score in judgements:
             if score != int(score):
@@ -197,6 +201,13 @@ def find_column(rows: Any, what: str) -> str:
     if found is None:
         raise InputError(f"no {what} column among {rows.column_names}; name it one of {list(ALIASES[what])}")
     return found
+
+
+def _with_text(documents: Any, columns: list[str]) -> Any:
+    """The documents with a text in any of the columns; other kinds of column are left for the corpus to refuse."""
+    rows = zip(*(documents[column] for column in columns), strict=True)
+    full = [number for number, texts in enumerate(rows) if any(not isinstance(t, str) or t.strip() for t in texts)]
+    return documents if len(full) == len(documents) else documents.select(full)
 
 
 def _duplicates(corpus: Corpus, ids: Any) -> dict[int, tuple[str, ...]]:
