@@ -1,4 +1,4 @@
-# One command for each thing: make demo | install | check | test | bench
+# One command for each thing: make demo | quick | install | check | test | bench
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -6,10 +6,13 @@ STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum |
 
 export HF_POSMINE_OFFLINE ?= 1
 
-.PHONY: demo install check format test bench clean
+.PHONY: demo quick install check format test bench clean
 
 demo: $(STAMP)  ## mine the embedded sample with the embedded teacher
 	$(BIN)/hf-posmine demo --output out/demo
+
+quick: $(STAMP)  ## mine the sample, train both stages, compare with the untrained student
+	$(BIN)/python recipes/quick/run.py
 
 install: $(STAMP)  ## create the environment
 
