@@ -35,17 +35,19 @@ TEMPERATURE = 0.05
 
 
 def rows(count: int, negatives: int) -> Dataset:
-    """SQuAD questions with their passage and others', as ``query, positive, negative_1..n``."""
+    """SQuAD questions with their passage and others', as ``query, positive, negative_1..n``.
+
+    No passage comes twice: ours would leave a repeated one out of the batch's negatives, and the peer would not.
+    """
     from datasets import Dataset
 
-    pairs = Dataset.from_parquet(str(SQUAD / "train_pairs.parquet")).shuffle(seed=0).select(range(count))
-    corpus = Dataset.from_parquet(str(SQUAD / "train_corpus.parquet"))
-    texts = dict(zip(corpus["id"], corpus["text"], strict=True))
-    others = np.random.default_rng(0).integers(0, len(corpus), (negatives, count))
-    columns = {"query": pairs["query"], "positive": [texts[i] for i in pairs["positive_id"]]}
-    every = corpus["text"][:]
+    corpus = Dataset.from_parquet(str(SQUAD / "train_corpus.parquet")).shuffle(seed=0)
+    texts, ids = corpus["text"][: count * (1 + negatives)], corpus["id"][:count]
+    pairs = Dataset.from_parquet(str(SQUAD / "train_pairs.parquet"))
+    question = dict(zip(pairs["positive_id"], pairs["query"], strict=True))
+    columns = {"query": [question[i] for i in ids], "positive": texts[:count]}
     return Dataset.from_dict(
-        columns | {f"negative_{n + 1}": [every[i] for i in other] for n, other in enumerate(others)}
+        columns | {f"negative_{n}": texts[count * n : count * (n + 1)] for n in range(1, 1 + negatives)}
     )
 
 
@@ -93,6 +95,7 @@ def _trainer(name: str, dataset: Any, asked: dict[str, Any], folder: str) -> tup
         SentenceTransformerTrainingArguments,
     )
     from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss
+    from torch.nn import Dropout
 
     from hf_posmine.encode import model_source
     from hf_posmine.models.encoder import InstructSentenceTransformer
@@ -116,7 +119,7 @@ def _trainer(name: str, dataset: Any, asked: dict[str, Any], folder: str) -> tup
         kind = RecipeTrainer
     model.max_seq_length = asked["length"]
     for module in model.modules():
-        if isinstance(module, __import__("torch").nn.Dropout):
+        if isinstance(module, Dropout):
             module.p = 0.0  # its random numbers depend on the padding, and would hide a difference
     return kind(model=model, args=arguments, train_dataset=dataset, loss=loss), model
 
