@@ -64,11 +64,16 @@ def load_model(name: str, **kwargs: Any) -> SentenceTransformer:
     """A SentenceTransformer by Hub id or folder; see :func:`model_source`."""
     from sentence_transformers import SentenceTransformer
 
-    source = model_source(name)
     try:
-        return SentenceTransformer(source, **({"local_files_only": True} if source != name else {}), **kwargs)
+        return load_as(SentenceTransformer, name, **kwargs)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot load the model {name!r}: {str(error).splitlines()[0]}") from error
+
+
+def load_as(kind: type, name: str, **kwargs: Any) -> Any:
+    """A model of one of sentence-transformers' classes by Hub id or folder; see :func:`model_source`."""
+    source = model_source(name)
+    return kind(source, **({"local_files_only": True} if source != name else {}), **kwargs)
 
 
 class Encoder:
@@ -270,6 +275,30 @@ class Encoder:
             if getattr(self.model, "truncate_dim", None) is not None:  # a SparseEncoder has none
                 vectors = vectors[..., : self.model.truncate_dim]
             return vectors.float().cpu().numpy()
+
+
+def load_again(model_name: str | None, name: str, make: Callable[[str], Encoder], key: str, cure: str) -> Encoder:
+    """The encoder of a teacher in a process that did not inherit it.
+
+    Args:
+        model_name: what the teacher was made from; None for a live model.
+        name: the teacher's.
+        make: an encoder from a model's name.
+        key: the digest of documents that the teacher was made with.
+        cure: for the error about a live model.
+
+    Raises:
+        StoreError: a live model, or one that changed since.
+    """
+    if model_name is None:
+        raise StoreError(
+            f"this process has to encode texts, but the teacher {name!r} was passed as a live model, which does not "
+            f"travel to workers; {cure}"
+        )
+    encoder = make(model_name)
+    if encoder.digest("document") != key:
+        raise StoreError(f"the model {model_name!r} changed since this teacher was made; make the teacher again")
+    return encoder
 
 
 def _tokenizer_description(tokenizer: Any) -> str:

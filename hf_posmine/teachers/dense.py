@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.encode import Encoder, Role, load_model
+from hf_posmine.encode import Encoder, Role, load_again, load_model
 from hf_posmine.errors import InputError, StoreError
 from hf_posmine.paths import cache_root
 from hf_posmine.progress import progress_bar
@@ -132,19 +132,11 @@ class DenseTeacher:
     @cached_property
     def encoder(self) -> Encoder:
         """The model, loaded again in a process that did not inherit it."""
-        if self._model_name is None:
-            raise StoreError(
-                f"this process has to encode texts, but the teacher {self.name!r} was passed as a live model, which does "
-                "not travel to workers; call miner.prepare() first, save the model and pass its folder, or use num_proc=None"
-            )
-        encoder = Encoder(
-            load_model(self._model_name, device=self.device, revision=self.revision), **self._encoder_options
-        )
-        if encoder.digest("document") != self.keys["document"]:
-            raise StoreError(
-                f"the model {self._model_name!r} changed since this teacher was made; make the teacher again"
-            )
-        return encoder
+        cure = "call miner.prepare() first, save the model and pass its folder, or use num_proc=None"
+        return load_again(self._model_name, self.name, self._load, self.keys["document"], cure)
+
+    def _load(self, name: str) -> Encoder:
+        return Encoder(load_model(name, device=self.device, revision=self.revision), **self._encoder_options)
 
     @cached_property
     def index(self) -> ExactIndex:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.encode import Encoder, Role, model_source
-from hf_posmine.errors import InputError, StoreError
+from hf_posmine.encode import Encoder, Role, load_again, load_as
+from hf_posmine.errors import InputError
 from hf_posmine.paths import cache_root, new_folder
 from hf_posmine.progress import progress_bar
 from hf_posmine.teachers.full import FullScores
@@ -73,8 +73,7 @@ class SparseTeacher(FullScores):
         from sentence_transformers import SparseEncoder
 
         if isinstance(model, str):
-            options = {"local_files_only": True} if model_source(model) != model else {}
-            model = SparseEncoder(model_source(model), device=self.device, revision=self.revision, **options)
+            model = load_as(SparseEncoder, model, device=self.device, revision=self.revision)
         if not isinstance(model, SparseEncoder):
             raise InputError(f"model={type(model).__name__} is no SparseEncoder; pass one, a Hub id or a folder")
         if model.similarity_fn_name != "dot":
@@ -86,17 +85,8 @@ class SparseTeacher(FullScores):
     @cached_property
     def encoder(self) -> Encoder:
         """The model, loaded again in a process that did not inherit it."""
-        if self._model_name is None:
-            raise StoreError(
-                f"this process has to encode texts, but the teacher {self.name!r} was passed as a live model, which does not "
-                "travel to workers; save the model and pass its folder"
-            )
-        encoder = self._encoder(self._model_name)
-        if encoder.digest("document") != self.keys["document"]:
-            raise StoreError(
-                f"the model {self._model_name!r} changed since this teacher was made; make the teacher again"
-            )
-        return encoder
+        cure = "save the model and pass its folder"
+        return load_again(self._model_name, self.name, self._encoder, self.keys["document"], cure)
 
     @property
     def fingerprint(self) -> str:
