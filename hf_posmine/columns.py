@@ -29,6 +29,11 @@ STATS = pa.struct(
     ]
 )
 
+SIDE_BY_SIDE = (
+    "negatives", "negatives_scores", "negatives_ids", "negatives_ranks", "negatives_teachers", "negatives_positive_scores",
+)  # fmt: skip
+"""Columns that hold one value per negative."""
+
 
 class ArrowList(list):
     """A list that turns into Arrow with a declared type, so that a first batch without negatives is not typed null."""

@@ -8,7 +8,6 @@ On an accelerator, batches are sorted by length and padded, and the last bits ma
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from functools import cached_property
@@ -19,6 +18,7 @@ import numpy as np
 import xxhash
 
 from hf_posmine.defaults import DEFAULT_MODEL, EMBEDDED
+from hf_posmine.digest import json_digest
 from hf_posmine.errors import InputError, MissingExtraError, StoreError
 from hf_posmine.parallel import one_torch_thread_each
 
@@ -74,6 +74,16 @@ def load_as(kind: type, name: str, **kwargs: Any) -> Any:
     """A model of one of sentence-transformers' classes by Hub id or folder; see :func:`model_source`."""
     source = model_source(name)
     return kind(source, **({"local_files_only": True} if source != name else {}), **kwargs)
+
+
+def first_module(model: Any) -> Any:
+    """The module that reads the texts; None for an object that has no modules."""
+    return model[0] if hasattr(model, "__getitem__") else None
+
+
+def accepts_instructions(model: Any) -> bool:
+    """Whether the model takes (instruction, text) pairs, as those of :mod:`hf_posmine.models` do."""
+    return bool(getattr(first_module(model), "accepts_instructions", False))
 
 
 class Encoder:
@@ -135,7 +145,7 @@ class Encoder:
             "unit": self.unit,
             "truncate_dim": getattr(self.model, "truncate_dim", None),
         }
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
+        return json_digest(said)
 
     @cached_property
     def model_digest(self) -> str:
@@ -213,14 +223,12 @@ class Encoder:
 
     def _max_length(self, role: Role) -> int | None:
         """Tokens a text of this role is cut to: the role's own limit, where the model has one."""
-        first = self.model[0] if hasattr(self.model, "__getitem__") else None
-        return getattr(first, f"{role}_length", None) or self.model.max_seq_length
+        return getattr(first_module(self.model), f"{role}_length", None) or self.model.max_seq_length
 
     def _with_prompts(self, texts: Sequence[Any], role: Role) -> list[str]:
         """What the model reads; rows may bring instructions of their own (:mod:`hf_posmine.models`)."""
-        first = self.model[0] if hasattr(self.model, "__getitem__") else None
-        if first is not None and getattr(first, "accepts_instructions", False):
-            return ["".join(row) for row in first.rows(texts, self.prompts[role])]
+        if accepts_instructions(self.model):
+            return ["".join(row) for row in self.model[0].rows(texts, self.prompts[role])]
         return [self.prompts[role] + text for text in texts]
 
     def _plan(self, texts: Sequence[str], role: Role) -> Iterator[Rows]:

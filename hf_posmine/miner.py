@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,6 +11,7 @@ import pyarrow as pa
 
 from hf_posmine.columns import column_types, kept_rows, merge, to_columns
 from hf_posmine.corpus import Corpus
+from hf_posmine.digest import json_digest
 from hf_posmine.errors import ColumnError, InputError
 from hf_posmine.qrels import Qrels
 from hf_posmine.rows import RowReader
@@ -230,7 +229,7 @@ class PositiveAwareMiner:
             "columns": [self.query_column, self.positive_column, self.positive_id_column],
             "settings": self.settings.to_dict(),
         }
-        return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:32]
+        return json_digest(recipe)
 
     def features(self, features: Any) -> Any:
         """The features of the mapped dataset: needed for an IterableDataset, ``map(..., features=...)``."""

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from hf_posmine.columns import SIDE_BY_SIDE
 from hf_posmine.errors import ColumnError, InputError
 from hf_posmine.filters import as_filters, common_window, highest_floor, lowest_ceiling
-from hf_posmine.judge.actions import SIDE_BY_SIDE
 from hf_posmine.tables import check_text_lists, check_texts, pick_columns
 
 if TYPE_CHECKING:

@@ -82,10 +82,14 @@ class Collection:
         return tuple(query for query in self.queries if any(score > 0 for score in self.qrels.get(query, {}).values()))
 
     @cached_property
+    def positives(self) -> tuple[tuple[str, str], ...]:
+        """Query and document id of every judged positive."""
+        return tuple((q, d) for q, judged in self.qrels.items() for d, score in judged.items() if score > 0)
+
+    @cached_property
     def lost_positives(self) -> int:
         """Positives that the corpus lacks; no system can find them, and recall counts them as missed."""
-        positives = [d for query in self.scored_queries for d, score in self.qrels[query].items() if score > 0]
-        return int((self.corpus.rows_of_ids(positives) < 0).sum())
+        return int((self.corpus.rows_of_ids([document for _, document in self.positives]) < 0).sum())
 
     def _check(self) -> None:
         lost = [query for query in self.qrels if query not in self.queries]
@@ -93,12 +97,11 @@ class Collection:
             raise InputError(f"{self.name}: {len(lost)} judged queries have no text, such as {lost[0]!r}")
         if not self.scored_queries:
             raise InputError(f"{self.name}: no query has a judged positive (a score above 0); nothing can be scored")
-        positives = sum(score > 0 for query in self.scored_queries for score in self.qrels[query].values())
-        if self.lost_positives == positives:
+        if self.lost_positives == len(self.positives):
             example = next(iter(self.qrels[self.scored_queries[0]]))
             raise InputError(
-                f"{self.name}: the corpus has none of the {positives} judged positives, such as {example!r}; are these its "
-                "judgements?"
+                f"{self.name}: the corpus has none of the {len(self.positives)} judged positives, such as {example!r}; are "
+                "these its judgements?"
             )
 
 

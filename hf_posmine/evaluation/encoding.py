@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.encode import Encoder, Role
+from hf_posmine.encode import Encoder, Role, accepts_instructions
 from hf_posmine.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,12 +39,3 @@ def encode_texts(
         prompt = f"{instruction}: "
     query, document = (prompt, None) if role == "query" else (None, prompt)
     return Encoder(model, query_prompt=query, document_prompt=document).encode(rows, role)
-
-
-def accepts_instructions(model: Any) -> bool:
-    """Whether the model takes (instruction, text) pairs."""
-    try:
-        first = model[0]
-    except (TypeError, KeyError, IndexError):
-        return False
-    return bool(getattr(first, "accepts_instructions", False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
+from hf_posmine.columns import SIDE_BY_SIDE
 from hf_posmine.errors import ColumnError, InputError
 from hf_posmine.judge.question import SUSPECTS, Question, Suspect, Verdict
 from hf_posmine.tables import check_text_lists, check_texts, pick_columns
@@ -12,10 +13,6 @@ if TYPE_CHECKING:
     from hf_posmine.judge.judge import Judge
 
 Action: TypeAlias = Literal["flag", "drop", "demote", "relabel"]
-SIDE_BY_SIDE = (
-    "negatives", "negatives_scores", "negatives_ids", "negatives_ranks", "negatives_teachers", "negatives_positive_scores",
-)  # fmt: skip
-"""Columns that hold one value per negative."""
 
 
 def judge_negatives(

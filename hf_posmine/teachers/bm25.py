@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections import Counter
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_posmine.digest import json_digest
 from hf_posmine.errors import InputError, MissingExtraError
 from hf_posmine.paths import cache_root, new_folder
 from hf_posmine.teachers.full import FullScores
@@ -77,7 +77,7 @@ class BM25Teacher(FullScores):
     def fingerprint(self) -> str:
         """Content digest: statistics come from the corpus, so it is part of it."""
         said = {**self.describe(), "corpus": self.corpus.fingerprint, "version": BM25_VERSION}
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
+        return json_digest(said)
 
     def describe(self) -> dict[str, Any]:
         """What a provenance record says of the teacher."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import sys
 from functools import cached_property
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_posmine.digest import json_digest
 from hf_posmine.encode import Encoder, Role, load_again, load_model
 from hf_posmine.errors import InputError, StoreError
 from hf_posmine.paths import cache_root
@@ -108,8 +107,7 @@ class DenseTeacher:
     @property
     def fingerprint(self) -> str:
         """Content digest of model, prompts and similarity; no paths."""
-        said = json.dumps([self.similarity, self._store.dtype.name, self.keys], sort_keys=True)
-        return hashlib.sha256(said.encode()).hexdigest()[:32]
+        return json_digest([self.similarity, self._store.dtype.name, self.keys])
 
     def describe(self) -> dict[str, Any]:
         """What a provenance record says of the teacher."""

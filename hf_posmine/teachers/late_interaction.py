@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_posmine.digest import json_digest
 from hf_posmine.encode import Encoder, Role, load_again, load_as
 from hf_posmine.errors import InputError
 from hf_posmine.paths import cache_root, new_folder
@@ -89,8 +88,7 @@ class LateInteractionTeacher(FullScores):
     @property
     def fingerprint(self) -> str:
         """Content digest of model, prompts and similarity; no paths."""
-        said = json.dumps(["late interaction", self.similarity, self.keys], sort_keys=True)
-        return hashlib.sha256(said.encode()).hexdigest()[:32]
+        return json_digest(["late interaction", self.similarity, self.keys])
 
     def describe(self) -> dict[str, Any]:
         """What a provenance record says of the teacher."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_posmine.digest import json_digest
 from hf_posmine.encode import Encoder, Role, load_again, load_as
 from hf_posmine.errors import InputError
 from hf_posmine.paths import cache_root, new_folder
@@ -91,9 +90,7 @@ class SparseTeacher(FullScores):
     @property
     def fingerprint(self) -> str:
         """Content digest of model and prompts; no paths."""
-        return hashlib.sha256(
-            json.dumps(["sparse", self.max_active_dims, self.keys], sort_keys=True).encode()
-        ).hexdigest()[:32]
+        return json_digest(["sparse", self.max_active_dims, self.keys])
 
     def describe(self) -> dict[str, Any]:
         """What a provenance record says of the teacher."""

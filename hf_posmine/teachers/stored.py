@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_posmine.digest import json_digest
 from hf_posmine.errors import InputError, StoreError
 from hf_posmine.paths import cache_root, new_folder
 from hf_posmine.qrels import Qrels
@@ -94,7 +94,7 @@ class StoredRun:
             "score_kind": teacher.score_kind, "depth": depth, "queries": queries.fingerprint,
             "known_positives": known.fingerprint,
         }  # fmt: skip
-        digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
+        digest = json_digest(said)
         folder = Path(path) if path else cache_root() / "runs" / digest
         if not folder.is_dir():
             with new_folder(folder) as new:

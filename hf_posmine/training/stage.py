@@ -52,7 +52,7 @@ def run_stage(recipe: Recipe) -> InstructSentenceTransformer:
             folder.note(recipe)
         if checkpoint is None or not was_last(trainer, checkpoint):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        return finish(recipe, trainer, trainer.model, blend)
+        return finish(recipe, trainer, blend)
 
 
 def prepare(recipe: Recipe) -> tuple[RecipeTrainer, Blend]:
@@ -219,12 +219,11 @@ def choose_metric(recipe: Recipe, args: SentenceTransformerTrainingArguments, ev
         raise InputError(f"metric_for_best_model={args.metric_for_best_model!r} is not evaluated; there are {there}")
 
 
-def finish(
-    recipe: Recipe, trainer: RecipeTrainer, model: InstructSentenceTransformer, blend: Blend
-) -> InstructSentenceTransformer:
+def finish(recipe: Recipe, trainer: RecipeTrainer, blend: Blend) -> InstructSentenceTransformer:
     """Evaluate once more, merge the adapters, and save the model with its record in ``output_dir``; push it if asked."""
     from hf_posmine.hub.push_model import record_stage
 
+    model: InstructSentenceTransformer = trainer.model
     if trainer.evaluator is not None:
         trainer.save_metrics("eval", trainer.evaluate())
     if recipe.student.merge_adapters and has_adapters(model[0].model):

@@ -89,9 +89,8 @@ def main() -> None:
 
 def pairs_of(judged: Collection, documents: Corpus) -> Dataset:
     """Each judged question with each of its positives."""
-    found = [(q, d) for q, grades in judged.qrels.items() for d, grade in grades.items() if grade > 0]
-    positives = documents.texts(documents.rows_of_ids([document for _, document in found])).to_pylist()
-    return Dataset.from_dict({"query": [judged.queries[query] for query, _ in found], "positive": positives})
+    positives = documents.texts(documents.rows_of_ids([document for _, document in judged.positives])).to_pylist()
+    return Dataset.from_dict({"query": [judged.queries[query] for query, _ in judged.positives], "positive": positives})
 
 
 def varlen(args: argparse.Namespace) -> dict[str, str]:

@@ -35,9 +35,8 @@ def prepare(folder: Path, rows: int) -> None:
     from hf_posmine.evaluation.collection import load_collection
 
     claims = load_collection(DATA / "scifact", "qrels_train")
-    found = [(q, d) for q, grades in claims.qrels.items() for d, grade in grades.items() if grade > 0]
-    positives = claims.corpus.texts(claims.corpus.rows_of_ids([d for _, d in found])).to_pylist()
-    Dataset.from_dict({"query": [claims.queries[q] for q, _ in found], "positive": positives}).to_parquet(
+    positives = claims.corpus.texts(claims.corpus.rows_of_ids([d for _, d in claims.positives])).to_pylist()
+    Dataset.from_dict({"query": [claims.queries[q] for q, _ in claims.positives], "positive": positives}).to_parquet(
         folder / "claims.parquet"
     )
     titles = Dataset.from_parquet(str(DATA / "stackoverflow_titles" / "all.parquet")).shuffle(seed=0)
