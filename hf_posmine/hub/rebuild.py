@@ -46,11 +46,10 @@ def rebuild(pushed: Mapping[str, Any], record: MiningRecord, inputs: Inputs) -> 
         InputError: an input that was local and is not given, or a recipe that cannot be repeated here.
     """
     changes = _versions_changed(record)
-    untouched = describe_rows(pushed) == dict(record.rows)
+    there = describe_rows(pushed)
+    untouched = there == dict(record.rows)
     if not untouched:
-        changes.append(
-            InputChange("the rows in the repository", _digests(record.rows), _digests(describe_rows(pushed)))
-        )
+        changes.append(InputChange("the rows in the repository", _digests(record.rows), _digests(there)))
     rows, known, from_source = _rows(pushed, record, inputs, untouched, changes)
     if known is not None and record.known_positives and known.fingerprint != record.known_positives.fingerprint:
         was = record.known_positives
