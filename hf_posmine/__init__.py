@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hf_posmine.analysis.agreement import teacher_agreement
+    from hf_posmine.analysis.calibrate import calibrate
+    from hf_posmine.analysis.hiding import judgements_of_pairs
     from hf_posmine.analysis.sweep import sweep
     from hf_posmine.corpus import Corpus
     from hf_posmine.ensembles import CrossSample, IntraSample
@@ -21,11 +23,15 @@ if TYPE_CHECKING:
     from hf_posmine.hub.push_model import push_model
     from hf_posmine.hub.remine import remine
     from hf_posmine.hub.verify import verify
+    from hf_posmine.judge.actions import apply_judgements, judge_negatives
+    from hf_posmine.judge.chat import ChatServer, HubChat
+    from hf_posmine.judge.judge import Judge
     from hf_posmine.labels import to_margin_mse
     from hf_posmine.miner import PositiveAwareMiner
     from hf_posmine.models.bidirectional import bidirectional_encoder
     from hf_posmine.models.encoder import InstructSentenceTransformer
     from hf_posmine.models.nv_retriever import load_nv_retriever
+    from hf_posmine.opinion import SecondOpinion
     from hf_posmine.presets import ragatouille
     from hf_posmine.qrels import Qrels
     from hf_posmine.resumable import mine
@@ -34,6 +40,7 @@ if TYPE_CHECKING:
     from hf_posmine.settings import MiningSettings
     from hf_posmine.summary import MiningSummary
     from hf_posmine.teachers.bm25 import BM25Teacher
+    from hf_posmine.teachers.cross_encoder import CrossEncoderTeacher
     from hf_posmine.teachers.dense import DenseTeacher
     from hf_posmine.teachers.endpoint import Endpoint
     from hf_posmine.teachers.late_interaction import LateInteractionTeacher
@@ -48,13 +55,17 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BM25Teacher",
+    "ChatServer",
     "Corpus",
+    "CrossEncoderTeacher",
     "CrossSample",
     "DenseTeacher",
     "Endpoint",
     "ExactIndex",
+    "HubChat",
     "InstructSentenceTransformer",
     "IntraSample",
+    "Judge",
     "LateInteractionTeacher",
     "MarginPos",
     "MaxScore",
@@ -70,6 +81,7 @@ __all__ = [
     "RemoteTeacher",
     "RunTeacher",
     "SampledTopK",
+    "SecondOpinion",
     "SimANS",
     "SkipTop",
     "SparseTeacher",
@@ -78,7 +90,11 @@ __all__ = [
     "Top1Sampled",
     "Uniform",
     "VectorTeacher",
+    "apply_judgements",
     "bidirectional_encoder",
+    "calibrate",
+    "judge_negatives",
+    "judgements_of_pairs",
     "load_nv_retriever",
     "mine",
     "push_dataset",
@@ -94,13 +110,17 @@ __all__ = [
 
 _HOMES = {
     "BM25Teacher": "teachers.bm25",
+    "ChatServer": "judge.chat",
     "Corpus": "corpus",
+    "CrossEncoderTeacher": "teachers.cross_encoder",
     "CrossSample": "ensembles",
     "DenseTeacher": "teachers.dense",
     "Endpoint": "teachers.endpoint",
     "ExactIndex": "search.exact",
+    "HubChat": "judge.chat",
     "InstructSentenceTransformer": "models.encoder",
     "IntraSample": "ensembles",
+    "Judge": "judge.judge",
     "LateInteractionTeacher": "teachers.late_interaction",
     "MarginPos": "filters",
     "MaxScore": "filters",
@@ -116,6 +136,7 @@ _HOMES = {
     "RemoteTeacher": "teachers.remote",
     "RunTeacher": "teachers.run_file",
     "SampledTopK": "samplers",
+    "SecondOpinion": "opinion",
     "SimANS": "samplers",
     "SkipTop": "filters",
     "SparseTeacher": "teachers.sparse",
@@ -124,7 +145,11 @@ _HOMES = {
     "Top1Sampled": "samplers",
     "Uniform": "samplers",
     "VectorTeacher": "teachers.vectors",
+    "apply_judgements": "judge.actions",
     "bidirectional_encoder": "models.bidirectional",
+    "calibrate": "analysis.calibrate",
+    "judge_negatives": "judge.actions",
+    "judgements_of_pairs": "analysis.hiding",
     "load_nv_retriever": "models.nv_retriever",
     "mine": "resumable",
     "push_dataset": "hub.push",

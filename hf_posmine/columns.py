@@ -31,6 +31,7 @@ STATS = pa.struct(
 
 SIDE_BY_SIDE = (
     "negatives", "negatives_scores", "negatives_ids", "negatives_ranks", "negatives_teachers", "negatives_positive_scores",
+    "negatives_second_scores",
 )  # fmt: skip
 """Columns that hold one value per negative."""
 
@@ -46,8 +47,8 @@ class ArrowList(list):
         return self.array if type is None else self.array.cast(type)
 
 
-def column_types(settings: MiningSettings) -> dict[str, pa.DataType]:
-    """The columns the miner adds, in order, with their Arrow types."""
+def column_types(settings: MiningSettings, *, second: bool = False) -> dict[str, pa.DataType]:
+    """The columns the miner adds, in order, with their Arrow types; ``second`` where there is a second opinion."""
     types = {"negatives": pa.list_(pa.string())}
     optional = {
         "scores": {"negatives_scores": pa.list_(pa.float32()), "positive_score": pa.float32()},
@@ -59,6 +60,10 @@ def column_types(settings: MiningSettings) -> dict[str, pa.DataType]:
     if settings.ensemble:
         types["negatives_teachers"] = pa.list_(pa.string())
         optional["scores"] = {**optional["scores"], "negatives_positive_scores": pa.list_(pa.float32())}
+    if second:
+        second_scores = {"negatives_second_scores": pa.list_(pa.float32()), "positive_second_score": pa.float32()}
+        optional["scores"] = {**optional["scores"], **second_scores}
+        optional["stats"] = {**optional["stats"], "second_rejected": pa.int64()}
     for name in settings.keep:
         types |= optional[name]
     if settings.on_short == "random":
@@ -77,6 +82,7 @@ def to_columns(mined: Mined, corpus: Corpus, settings: MiningSettings, teachers:
     def lists(values: pa.Array) -> pa.Array:
         return pa.ListArray.from_arrays(offsets, values)
 
+    heard = mined.second
     made = {
         "negatives": lambda: lists(corpus.texts(flat)),
         "negatives_scores": lambda: lists(_scores(mined.scores[there])),
@@ -89,7 +95,12 @@ def to_columns(mined: Mined, corpus: Corpus, settings: MiningSettings, teachers:
         "negatives_filled": lambda: pa.array(mined.filled, pa.int64()),
         "weak_positive": lambda: pa.array(mined.weak(settings.weak_rank)),
     }
-    return {name: made[name]().cast(type_) for name, type_ in column_types(settings).items()}
+    if heard is not None:
+        made["negatives_second_scores"] = lambda: lists(pa.array(heard.scores[there], pa.float32(), from_pandas=True))
+        made["positive_second_score"] = lambda: pa.array(heard.own, pa.float32())
+        made["second_rejected"] = lambda: pa.array(heard.rejected, pa.int64())
+    types = column_types(settings, second=heard is not None)
+    return {name: made[name]().cast(type_) for name, type_ in types.items()}
 
 
 def kept_rows(mined: Mined, settings: MiningSettings) -> np.ndarray:

@@ -1,30 +1,27 @@
 """Texts to vectors, once: batches without padding, sized by tokens, reproducible to the bit on a CPU.
 
-On a CPU a batch holds only texts of one token length, and each forward pass runs on one thread while several passes run
-side by side. A vector then depends on its text alone, not on its neighbours or on the number of threads, which is what
-lets a streaming run and a prepared run agree to the last bit. It is also faster than padding (``tests/benchmarks``).
-On an accelerator, batches are sorted by length and padded, and the last bits may move with the batch.
+On a CPU a vector depends on its text alone, not on its neighbours or on the number of threads (:mod:`hf_posmine.batches`),
+which is what lets a streaming run and a prepared run agree to the last bit. It is also faster than padding
+(``tests/benchmarks``). On an accelerator the last bits may move with the batch.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
-import xxhash
 
+from hf_posmine.batches import LEAST_TOKENS, plan_batches, run_batches
 from hf_posmine.defaults import DEFAULT_MODEL, EMBEDDED
 from hf_posmine.digest import json_digest
 from hf_posmine.errors import InputError, MissingExtraError, StoreError
-from hf_posmine.parallel import one_torch_thread_each
+from hf_posmine.model_digest import is_native, model_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Callable, Sequence
 
     from sentence_transformers import SentenceTransformer
 
@@ -35,8 +32,6 @@ Role: TypeAlias = Literal["query", "document"]
 ENCODE_VERSION = 1
 """Part of every embedding key: raised when the same model and text would give another vector."""
 
-CPU_TOKENS, ACCELERATOR_TOKENS = 1024, 16_384
-LEAST_TOKENS = 16
 PROMPT_NAMES: dict[Role, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 
@@ -128,7 +123,7 @@ class Encoder:
     @cached_property
     def native(self) -> bool:
         """Whether the model is a real SentenceTransformer, whose batches are ours to plan."""
-        return callable(getattr(self.model, "preprocess", None)) and callable(getattr(self.model, "state_dict", None))
+        return is_native(self.model)
 
     @property
     def on_cpu(self) -> bool:
@@ -152,32 +147,7 @@ class Encoder:
         """Weights, modules' configuration, tokenizer, maximum length and dtype."""
         if self._fingerprint is not None:
             return self._fingerprint
-        backend = self.model.get_backend() if callable(getattr(self.model, "get_backend", None)) else "torch"
-        if not self.native or backend != "torch":
-            what = f"has the backend {backend!r}" if self.native else "is no SentenceTransformer"
-            raise InputError(
-                f"{type(self.model).__name__} {what}, so its weights cannot be digested; pass "
-                "fingerprint= with a string that changes whenever its vectors would"
-            )
-        digest = xxhash.xxh3_128()
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(_tensor_bytes(tensor))
-        digest.update(json.dumps(self._modules(), sort_keys=True, default=str).encode())
-        digest.update(_tokenizer_description(self.model.tokenizer).encode())
-        return digest.hexdigest()
-
-    def _modules(self) -> list[Any]:
-        described: list[Any] = [self.model.max_seq_length]
-        for module in self.model:
-            config = module.get_config_dict() if hasattr(module, "get_config_dict") else {}
-            backbone = getattr(getattr(module, "auto_model", None), "config", None)
-            inner = backbone.to_dict() if backbone is not None else {}
-            inner = {
-                k: v for k, v in inner.items() if k not in ("_name_or_path", "transformers_version", "_commit_hash")
-            }
-            described.append([type(module).__qualname__, config, inner])
-        return described
+        return model_digest(self.model)
 
     def encode(self, texts: Sequence[str], role: Role, done: Callable[[int], object] = lambda count: None) -> Floats:
         """Vectors float32 ``[m, d]`` of ``texts`` in their order; ``done`` hears how many are ready.
@@ -201,10 +171,12 @@ class Encoder:
         return np.asarray(method(texts, convert_to_numpy=True, show_progress_bar=False), np.float32)
 
     def _encode_native(self, texts: Sequence[str], role: Role, done: Callable[[int], object]) -> Floats:
-        batches = list(self._plan(texts, role))
+        batches = plan_batches(self.lengths(texts, role), on_cpu=self.on_cpu, tokens=self._tokens)
         vectors: Floats | None = None
         self.model.eval()
-        for rows, values in self._forward_all(texts, batches, role):
+        for rows, values in run_batches(
+            batches, lambda rows: self._features(texts, rows, role), lambda read: self._forward(read, role), on_cpu=self.on_cpu
+        ):  # fmt: skip
             if vectors is None:
                 vectors = np.empty((len(texts), values.shape[1]), np.float32)
             vectors[rows] = values[: len(rows)]
@@ -231,44 +203,11 @@ class Encoder:
             return ["".join(row) for row in self.model[0].rows(texts, self.prompts[role])]
         return [self.prompts[role] + text for text in texts]
 
-    def _plan(self, texts: Sequence[str], role: Role) -> Iterator[Rows]:
-        """Batches of rows, longest first: of one length on a CPU, near lengths elsewhere, within the token budget."""
-        lengths = self.lengths(texts, role)
-        budget = self._tokens or (CPU_TOKENS if self.on_cpu else ACCELERATOR_TOKENS)
-        order = np.argsort(-lengths, kind="stable")
-        start = 0
-        while start < len(order):
-            longest = max(1, int(lengths[order[start]]))
-            stop = min(len(order), start + max(1, budget // longest))
-            if self.on_cpu:
-                stop = start + int(np.searchsorted(-lengths[order[start:stop]], -longest, side="right"))
-            yield order[start:stop]
-            start = stop
-
-    def _forward_all(self, texts: Sequence[str], batches: list[Rows], role: Role) -> Iterator[tuple[Rows, Floats]]:
-        """Tokenise here, run the model on worker threads (CPU) or here (elsewhere)."""
-        import torch
-
-        workers = torch.get_num_threads() if self.on_cpu else 1
-        if workers == 1:
-            for rows in batches:
-                yield rows, self._forward(self._features(texts, rows, role), role)
-            return
-        with one_torch_thread_each(workers) as pool:
-            pending: list[tuple[Rows, Future[Floats]]] = []
-            for rows in batches:
-                pending.append((rows, pool.submit(self._forward, self._features(texts, rows, role), role)))
-                while len(pending) > 2 * workers:
-                    ready, future = pending.pop(0)
-                    yield ready, future.result()
-            for ready, future in pending:
-                yield ready, future.result()
-
     def _features(self, texts: Sequence[str], rows: Rows, role: Role) -> dict[str, Any]:
         batch = [texts[i] for i in rows.tolist()]
         features = self.model.preprocess(batch, prompt=self.prompts[role] or None, task=role)
         tokens = features["input_ids"].numel() if "input_ids" in features else LEAST_TOKENS
-        if self.on_cpu and tokens < LEAST_TOKENS:  # products of so few rows take another path, whose last bits differ
+        if self.on_cpu and tokens < LEAST_TOKENS:
             batch *= -(-LEAST_TOKENS // tokens)
             features = self.model.preprocess(batch, prompt=self.prompts[role] or None, task=role)
         return features
@@ -307,21 +246,6 @@ def load_again(model_name: str | None, name: str, make: Callable[[str], Encoder]
     if encoder.digest("document") != key:
         raise StoreError(f"the model {model_name!r} changed since this teacher was made; make the teacher again")
     return encoder
-
-
-def _tokenizer_description(tokenizer: Any) -> str:
-    """What a tokenizer does to a text; truncation and padding are left out, since using it changes them."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return repr(type(tokenizer))
-    described = json.loads(backend.to_str())
-    return json.dumps({k: v for k, v in described.items() if k not in ("truncation", "padding")}, sort_keys=True)
-
-
-def _tensor_bytes(tensor: Any) -> memoryview:
-    import torch
-
-    return memoryview(tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy())
 
 
 def _to_unit(vectors: Floats) -> Floats:

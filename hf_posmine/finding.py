@@ -16,6 +16,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """What a second opinion said of candidates.
+
+    Attributes:
+        scores: float32 ``[B, K]`` of candidates, or ``[B, n]`` of negatives; NaN where it was not asked.
+        own: float32 ``[B]``, of the row's own positive.
+        rejected: int64 ``[B]``, candidates that it turned down.
+    """
+
+    scores: Floats
+    own: Floats
+    rejected: Rows
+
+
+@dataclass(frozen=True)
 class Found:
     """What one teacher found below its ceilings.
 
@@ -29,6 +44,7 @@ class Found:
         ceiling_by: int64 ``[B]``, which filter sets it, -1 for none.
         skipped: int64 ``[B]``, as in :class:`~hf_posmine.selection.Mined`.
         floored: int64 ``[B]``, as in :class:`~hf_posmine.selection.Mined`.
+        second: what a second opinion said; None without one.
     """
 
     ranking: Ranking
@@ -40,15 +56,18 @@ class Found:
     ceiling_by: Rows
     skipped: Rows
     floored: Rows
+    second: Heard | None = None
 
 
-def find(batch: Batch, teacher: Teacher, settings: MiningSettings, exclude: Exclusions) -> Found:
-    """Score the positives, then search below the ceilings that follow from them."""
+def find(
+    batch: Batch, teacher: Teacher, settings: MiningSettings, exclude: Exclusions, pool: int | None = None
+) -> Found:
+    """Score the positives, then search below the ceilings that follow from them; ``pool`` as in :func:`depth_of`."""
     n, filters = settings.num_negatives, settings.all_filters
     own, anchors = positive_scores(batch, teacher, settings.anchor)
     ceilings, by = lowest_ceiling(filters, anchors)
     first, last = common_window(filters)
-    ranking = teacher.search(batch.queries, depth_of(settings), below=ceilings, exclude=exclude)
+    ranking = teacher.search(batch.queries, depth_of(settings, pool), below=ceilings, exclude=exclude)
     ranks = ranking.above[:, None] + np.arange(ranking.doc_ids.shape[1])
     there = ranking.doc_ids >= 0
     inside = (ranks >= first) & (ranks < (np.iinfo(np.int64).max if last is None else last))
@@ -66,10 +85,10 @@ def find(batch: Batch, teacher: Teacher, settings: MiningSettings, exclude: Excl
     )
 
 
-def depth_of(settings: MiningSettings) -> int:
-    """How many candidates below the ceiling a search has to give."""
+def depth_of(settings: MiningSettings, pool: int | None = None) -> int:
+    """How many candidates below the ceiling a search has to give, ``pool`` of them in the window (by default the sampler's)."""
     first, last = common_window(settings.all_filters)
-    depth = first + settings.one_sampler.pool(settings.num_negatives)
+    depth = first + (settings.one_sampler.pool(settings.num_negatives) if pool is None else pool)
     return depth if last is None else min(depth, last)
 
 

@@ -20,6 +20,7 @@ from hf_posmine.settings import MiningSettings
 from hf_posmine.tables import pick_columns
 
 if TYPE_CHECKING:
+    from hf_posmine.opinion import SecondOpinion
     from hf_posmine.rows import Batch
     from hf_posmine.types import Exclusions, Rows, Teacher
 
@@ -62,6 +63,7 @@ class PositiveAwareMiner:
         positive_column: column of the positives, texts or lists of texts.
         positive_id_column: column of the positives' ids in the corpus, or lists of them. With neither column, every
             known positive of the query is the row's positive.
+        second_opinion: who else is asked about the candidates, such as a cross-encoder.
         options: see :class:`~hf_posmine.settings.MiningSettings`: ``filters``, ``sampler``, ``num_negatives``, ...
 
     Raises:
@@ -85,10 +87,13 @@ class PositiveAwareMiner:
         query_column: str = "query",
         positive_column: str | None = None,
         positive_id_column: str | None = None,
+        second_opinion: SecondOpinion | None = None,
         **options: Any,
     ) -> None:
         self.settings = MiningSettings.from_options(options)
+        _require_corpus(corpus)
         self.corpus, self.known_positives = corpus, known_positives
+        self.second_opinion = None if second_opinion is None else second_opinion.over(corpus)
         self.teachers: list[Teacher] = list(teachers) if isinstance(teachers, (list, tuple)) else [teachers]  # type: ignore[list-item]
         self.query_column, self.positive_column, self.positive_id_column = (
             query_column,
@@ -98,7 +103,6 @@ class PositiveAwareMiner:
         self._check()
 
     def _check(self) -> None:
-        _require_corpus(self.corpus)
         if self.known_positives is not None and not isinstance(self.known_positives, Qrels):
             raise InputError(f"known_positives={type(self.known_positives).__name__}; pass a Qrels")
         self._check_teachers()
@@ -108,6 +112,8 @@ class PositiveAwareMiner:
             )
         if not self.positive_column and not self.positive_id_column and self.known_positives is None:
             raise InputError("no positives: give positive_column=, positive_id_column= or known_positives=")
+        if self.second_opinion is not None:
+            self._check_second_opinion(self.second_opinion)
         settings = self.settings
         for teacher in self.teachers:
             for filter_ in settings.all_filters:
@@ -136,6 +142,18 @@ class PositiveAwareMiner:
         if len(self.teachers) == 1 and self.settings.ensemble:
             raise InputError(f"{self.settings.sampler!r} has no effect on one teacher; pass several, or use Top()")
 
+    def _check_second_opinion(self, opinion: SecondOpinion) -> None:
+        self._check_corpus_of(opinion.teacher)
+        settings = self.settings
+        wanted = settings.one_sampler.pool(settings.num_negatives)
+        if opinion.depth < wanted:
+            raise InputError(
+                f"the second opinion may be asked about {opinion.depth} candidates of a row, {settings.sampler!r} wants "
+                f"{wanted}; raise depth="
+            )
+        if settings.on_short == "random":
+            raise InputError("on_short='random' fills rows without a second opinion; use 'keep', 'drop' or 'raise'")
+
     @property
     def teacher_names(self) -> list[str]:
         """The teachers' names in the output, numbered where they share one."""
@@ -152,6 +170,9 @@ class PositiveAwareMiner:
             raise InputError(
                 f"teachers={teacher!r:.60} is no Teacher; pass a DenseTeacher, or use PositiveAwareMiner.from_dataset"
             )
+        self._check_corpus_of(teacher)
+
+    def _check_corpus_of(self, teacher: Any) -> None:
         theirs = getattr(teacher, "corpus", self.corpus)
         if theirs.fingerprint != self.corpus.fingerprint:
             raise InputError(
@@ -170,6 +191,7 @@ class PositiveAwareMiner:
         positive_id_column: str | None = None,
         corpus: Corpus | None = None,
         teacher_options: dict[str, Any] | None = None,
+        second_opinion: SecondOpinion | None = None,
         **options: Any,
     ) -> PositiveAwareMiner:
         """A miner for one dataset: its positives are known, and are the corpus unless one is given.
@@ -184,6 +206,8 @@ class PositiveAwareMiner:
             positive_id_column: instead of ``positive_column``, ids of the corpus.
             corpus: the candidates. Known positives it lacks are scored, and are no candidates.
             teacher_options: for teachers that are not ready: prompts, store, device, ...
+            second_opinion: who else is asked about the candidates, such as
+                ``SecondOpinion("cross:BAAI/bge-reranker-base", "PercPos(0.9)")``.
             options: see :class:`~hf_posmine.settings.MiningSettings`.
         """
         from hf_posmine.defaults import DEFAULT_MODEL
@@ -215,6 +239,7 @@ class PositiveAwareMiner:
             query_column=query,
             positive_column=positive,
             positive_id_column=positive_id,
+            second_opinion=second_opinion,
             **options,
         )
 
@@ -229,6 +254,9 @@ class PositiveAwareMiner:
             "columns": [self.query_column, self.positive_column, self.positive_id_column],
             "settings": self.settings.to_dict(),
         }
+        opinion = self.second_opinion
+        if opinion is not None:
+            recipe["second_opinion"] = {"teacher": opinion.scorer.fingerprint, **opinion.to_dict()}
         return json_digest(recipe)
 
     def features(self, features: Any) -> Any:
@@ -238,12 +266,14 @@ class PositiveAwareMiner:
 
         if features is None:
             raise InputError("the dataset does not know its features; pass datasets.Features with every column")
-        new = {name: generate_from_arrow_type(type_) for name, type_ in column_types(self.settings).items()}
+        types = column_types(self.settings, second=self.second_opinion is not None)
+        new = {name: generate_from_arrow_type(type_) for name, type_ in types.items()}
         return Features({**features, **new})
 
     def prepare(self) -> PositiveAwareMiner:
         """Encode whatever is not stored yet, before the first row; returns the miner."""
-        for teacher in self.teachers:
+        opinion = self.second_opinion
+        for teacher in [*self.teachers, *([] if opinion is None else [opinion.teacher])]:
             prepare = getattr(teacher, "prepare", None)
             if callable(prepare):
                 prepare()
@@ -296,7 +326,8 @@ class PositiveAwareMiner:
     def _mine(self, columns: dict[str, list[Any]]) -> Any:
         batch, exclude, counts = self.read(columns)
         rngs = batch.generators(self.corpus, self.settings.seed)
-        mined = select(batch, self.teachers, self.settings, self.corpus.num_candidates, exclude, rngs)
+        candidates = self.corpus.num_candidates
+        mined = select(batch, self.teachers, self.settings, candidates, exclude, rngs, self.second_opinion)
         mined.excluded = counts
         return mined
 

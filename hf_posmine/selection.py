@@ -14,7 +14,7 @@ import numpy as np
 
 from hf_posmine.ensembles import CrossSample, IntraSample
 from hf_posmine.errors import ShortRowError
-from hf_posmine.finding import Found, find
+from hf_posmine.finding import Found, Heard, find
 from hf_posmine.samplers import Top
 from hf_posmine.types import (
     PADDING,
@@ -30,6 +30,7 @@ from hf_posmine.types import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hf_posmine.opinion import SecondOpinion
     from hf_posmine.rows import Batch
     from hf_posmine.settings import MiningSettings
 
@@ -55,6 +56,7 @@ class Mined:
         skipped: int64 ``[B]``, how many of the best n candidates lie outside the rank window.
         floored: int64 ``[B]``, how many of the best n candidates lie below the ceiling and below the floor.
         filled: int64 ``[B]``, negatives drawn at random for a short row, at its end.
+        second: what a second opinion said of them; None without one.
         excluded: per reason int64 ``[B]``.
     """
 
@@ -71,6 +73,7 @@ class Mined:
     skipped: Rows
     floored: Rows
     filled: Rows
+    second: Heard | None = None
     excluded: dict[str, Rows] = field(default_factory=dict)
 
     @property
@@ -90,6 +93,7 @@ def select(
     num_candidates: int,
     exclude: Exclusions,
     rngs: RowGenerators,
+    opinion: SecondOpinion | None = None,
 ) -> Mined:
     """Mine a batch.
 
@@ -100,6 +104,7 @@ def select(
         num_candidates: how many corpus rows are candidates.
         exclude: what may not be a negative.
         rngs: row -> its generator.
+        opinion: who else is asked about the candidates.
 
     Raises:
         ShortRowError: a row with too few negatives, under ``on_short="raise"``.
@@ -107,9 +112,9 @@ def select(
     sampler = settings.one_sampler
     if isinstance(sampler, CrossSample):
         drawn = sampler.draw(len(batch.queries), len(teachers), rngs)
-        mined = _select_by_row(drawn, batch, teachers, settings, num_candidates, exclude, rngs)
+        mined = _select_by_row(drawn, batch, teachers, settings, num_candidates, exclude, rngs, opinion)
     else:
-        mined = _select(batch, teachers, settings, num_candidates, exclude, rngs)
+        mined = _select(batch, teachers, settings, num_candidates, exclude, rngs, opinion)
     if settings.on_short == "raise":
         _refuse_short_rows(mined, batch)
     return mined
@@ -122,18 +127,22 @@ def _select(
     num_candidates: int,
     exclude: Exclusions,
     rngs: RowGenerators,
+    opinion: SecondOpinion | None,
 ) -> Mined:
     """Mine a batch with one sampler over one teacher, or merge what several teachers found."""
     n, sampler = settings.num_negatives, settings.one_sampler
-    found = [find(batch, teacher, settings, exclude) for teacher in teachers]
+    pool = None if opinion is None else opinion.depth
+    found = [find(batch, teacher, settings, exclude, pool) for teacher in teachers]
+    if opinion is not None:
+        found = [opinion.apply(f, batch, settings) for f in found]
     side = _side_by_side(found)
     keep, ranks = (np.concatenate([getattr(f, name) for f in found], axis=1) for name in ("keep", "ranks"))
     if isinstance(sampler, IntraSample):
         columns = sampler.merge(side, keep, n)
     else:
+        by = _second_side(found) if opinion is not None and opinion.rank_by == "second" else side
         relative = getattr(sampler, "relative", False)
-        scores = side.scores - side.positive_scores if relative else side.scores
-        columns = sampler.pick(scores, keep, n, rngs)  # type: ignore[union-attr]
+        columns = sampler.pick(by.scores - by.positive_scores if relative else by.scores, keep, n, rngs)  # type: ignore[union-attr]
     chosen = columns >= 0
 
     def take(values: np.ndarray, nothing: float) -> np.ndarray:
@@ -156,6 +165,9 @@ def _select(
         floored=first.floored,
         filled=np.zeros(len(first.own), np.int64),
     )
+    if first.second is not None:
+        rejected = np.sum([heard.rejected for heard in _heard(found)], axis=0)
+        mined.second = Heard(take(_second_side(found).scores, np.nan), first.second.own, rejected)
     if settings.on_short == "random":
         for row in np.flatnonzero(mined.found < n).tolist():
             _fill(mined, row, batch.queries[row], teachers[0], num_candidates, exclude, rngs(row))
@@ -163,11 +175,24 @@ def _select(
 
 
 def _side_by_side(found: Sequence[Found]) -> Candidates:
+    return _candidates(found, [f.ranking.scores for f in found], [f.own for f in found])
+
+
+def _second_side(found: Sequence[Found]) -> Candidates:
+    """The candidates with the scores of the second opinion instead of the teachers'."""
+    return _candidates(found, [heard.scores for heard in _heard(found)], [heard.own for heard in _heard(found)])
+
+
+def _heard(found: Sequence[Found]) -> list[Heard]:
+    return [f.second for f in found if f.second is not None]
+
+
+def _candidates(found: Sequence[Found], scores: Sequence[Floats], own: Sequence[Floats]) -> Candidates:
     widths = [f.ranks.shape[1] for f in found]
     return Candidates(
         np.concatenate([f.ranking.doc_ids for f in found], axis=1),
-        np.concatenate([f.ranking.scores for f in found], axis=1),
-        np.concatenate([np.repeat(f.own[:, None], w, axis=1) for f, w in zip(found, widths, strict=True)], axis=1),
+        np.concatenate(scores, axis=1),
+        np.concatenate([np.repeat(o[:, None], width, axis=1) for o, width in zip(own, widths, strict=True)], axis=1),
         np.repeat(np.arange(len(found), dtype=np.int16), widths),
     )
 
@@ -180,6 +205,7 @@ def _select_by_row(
     num_candidates: int,
     exclude: Exclusions,
     rngs: RowGenerators,
+    opinion: SecondOpinion | None,
 ) -> Mined:
     """Mine each row with the teacher that was drawn for it, int64 ``[B]``."""
     alone = dataclasses.replace(settings, sampler=Top())
@@ -188,7 +214,8 @@ def _select_by_row(
         rows = np.flatnonzero(drawn == number)
         if len(rows):
             generators = functools.partial(_generator_at, rngs, rows)
-            mined = _select(_rows_of(batch, rows), [teacher], alone, num_candidates, exclude.take(rows), generators)
+            mine = _rows_of(batch, rows)
+            mined = _select(mine, [teacher], alone, num_candidates, exclude.take(rows), generators, opinion)
             mined.teachers = np.where(mined.teachers >= 0, number, PADDING)
             parts.append((rows, mined))
     return _in_order(parts)
@@ -209,11 +236,14 @@ def _rows_of(batch: Batch, rows: Rows) -> Batch:
 def _in_order(parts: Sequence[tuple[Rows, Mined]]) -> Mined:
     """Parts of a batch as one, each with its row numbers."""
     order = np.argsort(np.concatenate([rows for rows, _ in parts]))
-    names = [field.name for field in dataclasses.fields(Mined) if field.name != "excluded"]
-    merged: dict[str, Any] = {
-        name: np.concatenate([getattr(mined, name) for _, mined in parts])[order] for name in names
-    }
-    return Mined(**merged)
+
+    def join(values: Sequence[Any], cls: Any, *beside: str) -> dict[str, Any]:
+        names = [field.name for field in dataclasses.fields(cls) if field.name not in beside]
+        return {name: np.concatenate([getattr(value, name) for value in values])[order] for name in names}
+
+    heard = [mined.second for _, mined in parts if mined.second is not None]
+    second = Heard(**join(heard, Heard)) if heard else None
+    return Mined(**join([mined for _, mined in parts], Mined, "excluded", "second"), second=second)
 
 
 def _refuse_short_rows(mined: Mined, batch: Batch) -> None:

@@ -30,6 +30,7 @@ class MiningSummary:
         empty_rows: rows without any negative.
         filled: negatives drawn at random for short rows; None if not recorded.
         weak_rows: rows flagged as having a weak positive; None if not recorded.
+        rejected: candidates that a second opinion turned down; None without one or without ``keep="stats"``.
         excluded: documents excluded, per reason; empty without ``keep="stats"``.
         removed: per filter, the share of the best ``num_negatives`` candidates of each row, which Naive Top-K would have
             taken, that it removes: at or above its ceiling, else outside the ``rank window``, else below the ``score
@@ -46,6 +47,7 @@ class MiningSummary:
     empty_rows: int
     filled: int | None = None
     weak_rows: int | None = None
+    rejected: int | None = None
     excluded: dict[str, int] = field(default_factory=dict)
     removed: dict[str, float] = field(default_factory=dict)
     replaced: float | None = None
@@ -80,6 +82,9 @@ class MiningSummary:
             filled=None if filled is None else int(filled.sum()),
             weak_rows=int(pc.sum(table["weak_positive"]).as_py() or 0)
             if "weak_positive" in table.column_names
+            else None,
+            rejected=int(pc.sum(table["second_rejected"]).as_py() or 0)
+            if "second_rejected" in table.column_names
             else None,
             excluded=_excluded(table),
             removed=_removed(table, n),
@@ -135,6 +140,8 @@ class MiningSummary:
             lines.append(("negatives drawn at random for short rows", f"{self.filled:,}"))
         if self.weak_rows is not None:
             lines.append(("rows with a weak positive", f"{self.weak_rows:,}"))
+        if self.rejected is not None:
+            lines.append(("candidates turned down by the second opinion", f"{self.rejected:,}"))
         lines += [(f"excluded: {_words(reason)}", f"{count:,}") for reason, count in self.excluded.items() if count]
         lines += [
             (f"naive top {self.num_negatives} removed by {_filter_words(name)}", f"{share:.1%}")
@@ -161,7 +168,8 @@ def _words(reason: str) -> str:
 
 def _columns(split: Any) -> pa.Table:
     """The columns that matter, as one Arrow table in row order."""
-    wanted = [c for c in split.column_names if c.startswith("negatives") or c in ("positive_score", "weak_positive")]
+    named = ("positive_score", "weak_positive", "second_rejected")
+    wanted = [c for c in split.column_names if c.startswith("negatives") or c in named]
     return split.select_columns(wanted).with_format("arrow")[:]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from hf_posmine.batches import plan_batches
 from hf_posmine.encode import DEFAULT_MODEL, Encoder, load_model
 from hf_posmine.errors import InputError, StoreError
 from tests.conftest import ToyModel
@@ -72,11 +73,10 @@ def test_encoding_leaves_the_number_of_threads_alone(embedded_model, threads, co
 
 
 def test_batches_hold_one_length_and_stay_within_the_budget(embedded_model):
-    encoder = Encoder(embedded_model, tokens=100)
-    lengths = encoder.lengths(TEXTS * 5, "document")
+    lengths = Encoder(embedded_model).lengths(TEXTS * 5, "document")
     assert lengths[0] == 2
     assert lengths.max() == 256
-    batches = list(encoder._plan(TEXTS * 5, "document"))
+    batches = list(plan_batches(lengths, on_cpu=True, tokens=100))
     assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
     for rows in batches:
         assert len(set(lengths[rows])) == 1

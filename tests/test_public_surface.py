@@ -13,12 +13,14 @@ import hf_posmine
 
 ROOT = Path(__file__).parent.parent
 NAMES = [
-    "BM25Teacher", "Corpus", "CrossSample", "DenseTeacher", "Endpoint", "ExactIndex", "InstructSentenceTransformer",
-    "IntraSample", "LateInteractionTeacher", "MarginPos", "MaxScore", "MinScore", "MiningSettings", "MiningSummary",
-    "NegativesCollator", "PercPos", "PositiveAwareMiner", "Qrels", "RandomTeacher", "RankWindow", "RemoteTeacher",
-    "RunTeacher", "SampledTopK", "SimANS", "SkipTop", "SparseTeacher", "StoredRun", "Top", "Top1Sampled", "Uniform",
-    "VectorTeacher", "bidirectional_encoder", "load_nv_retriever", "mine", "push_dataset", "push_model", "ragatouille",
-    "remine", "sweep", "teacher_agreement", "to_margin_mse", "to_training", "verify",
+    "BM25Teacher", "ChatServer", "Corpus", "CrossEncoderTeacher", "CrossSample", "DenseTeacher", "Endpoint",
+    "ExactIndex", "HubChat", "InstructSentenceTransformer", "IntraSample", "Judge", "LateInteractionTeacher",
+    "MarginPos", "MaxScore", "MinScore", "MiningSettings", "MiningSummary", "NegativesCollator", "PercPos",
+    "PositiveAwareMiner", "Qrels", "RandomTeacher", "RankWindow", "RemoteTeacher", "RunTeacher", "SampledTopK",
+    "SecondOpinion", "SimANS", "SkipTop", "SparseTeacher", "StoredRun", "Top", "Top1Sampled", "Uniform",
+    "VectorTeacher", "apply_judgements", "bidirectional_encoder", "calibrate", "judge_negatives",
+    "judgements_of_pairs", "load_nv_retriever", "mine", "push_dataset", "push_model", "ragatouille", "remine",
+    "sweep", "teacher_agreement", "to_margin_mse", "to_training", "verify",
 ]  # fmt: skip
 
 

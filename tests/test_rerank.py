@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 
 from hf_posmine import MarginPos, MaxScore, MinScore, PercPos, SkipTop
 from hf_posmine.errors import ColumnError, InputError, SpecError
-from hf_posmine.rerank import far_below, rerank, rescore, second_opinion
-from tests.tiny import WORDS, _backbone
+from hf_posmine.opinion import far_below, second_opinion
+from hf_posmine.rerank import rerank
+from hf_posmine.teachers.cross_encoder import score_pairs
+from tests import tiny
+from tests.tiny import WORDS
 
 disable_progress_bars()
 
@@ -19,12 +22,9 @@ disable_progress_bars()
 @pytest.fixture(scope="module")
 def cross_encoder(tmp_path_factory):
     """A BERT with random weights and one label."""
-    import torch
     from sentence_transformers import CrossEncoder
 
-    folder = _backbone(tmp_path_factory.mktemp("cross") / "model", "BertForSequenceClassification")
-    torch.manual_seed(1)
-    return CrossEncoder(folder, num_labels=1, device="cpu", model_kwargs={"ignore_mismatched_sizes": True})
+    return CrossEncoder(str(tiny.cross(tmp_path_factory.mktemp("cross") / "model")), device="cpu")
 
 
 class Counting:
@@ -73,15 +73,13 @@ def test_scores_are_those_of_a_call_per_pair_in_one_stream(cross_encoder, candid
     counting = Counting(cross_encoder)
     queries = [row["query"] for row in candidates for _ in row["negatives"]]
     documents = [text for row in candidates for text in row["negatives"]]
-    scores = rescore(counting, [*queries, queries[0]], [*documents, documents[0]], batch_size=16)
+    scores = score_pairs(counting, [*queries, queries[0]], [*documents, documents[0]])
     assert scores.dtype == np.float32 and scores[0] == scores[-1]
     alone = [one_by_one(cross_encoder, q, [d])[0] for q, d in zip(queries, documents, strict=True)]
     np.testing.assert_allclose(scores[:-1], alone, atol=1e-5)
     assert np.std(alone) > 0.01  # else any order would do
     (call,) = counting.calls
     assert len(call) == len(set(zip(queries, documents, strict=True)))
-    lengths = [len(q) + len(d) for q, d in call]
-    assert lengths == sorted(lengths, reverse=True)
 
 
 def test_a_model_that_cannot_score_pairs_is_refused(cross_encoder):
@@ -93,12 +91,12 @@ def test_a_model_that_cannot_score_pairs_is_refused(cross_encoder):
             return self.made[: len(pairs)]
 
     with pytest.raises(InputError, match=r"scores of shape \(2, 3\) for 2 pairs; use one label"):
-        rescore(Wrong(np.ones((2, 3))), ["q", "q"], ["a", "b"])
+        score_pairs(Wrong(np.ones((2, 3))), ["q", "q"], ["a", "b"])
     with pytest.raises(InputError, match="no finite score to 'q' with 'bb'"):
-        rescore(Wrong(np.array([np.nan, 1.0])), ["q", "q"], ["a", "bb"])
+        score_pairs(Wrong(np.array([1.0, np.nan])), ["q", "q"], ["a", "bb"])
     with pytest.raises(InputError, match="2 queries and 1 documents"):
-        rescore(cross_encoder, ["q", "r"], ["a"])
-    assert rescore(Wrong(np.empty(0)), [], []).shape == (0,)
+        score_pairs(cross_encoder, ["q", "r"], ["a"])
+    assert score_pairs(Wrong(np.empty(0)), [], []).shape == (0,)
 
 
 # ---------------------------------------------------------------- who has to be asked

@@ -50,3 +50,16 @@ def late(folder: Path, similarity: str = "maxsim") -> Path:
         modules = [transformer, MultiVectorMask(), Normalize()]
         MultiVectorEncoder(modules=modules, device="cpu", similarity_fn_name=similarity).save(str(folder))
     return folder
+
+
+def cross(folder: Path) -> Path:
+    """A CrossEncoder with one label."""
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    if not folder.is_dir():
+        backbone = _backbone(folder.with_name("cross-backbone"), "BertForSequenceClassification")
+        torch.manual_seed(1)
+        model = CrossEncoder(backbone, num_labels=1, device="cpu", model_kwargs={"ignore_mismatched_sizes": True})
+        model.save_pretrained(str(folder))
+    return folder

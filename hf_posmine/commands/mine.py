@@ -22,6 +22,7 @@ from hf_posmine.commands.shared import (
     teacher_options,
 )
 from hf_posmine.errors import InputError
+from hf_posmine.opinion import RankBy
 from hf_posmine.settings import Keep, MiningSettings, OnShort, WeakPositive
 from hf_posmine.types import Anchor
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from hf_posmine.corpus import Corpus
     from hf_posmine.hub.record import MiningRecord, Source
     from hf_posmine.miner import PositiveAwareMiner
+    from hf_posmine.opinion import SecondOpinion
     from hf_posmine.qrels import Qrels
 
 HELP = "add hard negatives to a dataset"
@@ -45,6 +47,10 @@ EXAMPLES = """examples:
 
   # a BEIR folder, two of the ten best drawn by score, written as triplets
   hf-posmine mine beir/fiqa --split train --sampler "SampledTopK(k=10)" --num-negatives 2 --format triplet --output fiqa.parquet
+
+  # a cross-encoder turns down candidates that it scores too near to the positive
+  hf-posmine mine pairs.parquet --filters "PercPos(0.98)" --output mined \\
+      --second-opinion cross:BAAI/bge-reranker-base --second-filters "PercPos(0.9)"
 
   # everything from a file, one option overridden
   hf-posmine mine --config mine.yaml --seed 1
@@ -123,6 +129,16 @@ def add_mining_arguments(parser: argparse.ArgumentParser) -> None:
         "--exclude-other-positives", action="store_true", help="exclude every document that is a positive of any row"
     )
     group.add_argument("--seed", type=int, default=default.seed, help="of the samplers (default: %(default)s)")
+    second = parser.add_argument_group("second opinion", "another teacher, asked only about candidates where it matters")
+    second.add_argument("--second-opinion", metavar="TEACHER", help="such as cross:BAAI/bge-reranker-base")
+    second.add_argument("--second-filters", nargs="*", default=[], metavar="FILTER", help="on its scores")
+    second.add_argument(
+        "--second-rank-by", choices=get_args(RankBy), default="teacher", help="who ranks (default: %(default)s)"
+    )
+    second.add_argument(
+        "--second-depth", type=int, default=50, help="candidates of a row it may be asked about (default: %(default)s)"
+    )
+    second.add_argument("--second-band", type=float, help="do not ask about those so far below the positive")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -219,7 +235,8 @@ def make_miner(work: Work, args: argparse.Namespace) -> PositiveAwareMiner:
     from hf_posmine.teachers.named import make_teachers
 
     names = MiningSettings.__dataclass_fields__
-    settings = {name: getattr(args, name) for name in names}
+    settings: dict[str, Any] = {name: getattr(args, name) for name in names}
+    settings["second_opinion"] = second_opinion(args)
     if work.known is None or work.corpus is None:
         return PositiveAwareMiner.from_dataset(
             work.rows, teacher_names(args), query_column=work.query_column, positive_column=work.positive_column,
@@ -231,6 +248,20 @@ def make_miner(work: Work, args: argparse.Namespace) -> PositiveAwareMiner:
         corpus=work.corpus, teachers=teachers, known_positives=work.known, query_column="query",
         positive_id_column=work.positive_id_column, **settings,
     )  # fmt: skip
+
+
+def second_opinion(args: argparse.Namespace) -> SecondOpinion | None:
+    """The second opinion that the arguments describe."""
+    from hf_posmine.opinion import SecondOpinion
+
+    if args.second_opinion is None:
+        given = [name for name in ("second_filters", "second_band") if getattr(args, name)]
+        if given or args.second_rank_by != "teacher":
+            raise InputError("--second-filters, --second-rank-by and --second-band need --second-opinion TEACHER")
+        return None
+    return SecondOpinion(
+        args.second_opinion, args.second_filters, args.second_rank_by, args.second_depth, args.second_band
+    )
 
 
 def write_output(mined: Any, output: Path, record: MiningRecord) -> Path:

@@ -92,7 +92,7 @@ def _runs(work: Work, args: argparse.Namespace) -> tuple[list[Any], dict[str, An
     from hf_posmine.teachers.named import make_teacher
     from hf_posmine.teachers.stored import StoredRun
 
-    columns = {
+    columns: dict[str, Any] = {
         "query_column": work.query_column, "positive_column": work.positive_column,
         "positive_id_column": work.positive_id_column,
     }  # fmt: skip

@@ -22,7 +22,7 @@ from hf_posmine.tables import POSITIVE_NAMES
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hf_posmine.hub.record import MiningRecord, Source, TeacherRecord
+    from hf_posmine.hub.record import MiningRecord, OpinionRecord, Source, TeacherRecord
     from hf_posmine.hub.variants import Config
 
 TAGS = ("hard-negatives", "nv-retriever", "hf-posmine", "sentence-transformers")
@@ -56,6 +56,9 @@ MEANINGS = {
     "negatives_ranks": "their ranks among the candidates that were not excluded, from 0",
     "positive_score": "the positive's score by the teacher",
     "negatives_stats": "ceiling, and what was removed and excluded, for this row",
+    "negatives_second_scores": "scores of the second opinion, null where it did not have to be asked",
+    "positive_second_score": "score of the positive by the second opinion",
+    "second_rejected": "candidates that the second opinion turned down",
     "negatives_filled": "how many of them were drawn at random",
     "weak_positive": "the positive is outranked by so many documents that the row is doubtful",
 }
@@ -152,13 +155,14 @@ def _facts(record: MiningRecord, facts: DatasetFacts, about: About, license_: An
         "short_words": SHORT[record.settings["on_short"]],
         "anchor_words": ANCHORS[record.settings["anchor"]],
         "teachers": [asdict(t) | {"link": _teacher_link(t)} for t in record.teachers],
+        "opinion": _opinion(record.second_opinion),
         "source_words": source_words(record.source),
         "corpus_words": "the positives of the rows"
         if record.corpus.source is None
         else source_words(record.corpus.source),
         "candidates_are_positives": record.corpus.source is None,
         "known_positives": said["known_positives"],
-        "summary": {"filled": None, "weak_rows": None} | summary,
+        "summary": {"filled": None, "weak_rows": None, "rejected": None} | summary,
         "removed": {_removed_words(name): share for name, share in (summary.get("removed") or {}).items()},
         "replaced": summary.get("replaced"),
         "excluded": {REASONS.get(name, name): n for name, n in (summary.get("excluded") or {}).items() if n},
@@ -169,6 +173,10 @@ def _facts(record: MiningRecord, facts: DatasetFacts, about: About, license_: An
         "license": license_ if isinstance(license_, str) else ", ".join(license_ or []),
         "record_json": record.to_json(),
     }
+
+
+def _opinion(record: OpinionRecord | None) -> dict[str, Any] | None:
+    return None if record is None else asdict(record) | {"link": _teacher_link(record.teacher)}
 
 
 def source_words(source: Source) -> str:

@@ -12,12 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 from hf_posmine.errors import InputError
 from hf_posmine.hub.digest import file_digest, rows_digest
-from hf_posmine.hub.record import Columns, CorpusRecord, KnownRecord, MiningRecord, RowsRecord, Source, TeacherRecord
+from hf_posmine.hub.record import (
+    Columns,
+    CorpusRecord,
+    KnownRecord,
+    MiningRecord,
+    OpinionRecord,
+    RowsRecord,
+    Source,
+    TeacherRecord,
+)
 from hf_posmine.hub.redact import redact, redacted
 from hf_posmine.paths import write_file
 
 if TYPE_CHECKING:
     from hf_posmine.miner import PositiveAwareMiner
+    from hf_posmine.opinion import SecondOpinion
     from hf_posmine.qrels import Qrels
     from hf_posmine.summary import MiningSummary
 
@@ -60,6 +70,7 @@ def provenance(
         summary=None if summary is None else summary.to_dict(),
         versions=versions(),
         rows={} if mined is None else describe_rows(mined),
+        second_opinion=None if miner.second_opinion is None else _describe_opinion(miner.second_opinion),
     )
 
 
@@ -160,6 +171,11 @@ def _corpus(miner: PositiveAwareMiner, said: Source | Mapping[str, Any] | None) 
         match=corpus.match,
         excluded_everywhere=len(miner.excluded_everywhere),
     )
+
+
+def _describe_opinion(opinion: SecondOpinion) -> OpinionRecord:
+    said = opinion.to_dict()
+    return OpinionRecord(_describe(opinion.teacher), tuple(said.pop("filters")), **said)
 
 
 def _describe(teacher: Any) -> TeacherRecord:

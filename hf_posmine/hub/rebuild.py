@@ -10,7 +10,7 @@ from hf_posmine.errors import InputError
 from hf_posmine.hub.digest import file_digest
 from hf_posmine.hub.inputs import InputChange, Inputs
 from hf_posmine.hub.provenance import as_splits, describe_rows, hub_revision, versions
-from hf_posmine.hub.rebuild_teachers import rebuild_teachers
+from hf_posmine.hub.rebuild_teachers import rebuild_opinion, rebuild_teachers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hf_posmine.corpus import Corpus
     from hf_posmine.hub.record import MiningRecord, Source
     from hf_posmine.miner import PositiveAwareMiner
+    from hf_posmine.opinion import SecondOpinion
     from hf_posmine.qrels import Qrels
 
 
@@ -60,7 +61,8 @@ def rebuild(pushed: Mapping[str, Any], record: MiningRecord, inputs: Inputs) -> 
         changes.append(change)
     corpus = _corpus(record, inputs, known, changes)
     teachers = rebuild_teachers(record, inputs, corpus, known, changes)
-    return Rebuilt(_miner(record, corpus, teachers, known, changes), rows, from_source, tuple(changes))
+    opinion = rebuild_opinion(record, inputs, corpus, changes)
+    return Rebuilt(_miner(record, corpus, teachers, known, opinion, changes), rows, from_source, tuple(changes))
 
 
 def _rows(
@@ -95,7 +97,8 @@ def _added(record: MiningRecord, split: Any) -> list[str]:
     from hf_posmine.columns import column_types
     from hf_posmine.settings import MiningSettings
 
-    added = column_types(MiningSettings.from_options(dict(record.settings)))
+    settings = MiningSettings.from_options(dict(record.settings))
+    added = column_types(settings, second=record.second_opinion is not None)
     return [name for name in split.column_names if name in added]
 
 
@@ -197,7 +200,12 @@ def _no_corpus(record: MiningRecord) -> InputError:
 
 
 def _miner(
-    record: MiningRecord, corpus: Corpus, teachers: list[Any], known: Qrels | None, changes: list[InputChange]
+    record: MiningRecord,
+    corpus: Corpus,
+    teachers: list[Any],
+    known: Qrels | None,
+    opinion: SecondOpinion | None,
+    changes: list[InputChange],
 ) -> PositiveAwareMiner:
     from hf_posmine.miner import ALGO_VERSION, PositiveAwareMiner
 
@@ -208,6 +216,7 @@ def _miner(
         query_column=record.columns.query,
         positive_column=record.columns.positive,
         positive_id_column=record.columns.positive_id,
+        second_opinion=opinion,
         **record.settings,
     )
     if record.algo_version != ALGO_VERSION:

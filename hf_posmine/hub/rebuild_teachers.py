@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,12 @@ if TYPE_CHECKING:
 
     from hf_posmine.corpus import Corpus
     from hf_posmine.hub.record import MiningRecord, TeacherRecord
+    from hf_posmine.opinion import SecondOpinion
     from hf_posmine.qrels import Qrels
+
+
+NAMED = {"sparse": "sparse", "late interaction": "late", "cross-encoder": "cross"}
+"""Kinds whose model is all there is to know, and what :func:`~hf_posmine.teachers.named.make_teacher` calls them."""
 
 
 def rebuild_teachers(
@@ -26,29 +32,64 @@ def rebuild_teachers(
         InputError: a teacher that cannot be made from a record, or a model that was local and is not here.
     """
     kinds = [teacher.recipe.get("kind") for teacher in record.teachers]
-    strange = [kind for kind in kinds if kind not in ("dense", "bm25", "random")]
-    if strange:
-        raise InputError(
-            f"a teacher of the record is of the kind {strange[0]!r}, which cannot be made from a record; build the miner by hand"
-        )
     if inputs.teacher is not None and kinds.count("dense") != 1:
         raise InputError(f"the record has {kinds.count('dense')} dense teachers; another teacher can only replace one")
     return [_teacher(was, inputs, corpus, known, changes) for was in record.teachers]
 
 
+def rebuild_opinion(
+    record: MiningRecord, inputs: Inputs, corpus: Corpus, changes: list[InputChange]
+) -> SecondOpinion | None:
+    """The second opinion that a record describes."""
+    from hf_posmine.opinion import SecondOpinion
+
+    was = record.second_opinion
+    if was is None:
+        return None
+    own = replace(inputs, teacher=None)
+    return SecondOpinion(
+        _teacher(was.teacher, own, corpus, None, changes), list(was.filters), rank_by=was.rank_by, depth=was.depth,  # type: ignore[arg-type]
+        band=was.band,
+    )  # fmt: skip
+
+
 def _teacher(
     was: TeacherRecord, inputs: Inputs, corpus: Corpus, known: Qrels | None, changes: list[InputChange]
 ) -> Any:
-    recipe = was.recipe
-    if recipe["kind"] == "dense":
+    recipe, kind = was.recipe, was.recipe.get("kind")
+    if kind == "dense":
         return _dense(was, inputs, corpus, known, changes)
-    if recipe["kind"] == "bm25":
+    if kind in NAMED:
+        return _named(was, inputs, corpus, changes)
+    if kind == "bm25":
         from hf_posmine.teachers.bm25 import BM25Teacher
 
         return BM25Teacher(corpus, **{name: recipe[name] for name in ("language", "stem", "k1", "b")})
-    from hf_posmine.teachers.random import RandomTeacher
+    if kind == "random":
+        from hf_posmine.teachers.random import RandomTeacher
 
-    return RandomTeacher(corpus, seed=recipe["seed"])
+        return RandomTeacher(corpus, seed=recipe["seed"])
+    raise InputError(
+        f"a teacher of the record is of the kind {kind!r}, which cannot be made from a record; build the miner by hand"
+    )
+
+
+def _named(was: TeacherRecord, inputs: Inputs, corpus: Corpus, changes: list[InputChange]) -> Any:
+    """A sparse, late interaction or cross-encoder teacher, by the name of its model."""
+    from hf_posmine.teachers.named import make_teacher
+
+    commit, folder = was.recipe.get("commit"), Path(was.name).expanduser()
+    if commit is None and not folder.is_dir():
+        raise InputError(
+            f"the record names the teacher {was.name!r} without a commit of the Hub, and there is no such folder here; build "
+            "the miner by hand"
+        )
+    prompts = {f"{role}_prompt": prompt for role, prompt in was.recipe.get("prompts", {}).items()}
+    name = f"{NAMED[was.recipe['kind']]}:{folder if folder.is_dir() else was.name}"
+    teacher = make_teacher(name, corpus, revision=commit, device=inputs.device, **prompts)
+    if teacher.fingerprint != was.fingerprint:
+        changes.append(InputChange(f"the teacher {was.name}", was.fingerprint[:16], teacher.fingerprint[:16]))
+    return teacher
 
 
 def _dense(was: TeacherRecord, inputs: Inputs, corpus: Corpus, known: Qrels | None, changes: list[InputChange]) -> Any:

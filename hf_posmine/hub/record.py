@@ -93,6 +93,17 @@ class TeacherRecord:
 
 
 @dataclass(frozen=True)
+class OpinionRecord:
+    """Who was asked about the candidates besides the teachers, and how; see :class:`~hf_posmine.opinion.SecondOpinion`."""
+
+    teacher: TeacherRecord
+    filters: tuple[str, ...]
+    rank_by: str
+    depth: int
+    band: float | None = None
+
+
+@dataclass(frozen=True)
 class RowsRecord:
     """The rows of one split: how many, and the digest of :func:`~hf_posmine.hub.digest.rows_digest`."""
 
@@ -118,6 +129,7 @@ class MiningRecord:
     versions: Mapping[str, str]
     rows: Mapping[str, RowsRecord] = field(default_factory=dict)
     format: str | None = None
+    second_opinion: OpinionRecord | None = None
     schema: int = SCHEMA
     tool: str = TOOL
 
@@ -128,11 +140,10 @@ class MiningRecord:
         plain["source"] = _present(plain["source"])
         if plain["corpus"]["source"] is not None:
             plain["corpus"]["source"] = _present(plain["corpus"]["source"])
-        plain["teachers"] = [
-            {"name": t.name, "score_kind": t.score_kind, "fingerprint": t.fingerprint} | dict(t.recipe)
-            for t in self.teachers
-        ]
-        for name in ("rows", "format"):
+        plain["teachers"] = [_plain_teacher(teacher) for teacher in self.teachers]
+        if self.second_opinion is not None:
+            plain["second_opinion"]["teacher"] = _plain_teacher(self.second_opinion.teacher)
+        for name in ("rows", "format", "second_opinion"):
             if not plain[name]:
                 del plain[name]
         return first | json.loads(json.dumps(plain))
@@ -164,13 +175,14 @@ class MiningRecord:
             raise InputError(f"{where} has schema {schema!r}, this version reads up to {SCHEMA}; upgrade hf-posmine")
         try:
             corpus, known = dict(said["corpus"]), said.get("known_positives")
-            source = corpus.pop("source")
+            source, opinion = corpus.pop("source"), said.get("second_opinion")
             nested = {
                 "teachers": tuple(_teacher(t) for t in said["teachers"]),
                 "source": _known(Source, said["source"]),
                 "columns": _known(Columns, said["columns"]),
                 "corpus": _known(CorpusRecord, corpus | {"source": None if source is None else _known(Source, source)}),
                 "known_positives": None if known is None else _known(KnownRecord, known),
+                "second_opinion": None if opinion is None else _opinion(opinion),
                 "rows": {split: _known(RowsRecord, rows) for split, rows in (said.get("rows") or {}).items()},
             }
             return _known(cls, {**said, **nested})
@@ -187,6 +199,17 @@ def _known(cls: type, said: Mapping[str, Any]) -> Any:
 def _teacher(said: Mapping[str, Any]) -> TeacherRecord:
     basic = {name: said[name] for name in ("name", "score_kind", "fingerprint")}
     return TeacherRecord(**basic, recipe={name: value for name, value in said.items() if name not in basic})
+
+
+def _plain_teacher(teacher: TeacherRecord) -> dict[str, Any]:
+    said = {"name": teacher.name, "score_kind": teacher.score_kind, "fingerprint": teacher.fingerprint}
+    return said | dict(teacher.recipe)
+
+
+def _opinion(said: Mapping[str, Any]) -> OpinionRecord:
+    nested = {"teacher": _teacher(said["teacher"]), "filters": tuple(said["filters"])}
+    record: OpinionRecord = _known(OpinionRecord, {**said, **nested})
+    return record
 
 
 def _present(said: Mapping[str, Any]) -> dict[str, Any]:

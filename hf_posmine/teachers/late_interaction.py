@@ -13,6 +13,7 @@ from hf_posmine.encode import Encoder, Role, load_again, load_as
 from hf_posmine.errors import InputError
 from hf_posmine.paths import cache_root, new_folder
 from hf_posmine.progress import progress_bar
+from hf_posmine.teachers.dense import commit_of
 from hf_posmine.teachers.full import FullScores
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class LateInteractionTeacher(FullScores):
         self.keys: dict[Role, str] = {role: self.encoder.digest(role) for role in ("query", "document")}
         self.prompts = dict(self.encoder.prompts)
         self.name = self._model_name or type(self.encoder.model).__name__
+        self.commit = commit_of(self._model_name, revision) if self._model_name else None
 
     def _encoder(self, model: Any) -> Encoder:
         from sentence_transformers import MultiVectorEncoder
@@ -92,7 +94,7 @@ class LateInteractionTeacher(FullScores):
 
     def describe(self) -> dict[str, Any]:
         """What a provenance record says of the teacher."""
-        said = {"kind": "late interaction", "name": self.name, "prompts": self.prompts}
+        said = {"kind": "late interaction", "name": self.name, "commit": self.commit, "prompts": self.prompts}
         return {**said, "similarity": self.similarity, "keys": self.keys}
 
     def prepare(self) -> None:

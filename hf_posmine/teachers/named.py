@@ -19,20 +19,24 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "random": ("store",),
     "sparse": ENCODED,
     "late": ENCODED,
+    "cross": ("device", "revision"),
     "http": SERVED,
     "https": SERVED,
 }
 """What each kind may be told; every other name is a dense model, which checks for itself."""
-HELP = "a Hub id or folder, 'embedded', 'bm25', 'bm25:german', 'random', 'sparse:<model>', 'late:<model>', or an http address"
+HELP = (
+    "a Hub id or folder, 'embedded', 'bm25', 'bm25:german', 'random', 'sparse:<model>', 'late:<model>', 'cross:<model>', or "
+    "an http address"
+)
 
 
 def make_teacher(teacher: Any, corpus: Corpus, *, queries: Corpus | None = None, **options: Any) -> Teacher:
     """A teacher from its name or its model; a ready teacher stays what it is.
 
     Args:
-        teacher: ``bm25`` or ``bm25:<language>``, ``random`` or ``random:<seed>``, ``sparse:<model>``, ``late:<model>``, the
-            address of an embedding service (``https://host/v1/embeddings#<model>`` or ``http://host/embed``), else
-            what :class:`~hf_posmine.teachers.dense.DenseTeacher` takes.
+        teacher: ``bm25`` or ``bm25:<language>``, ``random`` or ``random:<seed>``, ``sparse:<model>``, ``late:<model>``,
+            ``cross:<model>``, the address of an embedding service (``https://host/v1/embeddings#<model>`` or ``http://host/embed``),
+            else what :class:`~hf_posmine.teachers.dense.DenseTeacher` takes.
         corpus: the documents.
         queries: query texts to encode beforehand, for teachers that store them.
         options: of the teacher's class; None counts as not given.
@@ -100,9 +104,20 @@ def _encoded(name: str, model: str, corpus: Corpus, queries: Corpus | None, opti
     from hf_posmine.teachers.late_interaction import LateInteractionTeacher
     from hf_posmine.teachers.sparse import SparseTeacher
 
+    _require_model(name, model)
+    return (SparseTeacher if name.startswith("sparse") else LateInteractionTeacher)(model, corpus, **options)
+
+
+def _cross(name: str, model: str, corpus: Corpus, queries: Corpus | None, options: dict[str, Any]) -> Teacher:
+    from hf_posmine.teachers.cross_encoder import CrossEncoderTeacher
+
+    _require_model(name, model)
+    return CrossEncoderTeacher(model, corpus, **options)
+
+
+def _require_model(name: str, model: str) -> None:
     if not model:
         raise InputError(f"teacher {name!r} names no model; write {name.rstrip(':')}:<Hub id or folder>")
-    return (SparseTeacher if name.startswith("sparse") else LateInteractionTeacher)(model, corpus, **options)
 
 
 def _remote(name: str, _: str, corpus: Corpus, queries: Corpus | None, options: dict[str, Any]) -> Teacher:
@@ -113,4 +128,6 @@ def _remote(name: str, _: str, corpus: Corpus, queries: Corpus | None, options: 
     return RemoteTeacher(Endpoint(url, model=model or None), corpus, queries=queries, **options)
 
 
-_MAKERS = {"bm25": _bm25, "random": _random, "sparse": _encoded, "late": _encoded, "http": _remote, "https": _remote}
+_MAKERS = {
+    "bm25": _bm25, "random": _random, "sparse": _encoded, "late": _encoded, "cross": _cross, "http": _remote, "https": _remote,
+}  # fmt: skip

@@ -13,6 +13,7 @@ from hf_posmine.encode import Encoder, Role, load_again, load_as
 from hf_posmine.errors import InputError
 from hf_posmine.paths import cache_root, new_folder
 from hf_posmine.progress import progress_bar
+from hf_posmine.teachers.dense import commit_of
 from hf_posmine.teachers.full import FullScores
 from hf_posmine.teachers.postings import Postings, pair_score
 
@@ -67,6 +68,7 @@ class SparseTeacher(FullScores):
         self.prompts = dict(self.encoder.prompts)
         self.max_active_dims: int | None = self.encoder.model.max_active_dims
         self.name = self._model_name or type(self.encoder.model).__name__
+        self.commit = commit_of(self._model_name, revision) if self._model_name else None
 
     def _encoder(self, model: Any) -> Encoder:
         from sentence_transformers import SparseEncoder
@@ -94,7 +96,13 @@ class SparseTeacher(FullScores):
 
     def describe(self) -> dict[str, Any]:
         """What a provenance record says of the teacher."""
-        said = {"kind": "sparse", "name": self.name, "prompts": self.prompts, "similarity": "dot"}
+        said = {
+            "kind": "sparse",
+            "name": self.name,
+            "commit": self.commit,
+            "prompts": self.prompts,
+            "similarity": "dot",
+        }
         return {**said, "max_active_dims": self.max_active_dims, "keys": self.keys}
 
     def prepare(self) -> None:

@@ -13,6 +13,7 @@ from datasets import Dataset, disable_progress_bars
 from hf_posmine import (
     BM25Teacher,
     Corpus,
+    CrossEncoderTeacher,
     DenseTeacher,
     LateInteractionTeacher,
     MarginPos,
@@ -81,6 +82,10 @@ def late(corpus, folder):
     return LateInteractionTeacher(str(tiny.late(folder / "model")), corpus, store=folder)
 
 
+def cross(corpus, folder):
+    return CrossEncoderTeacher(str(tiny.cross(folder / "model")), corpus)
+
+
 def remote(corpus, folder):
     queries = Corpus.from_texts(QUERIES, match="exact")
     return RemoteTeacher(services.start().openai, corpus, queries=queries, store=folder, fingerprint="toy service")
@@ -100,6 +105,7 @@ MAKERS = {
     "bm25": lambda corpus, folder: BM25Teacher(corpus, store=folder),
     "sparse": sparse,
     "late interaction": late,
+    "cross-encoder": cross,
     "remote": remote,
     "run": whole_run,
     "random": lambda corpus, folder: RandomTeacher(corpus, seed=3),

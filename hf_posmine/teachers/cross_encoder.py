@@ -1,0 +1,208 @@
+"""A cross-encoder, which reads query and document together: too dear to search with, and the better judge of a few."""
+
+from __future__ import annotations
+
+import itertools
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_posmine.batches import plan_batches, run_batches
+from hf_posmine.digest import json_digest
+from hf_posmine.encode import load_as
+from hf_posmine.errors import InputError, StoreError
+from hf_posmine.model_digest import is_native, model_digest
+from hf_posmine.teachers.dense import commit_of
+from hf_posmine.teachers.full import FullScores
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hf_posmine.corpus import Corpus
+    from hf_posmine.types import Floats, Rows, ScoreKind
+
+CPU_TOKENS = 512
+"""Of one pass on a CPU. Few, because a pass of fewer pairs is filled up: heads multiply one row per pair, and products of
+other shapes have other last bits."""
+STREAM_PAIRS = 50_000
+"""Pairs tokenised and sorted by length together; enough that sorting more saves nothing."""
+
+
+class CrossEncoderTeacher(FullScores):
+    """Scores by a ``CrossEncoder`` of sentence-transformers with one label; its own activation decides the scale.
+
+    Meant as the teacher of a :class:`~hf_posmine.opinion.SecondOpinion`. As a teacher of its own it reads every query with
+    every document, which only a small corpus allows.
+
+    Args:
+        model: a Hub id or folder, or a CrossEncoder. Any object with ``predict(pairs)`` will do if ``fingerprint`` says
+            what it is.
+        corpus: the documents.
+        device: where to compute.
+        revision: of a Hub model.
+        fingerprint: for models that are no CrossEncoder.
+
+    Raises:
+        InputError: a model that is no cross-encoder, or has several labels.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        corpus: Corpus,
+        *,
+        device: str | None = None,
+        revision: str | None = None,
+        fingerprint: str | None = None,
+    ) -> None:
+        self.corpus, self.device, self.revision = corpus, device, revision
+        self._model_name = model if isinstance(model, str) else None
+        self.model = self._load(model) if isinstance(model, str) else model
+        self.score_kind: ScoreKind = score_kind_of(self.model)
+        self.max_seq_length = getattr(self.model, "max_seq_length", None)
+        self.model_digest = fingerprint or self._digest(self.model)
+        self.name = self._model_name or type(self.model).__name__
+        self.commit = commit_of(self._model_name, revision) if self._model_name else None
+
+    def _load(self, name: str) -> Any:
+        from sentence_transformers import CrossEncoder
+
+        return load_as(CrossEncoder, name, device=self.device, revision=self.revision)
+
+    @staticmethod
+    def _digest(model: Any) -> str:
+        return json_digest([model_digest(model), _prompt(model), repr(getattr(model, "activation_fn", None))])
+
+    @cached_property
+    def model(self) -> Any:
+        """The cross-encoder, loaded again in a process that did not inherit it."""
+        if self._model_name is None:
+            raise StoreError(
+                f"the cross-encoder {self.name!r} was passed as a live model, which does not travel to workers; save it and "
+                "pass its folder"
+            )
+        model = self._load(self._model_name)
+        if self._digest(model) != self.model_digest:
+            raise StoreError(
+                f"the model {self._model_name!r} changed since this teacher was made; make the teacher again"
+            )
+        return model
+
+    @property
+    def fingerprint(self) -> str:
+        """Content digest of the model, its prompt and its activation."""
+        return json_digest(["cross-encoder", self.model_digest])
+
+    def describe(self) -> dict[str, Any]:
+        """What a provenance record says of the teacher."""
+        said = {"kind": "cross-encoder", "name": self.name, "commit": self.commit, "model_digest": self.model_digest}
+        return {**said, "max_seq_length": self.max_seq_length}
+
+    def all_scores(self, queries: Sequence[str]) -> Floats:
+        """Scores float32 ``[B, N]`` of every document."""
+        return self.score(queries, np.tile(np.arange(len(self.corpus)), (len(queries), 1)))
+
+    def score(self, queries: Sequence[str], doc_ids: Rows) -> Floats:
+        """Scores float32 ``[B, m]`` of corpus rows int64 ``[B, m]``; ``-inf`` where the row is -1."""
+        rows, columns = np.nonzero(doc_ids >= 0)
+        scores = np.full(doc_ids.shape, -np.inf, np.float32)
+        texts = self.corpus.texts(doc_ids[rows, columns]).to_pylist()
+        scores[rows, columns] = self.score_texts([queries[row] for row in rows.tolist()], texts)
+        return scores
+
+    def score_texts(self, queries: Sequence[str], documents: Sequence[str]) -> Floats:
+        """Scores float32 ``[B]`` of query i with text i."""
+        return score_pairs(self.model, queries, documents)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "model"}
+
+
+def score_kind_of(model: Any) -> ScoreKind:
+    """What a cross-encoder's scores mean, by its activation: probabilities after a sigmoid, else logits."""
+    return "probability" if type(getattr(model, "activation_fn", None)).__name__ == "Sigmoid" else "logit"
+
+
+def score_pairs(model: Any, queries: Sequence[str], documents: Sequence[str]) -> Floats:
+    """Scores float32 ``[m]`` of query i with document i, each different pair once, in one stream over all queries.
+
+    A call per query pads every query's batch to its longest candidate and leaves most batches half full. Here, on a CPU,
+    pairs of one token length go together and every pass has the shape that this length always has, so nothing is padded and
+    a score depends on its pair alone, to the bit.
+
+    Args:
+        model: a CrossEncoder with one label, or an object with ``predict(pairs)``.
+        queries: m texts.
+        documents: m texts.
+
+    Raises:
+        InputError: texts of different numbers, several scores per pair, or a score that is not finite.
+    """
+    if len(queries) != len(documents):
+        raise InputError(f"{len(queries)} queries and {len(documents)} documents; give one document per query")
+    pairs = list(zip(queries, documents, strict=True))
+    unique = list(dict.fromkeys(pairs))
+    if not callable(getattr(model, "predict", None)):
+        raise InputError(f"{type(model).__name__} is no cross-encoder; pass a CrossEncoder of sentence-transformers")
+    blocks = [_block(model, unique[at : at + STREAM_PAIRS]) for at in range(0, len(unique), STREAM_PAIRS)]
+    made = np.concatenate([np.empty(0, np.float32), *blocks])
+    bad = np.flatnonzero(~np.isfinite(made))
+    if len(bad):
+        query, document = unique[bad[0]]
+        raise InputError(f"the cross-encoder gives no finite score to {query[:40]!r} with {document[:40]!r}")
+    number = {pair: at for at, pair in enumerate(unique)}
+    return made[np.array([number[pair] for pair in pairs], np.int64)]
+
+
+def _block(model: Any, pairs: list[tuple[str, str]]) -> Floats:
+    made = _in_batches(model, pairs) if is_native(model) else np.asarray(model.predict(pairs), np.float32)
+    if made.shape != (len(pairs),):
+        raise InputError(f"the cross-encoder gives scores of shape {made.shape} for {len(pairs)} pairs; use one label")
+    return made
+
+
+def _in_batches(model: Any, pairs: Sequence[tuple[str, str]]) -> Floats:
+    on_cpu = str(model.device).startswith("cpu")
+    scores = np.empty(len(pairs), np.float32)
+    model.eval()
+    lengths = _lengths(model, pairs)
+
+    def read(rows: Rows) -> dict[str, Any]:
+        wanted = max(1, CPU_TOKENS // max(1, int(lengths[rows[0]]))) if on_cpu else len(rows)
+        filled = itertools.islice(itertools.cycle(rows.tolist()), wanted)
+        return model.preprocess([pairs[i] for i in filled], prompt=_prompt(model))  # type: ignore[no-any-return]
+
+    batches = plan_batches(lengths, on_cpu=on_cpu, tokens=CPU_TOKENS if on_cpu else None)
+    run = run_batches(batches, read, lambda features: _forward(model, features), on_cpu=on_cpu)
+    for rows, values in run:
+        if values.ndim != 1:
+            return values
+        scores[rows] = values[: len(rows)]
+    return scores
+
+
+def _lengths(model: Any, pairs: Sequence[tuple[str, str]]) -> Rows:
+    """Tokens of each pair after truncation, int64 ``[m]``; characters without a fast tokenizer."""
+    if not pairs or not getattr(model.tokenizer, "is_fast", False):
+        return np.array([len(query) + len(document) for query, document in pairs], np.int64)
+    prompt = _prompt(model) or ""
+    queries, documents = [prompt + query for query, _ in pairs], [document for _, document in pairs]
+    read = model.tokenizer(queries, documents, truncation=False, verbose=False)["input_ids"]
+    return np.minimum([len(ids) for ids in read], model.max_seq_length or 10**9).astype(np.int64)
+
+
+def _prompt(model: Any) -> str | None:
+    """The prompt that ``predict`` would use."""
+    return (getattr(model, "prompts", None) or {}).get(getattr(model, "default_prompt_name", None))
+
+
+def _forward(model: Any, features: dict[str, Any]) -> Floats:
+    import torch
+
+    with torch.inference_mode():
+        features = {k: v.to(model.device) if isinstance(v, torch.Tensor) else v for k, v in features.items()}
+        scores = model.activation_fn(model(features)["scores"].float())
+        scores = scores.squeeze(-1) if model.num_labels == 1 and scores.ndim > 1 else scores
+        made: Floats = scores.cpu().numpy()
+        return made
