@@ -139,14 +139,24 @@ class MarginPos(_Neutral):
 class PercPos(_Neutral):
     """TopK-PercPos: strictly below a share of the positive's score (paper, equation 2; best 0.95, Table 3).
 
-    The ceiling is ``p - |p| (1 - share)``: the paper's ``p * share`` for positive scores, and still below the
-    positive for negative ones.
+    The ceiling is ``p - |p - zero| (1 - share)``: with a zero of 0 the paper's ``p * share`` for positive scores, and still
+    below the positive for negative ones.
+
+    Attributes:
+        share: of the positive's score.
+        zero: what counts as no similarity. Where a teacher gives unrelated pairs 0.7, ``PercPos(0.95)`` leaves a seventh of
+            what ``PercPos(0.95, zero=0.7)`` compares; ``hf-posmine calibrate`` finds it.
+
+    >>> PercPos(0.9, zero=0.5).ceiling(np.array([0.7], np.float32)).round(4).tolist()
+    [0.6800000071525574]
     """
 
     share: float
+    zero: float = 0.0
 
     def __post_init__(self) -> None:
         _number(self, "share")
+        _number(self, "zero")
         if not 0 <= self.share <= 1.5:  # noqa: PLR2004 - the paper sweeps 0 to 1.05 (its version 2)
             cure = f"; did you mean {self.share / 100:g}?" if 1.5 < self.share <= 150 else ""  # noqa: PLR2004
             raise SpecError(
@@ -156,14 +166,19 @@ class PercPos(_Neutral):
     def ceiling(self, positive_scores: Floats) -> Floats:
         p = positive_scores.astype(np.float64)
         known = np.where(np.isfinite(p), p, 0)  # a positive below the depth of a run scores -inf, and so is its ceiling
-        return np.where(np.isfinite(p), p - np.abs(known) * (1 - self.share), p).astype(np.float32)
+        return np.where(np.isfinite(p), p - np.abs(known - self.zero) * (1 - self.share), p).astype(np.float32)
+
+    def __repr__(self) -> str:
+        return f"PercPos({self.share!r}, zero={self.zero!r})" if self.zero else f"PercPos({self.share!r})"
 
     def check(self, score_kind: ScoreKind) -> None:
-        if score_kind in ("logit", "distance"):
+        if score_kind in ("logit", "distance") and not self.zero:
             raise SpecError(
-                f"{self!r} takes a share of a score, and a {score_kind} has no meaningful zero; use MarginPos, or a "
-                "teacher that maps its scores (a sigmoid for logits)"
+                f"{self!r} takes a share of a score, and a {score_kind} has no meaningful zero; use MarginPos, give the score "
+                "of unrelated pairs as zero=, or take a teacher that maps its scores (a sigmoid for logits)"
             )
+        if self.zero:
+            _in_score_range(self, self.zero, score_kind)
 
 
 FILTERS = {cls.__name__: cls for cls in (SkipTop, RankWindow, MaxScore, MinScore, MarginPos, PercPos)}

@@ -244,6 +244,26 @@ def test_grids_suit_the_scores(sample_corpus):
     assert "PercPos" not in logits and all(f[0].margin >= 0 for f in logits["MarginPos"])
     assert min(f[0].score for f in logits["MaxScore"]) < -2.5 < max(f[0].score for f in logits["MaxScore"])
     assert all(f[0].score <= 1 for f in default_families(np.ones(3, np.float32), "cosine", sample_corpus)["MaxScore"])
+    normalised = default_families(np.float32([-3.0, -2.0]), "logit", sample_corpus, zero=-8.0)
+    assert [PercPos(0.95, zero=-8.0)] in normalised["PercPos, normalised"] and "PercPos" not in normalised
+
+
+def test_the_zero_is_what_a_random_document_scores(sample_corpus, embedded_model):
+    from hf_posmine import DenseTeacher
+    from hf_posmine.analysis.calibrate import families_for
+    from hf_posmine.analysis.false_negatives import Judgements
+    from hf_posmine.sources import beir_pairs
+    from tests.conftest import SAMPLE
+
+    pairs = beir_pairs(SAMPLE, "complete")
+    positives = list(dict.fromkeys(pairs["query"]))
+    judged = Judgements.of(
+        dict(zip(pairs["query"], pairs["query"], strict=True)), pairs["query"], pairs["positive_id"], [1] * len(pairs)
+    )
+    teacher = DenseTeacher(embedded_model, sample_corpus)
+    (filter_,) = families_for(sample_corpus, judged, teacher)["PercPos, normalised"][0]
+    everything = teacher.score(positives, np.tile(np.arange(len(sample_corpus)), (len(positives), 1)))
+    assert abs(filter_.zero - np.median(everything)) < 0.03
 
 
 def test_pairs_with_repeated_queries_are_judgements():

@@ -37,6 +37,9 @@ def f32(*values: float) -> np.ndarray:
         (PercPos(1), 0.3, 0.3),
         (PercPos(1.25), -0.5, -0.375),
         (PercPos(0), 0.5, 0.0),
+        (PercPos(0.75, zero=0.25), 0.5, 0.4375),
+        (PercPos(0.75, zero=-2.0), -1.0, -1.25),
+        (PercPos(0.75, zero=0.5), 0.25, 0.1875),
         (MarginPos(0.25), 0.5, 0.25),
         (MarginPos(0.25), -0.5, -0.75),
         (MarginPos(0), 0.5, 0.5),
@@ -69,6 +72,21 @@ def test_the_ceiling_of_a_negative_positive_lies_below_it():
 def test_no_share_up_to_one_and_no_margin_lifts_the_ceiling_above_the_positive(positive, amount):
     assert PercPos(amount).ceiling(f32(positive))[0] <= positive
     assert MarginPos(amount).ceiling(f32(positive))[0] <= positive
+
+
+@given(st.floats(-4, 4), st.floats(0, 1.5), st.floats(-2, 2))
+def test_a_zero_moves_scores_and_ceilings_alike(positive, share, zero):
+    moved = PercPos(share, zero=zero).ceiling(f32(positive + zero))[0]
+    assert moved == pytest.approx(float(PercPos(share).ceiling(f32(positive))[0]) + zero, abs=1e-5)
+
+
+def test_a_zero_is_spelled_only_where_it_is_set():
+    assert repr(PercPos(0.95, zero=0.0)) == "PercPos(0.95)" and hash(PercPos(0.95)) == hash(PercPos(0.95, 0.0))
+    assert parse_filter("PercPos(0.95, zero=0.7)") == PercPos(0.95, zero=0.7)
+    assert repr(PercPos(0.95, zero=0.7)) == "PercPos(0.95, zero=0.7)"
+    PercPos(0.95, zero=-4.0).check("logit")
+    with pytest.raises(SpecError, match=r"PercPos\(70\) lies outside cosine scores"):
+        PercPos(0.95, zero=70.0).check("cosine")
 
 
 @given(st.lists(st.floats(-4, 4, width=32), min_size=1, max_size=8), st.floats(0, 1.5))

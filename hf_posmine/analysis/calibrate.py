@@ -85,21 +85,30 @@ def calibrate(
 
 
 def families_for(corpus: Corpus, judgements: Judgements, teacher: Teacher) -> dict[str, list[list[Filter]]]:
-    """:func:`default_families` on the scores that a teacher gives one positive of each query."""
+    """:func:`default_families` on the scores that a teacher gives one positive of each query, and one random document."""
     hidden = HiddenRows.of(corpus, judgements, "rest")
     first = np.searchsorted(hidden.of_query, np.arange(len(hidden.queries)))
     rows = corpus.rows_of_ids([hidden.positive_ids[at][0] for at in first.tolist()])
-    return default_families(teacher.score(hidden.queries, rows[:, None])[:, 0], teacher.score_kind, corpus)
+    random = np.random.default_rng(0).integers(0, corpus.num_candidates, len(rows))
+    scores = teacher.score(hidden.queries, np.stack([rows, random], axis=1))
+    unrelated = scores[:, 1][np.isfinite(scores[:, 1])]
+    zero = _short(float(np.median(unrelated))) if len(unrelated) else 0.0
+    return default_families(scores[:, 0], teacher.score_kind, corpus, zero)
 
 
-def default_families(positive_scores: Floats, score_kind: ScoreKind, corpus: Corpus) -> dict[str, list[list[Filter]]]:
+def default_families(
+    positive_scores: Floats, score_kind: ScoreKind, corpus: Corpus, zero: float = 0.0
+) -> dict[str, list[list[Filter]]]:
     """The paper's four families on grids that suit the scores: 15 shares, as many margins and ceilings, and ranks.
+
+    A fifth one takes shares of what a score has above that of unrelated pairs.
 
     Args:
         positive_scores: float32 ``[P]``, of known positives. Margins are the same distances as the shares at their median;
             constant ceilings are these shares of their 95th percentile (where they have a sign, a distance below it).
         score_kind: which decides whether shares make sense.
         corpus: ranks end at its size.
+        zero: the score of unrelated pairs.
     """
     known = positive_scores[np.isfinite(positive_scores)].astype(np.float64)
     middle, high = abs(float(np.median(known))), float(np.quantile(known, 0.95))
@@ -111,6 +120,8 @@ def default_families(positive_scores: Floats, score_kind: ScoreKind, corpus: Cor
         "MaxScore": [[MaxScore(ceiling)] for ceiling in ceilings if _allowed(MaxScore(ceiling), score_kind)],
         "SkipTop": [[SkipTop(count)] for count in SKIPS if count < corpus.num_candidates // 2],
     }
+    if zero:
+        made["PercPos, normalised"] = [[PercPos(share, zero=zero)] for share in SHARES]
     return made if _allowed(PercPos(1.0), score_kind) else {name: f for name, f in made.items() if name != "PercPos"}
 
 
