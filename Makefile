@@ -1,12 +1,13 @@
-# One command for each thing: make demo | quick | install | check | test | bench
+# One command for each thing: make demo | quick | install | check | docs | test | bench
 PYTHON ?= python3
 VENV ?= .venv
+WORKERS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
 export HF_POSMINE_OFFLINE ?= 1
 
-.PHONY: demo quick install check format test bench clean
+.PHONY: demo quick install check format docs test bench clean
 
 demo: $(STAMP)  ## mine the embedded sample with the embedded teacher
 	$(BIN)/hf-posmine demo --output out/demo
@@ -33,8 +34,11 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(STAMP)  ## the pages as HTML in out/docs
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs out/docs
+
 test: $(STAMP)  ## all tests, doctests and README examples
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 bench: $(STAMP)  ## ratios against the peer, as JSON and tables in out/bench
 	$(BIN)/python -m tests.benchmarks.mining --output out/bench

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hf_posmine.types import Floats, Rows
 
 Role: TypeAlias = Literal["query", "document"]
+Compute: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
 ENCODE_VERSION = 1
 """Part of every embedding key: raised when the same model and text would give another vector."""
@@ -55,10 +56,14 @@ def model_source(name: str) -> str:
     return name
 
 
-def load_model(name: str, **kwargs: Any) -> SentenceTransformer:
-    """A SentenceTransformer by Hub id or folder; see :func:`model_source`."""
+def load_model(name: str, *, compute: Compute | None = None, **kwargs: Any) -> SentenceTransformer:
+    """A SentenceTransformer by Hub id or folder (see :func:`model_source`), in another precision than it was saved."""
     from sentence_transformers import SentenceTransformer
 
+    if compute is not None:
+        if compute not in get_args(Compute):
+            raise InputError(f"compute={compute!r}; choose one of {', '.join(get_args(Compute))}")
+        kwargs["model_kwargs"] = {"dtype": compute, **kwargs.get("model_kwargs", {})}
     try:
         return load_as(SentenceTransformer, name, **kwargs)
     except (OSError, ValueError) as error:

@@ -9,6 +9,7 @@
     │   └── ShortRowError              on_short="raise" met a row with too few negatives
     ├── StoreError (RuntimeError)      an embedding store that cannot be used
     │   └── CorruptShardError          a shard whose checksum does not match its content
+    ├── DiskFullError (OSError)        no space left; what is finished stays, nothing half-written is left
     ├── HubError (RuntimeError)        the Hub refused, or could not be reached
     └── MissingExtraError (ImportError) an optional capability that is not installed
 
@@ -44,6 +45,10 @@ class StoreError(PosmineError, RuntimeError):
 
 class CorruptShardError(StoreError):
     """A shard whose bytes are not the ones that were written."""
+
+
+class DiskFullError(PosmineError, OSError):
+    """No space left where a file was to be written."""
 
 
 class HubError(PosmineError, RuntimeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import platform
@@ -10,6 +11,8 @@ import shutil
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from hf_posmine.errors import DiskFullError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,12 +29,13 @@ def cache_root() -> Path:
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` make a temporary file beside ``path``, sync it, and rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
     try:
-        write(temporary)
-        _sync(temporary)
-        temporary.replace(path)
+        with _space_for(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(temporary)
+            _sync(temporary)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     _sync(path.parent)
@@ -44,9 +48,10 @@ def new_folder(path: Path) -> Iterator[Path]:
     temporary = _temporary(path)
     temporary.mkdir()
     try:
-        yield temporary
-        for file in temporary.iterdir():
-            _sync(file)
+        with _space_for(path):
+            yield temporary
+            for file in temporary.iterdir():
+                _sync(file)
         try:
             temporary.rename(path)
         except OSError:
@@ -55,6 +60,27 @@ def new_folder(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     _sync(path.parent)
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether an error of Python, Arrow or safetensors says that there is no space left."""
+    said = str(error)
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(
+        os.strerror(code) in said for code in (errno.ENOSPC, errno.EDQUOT)
+    )
+
+
+@contextlib.contextmanager
+def _space_for(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, DiskFullError) or not disk_full(error):
+            raise
+        raise DiskFullError(
+            f"no space left to write {str(path)!r}; free some and run the same again, which continues: what is finished "
+            "stays, and nothing half-written is left"
+        ) from error
 
 
 def remove_stale(folder: Path) -> None:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def progress_bar(total: int, description: str, unit: str) -> Any:
+def progress_bar(total: int | None, description: str, unit: str) -> Any:
     """A tqdm bar that obeys the switch of ``datasets``."""
     from datasets.utils import tqdm
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from hf_posmine.corpus import Corpus, corpora_folder, whole_part
+from hf_posmine.digest import json_digest
 from hf_posmine.errors import InputError
 from hf_posmine.paths import cache_root, new_folder
+from hf_posmine.scratch import Appended, blocks, key_ranges, mapped, npy_file
 from hf_posmine.tables import check_ids, check_text_lists, check_texts, iter_columns
 from hf_posmine.texts import Match, PartWriter, text_keys
 from hf_posmine.types import Rows, spans
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -85,33 +88,33 @@ class Qrels:
         cls, batches: Iterable, columns: tuple[str, str | None, str | None], match: Match, cache_dir: str | Path | None
     ) -> Qrels:
         query, positive, positive_id = columns
-        query_keys, document_keys = [], []
         root = corpora_folder(cache_dir)
         unique_queries, unique_documents = PartWriter(root, "exact"), PartWriter(root, match)
-        for start, batch in batches:
-            texts = check_texts(batch[query], query, start)
-            column = positive if positive is not None else str(positive_id)
-            lists = (check_text_lists if positive is not None else check_ids)(batch[column], column, start)
-            flat = [member for members in lists for member in members]
-            query_keys.append(np.repeat(text_keys(texts, match), [len(members) for members in lists]))
-            document_keys.append(text_keys(flat, match if positive is not None else "exact"))
-            unique_queries.add(texts)
-            if positive is not None:
-                unique_documents.add(flat)
-        if not query_keys:
-            raise InputError("the dataset has no rows; known positives need at least one")
-        keys = np.concatenate(document_keys)
-        if not len(keys):
-            raise InputError("the dataset has no rows; known positives need at least one")
-        return cls(
-            np.concatenate(query_keys),
-            keys,
-            np.ones(len(keys), bool),
-            positive is None,
-            None if positive is None else whole_part(unique_documents.finish()),
-            whole_part(unique_queries.finish()),
-            match,
-        )
+        with tempfile.TemporaryDirectory(dir=root, prefix="staging-") as staging:
+            query_keys, document_keys = (Appended(Path(staging) / n, np.uint64) for n in ("queries", "documents"))
+            for start, batch in batches:
+                texts = check_texts(batch[query], query, start)
+                column = positive if positive is not None else str(positive_id)
+                lists = (check_text_lists if positive is not None else check_ids)(batch[column], column, start)
+                flat = [member for members in lists for member in members]
+                query_keys.add(np.repeat(text_keys(texts, match), [len(members) for members in lists]))
+                document_keys.add(text_keys(flat, match if positive is not None else "exact"))
+                unique_queries.add(texts)
+                if positive is not None:
+                    unique_documents.add(flat)
+            keys = document_keys.array()
+            if not len(keys):
+                raise InputError("the dataset has no rows; known positives need at least one")
+            qrels = cls(
+                query_keys.array(),
+                keys,
+                np.broadcast_to(np.True_, len(keys)),
+                positive is None,
+                None if positive is None else whole_part(unique_documents.finish()),
+                whole_part(unique_queries.finish()),
+                match,
+            )
+            return qrels._kept()
 
     @classmethod
     def from_judgements(
@@ -141,7 +144,7 @@ class Qrels:
             raise InputError(f"{len(unknown)} judgements name queries that are not there, such as {unknown[0]!r}")
         keep = grades != 0
         keys = text_keys((queries[q] for q in query_ids), match)
-        return cls(
+        qrels = cls(
             keys[keep],
             text_keys(document_ids, "exact")[keep],
             (grades > 0)[keep],
@@ -149,6 +152,7 @@ class Qrels:
             queries=Corpus.from_texts(queries.values(), match="exact", cache_dir=cache_dir),
             match=match,
         )
+        return qrels._kept()
 
     @classmethod
     def from_beir(cls, folder: str | Path, split: str = "train", **kwargs: Any) -> Qrels:
@@ -174,9 +178,28 @@ class Qrels:
         digest = hashlib.sha256(f"{'id' if self.by_id else 'text'} {self.match}".encode())
         if self.documents is not None:
             digest.update(self.documents.fingerprint.encode())
-        for array in (self.query_keys, self.document_keys, self.relevant):
-            digest.update(np.ascontiguousarray(array).tobytes())
+        for name in ARRAYS:
+            for span in blocks(self.num_judgements):
+                digest.update(getattr(self, name)[span].tobytes())
         return digest.hexdigest()[:32]
+
+    def _kept(self) -> Qrels:
+        """The same with arrays that outlast a temporary folder: a copy while they are small, else files."""
+        small = self.num_judgements <= SMALL
+        arrays = {n: np.array(getattr(self, n)) for n in ARRAYS} if small else _arrays(self._folder())
+        return Qrels(**arrays, by_id=self.by_id, documents=self.documents, queries=self.queries, match=self.match)
+
+    def _folder(self) -> Path:
+        """Where the arrays lie, by content; written now unless they are there."""
+        folder = cache_root() / "qrels" / self.fingerprint
+        if not folder.is_dir():
+            with new_folder(folder) as new:
+                for name in ARRAYS:
+                    array = getattr(self, name)
+                    with npy_file(new / f"{name}.npy", array.dtype, array.shape) as file:
+                        for span in blocks(len(array)):
+                            file.write(array[span].tobytes())
+        return folder
 
     def resolve(self, corpus: Corpus) -> KnownPositives:
         """The judgements as rows of ``corpus``.
@@ -188,7 +211,18 @@ class Qrels:
             raise InputError(
                 f"the known positives match texts {self.match!r}, the corpus {corpus.match!r}; use one of them"
             )
-        rows = corpus.rows_of_id_keys(self.document_keys) if self.by_id else corpus.rows_of_keys(self.document_keys)
+        if self.num_judgements <= SMALL:
+            return self._resolve(corpus, np.arange(self.num_judgements))
+        folder = cache_root() / "known" / json_digest([self.fingerprint, corpus.fingerprint])
+        if not folder.is_dir():
+            with new_folder(folder) as new:
+                KnownPositives.write(new, (self._resolve(corpus, at) for at in key_ranges(self.query_keys)))
+        return KnownPositives.opened(folder)
+
+    def _resolve(self, corpus: Corpus, at: Rows) -> KnownPositives:
+        """The judgements at some positions."""
+        keys = self.document_keys[at]
+        rows = corpus.rows_of_id_keys(keys) if self.by_id else corpus.rows_of_keys(keys)
         missing = rows < 0
         if missing.any():
             if self.documents is None:
@@ -196,25 +230,25 @@ class Qrels:
                     f"{missing.sum()} of {len(rows)} judgements name document ids that the corpus lacks; it has "
                     f"{len(corpus)} documents, such as {corpus.ids(np.arange(1)).to_pylist()[0]!r}"
                 )
-            rows = np.where(missing, OUTSIDE - self.documents.rows_of_keys(self.document_keys), rows)
-        return KnownPositives.build(self.query_keys, rows, self.relevant)
+            rows = np.where(missing, OUTSIDE - self.documents.rows_of_keys(keys), rows)
+        return KnownPositives.build(self.query_keys[at], rows, self.relevant[at])
 
     def __getstate__(self) -> dict:
         """The arrays go to disk once, by content, so that a miner that travels to workers stays small."""
-        folder = cache_root() / "qrels" / self.fingerprint
-        if not folder.is_dir():
-            with new_folder(folder) as new:
-                for name in ("query_keys", "document_keys", "relevant"):
-                    np.save(new / f"{name}.npy", getattr(self, name))
         small = {name: getattr(self, name) for name in ("by_id", "documents", "queries", "match", "fingerprint")}
-        return {"folder": folder, **small}
+        return {"folder": self._folder(), **small}
 
     def __setstate__(self, state: dict) -> None:
-        folder = state.pop("folder")
-        arrays = {name: np.load(folder / f"{name}.npy") for name in ("query_keys", "document_keys", "relevant")}
-        self.__dict__.update(arrays | state)
+        self.__dict__.update(_arrays(state.pop("folder")) | state)
 
 
+def _arrays(folder: Path) -> dict[str, np.ndarray]:
+    return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+
+
+ARRAYS = ("query_keys", "document_keys", "relevant")
+SMALL = 1 << 16
+"""Judgements up to which their arrays stay in memory."""
 OUTSIDE = -2
 """Row ``OUTSIDE - j`` stands for row j of ``Qrels.documents``: a known positive outside the corpus."""
 
@@ -235,6 +269,8 @@ class KnownPositives:
     rows: Rows
     relevant: np.ndarray
 
+    DTYPES: ClassVar = {"keys": np.uint64, "offsets": np.int64, "rows": np.int64, "relevant": bool}
+
     @classmethod
     def build(cls, query_keys: np.ndarray, rows: Rows, relevant: np.ndarray) -> KnownPositives:
         """Sort and group judgements, dropping repeated ones."""
@@ -246,11 +282,31 @@ class KnownPositives:
         keys, first = np.unique(query_keys, return_index=True)
         return cls(keys, np.append(first, len(rows)).astype(np.int64), rows, relevant)
 
+    @classmethod
+    def write(cls, folder: Path, pieces: Iterable[KnownPositives]) -> None:
+        """Write pieces, each of a range of query keys and in the order of the ranges, as one."""
+        files = {name: Appended(folder / name, dtype) for name, dtype in cls.DTYPES.items()}
+        judgements = 0
+        for piece in pieces:
+            for name in ("keys", "rows", "relevant"):
+                files[name].add(getattr(piece, name))
+            files["offsets"].add(piece.offsets[:-1] + judgements)
+            judgements += len(piece.rows)
+        files["offsets"].add(np.array([judgements]))
+        for file in files.values():
+            file.array()
+
+    @classmethod
+    def opened(cls, folder: Path) -> KnownPositives:
+        """What :meth:`write` wrote, memory-mapped."""
+        return cls(**{name: mapped(folder / name, dtype) for name, dtype in cls.DTYPES.items()})
+
     def of(self, query_keys: np.ndarray) -> tuple[Rows, Rows, np.ndarray]:
         """The judgements of queries: position of the query, document code, and whether it is relevant, each ``[E]``."""
         at = np.minimum(np.searchsorted(self.keys, query_keys), max(0, len(self.keys) - 1))
         found = np.flatnonzero(self.keys[at] == query_keys) if len(self.keys) else at[:0]
-        starts, counts = self.offsets[at[found]], np.diff(self.offsets)[at[found]]
+        starts = self.offsets[at[found]]
+        counts = self.offsets[at[found] + 1] - starts
         entries = spans(starts, counts)
         return np.repeat(found, counts), self.rows[entries], self.relevant[entries]
 

@@ -14,8 +14,10 @@ QRELS = ("query-id", "corpus-id", "score")
 BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".arrow": "arrow"}
 
 
-def load_source(source: str | Path, split: str = "train", name: str | None = None) -> Any:
+def load_source(source: str | Path, split: str = "train", name: str | None = None, *, streaming: bool = False) -> Any:
     """A dataset from wherever ``source`` points: files, a folder saved with ``save_to_disk``, or a Hub id.
+
+    With ``streaming`` an IterableDataset, of which nothing is copied into a cache.
 
     Raises:
         InputError: nothing readable there, with what was tried.
@@ -24,22 +26,23 @@ def load_source(source: str | Path, split: str = "train", name: str | None = Non
 
     path = Path(source)
     if path.is_file():
-        return load_files(path)
+        return load_files(path, streaming=streaming)
     if (path / "dataset_dict.json").exists() or (path / "dataset_info.json").exists():
         loaded = datasets.load_from_disk(str(path))
-        return _split_of(loaded, split, source)
+        saved = _split_of(loaded, split, source)
+        return saved.to_iterable_dataset() if streaming and len(saved) else saved
     if path.is_dir():
         files = sorted(f for f in path.iterdir() if f.suffix in BUILDERS)
         if not files:
             raise InputError(f"folder {str(path)!r} holds no saved dataset and no {', '.join(BUILDERS)} files")
-        return load_files(files)
+        return load_files(files, streaming=streaming)
     if path.is_absolute() or path.suffix in BUILDERS or str(source).count("/") > 1:
         raise InputError(f"{str(source)!r} does not exist; pass a file, a folder or a Hub id such as 'user/dataset'")
-    return datasets.load_dataset(str(source), name, split=split)
+    return datasets.load_dataset(str(source), name, split=split, streaming=streaming)
 
 
-def load_files(files: str | Path | Sequence[str | Path]) -> Any:
-    """A Dataset from parquet, json lines, csv, tsv or arrow files of one kind."""
+def load_files(files: str | Path | Sequence[str | Path], *, streaming: bool = False) -> Any:
+    """A Dataset, or a stream, from parquet, json lines, csv, tsv or arrow files of one kind."""
     import datasets
 
     paths = [Path(f) for f in ([files] if isinstance(files, (str, Path)) else files)]
@@ -51,7 +54,9 @@ def load_files(files: str | Path | Sequence[str | Path]) -> Any:
         raise InputError(f"cannot read files of kind {sorted(kinds)} together; use one of {sorted(BUILDERS)}")
     kind = kinds.pop()
     extra = {"delimiter": "\t"} if kind == ".tsv" else {}
-    return datasets.load_dataset(BUILDERS[kind], data_files=[str(p) for p in paths], split="train", **extra)
+    return datasets.load_dataset(
+        BUILDERS[kind], data_files=[str(p) for p in paths], split="train", streaming=streaming, **extra
+    )
 
 
 def is_beir(source: str | Path) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 import xxhash
 from filelock import FileLock
 
+from hf_posmine.budget import allow_files
 from hf_posmine.errors import CorruptShardError, StoreError
 from hf_posmine.paths import remove_stale, write_file
 
@@ -63,6 +65,12 @@ class Vectors:
             out[mine] = self.shards[shard][rows[mine] - self.starts[shard]]
         return out
 
+    def span(self, start: int, stop: int) -> Vectors:
+        """The rows from ``start`` up to ``stop``, not copied; row 0 of the result is row ``start``."""
+        pieces = zip(self.starts, self.shards, strict=False)
+        cut = [shard[max(0, start - int(at)) : max(0, stop - int(at))] for at, shard in pieces]
+        return Vectors(tuple(piece for piece in cut if len(piece)) or (self.shards[0][:0],))
+
     def release(self) -> None:
         """Let go of the mapped pages: they stay in the system's cache, and no longer count as this process's memory."""
         for shard in self.shards:
@@ -96,7 +104,7 @@ class EmbeddingStore:
             raise StoreError(f"dtype={dtype!r}; choose 'float32' or 'float16'")
         if shard_rows < 1:
             raise StoreError(f"shard_rows={shard_rows}; a shard holds at least one row")
-        self.root, self.dtype, self.shard_rows = Path(root), np.dtype(dtype), shard_rows
+        self.root, self.dtype, self.shard_rows = Path(root).absolute(), np.dtype(dtype), shard_rows
         self._verified: set[Path] = set()
 
     def folder(self, key: str, part: TextPart) -> Path:
@@ -116,6 +124,7 @@ class EmbeddingStore:
         paths = [folder / _shard_name(n) for n in range(plan["shards"])]
         if not all(path.is_file() for path in paths):
             return None
+        allow_files(len(paths))
         shards = tuple(self._open(path) for path in paths)
         for number, (path, shard) in enumerate(zip(paths, shards, strict=True)):
             rows = min(plan["shard_rows"], plan["rows"] - number * plan["shard_rows"])
@@ -143,47 +152,93 @@ class EmbeddingStore:
             describe: what the manifest says about the model, for people.
             progress: hears how many texts are done, those found on disk included.
         """
+        shards = self.begin(key, part, describe)
         folder = self.folder(key, part)
-        if not (folder / "manifest.json").is_file():
-            shards = -(-len(part) // self.shard_rows)
-            plan = {
-                "version": STORE_VERSION,
-                "texts": part.texts_digest,
-                "rows": len(part),
-                "shards": shards,
-                "shard_rows": self.shard_rows,
-                "dtype": self.dtype.name,
-                **describe,
-            }
-            write_file(folder / "manifest.json", lambda path: path.write_text(json.dumps(plan, indent=1)))
-        plan = self._manifest(folder, part)
         with FileLock(folder / ".lock"):  # several workers: one encodes, the others wait and find it done
-            remove_stale(folder)
-            for number in range(plan["shards"]):
-                self._fill_shard(folder / _shard_name(number), number, plan["shard_rows"], part, encode, progress)
+            for number in range(shards):
+                self.fill_shard(key, part, number, encode, progress)
         loaded = self.load(key, part)
         if loaded is None:
             raise StoreError(f"shards vanished from {str(folder)!r} while it was being filled; run again")
         return loaded
 
-    def _fill_shard(
+    def begin(self, key: str, part: TextPart, describe: dict[str, Any]) -> int:
+        """Say what will lie there unless that is said, and clear away what dead processes left; returns the shards."""
+        folder = self.folder(key, part)
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            remove_stale(folder)
+            if not (folder / "manifest.json").is_file():
+                plan = {
+                    "version": STORE_VERSION,
+                    "texts": part.texts_digest,
+                    "rows": len(part),
+                    "shards": -(-len(part) // self.shard_rows),
+                    "shard_rows": self.shard_rows,
+                    "dtype": self.dtype.name,
+                    **describe,
+                }
+                write_file(folder / "manifest.json", lambda path: path.write_text(json.dumps(plan, indent=1)))
+        return int(self._manifest(folder, part)["shards"])
+
+    def fill_shard(
         self,
-        path: Path,
-        number: int,
-        shard_rows: int,
+        key: str,
         part: TextPart,
-        encode: Callable,
+        number: int,
+        encode: Callable[[Sequence[str], Callable[[int], object]], Floats],
         progress: Callable[[int], object],
-    ) -> None:
+        *,
+        repair: bool = False,
+    ) -> bool:
+        """Encode one shard unless it is there; for processes that share the work, each with its own numbers.
+
+        Args:
+            key: as for :meth:`fill`, after :meth:`begin`.
+            part: the texts.
+            number: of the shard.
+            encode: as for :meth:`fill`.
+            progress: as for :meth:`fill`.
+            repair: encode a damaged shard again, with a warning, instead of raising.
+
+        Returns:
+            Whether it was encoded.
+
+        Raises:
+            CorruptShardError: it is damaged, and ``repair`` is not set.
+        """
+        folder = self.folder(key, part)
+        path, shard_rows = folder / _shard_name(number), self._manifest(folder, part)["shard_rows"]
         rows = np.arange(number * shard_rows, min(len(part), (number + 1) * shard_rows))
-        if path.is_file():
-            self._open(path)
+        if path.is_file() and self._is_whole(path, repair):
             progress(len(rows))
-            return
+            return False
         vectors = encode(part.take("text", rows).to_pylist(), progress)
         if len(vectors) != len(rows):
             raise StoreError(f"the model gave {len(vectors)} vectors for {len(rows)} texts; it must give one each")
         _write_shard(path, vectors.astype(self.dtype))
+        return True
+
+    def _is_whole(self, path: Path, repair: bool) -> bool:
+        try:
+            self._open(path)
+        except CorruptShardError as error:
+            if not repair:
+                raise
+            warnings.warn(f"{str(error).split('; delete')[0]}; it is encoded again", stacklevel=2)
+            return False
+        return True
+
+    def is_trusted(self, key: str, part: TextPart, number: int) -> bool:
+        """Whether a shard is there, and known to this process to be whole."""
+        path = self.folder(key, part) / _shard_name(number)
+        return path in self._verified and path.is_file()
+
+    def trust(self, key: str, part: TextPart) -> None:
+        """Take it from others that every shard is whole: this process, and those it hands the store to, check none."""
+        folder = self.folder(key, part)
+        remove_stale(folder)
+        self._verified |= {folder / _shard_name(number) for number in range(self._manifest(folder, part)["shards"])}
 
     def _manifest(self, folder: Path, part: TextPart) -> dict[str, Any]:
         plan = json.loads((folder / "manifest.json").read_text())

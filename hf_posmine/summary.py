@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from hf_posmine.errors import ColumnError
 from hf_posmine.rows import REASONS
+from hf_posmine.shards import MinedShards
 from hf_posmine.tables import column_names, splits_of
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -55,12 +56,16 @@ class MiningSummary:
 
     @classmethod
     def from_dataset(cls, mined: Any, num_negatives: int | None = None) -> MiningSummary:
-        """Summarize a Dataset or DatasetDict that a miner mapped.
+        """Summarize a Dataset or DatasetDict that a miner mapped, or what :func:`~hf_posmine.shards.read_shards` gives.
 
         Args:
             mined: with the column ``negatives``, and for more detail those of ``keep``.
             num_negatives: how many were asked for; by default the most that a row has.
         """
+        if any(isinstance(split, MinedShards) for split in splits_of(mined)):
+            from hf_posmine.shard_summary import summarize_shards
+
+            return summarize_shards(splits_of(mined), num_negatives)
         splits = [split for split in splits_of(mined) if len(split)] or splits_of(mined)[:1]
         for split in splits:
             if "negatives" not in column_names(split):

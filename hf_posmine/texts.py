@@ -22,6 +22,7 @@ import pyarrow as pa
 import xxhash
 
 from hf_posmine.paths import new_folder
+from hf_posmine.scratch import Appended, blank, blocks, key_ranges, npy_file
 from hf_posmine.types import PADDING, Rows
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class TextPart:
 class PartWriter:
     """Takes texts (and ids) as they come and leaves a part without duplicates at ``root/<digest>``.
 
-    Texts go straight to disk; only their 64-bit keys stay in memory.
+    Texts and their 64-bit keys go straight to disk; keys are sorted there range by range, so that memory does not grow.
     """
 
     def __init__(self, root: Path, match: Match) -> None:
@@ -167,8 +168,7 @@ class PartWriter:
         self._raw = Path(self._staging.name) / "raw.arrow"
         self._sink = pa.OSFile(str(self._raw), "wb")
         self._writer: pa.ipc.RecordBatchFileWriter | None = None
-        self._keys = [np.empty(0, np.uint64)]
-        self._id_keys = [np.empty(0, np.uint64)]
+        self._keys, self._id_keys = (Appended(self._raw.with_name(n), np.uint64) for n in ("keys", "id_keys"))
 
     def add(self, texts: Sequence[str], ids: Sequence[str] | None = None) -> None:
         """Append texts; either every call gives ids or none does."""
@@ -177,9 +177,9 @@ class PartWriter:
         self.has_ids = ids is not None
         columns = {"text": pa.array(texts, pa.string())} | ({} if ids is None else {"id": pa.array(ids, pa.string())})
         self._write(pa.record_batch(columns))
-        self._keys.append(text_keys(texts, self.match))
+        self._keys.add(text_keys(texts, self.match))
         if ids is not None:
-            self._id_keys.append(text_keys(ids, "exact"))
+            self._id_keys.add(text_keys(ids, "exact"))
 
     def _write(self, batch: pa.RecordBatch) -> None:
         self._writer = self._writer or pa.ipc.new_file(self._sink, batch.schema)
@@ -191,37 +191,22 @@ class PartWriter:
             self._write(pa.record_batch({"text": pa.array([], pa.string())}))
         self._writer.close()  # type: ignore[union-attr]
         self._sink.close()
-        keys, id_keys = np.concatenate(self._keys), np.concatenate(self._id_keys)
-        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-        new = np.ones(len(first), bool)
-        for index in known:
-            new &= index.rows(keys[first]) < 0
-        kept = np.sort(first[new])
-        row_of = np.full(len(first), PADDING, np.int64)
-        row_of[new] = np.searchsorted(kept, first[new])
-        rows = row_of[inverse]
-        by_text = KeyIndex.build(keys[kept])
-        by_id = KeyIndex.build(id_keys[rows >= 0], rows[rows >= 0]) if self.has_ids else KeyIndex.build(id_keys)
-        lookups = {
-            "text_keys": by_text.keys,
-            "text_rows": by_text.values,
-            "id_keys": by_id.keys,
-            "id_rows": by_id.values,
-        }
+        keys, id_keys = self._keys.array(), self._id_keys.array()
         with tempfile.TemporaryDirectory(dir=self.root, prefix="staging-") as staging:
             folder = Path(staging)
-            texts_digest, ids_digest = _copy_kept(self._raw, folder / "texts.arrow", kept)
-            for name, array in lookups.items():
-                np.save(folder / f"{name}.npy", array)
-            duplicates = len(keys) - len(kept)
-            digest = hashlib.sha256(f"{self.match} {texts_digest} {ids_digest} {duplicates}".encode())
+            unique = _Unique.among(keys, known, self._raw.parent)
+            texts_digest, ids_digest = _copy_kept(self._raw, folder / "texts.arrow", unique.kept)
+            unique.write_lookups(keys, id_keys, folder)
+            digest = hashlib.sha256(f"{self.match} {texts_digest} {ids_digest} {len(keys) - unique.rows}".encode())
             for name in ("id_keys", "id_rows"):
-                digest.update(lookups[name].tobytes())
+                array = np.load(folder / f"{name}.npy", mmap_mode="r") if len(id_keys) else id_keys
+                for span in blocks(len(array)):
+                    digest.update(array[span].tobytes())
             info: dict[str, Any] = {
                 "digest": digest.hexdigest(),
                 "texts_digest": texts_digest,
-                "rows": len(kept),
-                "duplicates": duplicates,
+                "rows": unique.rows,
+                "duplicates": len(keys) - unique.rows,
                 "has_ids": self.has_ids,
                 "match": self.match,
             }
@@ -233,6 +218,55 @@ class PartWriter:
                         file.rename(final / file.name)
         self._staging.cleanup()
         return TextPart(target)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Unique:
+    """Which of N source texts stay, as maps of files.
+
+    Attributes:
+        kept: bool ``[N]``.
+        first: int64 ``[N]``, position of the first text that counts as the same, -1 where it is known elsewhere.
+        before: int64 ``[N]``, how many are kept before it, which is the row of one that is kept.
+        rows: how many are kept in all.
+    """
+
+    kept: np.ndarray
+    first: Rows
+    before: Rows
+    rows: int
+
+    @classmethod
+    def among(cls, keys: Keys, known: Sequence[KeyIndex], folder: Path) -> _Unique:
+        """Of equal keys the first stays, unless it is known."""
+        kept = blank(folder / "kept", bool, len(keys))
+        first_of, before = (blank(folder / name, np.int64, len(keys)) for name in ("first", "before"))
+        for at in key_ranges(keys):
+            unique, first, inverse = np.unique(keys[at], return_index=True, return_inverse=True)
+            new = np.ones(len(first), bool)
+            for index in known:
+                new &= index.rows(unique) < 0
+            kept[at[first[new]]] = True
+            first_of[at] = np.where(new, at[first], PADDING)[inverse]
+        rows = 0
+        for span in blocks(len(keys)):
+            before[span] = rows + np.cumsum(kept[span]) - kept[span]
+            rows += int(kept[span].sum())
+        return cls(kept, first_of, before, rows)
+
+    def write_lookups(self, keys: Keys, id_keys: Keys, folder: Path) -> None:
+        """Text key -> row, and key of an id -> row, sorted."""
+        ids = sum(int((self.first[span] >= 0).sum()) for span in blocks(len(id_keys)))
+        for name, all_keys, length in (("text", keys, self.rows), ("id", id_keys, ids)):
+            with (
+                npy_file(folder / f"{name}_keys.npy", np.uint64, (length,)) as key_file,
+                npy_file(folder / f"{name}_rows.npy", np.int64, (length,)) as row_file,
+            ):
+                for at in key_ranges(all_keys):
+                    at = at[self.kept[at] if name == "text" else self.first[at] >= 0]
+                    index = KeyIndex.build(all_keys[at], self.before[self.first[at]])
+                    key_file.write(index.keys.tobytes())
+                    row_file.write(index.values.tobytes())
 
 
 def write_part(
@@ -248,7 +282,7 @@ def write_part(
     return writer.finish(known)
 
 
-def _copy_kept(raw: Path, target: Path, kept: Rows) -> tuple[str, str]:
+def _copy_kept(raw: Path, target: Path, kept: np.ndarray) -> tuple[str, str]:
     """Copy the kept rows into chunks of bounded size; return the digests of their texts and of their ids."""
     digests = {"text": hashlib.sha256(), "id": hashlib.sha256()}
     reader = pa.ipc.open_file(pa.memory_map(str(raw)))
@@ -263,8 +297,7 @@ def _copy_kept(raw: Path, target: Path, kept: Rows) -> tuple[str, str]:
         start = 0
         for number in range(reader.num_record_batches):
             batch = reader.get_batch(number)
-            low, high = np.searchsorted(kept, [start, start + len(batch)])
-            part = batch.take(pa.array(kept[low:high] - start))
+            part = batch.filter(pa.array(kept[start : start + len(batch)]))
             start += len(batch)
             for name in part.schema.names:
                 for value in part.column(name).to_pylist():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from hf_posmine import Corpus, DenseTeacher
 from hf_posmine.batches import plan_batches
 from hf_posmine.encode import DEFAULT_MODEL, Encoder, load_model
 from hf_posmine.errors import InputError, StoreError
@@ -205,3 +206,18 @@ def test_using_a_model_does_not_change_its_key():
 def test_a_given_prompt_reaches_a_model_of_another_kind(toy_model):
     Encoder(toy_model, query_prompt="query: ", fingerprint="toy").encode(["text"], "query")
     assert toy_model.encoded == ["query: text"]
+
+
+def test_another_precision_has_other_embeddings_and_another_key(embedded_model, tmp_path):
+    corpus = Corpus.from_texts(TEXTS[1:6])
+    whole, half = (
+        DenseTeacher("embedded", corpus, device="cpu", store=tmp_path, compute=compute) for compute in (None, "bfloat16")
+    )
+    assert str(half.encoder.model.dtype) == "torch.bfloat16" and half.keys != whole.keys
+    assert half.fingerprint != whole.fingerprint
+    scores = [teacher.score(["a cat"], np.arange(len(corpus))[None])[0] for teacher in (whole, half)]
+    assert 0 < np.abs(scores[0] - scores[1]).max() < 0.02
+    with pytest.raises(InputError, match="compute='float8'; choose one of float32, bfloat16, float16"):
+        load_model("embedded", compute="float8")
+    with pytest.raises(InputError, match=r"is for models given by name; convert this one with model.to\(...\)"):
+        DenseTeacher(embedded_model, corpus, compute="bfloat16")

@@ -159,7 +159,7 @@ def _index(
         teacher = DenseTeacher(
             model, collection.corpus, document_prompt=settings.document_prompt, store=store, device=device
         )
-        return teacher.index
+        return teacher.exact
     similarity = check_similarity(getattr(model, "similarity_fn_name", None) or "cosine")
     encoder = Encoder(model, document_prompt=settings.document_prompt, unit=similarity == "cosine")
     with progress_bar(len(collection.corpus), f"Encoding {collection.name}", "text") as bar:

@@ -98,7 +98,7 @@ def _dense(was: TeacherRecord, inputs: Inputs, corpus: Corpus, known: Qrels | No
     model, recipe = _model(was, inputs, changes), was.recipe
     options = {
         "queries": known.queries if known is not None else None,
-        "similarity": recipe["similarity"], "dtype": recipe["dtype"], "device": inputs.device,
+        "similarity": recipe["similarity"], "dtype": recipe["dtype"], "device": inputs.device, "index": recipe.get("index"),
     }  # fmt: skip
     teacher = DenseTeacher(model, corpus, **options)
     prompts = recipe["prompts"]

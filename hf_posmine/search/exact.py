@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
+from hf_posmine.budget import Budget
 from hf_posmine.errors import InputError, MissingExtraError
 from hf_posmine.search import kernels
-from hf_posmine.search.geometry import Documents, Queries
+from hf_posmine.search.geometry import Queries
+from hf_posmine.search.prepared import prepare
 from hf_posmine.search.scan import Found, Limits, Scan
 from hf_posmine.search.scan_cpu import CpuScan, int8_is_faster
 from hf_posmine.search.scan_torch import TorchScan
 from hf_posmine.search.similarity import check_similarity, exact_scores, to_scan
-from hf_posmine.store import Vectors
+from hf_posmine.search.sizes import Sizes, TorchSizes
+from hf_posmine.store import SHARD_ROWS, Vectors
 from hf_posmine.types import PADDING, Exclusions, Floats, Ranking, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Engine: TypeAlias = Literal["auto", "int8", "float32", "torch"]
-CPU_BLOCK, ACCELERATOR_BLOCK = 4096, 65_536
-MIN_ROOM = 512
+CPU_BLOCK = Sizes.block_rows
+MORE = 8
+"""How many times the room a query gets that is scanned once more."""
 
 
 class ExactIndex:
@@ -37,7 +43,8 @@ class ExactIndex:
         num_candidates: only the first that many rows are searched; all can be scored.
         device: where to multiply; a CPU uses the compiled scan if numba is there.
         engine: ``auto`` takes int8 products where the CPU is faster at them. No choice changes a result.
-        block_rows: documents per block.
+        block_rows: documents per block; by default what suits the device and the budget.
+        budget: memory it may take, by default what the environment says (:mod:`hf_posmine.budget`).
 
     >>> index = ExactIndex(np.eye(4, dtype=np.float32), "dot")
     >>> ranking = index.search(np.array([[4, 3, 2, 1]], np.float32), 2, below=np.array([4], np.float32))
@@ -56,12 +63,14 @@ class ExactIndex:
         device: str = "cpu",
         engine: Engine = "auto",
         block_rows: int | None = None,
+        budget: Budget | None = None,
     ) -> None:
-        self.vectors = vectors if isinstance(vectors, Vectors) else Vectors((_checked(vectors),))
+        self.vectors = vectors if isinstance(vectors, Vectors) else _pieces(vectors)
         self.similarity = check_similarity(similarity)
         self.num_candidates = len(self.vectors) if num_candidates is None else num_candidates
         self.device, self.engine = str(device), engine
-        self.block_rows = block_rows or (CPU_BLOCK if self.device == "cpu" else ACCELERATOR_BLOCK)
+        self.block_rows, self._block_rows = block_rows or Sizes.block_rows, block_rows
+        self.budget = Budget.current() if budget is None else budget
         if engine not in ("auto", "int8", "float32", "torch"):
             raise InputError(f"engine={engine!r}; choose 'auto', 'int8', 'float32' or 'torch'")
         if engine in ("int8", "float32") and not kernels.AVAILABLE:
@@ -87,7 +96,7 @@ class ExactIndex:
         Returns:
             Fewer than ``k`` documents only where the corpus has no more below the ceiling.
         """
-        vectors = self._check(vectors, k)
+        vectors = self.check(vectors, k)
         below = np.full(len(vectors), np.inf, np.float32) if below is None else np.asarray(below, np.float32)
         if exclude is None:
             exclude = Exclusions.none(len(vectors))
@@ -95,9 +104,7 @@ class ExactIndex:
             exclude = Exclusions.of(exclude)
         queries = Queries.of(self.similarity, vectors)
         limits = Limits(to_scan(self.similarity, below, queries.squares), exclude)
-        ranking = self._decide(vectors, k, below, self._find(queries, k, limits))
-        self.vectors.release()
-        return ranking
+        return self.decide(vectors, k, below, self._find(queries, k, limits))
 
     def score(self, vectors: Floats, rows: Rows) -> Floats:
         """Scores float32 ``[B, m]`` of document rows int64 ``[B, m]``; ``-inf`` where the row is -1."""
@@ -106,19 +113,19 @@ class ExactIndex:
     def _find(self, queries: Queries, k: int, limits: Limits) -> Found:
         """Scan; then scan again, with more room, the queries whose result is not certain."""
         found = Found.empty(len(queries.vectors))
-        room = max(MIN_ROOM, 4 * k)
-        passes = [(scan, scan.spare * room) for scan in self._scans]
+        passes = list(self._scans)
+        scan, room = passes[0], 0
         while not found.complete.all():
-            scan, room = passes.pop(0) if passes else (self._scans[-1], 4 * room)
+            scan, room = (passes.pop(0), max(scan.least, 4 * k)) if passes else (scan, MORE * room)
             open_ = np.flatnonzero(~found.complete)
             found = found.put(open_, scan(queries.take(open_), k, limits.take(open_), min(room, self._most_room(k))))
         return found
 
     def _most_room(self, k: int) -> int:
         """Room in which a buffer of all documents never overflows."""
-        return 2 * max(self.num_candidates, k) + MIN_ROOM
+        return 2 * max(self.num_candidates, k) + 512
 
-    def _decide(self, vectors: Floats, k: int, below: Floats, found: Found) -> Ranking:
+    def decide(self, vectors: Floats, k: int, below: Floats, found: Found) -> Ranking:
         """Score what was found exactly, apply the ceiling, and order by score, then by document."""
         scores = self.score(vectors, found.ids)
         here = found.ids >= 0
@@ -135,15 +142,44 @@ class ExactIndex:
 
     @cached_property
     def _scans(self) -> list[Scan]:
-        documents = Documents.of(self.similarity, self.vectors, self.num_candidates, self.block_rows)
-        common = (self.similarity, self.vectors, documents, self.block_rows)
-        if self.engine == "torch" or self.device != "cpu" or not kernels.AVAILABLE:
-            return [TorchScan(*common, self.device)]
-        int8 = self.engine == "int8" or (self.engine == "auto" and int8_is_faster(self.vectors.dim))
-        coarse = [CpuScan(*common, int8=True)] if int8 and self.similarity != "manhattan" else []
-        return [*coarse, CpuScan(*common, int8=False)]
+        """The scans to try in turn: each is certain of more queries than the one before, and slower."""
+        compiled = self.engine != "torch" and self.device == "cpu" and kernels.AVAILABLE
+        wanted = self.engine == "int8" or (self.engine == "auto" and compiled and int8_is_faster(self.vectors.dim))
+        int8, sizes = compiled and wanted and self.similarity != "manhattan", self._sizes
+        documents = prepare(
+            self.similarity, self.vectors, self.num_candidates, int8=int8, rows=sizes.block_rows, held=sizes.held
+        )
+        if compiled:
+            common = (self.similarity, self.vectors, documents, sizes)
+            return [*([CpuScan(*common, documents.coded)] if int8 else []), CpuScan(*common)]
+        blocks = self._torch_blocks
+        scan = functools.partial(TorchScan, self.similarity, self.vectors, documents, device=self.device)
+        coarse = [scan(sizes=blocks, half=half) for half in self._halves]
+        return [*coarse, scan(sizes=dataclasses.replace(blocks, resident=0) if coarse else blocks)]
 
-    def _check(self, vectors: Floats, k: int) -> Floats:
+    @cached_property
+    def _halves(self) -> tuple[str, ...]:
+        """The 16-bit types in which a GPU finds candidates."""
+        return ("float16",) if self.device.startswith("cuda") and self.similarity in ("cosine", "dot") else ()
+
+    @cached_property
+    def _torch_blocks(self) -> TorchSizes:
+        if not self.device.startswith("cuda"):
+            return TorchSizes(block_rows=self.block_rows)
+        sizes = TorchSizes.of_gpu(self.budget, self.device, self.vectors.dim)
+        return sizes if self._block_rows is None else dataclasses.replace(sizes, block_rows=self._block_rows)
+
+    @cached_property
+    def _sizes(self) -> Sizes:
+        """The blocks that fit the budget, or that the caller asked for."""
+        import torch
+
+        sizes = Sizes.fit(self.budget, self.vectors.dim, torch.get_num_threads())
+        rows = self._block_rows or sizes.block_rows
+        return dataclasses.replace(sizes, block_rows=rows, int8_rows=min(rows, sizes.int8_rows))
+
+    def check(self, vectors: Floats, k: int) -> Floats:
+        """Query vectors as float32 ``[B, d]``, if they can be searched."""
         vectors = np.ascontiguousarray(vectors, np.float32)
         if vectors.ndim != 2 or vectors.shape[1] != self.vectors.dim:  # noqa: PLR2004 - [B, d]
             raise InputError(
@@ -156,11 +192,18 @@ class ExactIndex:
         return vectors
 
 
-def _checked(vectors: np.ndarray) -> np.ndarray:
-    array = np.ascontiguousarray(vectors, np.float32)
+def _pieces(vectors: np.ndarray) -> Vectors:
+    """An array in pieces that fit a cache, each checked."""
+    array = vectors if isinstance(vectors, np.ndarray) else np.asarray(vectors)
     if array.ndim != 2:  # noqa: PLR2004 - [N, d]
         raise InputError(f"document vectors have shape {array.shape}; expected [documents, dimensions]")
-    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
-    if len(bad):
-        raise InputError(f"{len(bad)} document vectors are not finite, first row {bad[0]}")
-    return array
+    if array.dtype != np.float32 or not array.flags.c_contiguous:
+        array = np.ascontiguousarray(array, np.float32)
+    pieces = Vectors(tuple(array[at : at + SHARD_ROWS] for at in range(0, max(1, len(array)), SHARD_ROWS)))
+    bad = [
+        start + np.flatnonzero(~np.isfinite(piece).all(axis=1)) for start, piece in pieces.blocks(SHARD_ROWS, once=True)
+    ]
+    lost = np.concatenate([np.empty(0, np.int64), *bad])
+    if len(lost):
+        raise InputError(f"{len(lost)} document vectors are not finite, first row {lost[0]}")
+    return pieces

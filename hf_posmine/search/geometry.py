@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hf_posmine.errors import InputError
+from hf_posmine.search import kernels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from hf_posmine.search.similarity import Similarity
-    from hf_posmine.store import Vectors
     from hf_posmine.types import Floats, Rows
 
 UNIT_ROUNDOFF = 2.0**-24
@@ -26,44 +24,39 @@ PAD = 64
 
 
 @dataclass(frozen=True)
-class Documents:
-    """What a scan knows of the documents besides their vectors.
+class Coded:
+    """Documents as int8, for the coarse scan.
 
     Attributes:
-        scale: float32 ``[N]``, NaN hides a document.
+        codes: int8 ``[N, d padded to 64]``.
+        scale: float32 ``[N]``, the step of each row times its scale.
+        moved: float32 ``[N]``, how far rounding moved each document, after scaling; rounded up.
+        most: the largest of ``moved``.
+    """
+
+    codes: np.ndarray
+    scale: Floats
+    moved: Floats
+    most: float
+
+
+@dataclass(frozen=True)
+class Documents:
+    """What a scan reads of the documents besides their vectors; large arrays are memory maps (:mod:`.prepared`).
+
+    Attributes:
+        scale: float32 ``[N]``.
         bias: float32 ``[N]``.
         length: the largest |d| after scaling.
         square: the largest |d|^2 before scaling.
+        coded: the same documents as int8, for a scan that wants them.
     """
 
     scale: Floats
     bias: Floats
     length: float
     square: float
-
-    @classmethod
-    def of(cls, similarity: Similarity, vectors: Vectors, stop: int, block_rows: int) -> Documents:
-        """Measure the first ``stop`` documents in one pass."""
-        squares = np.empty(stop, np.float64)
-        for start, block in vectors.blocks(block_rows, stop, once=True):
-            squares[start : start + len(block)] = np.einsum("ij,ij->i", block, block, dtype=np.float64)
-        largest = float(squares.max(initial=0.0))
-        refuse_tiny(squares, "document")
-        scale, bias, length = np.ones(stop, np.float32), np.zeros(stop, np.float32), largest**0.5
-        if similarity == "cosine":
-            scale = np.divide(1, np.sqrt(squares), out=np.zeros(stop), where=squares > 0).astype(np.float32)
-            length = 1.0
-        elif similarity == "euclidean":
-            bias = (-squares / 2).astype(np.float32)
-        return cls(scale, bias, length, largest)
-
-    def hide(self, rows: Rows) -> Documents:
-        """The same documents with some of them invisible to every query."""
-        if not len(rows):
-            return self
-        scale = self.scale.copy()
-        scale[rows[rows < len(scale)]] = np.nan
-        return Documents(scale, self.bias, self.length, self.square)
+    coded: Coded | None = None
 
 
 @dataclass(frozen=True)
@@ -93,13 +86,23 @@ class Queries:
         return Queries(self.vectors[at], self.squares[at])
 
 
-def refuse_tiny(squares: np.ndarray, what: str) -> None:
-    """Raise if a vector is not zero but so short that float32 products of it vanish."""
+def scale_and_bias(similarity: Similarity, squares: np.ndarray) -> tuple[Floats, Floats]:
+    """Both float32 ``[m]``, from |d|^2 in float64."""
+    scale, bias = np.ones(len(squares), np.float32), np.zeros(len(squares), np.float32)
+    if similarity == "cosine":
+        scale = np.divide(1, np.sqrt(squares), out=np.zeros(len(squares)), where=squares > 0).astype(np.float32)
+    elif similarity == "euclidean":
+        bias = (-squares / 2).astype(np.float32)
+    return scale, bias
+
+
+def refuse_tiny(squares: np.ndarray, what: str, first: int = 0) -> None:
+    """Raise if a vector is not zero but so short that float32 products of it vanish; row 0 has the number ``first``."""
     tiny = np.flatnonzero((squares > 0) & (squares < TINY**2))
     if len(tiny):
         raise InputError(
-            f"{what} vector {tiny[0]} has length {squares[tiny[0]] ** 0.5:.3g}, too short for float32 products; scale the "
-            "vectors up, or normalize them"
+            f"{what} vector {first + tiny[0]} has length {squares[tiny[0]] ** 0.5:.3g}, too short for float32 products; "
+            "scale the vectors up, or normalize them"
         )
 
 
@@ -119,6 +122,24 @@ def float_error(similarity: Similarity, queries: Queries, documents: Documents) 
     return 2 * (dimensions + 16) * UNIT_ROUNDOFF * reach
 
 
+ROUNDOFF = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
+SUBNORMAL = {"float16": 2.0**-24, "bfloat16": 0.0}
+"""What numbers near zero may be off by: float16 has few exponents."""
+
+
+def half_error(dimensions: int, dtype: str) -> float:
+    """Largest error of a product of two 16-bit vectors of length 1 at most, summed in float32 and rounded to 16 bits.
+
+    ``q.d - q'.d' = (q - q').d + q'.(d - d')``, where rounding moves a vector by at most u of its length (Cauchy-Schwarz).
+    Products of 16-bit numbers are exact in float32. Tensor cores may cut off instead of rounding, so a sum of d of them
+    is counted as off by 4 d u32 (Fasi et al., 2021, on their behaviour). The result is rounded once more.
+    """
+    u, near_zero = ROUNDOFF[dtype], SUBNORMAL[dtype]
+    moved = u + near_zero * dimensions**0.5
+    reach = (1 + moved) ** 2
+    return moved * (2 + moved) + 4 * (dimensions + 16) * UNIT_ROUNDOFF * reach + (u + near_zero) * 1.01 * reach
+
+
 @dataclass(frozen=True)
 class Int8:
     """Vectors rounded to int8 with a step per row, and how far that moved them.
@@ -136,32 +157,22 @@ class Int8:
     lengths: np.ndarray
 
     @classmethod
-    def of(cls, blocks: Iterable[np.ndarray], rows: int, dimensions: int) -> Int8:
-        """Round blocks of vectors, ``rows`` in all."""
+    def of(cls, vectors: Floats) -> Int8:
+        """Round vectors float32 ``[m, d]``."""
+        rows, dimensions = vectors.shape
         codes = np.zeros((rows, -(-dimensions // PAD) * PAD), np.int8)
-        steps, moved, lengths = np.ones(rows, np.float32), np.zeros(rows), np.zeros(rows)
-        at = 0
-        for block in blocks:
-            span = slice(at, at + len(block))
-            largest = np.abs(block).max(axis=1)
-            step = np.where(largest > 0, largest / 127, 1).astype(np.float32)
-            rounded = np.rint(block / step[:, None])
-            near = rounded * step[:, None]
-            codes[span, :dimensions], steps[span] = rounded, step
-            moved[span] = np.sqrt(np.einsum("ij,ij->i", block - near, block - near, dtype=np.float64))
-            lengths[span] = np.sqrt(np.einsum("ij,ij->i", near, near, dtype=np.float64))
-            at += len(block)
-        return cls(codes, steps, moved, lengths)
+        return cls(codes, *kernels.round_to_int8(np.ascontiguousarray(vectors), codes))
 
 
-def int8_error(similarity: Similarity, queries: Queries, coded: Int8, documents: Documents, moved: float) -> np.ndarray:
-    """Largest error float64 ``[B]`` of an int8 scan.
+def int8_error(similarity: Similarity, queries: Queries, coded: Int8, documents: Documents) -> np.ndarray:
+    """Largest error float64 ``[B]`` of an int8 scan, besides ``coded.lengths[i] * documents.coded.moved[j]``.
 
-    ``q.d - q'.d' = (q - q').d + q'.(d - d')``, each at most the product of the lengths (Cauchy-Schwarz); ``moved`` is
-    the largest |d - d'| after scaling. The int32 product itself is exact; its scaling in float32 is not, nor is the
-    rounding of the distance that decides in the end.
+    ``q.d - q'.d' = (q - q').d + q'.(d - d')``, each at most the product of the lengths (Cauchy-Schwarz). The int32
+    product itself is exact; its scaling in float32 and the ends of the interval are not, nor is the rounding of the
+    distance that decides in the end.
     """
-    rounding = 8 * UNIT_ROUNDOFF * ((coded.lengths + coded.moved) * (documents.length + moved) + documents.square)
+    most = documents.coded.most if documents.coded else 0.0
+    reach = (coded.lengths + coded.moved) * (documents.length + most) + documents.square
     if similarity == "euclidean":
-        rounding = rounding + 8 * UNIT_ROUNDOFF * queries.squares
-    return coded.moved * documents.length + coded.lengths * moved + rounding
+        reach = reach + queries.squares
+    return coded.moved * documents.length + 16 * UNIT_ROUNDOFF * reach

@@ -15,14 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 AVAILABLE = importlib.util.find_spec("numba") is not None
+KINDS = ("dot", "cosine", "euclidean", "manhattan")
 GROUP = 64
 FIRST_PRUNE = 32
+GROWTH = 4
+FEW = 16
 _compiled: dict[str, Any] = {}
 _lock = threading.Lock()
 
 
 def collect(*args: Any) -> None:
-    """Put the scores of a block that may matter into the queries' buffers; see :func:`_collect`."""
+    """Put the documents of a block that may matter into the queries' buffers; see :func:`_collect`."""
     _kernel("collect")(*args)
 
 
@@ -31,20 +34,33 @@ def prune(*args: Any) -> None:
     _kernel("prune")(*args)
 
 
-def refine(*args: Any) -> None:
-    """Replace buffered int8 scores by float32 ones; see :func:`_refine`."""
-    _kernel("refine")(*args)
+def pick(*args: Any) -> int:
+    """Find the buffered documents whose float32 values would help most; see :func:`_pick`."""
+    return _kernel("pick")(*args)
+
+
+def round_to_int8(vectors: Any, codes: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Write int8 ``codes``; returns the float32 step of each row, |v - codes * step| and |codes * step| in float64."""
+    steps, moved, lengths = np.empty(len(vectors), np.float32), np.empty(len(vectors)), np.empty(len(vectors))
+    _kernel("round")(vectors, codes, steps, moved, lengths)
+    return steps, moved, lengths
+
+
+def pair_products(queries: Any, at: Any, documents: Any, rows: Any) -> np.ndarray:
+    """Float32 dot products of query ``at[i]`` with row ``rows[i]`` of float32 ``documents``."""
+    out = np.empty(len(rows), np.float32)
+    _kernel("products")(queries, at, documents, rows, out)
+    return out
 
 
 def pair_scores(similarity: str, queries: Any, at: Any, documents: Any, rows: Any) -> np.ndarray:
     """Float64 scores of pairs, as :func:`hf_posmine.search.similarity.pair_scores`."""
     out = np.empty(len(rows), np.float64)
-    kind = ("dot", "cosine", "euclidean", "manhattan").index(similarity)
-    _kernel("pairs")(kind, queries, at, documents, rows, out)
+    _kernel("pairs")(KINDS.index(similarity), queries, at, documents, rows, out)
     return out
 
 
-def _kernel(name: str) -> Callable[..., None]:
+def _kernel(name: str) -> Callable[..., Any]:
     """Compile all kernels on first use (kept on disk by numba)."""
     with _lock:
         if not _compiled:
@@ -56,14 +72,17 @@ def _compile() -> None:
     import numba
 
     strict = numba.njit(nogil=True, cache=True, error_model="numpy")
-    # sums may be reordered, so that they use vector registers; NaN must keep its meaning
+    # sums may be reordered, so that they use vector registers; NaN must keep its meaning where it hides documents
     reordered = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
-    global _prune, _excluded, _first_low, _group_hits  # noqa: PLW0603 - compiled functions call each other by name
-    _prune, _excluded, _group_hits = strict(_prune), strict(_excluded), strict(_group_hits)
-    _first_low = strict(_first_low)
+    global _prune, _excluded, _best_ends, _group_hits, _best
+    _best, _excluded, _group_hits = strict(_best), strict(_excluded), strict(_group_hits)
+    _prune, _best_ends = strict(_prune), strict(_best_ends)
     _compiled["collect"] = strict(_collect)
     _compiled["prune"] = strict(_prune_all)
-    _compiled["refine"] = reordered(_refine)
+    _compiled["pick"] = strict(_pick)
+    finite = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "nnan", "nsz"})
+    _compiled["round"] = finite(_round)
+    _compiled["products"] = reordered(_products)
     _compiled["pairs"] = reordered(_pairs)
 
 
@@ -78,154 +97,230 @@ def _excluded(row, rows, start, stop):  # type: ignore[no-untyped-def]
     return start < end and rows[start] == row
 
 
-def _prune(k, certain, slack, ids, values, count):  # type: ignore[no-untyped-def]
-    """Keep what may still be among the best k below the ceiling; return the new count and the new lower bound."""
+def _best(values, k):  # type: ignore[no-untyped-def]
+    """The k-th largest value, -inf if there are fewer."""
+    if len(values) < k:
+        return np.float32(-np.inf)
+    if k > FEW:
+        return np.partition(values, len(values) - k)[len(values) - k]
+    top = np.full(k, -np.inf, np.float32)  # the largest first
+    for v in range(len(values)):
+        place = k - 1
+        if values[v] > top[place]:
+            while place > 0 and top[place - 1] < values[v]:
+                top[place] = top[place - 1]
+                place -= 1
+            top[place] = values[v]
+    return top[k - 1]
+
+
+def _prune(k, low, below, found, count):  # type: ignore[no-untyped-def]
+    """Keep what may still be among the best k below the ceiling; return the new count and the new least value."""
     sure = np.empty(count, np.float32)
     number = 0
     for c in range(count):
-        if values[c] < certain:
-            sure[number] = values[c]
+        if found[c].upper < below:
+            sure[number] = found[c].lower
             number += 1
-    if number < k:
-        return count, np.float32(-np.inf)
-    kth = np.partition(sure[:number], number - k)[number - k]
-    low = np.float32(kth - slack)
+    low = max(low, _best(sure[:number], k))
     kept = 0
     for c in range(count):
-        if values[c] >= low:
-            ids[kept] = ids[c]
-            values[kept] = values[c]
+        if found[c].upper >= low:
+            found[kept] = found[c]
             kept += 1
     return kept, low
 
 
-def _group_hits(products, factor, scale, bias, bound, hits):  # type: ignore[no-untyped-def]
-    """Count the scores of each group that reach a bound: a loop of constant length compiles to vector registers."""
+def _group_hits(products, factor, spread, scale, bias, moved, bound, hits):  # type: ignore[no-untyped-def]
+    """Count the values of each group that may reach a bound: a loop of constant length compiles to vector registers."""
     for g in range(products.shape[0] // GROUP):
         block = products[g * GROUP : (g + 1) * GROUP]
         s = scale[g * GROUP : (g + 1) * GROUP]
         b = bias[g * GROUP : (g + 1) * GROUP]
+        m = moved[g * GROUP : (g + 1) * GROUP]
         found = np.int32(0)
         for j in range(GROUP):
-            found += np.int32(1) if np.float32(block[j]) * factor * s[j] + b[j] >= bound else np.int32(0)
+            reach = np.float32(block[j]) * factor * s[j] + b[j] + spread * m[j]
+            found += np.int32(1) if reach >= bound else np.int32(0)
         hits[g] = found
 
 
-def _first_low(products, factor, scale, bias, offset, k, certain, slack, excluded, start, stop):  # type: ignore[no-untyped-def]
-    """A lower bound from the first block: the k-th best of the groups' best documents certainly below the ceiling."""
-    groups = products.shape[0] // GROUP
-    if groups < k:
-        return np.float32(-np.inf)
-    best = np.empty(groups, np.float32)
-    for g in range(groups):
-        best[g] = -np.inf
-        for j in range(g * GROUP, (g + 1) * GROUP):
-            value = np.float32(products[j]) * factor * scale[j] + bias[j]
-            if value > best[g] and value < certain and not _excluded(offset + j, excluded, start, stop):
-                best[g] = value
-    return np.float32(np.partition(best, groups - k)[groups - k] - slack)
+def _best_ends(products, factor, spread, error, scale, bias, moved, below, best):  # type: ignore[no-untyped-def]
+    """The highest lower end certainly below the ceiling among every ``GROUP``-th document, float32 ``[GROUP]``."""
+    lowest = np.float32(-np.inf)
+    for g in range(products.shape[0] // GROUP):
+        block = products[g * GROUP : (g + 1) * GROUP]
+        s = scale[g * GROUP : (g + 1) * GROUP]
+        b = bias[g * GROUP : (g + 1) * GROUP]
+        m = moved[g * GROUP : (g + 1) * GROUP]
+        for j in range(GROUP):
+            value = np.float32(block[j]) * factor * s[j] + b[j]
+            margin = spread * m[j] + error
+            end = value - margin if value + margin < below else lowest
+            best[j] = end if end > best[j] else best[j]
 
 
 def _collect(  # type: ignore[no-untyped-def]
     products,
-    query_scale,
+    factor,
+    spread,
+    error,
     scale,
     bias,
+    moved,
     offset,
     k,
-    low,
-    high,
-    certain,
-    slack,
+    above_from,
+    below,
     excluded,
     bounds,
-    ids,
-    values,
+    found,
+    starts,
+    rooms,
+    free,
     count,
+    low,
     above,
     full,
 ):
     """Buffer the documents of one block that may be among the best k strictly below the ceiling.
 
-    A score is ``products[i, j] * query_scale[i] * scale[j] + bias[j]``, off by at most half of ``slack[i]``. Scores of
-    at least ``high`` are certainly at or above the ceiling and only counted; scores below ``certain`` are certainly
-    below it; ``low`` rises whenever a buffer is pruned, first when it holds a few. NaN in ``scale`` hides a document.
-    ``full`` marks queries whose buffer overflowed.
+    A value is ``products[i, j] * factor[i] * scale[j] + bias[j]``, off by at most ``spread[i] * moved[j] + error[i]``; its
+    document goes to ``found`` with the two ends of that interval. From ``above_from`` on, a lower end is certainly at or
+    above the ceiling, and only counted; an upper end under ``below`` is certainly below it. ``low`` is the least value
+    that k documents certainly reach; it rises as candidates are pruned. NaN in ``scale`` hides a document.
+
+    Query i has the records from ``starts[i]`` on, ``rooms[i]`` of them; where they do not suffice it moves to a larger
+    place behind ``free[0]``, and if there is none, it is marked in ``full``.
     """
-    capacity = ids.shape[1]
     hits = np.ones(-(-products.shape[1] // GROUP), np.int32)  # a last group that is not full is always looked at
     columns = np.empty(GROUP + 1, np.int64)
     for i in range(products.shape[0]):
         if full[i]:
             continue
-        limit = min(capacity, max(FIRST_PRUNE, 4 * k, 2 * count[i]))
-        factor = query_scale[i]
+        limit = min(rooms[i], max(FIRST_PRUNE, 4 * k, 2 * count[i]))
+        mine = found[starts[i] : starts[i] + rooms[i]]
+        f, s, e, start, stop = factor[i], spread[i], error[i], bounds[i], bounds[i + 1]
         if low[i] == -np.inf:
-            low[i] = _first_low(
-                products[i], factor, scale, bias, offset, k, certain[i], slack[i], excluded, bounds[i], bounds[i + 1]
-            )
-        _group_hits(products[i], factor, scale, bias, low[i], hits)
+            ends = np.full(GROUP, -np.inf, np.float32)
+            _best_ends(products[i], f, s, e, scale, bias, moved, below[i], ends)
+            low[i] = _best(ends, k + stop - start)  # at most so many of them are excluded
+
+        bound = np.float32(low[i] - e)
+        _group_hits(products[i], f, s, scale, bias, moved, bound, hits)
         for g in range(hits.shape[0]):
             if hits[g] == 0:
                 continue
             first = g * GROUP
             size = min(GROUP, products.shape[1] - first)
             reached = 0
-            for j in range(size):  # without a branch: most documents of a group fall short
-                value = np.float32(products[i, first + j]) * factor * scale[first + j] + bias[first + j]
+            for j in range(first, first + size):  # without a branch: most documents of a group fall short
+                reach = np.float32(products[i, j]) * f * scale[j] + bias[j] + s * moved[j]
                 columns[reached] = j
-                reached += np.int64(value >= low[i])
+                reached += np.int64(reach >= bound)
             for c in range(reached):
                 j = columns[c]
-                value = np.float32(products[i, first + j]) * factor * scale[first + j] + bias[first + j]
-                if not value >= low[i]:
+                value = np.float32(products[i, j]) * f * scale[j] + bias[j]
+                margin = s * moved[j] + e
+                if not value + margin >= low[i] or _excluded(offset + j, excluded, start, stop):
                     continue
-                row = offset + first + j
-                if _excluded(row, excluded, bounds[i], bounds[i + 1]):
-                    continue
-                if value >= high[i]:
+                if value - margin >= above_from[i]:
                     above[i] += 1
                     continue
                 if count[i] == limit:
-                    count[i], low[i] = _prune(k, certain[i], slack[i], ids[i], values[i], count[i])
-                    if count[i] > capacity - capacity // 4:
-                        full[i] = True
-                        break
-                    limit = min(capacity, max(FIRST_PRUNE, 4 * k, 2 * count[i]))
-                    if not value >= low[i]:
+                    count[i], low[i] = _prune(k, low[i], below[i], mine, count[i])
+                    bound = np.float32(low[i] - e)
+                    if count[i] > rooms[i] - rooms[i] // 4:
+                        full[i] = free[0] + GROWTH * rooms[i] > len(found)
+                        if full[i]:
+                            break
+                        mine = found[free[0] : free[0] + GROWTH * rooms[i]]
+                        mine[: count[i]] = found[starts[i] : starts[i] + count[i]]
+                        starts[i], rooms[i] = free[0], len(mine)
+                        free[0] += len(mine)
+                    limit = min(rooms[i], max(FIRST_PRUNE, 4 * k, 2 * count[i]))
+                    if not value + margin >= low[i]:
                         continue
-                ids[i, count[i]] = row
-                values[i, count[i]] = value
+                mine[count[i]].row = offset + j
+                mine[count[i]].lower = value - margin
+                mine[count[i]].upper = value + margin
                 count[i] += 1
             if full[i]:
                 break
 
 
-def _prune_all(k, high, certain, slack, ids, values, count, above):  # type: ignore[no-untyped-def]
+def _prune_all(k, above_from, below, found, starts, count, low, above):  # type: ignore[no-untyped-def]
     """Count and drop what is certainly at or above the ceiling, then prune."""
-    for i in range(ids.shape[0]):
+    for i in range(len(count)):
+        mine = found[starts[i] : starts[i] + count[i]]
         kept = 0
         for c in range(count[i]):
-            if values[i, c] >= high[i]:
+            if mine[c].lower >= above_from[i]:
                 above[i] += 1
             else:
-                ids[i, kept] = ids[i, c]
-                values[i, kept] = values[i, c]
+                mine[kept] = mine[c]
                 kept += 1
-        count[i] = kept
-        count[i], _ = _prune(k, certain[i], slack[i], ids[i], values[i], count[i])
+        count[i], low[i] = _prune(k, low[i], below[i], mine, kept)
 
 
-def _refine(queries, query_scale, documents, scale, bias, start, ids, values, count):  # type: ignore[no-untyped-def]
-    stop = start + documents.shape[0]
-    for i in range(ids.shape[0]):
+def _pick(want, ceiling, settled, found, starts, count, at, places):  # type: ignore[no-untyped-def]
+    """The ``want`` most promising documents of each query whose intervals are wider than ``settled``.
+
+    The most promising have the highest middle under the ceiling. With ``want`` 0, all that are not settled. Writes the
+    query and the place in ``found`` of each, as many as there is room for, and returns their number.
+    """
+    number = 0
+    for i in range(len(count)):
+        mine = found[starts[i] : starts[i] + count[i]]
+        least = np.float32(-np.inf)
+        if want > 0:
+            middles = np.empty(count[i], np.float32)
+            under = 0
+            for c in range(count[i]):
+                middle = np.float32(0.5) * (mine[c].lower + mine[c].upper)
+                if middle < ceiling[i]:
+                    middles[under] = middle
+                    under += 1
+            least = _best(middles[:under], want)
         for c in range(count[i]):
-            if start <= ids[i, c] < stop:
-                document = documents[ids[i, c] - start]
-                total = np.float32(0)
-                for j in range(document.shape[0]):
-                    total += queries[i, j] * document[j]
-                values[i, c] = total * query_scale[i] * scale[ids[i, c]] + bias[ids[i, c]]
+            if number == len(at):
+                return number
+            middle = np.float32(0.5) * (mine[c].lower + mine[c].upper)
+            if mine[c].upper - mine[c].lower > settled[i] and (want == 0 or least <= middle < ceiling[i]):
+                at[number] = i
+                places[number] = starts[i] + c
+                number += 1
+    return number
+
+
+def _round(vectors, codes, steps, moved, lengths):  # type: ignore[no-untyped-def]
+    for i in range(vectors.shape[0]):
+        largest = np.float32(0)
+        for j in range(vectors.shape[1]):
+            size = abs(vectors[i, j])
+            largest = size if size > largest else largest
+        step = largest / np.float32(127) if largest > 0 else np.float32(1)
+        if step == 0:
+            step = np.float32(1)
+        apart = 0.0
+        square = 0.0
+        for j in range(vectors.shape[1]):
+            code = np.rint(vectors[i, j] / step)
+            near = np.float64(code) * np.float64(step)
+            codes[i, j] = np.int8(code)
+            apart += (np.float64(vectors[i, j]) - near) ** 2
+            square += near * near
+        steps[i], moved[i], lengths[i] = step, np.sqrt(apart), np.sqrt(square)
+
+
+def _products(queries, at, documents, rows, out):  # type: ignore[no-untyped-def]
+    for i in range(len(rows)):
+        q = queries[at[i]]
+        d = documents[rows[i]]
+        total = np.float32(0)
+        for j in range(q.shape[0]):
+            total += q[j] * d[j]
+        out[i] = total
 
 
 def _pairs(kind, queries, at, documents, rows, out):  # type: ignore[no-untyped-def]

@@ -66,10 +66,10 @@ class Scan(Protocol):
     """One pass over all documents for some queries.
 
     Attributes:
-        spare: how many times the least room its buffers may hold without costing more.
+        least: room per query that costs nothing.
     """
 
-    spare: int
+    least: int
 
     def __call__(self, queries: Queries, k: int, limits: Limits, room: int) -> Found:
-        """Find the best ``k`` below the ceilings, keeping at most about ``room`` documents per query at a time."""
+        """Find the best ``k`` below the ceilings, with room for ``room`` documents per query, or more if it has it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,204 +16,283 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_posmine.parallel import one_torch_thread_each
-from hf_posmine.search import kernels
-from hf_posmine.search.geometry import PAD, Documents, Int8, Queries, float_error, int8_error
+from hf_posmine.search import kernels, pages
+from hf_posmine.search.geometry import PAD, Coded, Documents, Int8, Queries, float_error, int8_error
 from hf_posmine.search.scan import Found, Limits
-from hf_posmine.types import PADDING, Floats, Rows
+from hf_posmine.search.similarity import in_shards
+from hf_posmine.types import PADDING, Exclusions, Floats, Rows, spans
 
 if TYPE_CHECKING:
     import contextlib
     from collections.abc import Callable, Iterator
 
     from hf_posmine.search.similarity import Similarity
+    from hf_posmine.search.sizes import Sizes
     from hf_posmine.store import Vectors
 
-QUERY_ROWS = 256
+SHARPEN = 4
+"""The best candidates are scored in float32 after the first block, and when the documents seen have grown so often."""
+SPARE_PICKS = 2
+CANDIDATE = np.dtype([("row", np.int64), ("lower", np.float32), ("upper", np.float32)])
 
 
 @dataclass
 class CpuScan:
-    """A scan over memory-mapped vectors with numba; ``int8`` chooses the products (see the module)."""
+    """A scan over memory-mapped vectors with numba; with ``coded`` documents its products are int8 (see the module)."""
 
     similarity: Similarity
     vectors: Vectors
     documents: Documents
-    block_rows: int
-    int8: bool
-    spare: int = 8
+    sizes: Sizes
+    coded: Coded | None = None
+    least: int = 64
+
+    @property
+    def int8(self) -> bool:
+        """Whether it multiplies int8."""
+        return self.coded is not None
 
     def __call__(self, queries: Queries, k: int, limits: Limits, room: int) -> Found:
         """Scan spans of queries side by side, one per core."""
         import torch
 
-        documents = self.documents.hide(limits.exclude.everywhere)
         total, threads = len(queries.vectors), torch.get_num_threads()
-        size = min(QUERY_ROWS, -(-total // threads))
-        spans = [np.arange(start, min(start + size, total)) for start in range(0, total, size)]
+        most = max(1, min(self.sizes.queries, self.sizes.records // room))
+        size = -(-total // (threads * -(-total // (threads * most)))) if total else 1
+        parts = [np.arange(start, min(start + size, total)) for start in range(0, total, size)]
         found = Found.empty(total)
-        threads = min(threads, len(spans))
+        threads = min(threads, len(parts))
         scan = self._scan_int8 if self.int8 else self._scan_float
+        _ = self._documents if self.int8 else None  # made here, not by several threads at once
 
         def one(span: Rows) -> Found:
-            return scan(queries.take(span), k, limits.take(span), room, documents)
+            return scan(queries.take(span), k, limits.take(span), room)
 
         with _one_blas_thread():
             if threads <= 1:
-                results = [one(span) for span in spans]
+                results = [one(span) for span in parts]
             else:
                 with one_torch_thread_each(threads) as pool:
-                    results = list(pool.map(one, spans))
-        for span, result in zip(spans, results, strict=True):
+                    results = list(pool.map(one, parts))
+        for span, result in zip(parts, results, strict=True):
             found = found.put(span, result)
         return found
 
-    @cached_property
-    def coded(self) -> Int8:
-        """The documents as int8: one byte per dimension, in memory."""
-        stop = len(self.documents.scale)
-        blocks = (np.asarray(b, np.float32) for _, b in self.vectors.blocks(self.block_rows, stop, once=True))
-        return Int8.of(blocks, stop, self.vectors.dim)
-
-    @cached_property
-    def moved(self) -> float:
-        """The largest distance between a document and its int8 form, after scaling."""
-        return float((self.coded.moved * self.documents.scale).max(initial=0.0))
-
-    def _scan_float(self, queries: Queries, k: int, limits: Limits, room: int, documents: Documents) -> Found:
-        buffer = _Buffer.of(k, limits, float_error(self.similarity, queries, documents), room)
-        ones = np.ones(len(queries.vectors), np.float32)
-        for start, block in self._products(queries.vectors):
-            buffer.collect(block, ones, documents, start)
-        return buffer.found()
+    def _scan_float(self, queries: Queries, k: int, limits: Limits, room: int) -> Found:
+        error = float_error(self.similarity, queries, self.documents)
+        candidates = _Candidates.of(k, limits, room, self.sizes.records)
+        block_of = _Blocks(self.documents, None, limits.exclude)
+        ones, zeros = np.ones(len(queries.vectors), np.float32), np.zeros(len(queries.vectors), np.float32)
+        for start, products in self._products(queries.vectors):
+            candidates.collect(products, ones, zeros, _up(error), block_of(start, products.shape[1]))
+        candidates.prune()
+        return candidates.rows()
 
     def _products(self, queries: Floats) -> Iterator[tuple[int, Floats]]:
         """First document row and products float32 ``[B, block]`` of each block (negated distances for Manhattan)."""
-        out = np.empty((len(queries), self.block_rows), np.float32)
-        for start, block in self.vectors.blocks(self.block_rows, len(self.documents.scale)):
+        out = np.empty((len(queries), self.sizes.block_rows), np.float32)
+        blocks = self.vectors.blocks(self.sizes.block_rows, len(self.documents.scale), once=pages.large(self.vectors))
+        for start, block in blocks:
             block = np.asarray(block, np.float32)
             if self.similarity == "manhattan":
                 import torch
 
                 yield start, -torch.cdist(torch.from_numpy(queries), torch.from_numpy(np.array(block)), p=1).numpy()
-            elif len(block) == self.block_rows:
+            elif len(block) == self.sizes.block_rows:
                 yield start, np.matmul(queries, block.T, out=out)
             else:
                 yield start, np.matmul(queries, block.T)
 
-    def _scan_int8(self, queries: Queries, k: int, limits: Limits, room: int, documents: Documents) -> Found:
+    def _scan_int8(self, queries: Queries, k: int, limits: Limits, room: int) -> Found:
+        q = Int8.of(queries.vectors)
+        error = int8_error(self.similarity, queries, q, self.documents)
+        settled = float_error(self.similarity, queries, self.documents)
+        candidates = _Candidates.of(k, limits, room, self.sizes.records)
+        block_of = _Blocks(self.documents, self.coded, limits.exclude)
+        next_look = self.sizes.int8_rows
+        for start, products in self._int8_products(q):
+            candidates.collect(products, q.steps, _up(q.lengths), _up(error), block_of(start, products.shape[1]))
+            if start + products.shape[1] >= next_look:
+                next_look *= SHARPEN
+                self._settle(candidates, queries, settled, k + SPARE_PICKS)
+        candidates.give_up_full()
+        self._settle(candidates, queries, settled, k + SPARE_PICKS)
+        self._settle(candidates, queries, settled, 0)
+        return candidates.rows()
+
+    def _int8_products(self, queries: Int8) -> Iterator[tuple[int, np.ndarray]]:
         import torch
 
-        coded = self.coded
-        q = Int8.of([queries.vectors], len(queries.vectors), self.vectors.dim)
-        codes, documents_codes = torch.from_numpy(q.codes), torch.from_numpy(coded.codes)
-        coarse = Documents(coded.steps * documents.scale, documents.bias, documents.length, documents.square)
-        buffer = _Buffer.of(k, limits, int8_error(self.similarity, queries, q, documents, self.moved), room)
-        out = torch.empty((len(q.codes), self.block_rows), dtype=torch.int32)
-        for start in range(0, len(coded.codes), self.block_rows):
-            block = documents_codes[start : start + self.block_rows]
-            full = len(block) == self.block_rows
+        codes, documents = torch.from_numpy(queries.codes), self._documents
+        out = torch.empty((len(codes), self.sizes.int8_rows), dtype=torch.int32)
+        stride, passed = max(1, pages.STRIDE // documents.shape[1]), 0
+        for start in range(0, len(documents), self.sizes.int8_rows):
+            if start - passed >= stride:
+                for column in self._columns:
+                    pages.forget(column, passed, start)
+                passed = start
+            block = documents[start : start + self.sizes.int8_rows]
+            full = len(block) == self.sizes.int8_rows
             products = torch._int_mm(codes, block.t(), out=out) if full else torch._int_mm(codes, block.t())
-            buffer.collect(products.numpy(), q.steps, coarse, start)
-        buffer.count[buffer.full] = 0  # they are scanned again, in float32
-        buffer.prune()
-        ones = np.ones(len(queries.vectors), np.float32)
-        for start, shard in zip(self.vectors.starts, self.vectors.shards, strict=False):
-            shard = shard if shard.dtype == np.float32 else np.asarray(shard, np.float32)
-            kernels.refine(
-                queries.vectors,
-                ones,
-                shard,
-                self.documents.scale,
-                documents.bias,
-                int(start),
-                buffer.ids,
-                buffer.values,
-                buffer.count,
-            )
-        return buffer.tighten(float_error(self.similarity, queries, documents)).found()
+            yield start, products.numpy()
+
+    @property
+    def _columns(self) -> tuple[np.ndarray, ...]:
+        """What an int8 scan reads from beginning to end."""
+        assert self.coded is not None
+        return self.coded.codes, self.coded.scale, self.coded.moved, self.documents.bias
+
+    @cached_property
+    def _documents(self) -> Any:
+        """The codes as a tensor, which nobody writes to."""
+        import torch
+
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            return torch.from_numpy(np.asarray(self._columns[0]))
+
+    def _settle(self, candidates: _Candidates, queries: Queries, error: np.ndarray, want: int) -> None:
+        """Score candidates in float32: the ``want`` best of each query, or with 0 all; then prune by what that says."""
+        at, places = candidates.pick(want, _up(4 * error))
+        values = self._values(queries.vectors, at, candidates.found["row"][places])
+        candidates.settle(places, values, _up(error)[at])
+
+    def _values(self, queries: Floats, at: Rows, rows: Rows) -> Floats:
+        """Scan values float32 ``[m]`` of query ``at[i]`` with document ``rows[i]``."""
+        out = np.empty(len(rows), np.float32)
+        for chosen, shard, local in in_shards(self.vectors, rows):
+            if shard.dtype != np.float32:
+                shard, local = shard[local].astype(np.float32), np.arange(len(local))
+            out[chosen] = kernels.pair_products(queries, at[chosen], np.asarray(shard), local)
+        values: Floats = out * self.documents.scale[rows] + self.documents.bias[rows]
+        for column in (self.documents.scale, self.documents.bias):
+            pages.forget(column, 0, len(column))
+        return values
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """What the filter reads of a block of documents: those that no query may get are hidden."""
+
+    documents: Documents
+    coded: Coded | None
+    exclude: Exclusions
+
+    def __call__(self, start: int, size: int) -> tuple[Floats, Floats, Floats, int]:
+        """Scale, bias and distance moved, float32 ``[size]``, and the first row."""
+        span = slice(start, start + size)
+        scale = np.asarray((self.documents if self.coded is None else self.coded).scale[span])
+        first, last = np.searchsorted(self.exclude.everywhere, [start, start + size])
+        if last > first:
+            scale = scale.copy()
+            scale[self.exclude.everywhere[first:last] - start] = np.nan
+        moved = np.zeros(size, np.float32) if self.coded is None else np.asarray(self.coded.moved[span])
+        return scale, np.asarray(self.documents.bias[span]), moved, start
 
 
 @dataclass
-class _Buffer:
-    """Documents that may still matter, per query: what :mod:`~hf_posmine.search.kernels` fills and prunes."""
+class _Candidates:
+    """Documents that may still matter, per query, each with an interval that certainly holds its value.
+
+    :mod:`~hf_posmine.search.kernels` fills and prunes ``found``, records that all queries share.
+    """
 
     k: int
     limits: Limits
-    low: Floats
-    high: Floats
-    certain: Floats
-    slack: Floats
-    excluded: Rows
-    bounds: Rows
-    ids: Rows
-    values: Floats
+    above_from: Floats
+    below: Floats
+    found: np.ndarray
+    starts: Rows
+    rooms: Rows
+    free: Rows
     count: Rows
+    low: Floats
     above: Rows
     full: np.ndarray
 
     @classmethod
-    def of(cls, k: int, limits: Limits, error: np.ndarray, room: int) -> _Buffer:
+    def of(cls, k: int, limits: Limits, room: int, records: int) -> _Candidates:
+        """With ``room`` records for each query to begin with, of at least ``records`` in all."""
         queries = len(limits.ceiling)
+        ceiling = limits.ceiling.astype(np.float32)
+        below = np.nextafter(ceiling, np.float32(-np.inf))
         return cls(
             k,
             limits,
-            np.full(queries, -np.inf, np.float32),
-            *_thresholds(limits.ceiling, error),
-            limits.exclude.rows,
-            limits.exclude.bounds,
-            np.empty((queries, room), np.int64),
-            np.empty((queries, room), np.float32),
+            np.nextafter(ceiling, np.float32(np.inf)),
+            np.where(np.isposinf(ceiling), ceiling, below),
+            np.empty(max(records, queries * room), CANDIDATE),
+            np.arange(queries) * room,
+            np.full(queries, room),
+            np.array([queries * room]),
             np.zeros(queries, np.int64),
+            np.full(queries, -np.inf, np.float32),
             np.zeros(queries, np.int64),
             np.zeros(queries, bool),
         )
 
-    def collect(self, products: np.ndarray, factor: Floats, documents: Documents, start: int) -> None:
-        span = slice(start, start + products.shape[1])
+    def collect(
+        self,
+        products: np.ndarray,
+        factor: Floats,
+        spread: Floats,
+        error: Floats,
+        block: tuple[Floats, Floats, Floats, int],
+    ) -> None:
+        """Take in a block of products; see the kernel."""
+        hidden = self.limits.exclude
         kernels.collect(
             products,
             factor,
-            documents.scale[span],
-            documents.bias[span],
-            start,
+            spread,
+            error,
+            *block,
             self.k,
-            self.low,
-            self.high,
-            self.certain,
-            self.slack,
-            self.excluded,
-            self.bounds,
-            self.ids,
-            self.values,
+            self.above_from,
+            self.below,
+            hidden.rows,
+            hidden.bounds,
+            self.found,
+            self.starts,
+            self.rooms,
+            self.free,
             self.count,
+            self.low,
             self.above,
             self.full,
         )
 
-    def tighten(self, error: np.ndarray) -> _Buffer:
-        """Values are now off by at most ``error``."""
-        self.high, self.certain, self.slack = _thresholds(self.limits.ceiling, error)
-        return self
+    def give_up_full(self) -> None:
+        """Forget the queries whose records overflowed: they are scanned again."""
+        self.count[self.full] = 0
+
+    def pick(self, want: int, settled: Floats) -> tuple[Rows, Rows]:
+        """Queries and places of candidates whose intervals are wider than ``settled``; see the kernel."""
+        most = int(self.count.sum() if want == 0 else np.minimum(self.count, 2 * want).sum())
+        at, places = np.empty(most, np.int64), np.empty(most, np.int64)
+        ceiling = self.limits.ceiling.astype(np.float32)
+        number = kernels.pick(want, ceiling, settled, self.found, self.starts, self.count, at, places)
+        return at[:number], places[:number]
+
+    def settle(self, places: Rows, values: Floats, error: Floats) -> None:
+        """Narrow the intervals of some candidates around their values, and prune."""
+        self.found["lower"][places], self.found["upper"][places] = values - error, values + error
+        self.prune()
 
     def prune(self) -> None:
-        kernels.prune(self.k, self.high, self.certain, self.slack, self.ids, self.values, self.count, self.above)
+        kernels.prune(self.k, self.above_from, self.below, self.found, self.starts, self.count, self.low, self.above)
 
-    def found(self) -> Found:
-        self.prune()
-        width = int(self.count.max(initial=0))
-        ids = np.where(np.arange(width) < self.count[:, None], self.ids[:, :width], PADDING)
+    def rows(self) -> Found:
+        """What is left."""
+        ids = np.full((len(self.count), int(self.count.max(initial=0))), PADDING, np.int64)
+        here = np.arange(ids.shape[1]) < self.count[:, None]
+        ids[here] = self.found["row"][spans(self.starts, self.count)]
         return Found(ids, self.above, ~self.full)
 
 
-def _thresholds(ceiling: np.ndarray, error: np.ndarray) -> tuple[Floats, Floats, Floats]:
-    """At or above the first a value is certainly not below the ceiling; below the second it certainly is.
-
-    The third is how far apart two values must be for their order to be certain. All are rounded to the safe side.
-    """
-    high = np.nextafter((ceiling + error).astype(np.float32), np.float32(np.inf))
-    certain = np.nextafter((ceiling - error).astype(np.float32), np.float32(-np.inf))
-    certain = np.where(np.isposinf(ceiling), np.float32(np.inf), certain)
-    return high, certain.astype(np.float32), np.nextafter((2 * error).astype(np.float32), np.float32(np.inf))
+def _up(values: np.ndarray) -> Floats:
+    """Float32, rounded up."""
+    return np.nextafter(values.astype(np.float32), np.float32(np.inf))
 
 
 def _one_blas_thread() -> contextlib.AbstractContextManager[Any]:

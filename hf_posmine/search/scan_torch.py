@@ -1,106 +1,238 @@
-"""The portable scan: float32 torch on any device, with a running top-k."""
+"""The portable scan: matrix products and a filter in torch, on any device.
+
+On a GPU the products are float16 first, with a proved error bound, then float32 for the queries whose result that
+leaves open. Documents stay on the device where they fit, else the next block is copied while this one is searched.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.search.geometry import Documents, Queries, float_error
+from hf_posmine.search.feed import Feed
+from hf_posmine.search.geometry import Documents, Queries, float_error, half_error
 from hf_posmine.search.scan import Found, Limits
 from hf_posmine.types import PADDING, Exclusions, Rows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hf_posmine.search.similarity import Similarity
+    from hf_posmine.search.sizes import TorchSizes
     from hf_posmine.store import Vectors
 
-QUERY_ROWS = 1024
+GROUP = 64
+"""Documents whose highest value is looked at first."""
+SMALLEST = 2.0**-148
+SHORTCUTS = (
+    "allow_tf32",
+    "allow_fp16_accumulation",
+    "allow_fp16_reduced_precision_reduction",
+    "allow_bf16_reduced_precision_reduction",
+)
+LOWEST = float(np.finfo(np.float32).min)
 
 
 @dataclass
 class TorchScan:
-    """A scan with blocked matrix products on ``device``; memory is bounded by the blocks in both directions."""
+    """A scan with blocked matrix products on ``device``; ``half`` names a 16-bit type for the products (see the module)."""
 
     similarity: Similarity
     vectors: Vectors
     documents: Documents
-    block_rows: int
     device: str
-    spare: int = 1
+    sizes: TorchSizes
+    half: str | None = None
+    least: int = 512
+    _feed: Feed | None = field(default=None, repr=False)
 
     def __call__(self, queries: Queries, k: int, limits: Limits, room: int) -> Found:
-        """Scan spans of queries one after the other."""
-        documents = self.documents.hide(limits.exclude.everywhere)
-        found = Found.empty(len(queries.vectors))
-        for start in range(0, len(queries.vectors), QUERY_ROWS):
-            span = np.arange(start, min(start + QUERY_ROWS, len(queries.vectors)))
-            found = found.put(span, self._scan(queries.take(span), k, limits.take(span), room, documents))
+        """Scan each block of documents for all spans of queries before the next, so that it is read once."""
+        import torch
+
+        total = len(queries.vectors)
+        size = max(1, min(self.sizes.queries, self.sizes.records // room))
+        parts = [np.arange(start, min(start + size, total)) for start in range(0, total, size)]
+        with _exact_products(), torch.inference_mode():
+            spans = [self._span(queries.take(part), k, limits.take(part), room) for part in parts]
+            for start, block in self.feed:
+                for span in spans:
+                    span.take(self._values(span.queries, block, start), start)
+            found = Found.empty(total)
+            for part, span in zip(parts, spans, strict=True):
+                found = found.put(part, span.found())
         return found
 
-    def _scan(self, queries: Queries, k: int, limits: Limits, room: int, documents: Documents) -> Found:
+    @property
+    def feed(self) -> Feed:
+        """The documents, block by block, as they are multiplied."""
+        if self._feed is None:
+            scale = 1.0 if self.half is None else 1 / (self.documents.length or 1.0)
+            self._feed = Feed(self.vectors, self.documents.scale, scale, self.sizes, self.device, self.half)
+        return self._feed
+
+    def _span(self, queries: Queries, k: int, limits: Limits, room: int) -> _Span:
+        """Queries on the device. For 16-bit products both sides have length 1 at most, so that none overflows."""
         import torch
 
-        device = self.device
-        error = float_error(self.similarity, queries, documents)
-        q = torch.from_numpy(queries.vectors).to(device)
-        high = torch.from_numpy(limits.ceiling + error).to(device, torch.float32)
-        high = torch.nextafter(high, torch.full_like(high, float("inf")))[:, None]
-        best = torch.full((len(q), 0), -torch.inf, device=device)
-        ids = torch.full((len(q), 0), PADDING, dtype=torch.int64, device=device)
-        above = torch.zeros(len(q), dtype=torch.int64, device=device)
-        for start, block in self.vectors.blocks(self.block_rows, len(documents.scale)):
-            values = self._values(q, block, documents, start)
-            _hide(values, limits.exclude, start)
-            too_high = values >= high
-            above += too_high.sum(dim=1)
-            values.masked_fill_(too_high, -torch.inf)
-            rows = torch.arange(start, start + len(block), device=device).expand(len(q), -1)
-            best, where = torch.cat([best, values], 1).topk(min(room, best.shape[1] + len(block)), dim=1)
-            ids = torch.cat([ids, rows], 1).gather(1, where)
-        ids = ids.masked_fill(torch.isneginf(best), PADDING)
-        complete = _complete(best.cpu().numpy().astype(np.float64), limits.ceiling, error, k, room)
-        return Found(ids.cpu().numpy(), above.cpu().numpy(), complete)
+        vectors, ceiling = queries.vectors, limits.ceiling
+        error = float_error(self.similarity, queries, self.documents)
+        if self.half is not None:
+            lengths = np.sqrt(np.where(queries.squares > 0, queries.squares, 1))
+            reach = lengths * (self.documents.length or 1.0)
+            vectors, ceiling = (vectors / lengths[:, None]).astype(np.float32), ceiling / reach
+            error = half_error(vectors.shape[1], self.half) + SMALLEST / reach  # where final scores vanish, they tie
+        on_device = torch.from_numpy(np.ascontiguousarray(vectors, np.float32)).to(self.device)
+        return _Span(
+            on_device if self.half is None else on_device.to(getattr(torch, self.half)),
+            k,
+            room,
+            limits.exclude,
+            *(torch.from_numpy(v).to(self.device) for v in _thresholds(ceiling, error)),
+        )
 
-    def _values(self, q: Any, block: np.ndarray, documents: Documents, start: int) -> Any:
+    def _values(self, queries: Any, block: Any, start: int) -> Any:
+        """Scan values ``[B, n]``, in the type of the products."""
         import torch
 
-        d = torch.from_numpy(np.array(block, np.float32)).to(self.device)
-        scale = torch.from_numpy(documents.scale[start : start + len(block)]).to(self.device)
-        bias = torch.from_numpy(documents.bias[start : start + len(block)]).to(self.device)
-        products = -torch.cdist(q, d, p=1) if self.similarity == "manhattan" else _matmul(q, d)
-        values = products * scale + bias
-        return values.masked_fill_(torch.isnan(scale), -torch.inf)
+        if self.similarity == "manhattan":
+            return -torch.cdist(queries, block, p=1)
+        if block.dtype != torch.float32 and self.device == "cpu":  # there, sums of 16-bit products would be 16-bit too
+            return (queries.float() @ block.float().T).to(block.dtype)
+        products = queries @ block.T
+        if self.similarity == "euclidean":
+            products += torch.from_numpy(np.array(self.documents.bias[start : start + len(block)])).to(self.device)
+        return products
 
 
-def _matmul(q: Any, d: Any) -> Any:
-    """A float32 product: TF32, which a user may have switched on, would break the error bound."""
-    import torch
+class _Span:
+    """Some queries on the device, and the documents found for them: flat lists of query, row and value.
 
-    allowed = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        return q @ d.T
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = allowed
+    A value is off by at most half of ``slack``. From ``high`` on it is certainly at or above the ceiling, below
+    ``certain`` certainly below it. ``low`` is what a document must reach to be among the best k.
+    """
+
+    def __init__(
+        self, queries: Any, k: int, room: int, exclude: Exclusions, high: Any, certain: Any, slack: Any
+    ) -> None:
+        import torch
+
+        self.queries, self.k, self.room, self.exclude = queries, k, room, exclude
+        self.high, self.certain, self.slack = high, certain, slack
+        size, device = len(queries), queries.device
+        self.low = torch.full((size,), LOWEST, device=device)
+        self.best = torch.full((size, k), -torch.inf, device=device)  # certainly below the ceiling, best first
+        self.above = torch.zeros(size, dtype=torch.int64, device=device)
+        self.crowded = torch.zeros(size, dtype=torch.bool, device=device)
+        self.at = torch.empty(0, dtype=torch.int64, device=device)
+        self.rows = torch.empty(0, dtype=torch.int64, device=device)
+        self.values = torch.empty(0, device=device)
+
+    def take(self, values: Any, start: int) -> None:
+        """Take in the values ``[B, n]`` of documents from ``start`` on: highest of each group first, then its members."""
+        import torch
+
+        _hide(values, self.exclude, start)
+        missing = -values.shape[1] % GROUP
+        if missing:
+            values = torch.nn.functional.pad(values, (0, missing), value=-torch.inf)
+        groups = values.view(len(values), -1, GROUP)
+        if start == 0:
+            self._raise_low(groups)
+        hit = groups.amax(dim=2).float() >= self.low[:, None]
+        self._give_up(hit.sum(dim=1) > self.room)
+        hit &= ~self.crowded[:, None]
+        at, group = hit.nonzero(as_tuple=True)
+        members = groups[at, group].float()
+        self.above.index_add_(0, at, (members >= self.high[at, None]).sum(dim=1))
+        found, member = ((members >= self.low[at, None]) & (members < self.high[at, None])).nonzero(as_tuple=True)
+        self._add(at[found], start + group[found] * GROUP + member, members[found, member])
+
+    def _raise_low(self, groups: Any) -> None:
+        """From the first block: the k-th of the groups' best documents certainly below the ceiling."""
+        import torch
+
+        if groups.shape[1] >= self.k:
+            sure = groups.masked_fill(groups >= self.certain[:, None, None], -torch.inf).amax(dim=2).float()
+            self._raise(sure.topk(self.k, dim=1).values[:, -1])
+
+    def _raise(self, kth: Any) -> None:
+        self.low = self.low.maximum((kth - self.slack).clamp(min=LOWEST))
+
+    def _add(self, at: Any, rows: Any, values: Any) -> None:
+        """Take in candidates, and drop those that can no longer be among the best k."""
+        import torch
+
+        sure = values < self.certain[at]
+        owners = torch.arange(len(self.queries), device=at.device)
+        all_at = torch.cat([owners.repeat_interleave(self.k), at[sure]])
+        all_values = torch.cat([self.best.flatten(), values[sure]])
+        order = all_values.argsort(descending=True, stable=True)
+        order = order[all_at[order].argsort(stable=True)]
+        all_at = all_at[order]
+        rank = torch.arange(len(order), device=at.device) - torch.searchsorted(all_at, owners)[all_at]
+        first = rank < self.k
+        self.best[all_at[first], rank[first]] = all_values[order][first]
+        self._raise(self.best[:, -1])
+        self.at, self.rows = torch.cat([self.at, at]), torch.cat([self.rows, rows])
+        self.values = torch.cat([self.values, values])
+        self._keep(self.values >= self.low[self.at])
+        self._give_up(torch.bincount(self.at, minlength=len(self.queries)) > self.room)
+
+    def _give_up(self, crowded: Any) -> None:
+        """Stop looking for queries with too many candidates: they are scanned again."""
+        self.crowded |= crowded
+        self._keep(~self.crowded[self.at])
+
+    def _keep(self, mask: Any) -> None:
+        self.at, self.rows, self.values = self.at[mask], self.rows[mask], self.values[mask]
+
+    def found(self) -> Found:
+        """What is left, on the host."""
+        at, rows = self.at.cpu().numpy(), self.rows.cpu().numpy()
+        order = np.lexsort((rows, at))
+        counts = np.bincount(at, minlength=len(self.queries))
+        ids = np.full((len(counts), int(counts.max(initial=0))), PADDING, np.int64)
+        ids[np.arange(ids.shape[1]) < counts[:, None]] = rows[order]
+        return Found(ids, self.above.cpu().numpy(), ~self.crowded.cpu().numpy())
+
+
+def _thresholds(ceiling: np.ndarray, error: np.ndarray) -> Iterator[np.ndarray]:
+    """``high``, ``certain`` and ``slack`` of a span, float32 ``[B]``, rounded to the safe side."""
+    yield np.nextafter((ceiling + error).astype(np.float32), np.float32(np.inf))
+    below = np.nextafter((ceiling - error).astype(np.float32), np.float32(-np.inf))
+    yield np.where(np.isposinf(ceiling), np.float32(np.inf), below)
+    yield np.nextafter((2 * error).astype(np.float32), np.float32(np.inf))
 
 
 def _hide(values: Any, exclude: Exclusions, start: int) -> None:
     """Set the excluded documents of the block to -inf."""
     import torch
 
+    first, last = np.searchsorted(exclude.everywhere, [start, start + values.shape[1]])
+    if last > first:
+        values[:, torch.from_numpy(exclude.everywhere[first:last] - start).to(values.device)] = -torch.inf
     inside = np.flatnonzero((exclude.rows >= start) & (exclude.rows < start + values.shape[1]))
     if len(inside):
-        queries = np.searchsorted(exclude.bounds, inside, side="right") - 1
+        queries: Rows = np.searchsorted(exclude.bounds, inside, side="right") - 1
         at = (torch.from_numpy(queries), torch.from_numpy(exclude.rows[inside] - start))
         values[at[0].to(values.device), at[1].to(values.device)] = -torch.inf
 
 
-def _complete(best: np.ndarray, ceiling: np.ndarray, error: np.ndarray, k: int, room: int) -> np.ndarray:
-    """Whether everything dropped from the running top is certainly worse than the k-th certain candidate."""
-    if best.shape[1] < room:
-        return np.ones(len(best), bool)
-    sure = np.where(best < (ceiling - error)[:, None], best, -np.inf)
-    kth = -np.partition(-sure, k - 1, axis=1)[:, k - 1] if best.shape[1] >= k else np.full(len(best), -np.inf)
-    worst: Rows = best[:, -1]
-    return np.isneginf(worst) | (worst < kth - 2 * error)
+@contextlib.contextmanager
+def _exact_products() -> Iterator[None]:
+    """Sums of products in float32: shortcuts that a user may have switched on would break the error bounds."""
+    import torch
+
+    matmul = torch.backends.cuda.matmul
+    before = {name: getattr(matmul, name) for name in SHORTCUTS if hasattr(matmul, name)}
+    try:
+        for name in before:
+            setattr(matmul, name, False)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(matmul, name, value)

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 import numpy as np
 
 from hf_posmine.errors import InputError
-from hf_posmine.search import kernels
+from hf_posmine.search import kernels, pages
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hf_posmine.store import Vectors
     from hf_posmine.types import Floats, Rows, ScoreKind
 
@@ -41,22 +43,26 @@ def exact_scores(similarity: Similarity, queries: Floats, vectors: Vectors, rows
     """
     out = np.full(rows.shape, -np.inf, np.float32)
     queries_at, columns = np.nonzero(rows >= 0)
-    wanted = rows[queries_at, columns]
-    # in document order, so that each shard is read once and forwards
-    order = np.argsort(wanted, kind="stable")
-    for shard, start, stop in _shard_runs(vectors, wanted[order]):
-        for at in range(start, stop, CHUNK):
-            chunk = order[at : min(stop, at + CHUNK)]
-            local = wanted[chunk] - vectors.starts[shard]
-            sums = pair_scores(similarity, queries, queries_at[chunk], vectors.shards[shard], local)
-            out[queries_at[chunk], columns[chunk]] = sums
+    for chosen, shard, local in in_shards(vectors, rows[queries_at, columns]):
+        for start in range(0, len(chosen), CHUNK):
+            part = chosen[start : start + CHUNK]
+            sums = pair_scores(similarity, queries, queries_at[part], shard, local[start : start + CHUNK])
+            out[queries_at[part], columns[part]] = sums
     return out
 
 
-def _shard_runs(vectors: Vectors, rows: Rows) -> list[tuple[int, int, int]]:
-    """Shard number, first and last position of the sorted ``rows`` that lie in it."""
-    bounds = np.searchsorted(rows, vectors.starts)
-    return [(s, int(bounds[s]), int(bounds[s + 1])) for s in range(len(vectors.shards)) if bounds[s + 1] > bounds[s]]
+def in_shards(vectors: Vectors, rows: Rows) -> Iterator[tuple[Rows, np.ndarray, Rows]]:
+    """Positions in ``rows`` int64 ``[m]`` of those in each shard, the shard, and the rows within it; shards in order."""
+    which = np.searchsorted(vectors.starts, rows, side="right") - 1
+    few = len(vectors.shards) < 1 << 16  # numpy sorts small numbers in linear time
+    order = np.argsort(which.astype(np.uint16) if few else which, kind="stable")
+    counts = np.bincount(which, minlength=1)
+    ends = np.cumsum(counts)
+    for shard in np.flatnonzero(counts).tolist():
+        chosen = order[ends[shard] - counts[shard] : ends[shard]]
+        yield chosen, vectors.shards[shard], rows[chosen] - vectors.starts[shard]
+        if pages.large(vectors):
+            pages.forget(vectors.shards[shard], 0, len(vectors.shards[shard]))
 
 
 def pair_scores(similarity: Similarity, queries: Floats, at: Rows, documents: np.ndarray, rows: Rows) -> np.ndarray:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hf_posmine.corpus import Corpus
     from hf_posmine.types import Floats, Rows, ScoreKind
 
-CPU_TOKENS = 512
+CPU_TOKENS = 256
 """Of one pass on a CPU. Few, because a pass of fewer pairs is filled up: heads multiply one row per pair, and products of
 other shapes have other last bits."""
 STREAM_PAIRS = 50_000

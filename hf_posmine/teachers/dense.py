@@ -11,20 +11,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_posmine.digest import json_digest
-from hf_posmine.encode import Encoder, Role, load_again, load_model
+from hf_posmine.encode import Compute, Encoder, Role, load_again, load_model
 from hf_posmine.errors import InputError, StoreError
 from hf_posmine.paths import cache_root
 from hf_posmine.progress import progress_bar
+from hf_posmine.search.deepening import ApproximateIndex
 from hf_posmine.search.exact import Engine, ExactIndex
+from hf_posmine.search.named import as_index
 from hf_posmine.search.similarity import KINDS, check_similarity, exact_scores
 from hf_posmine.store import EmbeddingStore, Vectors
 from hf_posmine.teachers.ladder import search_ladder
 from hf_posmine.types import PADDING, Exclusions, Floats, Ranking, Rows, ScoreKind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from hf_posmine.corpus import Corpus
+    from hf_posmine.search.report import ApproximateReport
     from hf_posmine.teachers.many import Want
     from hf_posmine.texts import TextPart
 
@@ -46,8 +49,12 @@ class DenseTeacher:
         similarity: cosine, dot, euclidean or manhattan; None takes the model's.
         device: where to encode and to search, by default CUDA if there is any.
         dtype: of stored embeddings, float32 or float16.
+        compute: to compute in: ``"bfloat16"`` or ``"float16"`` is faster and moves scores by about 1e-3, which changes some
+            lists; None is as the model was saved. Only for models given by name.
         shard_rows: rows of a store's shard, which is what a kill can lose.
         engine: see :class:`~hf_posmine.search.exact.ExactIndex`.
+        index: search approximately, for corpora where exact search is too dear: a factory string of FAISS such as
+            ``"IVF4096,SQ8"``, an :class:`~hf_posmine.search.faiss.Approximate` or a :class:`~hf_posmine.search.lance.Lance`.
         revision: of a Hub model.
         fingerprint: for models that are not SentenceTransformers.
     """
@@ -64,8 +71,10 @@ class DenseTeacher:
         similarity: str | None = None,
         device: str | None = None,
         dtype: str = "float32",
+        compute: Compute | None = None,
         shard_rows: int | None = None,
         engine: Engine = "auto",
+        index: Any = None,
         revision: str | None = None,
         fingerprint: str | None = None,
     ) -> None:
@@ -74,12 +83,16 @@ class DenseTeacher:
                 "queries= must match texts exactly; use Qrels.queries, or Corpus.from_texts(..., match='exact')"
             )
         self.corpus, self.queries = corpus, queries
-        self.device, self.engine, self.revision = device, engine, revision
+        self.device, self.engine, self.revision, self.compute = device, engine, revision, compute
+        self.approximate = as_index(index)
+        self.approximation: ApproximateReport | None = None
         self._model_name = model if isinstance(model, str) else None
         self._store = EmbeddingStore(
             store or cache_root() / "stores", dtype=dtype, **({} if shard_rows is None else {"shard_rows": shard_rows})
         )
-        loaded = load_model(model, device=device, revision=revision) if isinstance(model, str) else model
+        if compute is not None and self._model_name is None:
+            raise InputError(f"compute={compute!r} is for models given by name; convert this one with model.to(...)")
+        loaded = model if self._model_name is None else self._loaded(self._model_name)
         if not callable(getattr(loaded, "encode_document", None)):
             raise InputError(
                 f"teacher={type(model).__name__} is no retrieval model; pass a Hub id, a folder or a SentenceTransformer"
@@ -106,12 +119,13 @@ class DenseTeacher:
 
     @property
     def fingerprint(self) -> str:
-        """Content digest of model, prompts and similarity; no paths."""
-        return json_digest([self.similarity, self._store.dtype.name, self.keys])
+        """Content digest of model, prompts, similarity and approximate index; no paths."""
+        index = [] if self.approximate is None else [repr(self.approximate)]
+        return json_digest([self.similarity, self._store.dtype.name, self.keys, *index])
 
     def describe(self) -> dict[str, Any]:
         """What a provenance record says of the teacher."""
-        return {
+        said = {
             "kind": "dense",
             "name": self.name,
             "commit": self.commit,
@@ -122,6 +136,11 @@ class DenseTeacher:
             "max_seq_length": self.max_seq_length,
             "fingerprint": self.fingerprint,
         }
+        if self.approximate is not None:
+            said["index"] = repr(self.approximate)
+        if self.approximation is not None:
+            said["approximation"] = self.approximation.to_dict()
+        return said
 
     def prepare(self) -> None:
         """Encode the corpus, and the queries known beforehand, unless the store has them."""
@@ -134,10 +153,20 @@ class DenseTeacher:
         return load_again(self._model_name, self.name, self._load, self.keys["document"], cure)
 
     def _load(self, name: str) -> Encoder:
-        return Encoder(load_model(name, device=self.device, revision=self.revision), **self._encoder_options)
+        return Encoder(self._loaded(name), **self._encoder_options)
+
+    def _loaded(self, name: str) -> Any:
+        return load_model(name, device=self.device, revision=self.revision, compute=self.compute)
 
     @cached_property
-    def index(self) -> ExactIndex:
+    def index(self) -> ExactIndex | ApproximateIndex:
+        """What is searched: the candidates of the corpus."""
+        return (
+            self.exact if self.approximate is None else ApproximateIndex(self.exact, self.approximate.open(self.exact))
+        )
+
+    @cached_property
+    def exact(self) -> ExactIndex:
         """Exact search over the candidates of the corpus."""
         return ExactIndex(
             self._corpus_vectors,
@@ -169,11 +198,38 @@ class DenseTeacher:
         if found is not None:
             return found
         self._check_unchanged(role)
-        describe = {"model": self.name, "commit": self.commit, "role": role, "prompt": self.prompts[role]}
         with progress_bar(len(part), f"Encoding {role} texts", "text") as bar:
             return self._store.fill(
-                self.keys[role], part, lambda texts, done: self.encoder.encode(texts, role, done), describe, bar.update
+                self.keys[role], part, lambda t, done: self.encoder.encode(t, role, done), self._says(role), bar.update
             )
+
+    def _says(self, role: Role) -> dict[str, Any]:
+        return {"model": self.name, "commit": self.commit, "role": role, "prompt": self.prompts[role]}
+
+    def parts(self) -> list[tuple[Role, TextPart]]:
+        """The texts whose vectors are stored: the corpus, and the queries known beforehand."""
+        known: list[tuple[Role, TextPart]] = [] if self.queries is None else [("query", self.queries.parts[0])]
+        return [*(("document", part) for part in self.corpus.parts), *known]
+
+    def begin(self, role: Role, part: TextPart) -> int:
+        """Make ready to store one of :meth:`parts` by several processes; returns the shards there will be."""
+        self._check_unchanged(role)
+        return self._store.begin(self.keys[role], part, self._says(role))
+
+    def fill_shard(self, role: Role, part: TextPart, number: int, done: Callable[[int], object]) -> bool:
+        """Encode one shard unless it is there, or is damaged; returns whether it did."""
+        key = self.keys[role]
+        return self._store.fill_shard(
+            key, part, number, lambda t, done: self.encoder.encode(t, role, done), done, repair=True
+        )
+
+    def is_trusted(self, role: Role, part: TextPart, number: int) -> bool:
+        """Whether this process has made sure that a shard is there and whole."""
+        return self._store.is_trusted(self.keys[role], part, number)
+
+    def trust(self, role: Role, part: TextPart) -> None:
+        """Take it that all shards were just filled or checked by others."""
+        self._store.trust(self.keys[role], part)
 
     def _check_unchanged(self, role: Role) -> None:
         """A model that was trained or set otherwise since would fill the store with vectors under a wrong key."""
@@ -217,7 +273,13 @@ class DenseTeacher:
 
     def search_many(self, queries: Sequence[str], wants: Sequence[Want], exclude: Exclusions) -> list[Ranking]:
         """Several searches that share one scan; see :func:`~hf_posmine.teachers.ladder.search_ladder`."""
-        return search_ladder(self.index, self.embed_queries(queries), wants, exclude)
+        vectors, index = self.embed_queries(queries), self.index
+        if isinstance(index, ApproximateIndex):
+            return [
+                index.search(vectors[want.rows], want.k, below=want.below, exclude=exclude.take(want.rows))
+                for want in wants
+            ]
+        return search_ladder(index, vectors, wants, exclude)
 
     def score(self, queries: Sequence[str], doc_ids: Rows) -> Floats:
         """Scores float32 ``[B, m]`` of corpus rows int64 ``[B, m]``."""
@@ -232,7 +294,7 @@ class DenseTeacher:
 
     def near_documents(self, rows: Rows, bound: float) -> list[Rows]:
         """For each corpus row the candidates whose cosine with it is at least ``bound``, itself included."""
-        index = self.index if self.similarity == "cosine" else self._cosine_index
+        index = self.index if self.similarity == "cosine" and self.approximate is None else self._cosine_index
         vectors, k = self._corpus_vectors[rows], 16
         while True:
             ranking = index.search(vectors, min(k, self.corpus.num_candidates))
@@ -243,6 +305,8 @@ class DenseTeacher:
 
     @cached_property
     def _cosine_index(self) -> ExactIndex:
+        if self.similarity == "cosine":
+            return self.exact
         return ExactIndex(
             self._corpus_vectors, "cosine", num_candidates=self.corpus.num_candidates, device=self.search_device
         )
@@ -255,7 +319,7 @@ class DenseTeacher:
             self.device = f"cuda:{rank % torch.cuda.device_count()}"
 
     def __getstate__(self) -> dict[str, Any]:
-        heavy = ("encoder", "index", "_corpus_vectors", "_known_queries", "_cosine_index", "_last")
+        heavy = ("encoder", "index", "exact", "_corpus_vectors", "_known_queries", "_cosine_index", "_last")
         state = {name: value for name, value in self.__dict__.items() if name not in heavy}
         return {**state, "_owner": os.getpid()}
 
@@ -265,6 +329,8 @@ class DenseTeacher:
         if owner != os.getpid() and "torch" in sys.modules:
             # a forked worker inherits OpenMP's lock but not its threads, and would wait for them for ever
             sys.modules["torch"].set_num_threads(1)
+        if owner != os.getpid() and "faiss" in sys.modules:
+            sys.modules["faiss"].omp_set_num_threads(1)
 
 
 def _name_of(model: Any) -> str:

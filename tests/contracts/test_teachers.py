@@ -49,9 +49,10 @@ def corpus() -> Corpus:
     return Corpus.from_texts(texts()).union(["red cat sea", "the outside", "dog dog dog dog sky"], candidates=False)
 
 
-def dense(similarity):
+def dense(similarity, index=None, package="numpy"):
     def make(corpus, folder):
-        options = {"similarity": similarity, "fingerprint": "toy", "store": folder}
+        pytest.importorskip(package)
+        options = {"similarity": similarity, "fingerprint": "toy", "store": folder, "index": index}
         queries = Corpus.from_texts(QUERIES, match="exact")
         return DenseTeacher(ToyModel(), corpus, queries=queries, **options)
 
@@ -102,6 +103,10 @@ MAKERS = {
     "dense, cosine": dense("cosine"),
     "dense, dot": dense("dot"),
     "dense, euclidean": dense("euclidean"),
+    "dense, FAISS Flat": dense("cosine", "Flat", "faiss"),
+    "dense, FAISS lists": dense("dot", "IVF2,SQ8", "faiss"),
+    "dense, FAISS graph": dense("euclidean", "HNSW16", "faiss"),
+    "dense, Lance": dense("cosine", "Lance('IVF_FLAT', partitions=1)", "lance"),
     "bm25": lambda corpus, folder: BM25Teacher(corpus, store=folder),
     "sparse": sparse,
     "late interaction": late,
@@ -112,6 +117,7 @@ MAKERS = {
     "vectors": vectors,
     "stored, shallow": stored(dense("euclidean"), 3),
     "stored, deep": stored(dense("cosine"), 1000),
+    "stored, approximate": stored(dense("dot", "IVF2,SQ8", "faiss"), 10),
     "stored, random": stored(lambda corpus, folder: RandomTeacher(corpus), 10),
 }
 NO_MODEL = ("vectors",)

@@ -1,0 +1,210 @@
+"""What a scan reads besides the vectors: measured in one pass, kept in memory while small, else on disk beside the store.
+
+On disk it is addressed by the content of the vectors, written whole or not at all, made once and then shared by every
+later run and every worker, which map it. It may be deleted at any time, and is made again where it is damaged.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xxhash
+from filelock import FileLock
+
+from hf_posmine.paths import cache_root, new_folder, remove_stale
+from hf_posmine.progress import progress_bar
+from hf_posmine.scratch import npy_file
+from hf_posmine.search.geometry import PAD, Coded, Documents, Int8, refuse_tiny, scale_and_bias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hf_posmine.search.similarity import Similarity
+    from hf_posmine.store import Vectors
+
+VERSION = 1
+"""Part of the address: raised when the same vectors would be prepared otherwise."""
+
+SAID = "columns.json"
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+Layout = dict[str, tuple[Any, tuple[int, ...]]]
+"""Name of a column -> its dtype and the shape of one row."""
+
+
+def prepare(similarity: Similarity, vectors: Vectors, stop: int, *, int8: bool, rows: int, held: int) -> Documents:
+    """Measure the first ``stop`` documents, and round them to int8 if asked.
+
+    Args:
+        similarity: cosine, dot, euclidean or manhattan.
+        vectors: the documents.
+        stop: how many of them.
+        int8: whether a coarse scan will want codes.
+        rows: documents at a time.
+        held: bytes that may stay in memory; beyond, the columns are files.
+    """
+    layout = _layout(vectors.dim, int8)
+    blocks = _measured(similarity, vectors, stop, rows, int8)
+    if stop * row_bytes(vectors.dim, int8=int8) <= held:
+        return _in_memory(layout, blocks, stop)
+    name = _digest(similarity, vectors, stop, int8)
+    roots = _roots(vectors)
+    for root in roots:
+        try:
+            return _on_disk(root / name, layout, blocks, stop)
+        except OSError as error:
+            if error.errno not in READ_ONLY or root == roots[-1]:
+                raise
+    raise AssertionError("the last root returns or raises")
+
+
+def row_bytes(dimensions: int, *, int8: bool) -> int:
+    """Bytes per document of what :func:`prepare` makes."""
+    return sum(np.dtype(dtype).itemsize * int(np.prod(tail)) for dtype, tail in _layout(dimensions, int8).values())
+
+
+def _layout(dimensions: int, int8: bool) -> Layout:
+    columns: Layout = {"scale": (np.float32, ()), "bias": (np.float32, ())}
+    if int8:
+        padded = -(-dimensions // PAD) * PAD
+        columns |= {"codes": (np.int8, (padded,)), "coded_scale": (np.float32, ()), "moved": (np.float32, ())}
+    return columns
+
+
+def _measured(
+    similarity: Similarity, vectors: Vectors, stop: int, rows: int, int8: bool
+) -> Iterator[dict[str, np.ndarray]]:
+    """The columns, block by block, and beside them ``squares`` float64."""
+    for start, block in vectors.blocks(rows, stop, once=True):
+        block = np.asarray(block, np.float32)
+        squares = np.einsum("ij,ij->i", block, block, dtype=np.float64)
+        refuse_tiny(squares, "document", start)
+        scale, bias = scale_and_bias(similarity, squares)
+        columns = {"squares": squares, "scale": scale, "bias": bias}
+        if int8:
+            coded = Int8.of(block)
+            moved = np.nextafter((coded.moved * scale).astype(np.float32), np.float32(np.inf))
+            columns |= {"codes": coded.codes, "coded_scale": coded.steps * scale, "moved": moved}
+        yield columns
+
+
+def _in_memory(layout: Layout, blocks: Iterator[dict[str, np.ndarray]], stop: int) -> Documents:
+    columns = {name: np.empty((stop, *tail), dtype) for name, (dtype, tail) in layout.items()}
+    extremes, at = _Extremes(), 0
+    for block in blocks:
+        size = extremes.see(block)
+        for name, column in columns.items():
+            column[at : at + size] = block[name]
+        at += size
+    return extremes.documents(columns)
+
+
+def _on_disk(folder: Path, layout: Layout, blocks: Iterator[dict[str, np.ndarray]], stop: int) -> Documents:
+    """The columns as files, written now unless they are there and whole; several workers wait for the one that writes."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        remove_stale(folder.parent)
+        if folder.is_dir() and not _is_whole(folder, layout):
+            shutil.rmtree(folder)
+        if not folder.is_dir():
+            with new_folder(folder) as new:
+                extremes = _write(new, layout, blocks, stop)
+                digests = {name: _file_digest(new / f"{name}.npy") for name in layout}
+                (new / SAID).write_text(json.dumps({"extremes": extremes.said, "checksums": digests}))
+    columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in layout}
+    return _Extremes(json.loads((folder / SAID).read_text())["extremes"]).documents(columns)
+
+
+def _write(new: Path, layout: Layout, blocks: Iterator[dict[str, np.ndarray]], stop: int) -> _Extremes:
+    extremes = _Extremes()
+    with ExitStack() as stack:
+        bar = stack.enter_context(progress_bar(stop, "Preparing the search", "document"))
+        files = {
+            name: stack.enter_context(npy_file(new / f"{name}.npy", dtype, (stop, *tail)))
+            for name, (dtype, tail) in layout.items()
+        }
+        for block in blocks:
+            for name, file in files.items():
+                file.write(np.ascontiguousarray(block[name]).data)
+            bar.update(extremes.see(block))
+    return extremes
+
+
+def _is_whole(folder: Path, layout: Layout) -> bool:
+    """Whether the files hold what was written: what is made from other files is made again rather than complained of."""
+    try:
+        said = json.loads((folder / SAID).read_text())["checksums"]
+        return all(_file_digest(folder / f"{name}.npy") == said[name] for name in layout)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _file_digest(path: Path) -> str:
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 18):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+class _Extremes:
+    """The largest of what goes into error bounds."""
+
+    def __init__(self, said: dict[str, float] | None = None) -> None:
+        self.said = said or {"length": 0.0, "square": 0.0, "moved": 0.0}
+
+    def see(self, block: dict[str, np.ndarray]) -> int:
+        """Take note of a block; returns its rows."""
+        lengths = np.sqrt(block["squares"]) * block["scale"]
+        for name, values in (("length", lengths), ("square", block["squares"]), ("moved", block.get("moved"))):
+            if values is not None:
+                self.said[name] = max(self.said[name], float(values.max(initial=0)))
+        return len(lengths)
+
+    def documents(self, columns: dict[str, np.ndarray]) -> Documents:
+        """The columns with what was noted of them."""
+        coded = None
+        if "codes" in columns:
+            coded = Coded(columns["codes"], columns["coded_scale"], columns["moved"], self.said["moved"])
+        return Documents(columns["scale"], columns["bias"], self.said["length"], self.said["square"], coded)
+
+
+def _roots(vectors: Vectors) -> list[Path]:
+    """Where the columns may lie: beside the embeddings they belong to, else in the cache."""
+    file = getattr(vectors.shards[0], "filename", None)
+    beside = [] if file is None or not (Path(file).parent / "manifest.json").is_file() else [Path(file).parent / "scan"]
+    return [*beside, cache_root() / "scans"]
+
+
+def _digest(similarity: Similarity, vectors: Vectors, stop: int, int8: bool) -> str:
+    """Content of the vectors, as their shards' checksums say, and what is made of them."""
+    digest = xxhash.xxh3_128(json.dumps([VERSION, similarity, stop, int8, vectors.dim]).encode())
+    for start, shard in zip(vectors.starts, vectors.shards, strict=False):
+        if start >= stop:
+            break
+        digest.update(f"{_checksum(shard)} {shard.dtype} {len(shard)}".encode())
+    return digest.hexdigest()
+
+
+def _checksum(shard: np.ndarray) -> str:
+    """What the shard's file says of its content, if the array is all of it; else a digest of the numbers."""
+    file = getattr(shard, "filename", None)
+    untouched = getattr(shard, "mode", None) == "r" and shard.flags.c_contiguous
+    if untouched and str(file).endswith(".safetensors"):
+        from safetensors import safe_open
+
+        with safe_open(file, "np") as opened:
+            said = (opened.metadata() or {}).get("checksum")
+            whole = opened.keys() == ["vectors"] and opened.get_slice("vectors").get_shape() == list(shard.shape)
+        if said and whole:
+            return str(said)
+    digest = xxhash.xxh3_128()
+    for start in range(0, len(shard), 4096):
+        digest.update(np.ascontiguousarray(shard[start : start + 4096]).data)
+    return digest.hexdigest()
