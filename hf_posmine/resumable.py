@@ -1,7 +1,7 @@
 """``mine``: ``dataset.map(miner)`` that survives being killed.
 
 ``datasets.map`` keeps nothing of an interrupted run. Here the rows are mined in contiguous shards, each saved whole;
-a second run takes the finished ones from disk and ends with the same dataset.
+a second run takes the finished ones from disk and ends with the same rows.
 """
 
 from __future__ import annotations
@@ -24,40 +24,71 @@ def mine(
     dataset: Any,
     miner: PositiveAwareMiner,
     *,
+    output: str | Path | None = None,
     work_dir: str | Path | None = None,
     batch_size: int = 1000,
     num_proc: int | None = None,
-    shard_rows: int = SHARD_ROWS,
+    shard_rows: int | None = None,
 ) -> Any:
-    """Map a Dataset or DatasetDict with a miner, resuming an interrupted run of the same work.
+    """Map a dataset with a miner, resuming an interrupted run of the same work.
 
     Args:
-        dataset: what to mine.
+        dataset: a Dataset or DatasetDict; with ``output`` also a stream (IterableDataset, IterableDatasetDict).
         miner: the miner; its embeddings are prepared first.
-        work_dir: where finished shards are kept, by default below :func:`~hf_posmine.paths.cache_root`.
-        batch_size: rows per call of the miner; does not change the result.
-        num_proc: worker processes; does not change the result.
-        shard_rows: rows that a kill can lose.
+        output: a folder for parquet shards, which ``load_dataset(output)`` loads: for what is larger than memory or than a
+            cache on disk.
+        work_dir: without ``output``, where finished shards are kept, by default below
+            :func:`~hf_posmine.paths.cache_root`.
+        batch_size: rows per call of the miner; does not change the rows.
+        num_proc: worker processes, without ``output``; does not change the rows. With an output, see
+            :func:`~hf_posmine.distributed.mine_on_ray`.
+        shard_rows: rows that a kill can lose: by default 5,000, with ``output`` 50,000.
 
     Returns:
-        The mined dataset, memory-mapped from the shards.
+        The mined dataset, memory-mapped from the shards; with ``output`` a stream (or dict of streams) over them.
+
+    Raises:
+        InputError: nothing to mine, or an ``output`` that holds something else.
+        DiskFullError: no space left; free some, and the same call continues.
     """
+    if output is not None:
+        if num_proc is not None or work_dir is not None:
+            raise InputError(
+                "output= is written by one process and is its own work_dir; leave num_proc and work_dir out"
+            )
+        return _mine_into(Path(output), dataset, miner, batch_size, shard_rows)
+    options: dict[str, Any] = {"work_dir": work_dir, "batch_size": batch_size, "num_proc": num_proc}
     if isinstance(dataset, dict):
-        options: dict[str, Any] = {
-            "work_dir": work_dir,
-            "batch_size": batch_size,
-            "num_proc": num_proc,
-            "shard_rows": shard_rows,
-        }
-        empty = [name for name, split in dataset.items() if not len(split)]
+        empty = [name for name, split in dataset.items() if hasattr(split, "select") and not len(split)]
         if empty:
             raise InputError(f"the dataset has no rows in split {empty[0]!r}; drop the split before mining")
-        return type(dataset)({name: mine(split, miner, **options) for name, split in dataset.items()})
+        return type(dataset)(
+            {name: mine(split, miner, shard_rows=shard_rows, **options) for name, split in dataset.items()}
+        )
     if not hasattr(dataset, "select"):
         raise InputError(
-            f"mine() takes a Dataset or DatasetDict, not {type(dataset).__name__}; map a stream with "
+            f"mine() takes a Dataset or DatasetDict, not {type(dataset).__name__}; give a stream a folder for its shards, "
+            "mine(stream, miner, output=...), or map it with "
             "stream.map(miner, batched=True, features=miner.features(stream.features))"
         )
+    return _mine_cached(dataset, miner, shard_rows=SHARD_ROWS if shard_rows is None else shard_rows, **options)
+
+
+def _mine_into(output: Path, dataset: Any, miner: PositiveAwareMiner, batch_size: int, shard_rows: int | None) -> Any:
+    from hf_posmine.shard_mining import as_streams, mine_into
+
+    return as_streams(dataset, mine_into(dataset, miner, output, batch_size=batch_size, shard_rows=shard_rows))
+
+
+def _mine_cached(
+    dataset: Any,
+    miner: PositiveAwareMiner,
+    *,
+    work_dir: str | Path | None,
+    batch_size: int,
+    num_proc: int | None,
+    shard_rows: int,
+) -> Any:
     if shard_rows < 1 or batch_size < 1:
         raise InputError(f"shard_rows={shard_rows}, batch_size={batch_size}; both must be at least 1")
     if not len(dataset):
@@ -84,9 +115,9 @@ def mine(
 
 def _map(rows: Any, miner: PositiveAwareMiner, batch_size: int, num_proc: int | None) -> Any:
     features = miner.features(rows.features)
-    device = getattr(miner.teachers[0], "search_device", "cpu")
-    if num_proc is not None and num_proc > 1 and device != "cpu":
-        raise InputError(f"num_proc={num_proc} forks processes, which cannot use {device}; leave num_proc out")
+    devices = {str(getattr(teacher, "search_device", "cpu")) for teacher in miner.teachers} - {"cpu"}
+    if num_proc is not None and num_proc > 1 and devices:
+        raise InputError(f"num_proc={num_proc} forks processes, which cannot use {min(devices)}; leave num_proc out")
     processes = None if num_proc is None or num_proc <= 1 else min(num_proc, len(rows))
     return rows.map(
         miner,

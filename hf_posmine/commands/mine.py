@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from hf_posmine.commands.planning import add_plan_arguments, announce, make_plan, set_limits
+from hf_posmine.commands.sharded import add_shard_arguments, run_sharded, shards_wanted
 from hf_posmine.commands.shared import (
     add_push_arguments,
     add_run_arguments,
@@ -52,6 +54,9 @@ EXAMPLES = """examples:
   hf-posmine mine pairs.parquet --filters "PercPos(0.98)" --output mined \\
       --second-opinion cross:BAAI/bge-reranker-base --second-filters "PercPos(0.9)"
 
+  # millions of documents: search by a FAISS index, and say how many of exact search's negatives it finds
+  hf-posmine mine pairs.parquet --corpus corpus.parquet --index "IVF4096,SQ8" --filters "PercPos(0.95)" --output mined
+
   # everything from a file, one option overridden
   hf-posmine mine --config mine.yaml --seed 1
 
@@ -79,18 +84,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="columns besides 'negatives' (default: %(default)s)",
     )  # fmt: skip
     output.add_argument("--num-proc", type=int, help="worker processes; does not change the result")
-    output.add_argument("--batch-size", type=int, default=1000, help="rows per step; does not change the result")
+    output.add_argument("--batch-size", type=int, help="rows per step; does not change the result (default: by the machine)")
     output.add_argument("--work-dir", help="where finished shards are kept, to continue an interrupted run")
     output.add_argument(
         "--push-to-hub", metavar="REPO_ID", help="push the mined rows with their record and a card, too"
     )
+    add_shard_arguments(parser)
+    add_plan_arguments(parser)
     add_push_arguments(parser)
     add_run_arguments(parser)
 
 
-def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """What to mine, and from which documents."""
-    parser.add_argument("data", metavar="DATA", help="what to mine (see above)")
+    parser.add_argument("data", metavar="DATA", nargs=None if required else "?", help="what to mine (see above)")
     data = parser.add_argument_group("data")
     data.add_argument("--name", help="configuration of a Hub dataset")
     data.add_argument("--split", default="train", help="split of a Hub, saved or BEIR dataset (default: %(default)s)")
@@ -143,22 +150,35 @@ def add_mining_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Mine, write, and print the summary."""
+    from hf_posmine.analysis.approximation import measure_approximation
     from hf_posmine.formats import to_training
     from hf_posmine.hub.provenance import provenance
     from hf_posmine.hub.push import push_dataset
     from hf_posmine.hub.repository import Destination, check_login
     from hf_posmine.resumable import mine
     from hf_posmine.summary import MiningSummary
+    from hf_posmine.workplan import suited_batch
 
+    set_limits(args)
+    args.batch_size = args.batch_size or suited_batch()
+    if args.plan:
+        work = load_work(args)
+        print(make_plan(make_miner(work, args), work.rows, args.batch_size))
+        return
     push = push_options(args)
     if args.push_to_hub:  # hours of mining should not end at a missing login
         Destination(args.push_to_hub, "dataset", create_pr=args.create_pr, revision=args.push_revision)
         check_login()
+    if shards_wanted(args):
+        run_sharded(args, push)
+        return
     _check_output(Path(args.output), [args.data, args.corpus])
     work = load_work(args)
     miner = make_miner(work, args)
+    announce(miner, work.rows, args.batch_size)
     mined = mine(work.rows, miner, work_dir=args.work_dir, batch_size=args.batch_size, num_proc=args.num_proc)
     summary = MiningSummary.from_dataset(mined, miner.settings.num_negatives)
+    reports = measure_approximation(miner, work.rows)
     record = provenance(
         miner,
         source=work.source,
@@ -178,7 +198,7 @@ def run(args: argparse.Namespace) -> None:
         )  # fmt: skip
         record = dataclasses.replace(record, format=args.format)
     output = write_output(mined, Path(args.output), record)
-    print(summary)
+    print("\n\n".join(map(str, [summary, *reports])))
     if args.format == "n-tuple" and len(mined) < summary.rows:
         print(f"\n{summary.rows - len(mined):,} rows have too few negatives for n-tuples and were left out")
     print(f"\n{len(mined):,} rows written to {args.output}, their provenance to {output}")
@@ -205,28 +225,40 @@ def load_work(args: argparse.Namespace) -> Work:
     from hf_posmine.corpus import Corpus
     from hf_posmine.hub.provenance import source_of_path
     from hf_posmine.qrels import Qrels
+    from hf_posmine.shard_mining import with_features
     from hf_posmine.sources import beir_pairs, is_beir, load_source
 
+    streaming = getattr(args, "streaming", False)
     source = source_of_path(args.data, args.split, args.name)
     if is_beir(args.data):
         corpus = Corpus.from_beir(args.data)
         rows = _with_texts(beir_pairs(args.data, args.split), "positive_id", corpus)
+        rows = rows.to_iterable_dataset() if streaming else rows
         known = Qrels.from_beir(args.data, args.split)
         return Work(rows, "query", "positive", "positive_id", corpus, known, source, source)
-    rows = load_source(args.data, args.split, args.name)
+    rows = with_features(load_source(args.data, args.split, args.name, streaming=streaming))
     if args.corpus is None:
         return Work(rows, args.query_column, args.positive_column, args.positive_id_column, None, None, source, None)
-    columns = {"text": args.corpus_text_column, "id": args.corpus_id_column, "title": args.corpus_title_column}
-    if is_beir(args.corpus):
-        corpus = Corpus.from_beir(args.corpus)
-    else:
-        corpus = Corpus.from_dataset(load_source(args.corpus, args.corpus_split), **columns)
+    corpus, corpus_source = load_corpus(args)
     if args.positive_id_column:
         rows = _with_texts(rows, args.positive_id_column, corpus)
-    corpus_source = source_of_path(args.corpus, args.corpus_split, **columns)
     return Work(
         rows, args.query_column, args.positive_column, args.positive_id_column, corpus, None, source, corpus_source
     )
+
+
+def load_corpus(args: argparse.Namespace) -> tuple[Corpus, Source]:
+    """The corpus that ``--corpus`` names."""
+    from hf_posmine.corpus import Corpus
+    from hf_posmine.hub.provenance import source_of_path
+    from hf_posmine.sources import is_beir, load_source
+
+    columns = {"text": args.corpus_text_column, "id": args.corpus_id_column, "title": args.corpus_title_column}
+    source = source_of_path(args.corpus, args.corpus_split, **columns)
+    if is_beir(args.corpus):
+        return Corpus.from_beir(args.corpus), source
+    documents = load_source(args.corpus, args.corpus_split, streaming=getattr(args, "streaming", False))
+    return Corpus.from_dataset(documents, **columns), source
 
 
 def make_miner(work: Work, args: argparse.Namespace) -> PositiveAwareMiner:
@@ -322,13 +354,21 @@ class _PositiveTexts:
         found = [[next(texts) for _ in members] for members in lists]
         return {"positive": found if several else [members[0] for members in found]}
 
+    def features(self, features: Any) -> Any:
+        """The features of the mapped rows, which a stream cannot find out."""
+        from datasets import Features, List, Value
+
+        several = not isinstance(features[self.column], Value)
+        return Features({**features, "positive": List(Value("string")) if several else Value("string")})
+
 
 def _with_texts(rows: Any, column: str, corpus: Corpus) -> Any:
     from hf_posmine.progress import quiet_bars
     from hf_posmine.tables import require_column
 
     require_column(rows.column_names, column, "positive id")
-    if "positive" in rows.column_names or not len(rows):
+    if "positive" in rows.column_names or (hasattr(rows, "select") and not len(rows)):
         return rows
+    make = _PositiveTexts(corpus, column)
     with quiet_bars():
-        return rows.map(_PositiveTexts(corpus, column), batched=True)
+        return rows.map(make, batched=True, features=make.features(rows.features))

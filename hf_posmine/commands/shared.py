@@ -28,6 +28,13 @@ def add_teacher_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--dtype", choices=["float32", "float16"], default="float32", help="of stored embeddings (default: %(default)s)"
     )
+    group.add_argument(
+        "--compute", choices=["float32", "bfloat16", "float16"],
+        help="precision to compute embeddings in (default: the model's); halves are faster and change some lists",
+    )  # fmt: skip
+    group.add_argument(
+        "--index", help="search approximately: 'IVF4096,SQ8' or another factory string of FAISS, or 'Lance()' (default: exactly)"
+    )
 
 
 def teacher_names(args: argparse.Namespace) -> list[str]:
@@ -37,7 +44,7 @@ def teacher_names(args: argparse.Namespace) -> list[str]:
 
 def teacher_options(args: argparse.Namespace) -> dict[str, Any]:
     """The options of teachers, as :func:`~hf_posmine.teachers.named.make_teacher` takes them."""
-    names = ("revision", "query_prompt", "document_prompt", "similarity", "device", "store", "dtype")
+    names = ("revision", "query_prompt", "document_prompt", "similarity", "device", "store", "dtype", "compute", "index")
     return {name: getattr(args, name) for name in names}
 
 
@@ -49,6 +56,7 @@ def add_push_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--variants", nargs="*", choices=VARIANTS, default=[], help="further layouts, each a configuration: %(choices)s"
     )
+    group.add_argument("--report", action="store_true", help="push a page about the rows, too (see hf-posmine report)")
     group.add_argument("--config-name", default="default", help="configuration of the rows (default: %(default)s)")
     add_repository_arguments(group)
 
@@ -73,7 +81,7 @@ def repository_options(args: argparse.Namespace) -> dict[str, Any]:
 
 def push_options(args: argparse.Namespace) -> dict[str, Any]:
     """The options of :func:`~hf_posmine.hub.push.push_dataset`."""
-    return repository_options(args) | {"variants": args.variants, "config_name": args.config_name}
+    return repository_options(args) | {"variants": args.variants, "config_name": args.config_name, "report": args.report}
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, *, config: bool = True) -> None:

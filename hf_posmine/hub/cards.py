@@ -150,12 +150,15 @@ def merged_tags(old: Any, new: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*([old] if isinstance(old, str) else old or []), *new]))
 
 
+def part_in(body: str | None, name: str) -> str:
+    """The generated part of a card; empty without one."""
+    found = re.search(re.escape(_begin(name)) + "(.*?)" + re.escape(_end(name)), body or "", re.DOTALL)
+    return found.group(1) if found else ""
+
+
 def record_in(body: str | None, name: str) -> str | None:
     """The record that a generated part holds, if any."""
-    part = re.search(re.escape(_begin(name)) + "(.*?)" + re.escape(_end(name)), body or "", re.DOTALL)
-    found = (
-        re.search(r"<!-- posmine:provenance -->\s*(`{3,})json\n(.*?)\n\1", part.group(1), re.DOTALL) if part else None
-    )
+    found = re.search(r"<!-- posmine:provenance -->\s*(`{3,})json\n(.*?)\n\1", part_in(body, name), re.DOTALL)
     return found.group(2) if found else None
 
 

@@ -75,6 +75,7 @@ class DatasetFacts:
         configs: all that is pushed, the rows first.
         figure: path of the histogram, None without one.
         provenance_path: path of the record.
+        report: path of the page about the rows, None without one.
     """
 
     repo_id: str
@@ -82,6 +83,7 @@ class DatasetFacts:
     configs: Sequence[Config]
     figure: str | None
     provenance_path: str
+    report: str | None = None
 
 
 def dataset_card(
@@ -169,6 +171,7 @@ def _facts(record: MiningRecord, facts: DatasetFacts, about: About, license_: An
         "quantiles": {name: [values[q] for q in names] for name, values in quantiles.items()},
         "quantile_names": [f"{float(q):.0%}" for q in names],
         "figure": facts.figure,
+        "report": facts.report,
         "provenance_path": facts.provenance_path,
         "license": license_ if isinstance(license_, str) else ", ".join(license_ or []),
         "record_json": record.to_json(),

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hf_posmine.shards import arrow_table
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -53,6 +55,6 @@ def _scores(splits: list[Any]) -> dict[str, Floats] | None:
     columns = ["positive_score", "negatives_scores"]
     if not all(set(columns) <= set(split.column_names) for split in splits):
         return None
-    table = pa.concat_tables([split.select_columns(columns).with_format("arrow")[:] for split in splits])
+    table = pa.concat_tables([arrow_table(split, columns) for split in splits])
     negatives = pc.list_flatten(table["negatives_scores"]).to_numpy()
     return {"positive": table["positive_score"].to_numpy(), "negatives": negatives} if len(negatives) else None

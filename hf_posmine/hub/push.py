@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.errors import ColumnError, InputError
-from hf_posmine.hub.cards import About, split_card
+from hf_posmine.hub.cards import About, part_in, split_card
 from hf_posmine.hub.dataset_card import DatasetFacts, dataset_card
 from hf_posmine.hub.figures import score_histogram
 from hf_posmine.hub.metadata import data_folder, merge_configs, replaced_files, splits_there
@@ -21,6 +21,7 @@ from hf_posmine.hub.record import MiningRecord
 from hf_posmine.hub.repository import README, Changes, Destination, Pushed, Snapshot, check_login, publish, read_file
 from hf_posmine.hub.variants import Variant, make_configs
 from hf_posmine.progress import quiet_bars
+from hf_posmine.shards import MinedShards
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from hf_posmine.miner import PositiveAwareMiner
 
 SHARD_BYTES = 500_000_000
+REPORT = "report.html"
 CONFIG_NAME = re.compile(r"[\w.-]+")
 
 
@@ -44,6 +46,7 @@ def push_dataset(  # noqa: PLR0913 - by keyword, as push_to_hub of datasets has 
     revision: str | None = None,
     create_pr: bool = False,
     token: str | None = None,
+    report: bool = False,
 ) -> Pushed:
     """Push a mined dataset with the record of how it was made, a card, and a histogram of the scores.
 
@@ -51,7 +54,8 @@ def push_dataset(  # noqa: PLR0913 - by keyword, as push_to_hub of datasets has 
     the card stays; only the part between the marks of this configuration is replaced.
 
     Args:
-        mined: Dataset or DatasetDict with ``negatives``; its splits replace those of the same name.
+        mined: Dataset or DatasetDict with ``negatives``, or the shards that :func:`~hf_posmine.shards.read_shards` finds in
+            a folder, which are uploaded as they are; its splits replace those of the same name.
         repo_id: such as ``me/nq-mined``.
         made_by: the miner; or the record, or its file, that :func:`~hf_posmine.hub.provenance.provenance` or
             ``hf-posmine mine`` made. By default the ``provenance.json`` beside a dataset loaded with ``load_from_disk``.
@@ -62,6 +66,8 @@ def push_dataset(  # noqa: PLR0913 - by keyword, as push_to_hub of datasets has 
         revision: branch; by default main.
         create_pr: propose a pull request instead.
         token: by default that of whoever is logged in.
+        report: also push ``report.html``, a page about the rows (:func:`~hf_posmine.report.make_report`), and link it from
+            the card; without, the one of an earlier push is deleted, since it may be of other rows.
 
     Raises:
         InputError: nothing to push, no record, or splits in the repository that another recipe made; nothing was sent.
@@ -74,8 +80,9 @@ def push_dataset(  # noqa: PLR0913 - by keyword, as push_to_hub of datasets has 
     check_login(token)
     with tempfile.TemporaryDirectory(prefix="posmine-push-") as folder:
         push = _Push(
-            record, configs, score_histogram(splits.values()), about or About(), write_configs(configs, Path(folder))
-        )
+            record, configs, score_histogram(splits.values()), about or About(), write_configs(configs, Path(folder)),
+            _report_page(splits, record, repo_id) if report else None,
+        )  # fmt: skip
         push.changes(
             Snapshot(repo_id, "main", "", frozenset(), None), to
         )  # what fails here should fail before anything is sent
@@ -91,6 +98,7 @@ class _Push:
     figure: bytes | None
     about: About
     files: Mapping[str, Path]
+    page: bytes | None = None
 
     def changes(self, there: Snapshot, to: Destination) -> Changes:
         """Files to add and to delete.
@@ -104,21 +112,29 @@ class _Push:
         metadata, _ = split_card(there.readme)
         record = _merged(self.record, old, name, metadata)
         figure = ("figures/scores.png" if name == "default" else f"figures/{name}-scores.png") if self.figure else None
-        facts = DatasetFacts(there.repo_id, name, self.configs, figure, path)
+        page = REPORT if name == "default" else f"{name}/{REPORT}"
+        facts = DatasetFacts(there.repo_id, name, self.configs, figure, path, page if self.page else None)
         card = dataset_card(there.readme, merge_configs(metadata, self.configs, self.files), record, facts, self.about)
         added: dict[str, bytes | Path] = {**self.files, path: record.to_json().encode(), README: card}
         if figure and self.figure:
             added[figure] = self.figure
+        if self.page:
+            added[page] = self.page
         gone = replaced_files(metadata, self.configs, there.files)
+        if f"]({page})" in part_in(there.readme, name):  # ours, and of the rows as they were
+            gone.add(page)
         return Changes(added, frozenset(gone - set(added)))
 
 
 def write_configs(configs: Sequence[Config], folder: Path) -> dict[str, Path]:
     """Write the files of every split below a folder; local file by path in the repository."""
-    files = {}
+    files: dict[str, Path] = {}
     with quiet_bars():
         for config in configs:
             for split, rows in config.splits.items():
+                if isinstance(rows, MinedShards):  # they are the files already
+                    files |= {f"{data_folder(config.name)}/{file.name}": file for file in rows.files}
+                    continue
                 plain = rows.with_format(None)
                 shards = max(1, math.ceil(plain.data.nbytes / SHARD_BYTES)) if config.suffix == "parquet" else 1
                 for number in range(shards):
@@ -136,10 +152,10 @@ def _checked(mined: Any, config_name: str) -> dict[str, Any]:
         raise InputError(f"config_name={config_name!r}; use letters, digits, '.', '_' and '-', and not 'data'")
     splits = as_splits(mined)
     for name, split in splits.items():
-        if not hasattr(split, "select"):
+        if not hasattr(split, "select") and not isinstance(split, MinedShards):
             raise InputError(
-                f"split {name!r} is a {type(split).__name__}; push a Dataset or DatasetDict (a stream must be written first, "
-                "such as with Dataset.from_generator)"
+                f"split {name!r} is a {type(split).__name__}; push a Dataset or DatasetDict, or mine a stream into a folder, "
+                "mine(stream, miner, output=...), and push what read_shards(folder) gives"
             )
         if not len(split):
             raise InputError(
@@ -183,13 +199,19 @@ def _find_record(mined: Any, splits: Mapping[str, Any], made_by: Any) -> MiningR
         summary = MiningSummary.from_dataset(mined, made_by.settings.num_negatives)
         return provenance(made_by, source=loaded_from(splits), summary=summary, mined=mined)
     for file in {Path(held["filename"]).parent for split in splits.values() for held in split.cache_files}:
-        for folder in (file, file.parent):  # a DatasetDict lies one deeper
+        for folder in (file, file.parent):  # a DatasetDict, or shards, lie one deeper
             if (folder / FILE).is_file():
                 return read_provenance(folder / FILE)
     raise InputError(
         "no record of how these rows were mined; pass the miner, push_dataset(mined, repo_id, miner), or the provenance.json "
         "that hf-posmine mine wrote"
     )
+
+
+def _report_page(splits: Mapping[str, Any], record: MiningRecord, repo_id: str) -> bytes:
+    from hf_posmine.report import MinedRows, make_report
+
+    return make_report(MinedRows.of(splits, record, name=repo_id)).html.encode()
 
 
 def _counts(rows: Mapping[str, Any]) -> str:

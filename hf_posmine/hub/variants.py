@@ -82,6 +82,10 @@ def make_configs(
         raise InputError(f"variant {unknown[0]!r}; choose from {list(VARIANTS)}")
     configs = [Config(name, mined)]
     if variants:
+        if not all(hasattr(split, "select") for split in mined.values()):
+            raise InputError(
+                "variants are made from a Dataset; load the shards with load_dataset(folder) and push that"
+            )
         texts = Texts.of(mined, columns, num_negatives)
         prefix = "" if name == "default" else f"{name}-"
         makers = {"n-tuple": _n_tuples, "scored": _scored, "flag-embedding": _flag_embedding}

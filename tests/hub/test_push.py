@@ -386,3 +386,35 @@ def test_no_token_is_ever_written_or_said(hub, mined, miner, caplog, capfd, tmp_
     finally:
         del hub.tokens[secret]
     assert Path.home().as_posix() not in record.to_json() or Path.home() == Path("/")
+
+
+# the page about the rows
+
+
+def test_a_report_is_pushed_beside_the_rows_and_linked_from_the_card(hub, mined, miner):
+    push_dataset(mined, REPO, miner)
+    record = hub.repo(REPO).files()["provenance.json"]
+    rows = hub.repo(REPO).files()["data/train-00000-of-00001.parquet"]
+    push_dataset(mined, REPO, miner, report=True)
+    files = hub.repo(REPO).files()
+    assert files["provenance.json"] == record and files["data/train-00000-of-00001.parquet"] == rows
+    assert "(report.html)" in readme(hub) and b"24 rows" in files["report.html"]
+    commits = len(hub.repo(REPO).log())
+    push_dataset(mined, REPO, miner, report=True)
+    assert len(hub.repo(REPO).log()) == commits
+    assert load_dataset(REPO, split="train").to_list() == mined["train"].to_list()
+
+
+def test_a_report_of_other_rows_does_not_stay(hub, mined, miner):
+    push_dataset(mined, REPO, miner, report=True)
+    push_dataset(mined, REPO, miner, config_name="two", report=True)
+    push_dataset(mined, REPO, miner)
+    assert {name for name in hub.repo(REPO).files() if name.endswith("html")} == {"two/report.html"}
+    assert "(report.html)" not in readme(hub) and "(two/report.html)" in readme(hub)
+
+
+def test_a_report_that_somebody_else_put_there_stays(hub, mined, miner):
+    push_dataset(mined, REPO, miner)
+    HfApi().upload_file(path_or_fileobj=b"mine", path_in_repo="report.html", repo_id=REPO, repo_type="dataset")
+    push_dataset(mined, REPO, miner, config_name="default")
+    assert hub.repo(REPO).files()["report.html"] == b"mine"
