@@ -13,23 +13,27 @@ from hf_posmine.commands import (
     calibrate,
     compare,
     demo,
+    encode,
     env,
     evaluate,
     fn_rate,
     judge,
     mine,
     push,
+    report,
     sweep,
     train,
     verify,
 )
 from hf_posmine.errors import InputError, PosmineError
+from hf_posmine.paths import disk_full
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COMMANDS = {
     "mine": mine,
+    "encode": encode,
     "sweep": sweep,
     "fn-rate": fn_rate,
     "calibrate": calibrate,
@@ -37,6 +41,7 @@ COMMANDS = {
     "train": train,
     "evaluate": evaluate,
     "compare": compare,
+    "report": report,
     "push": push,
     "verify": verify,
     "demo": demo,
@@ -61,6 +66,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         COMMANDS[args.command].run(args)
     except PosmineError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if not disk_full(error):
+            raise
+        print(
+            f"error: no space left on the device ({error}); free some and run the same command again", file=sys.stderr
+        )
         return 2
     except KeyboardInterrupt:
         print("interrupted; run the same command again to continue where it stopped", file=sys.stderr)

@@ -42,8 +42,8 @@ def run(args: argparse.Namespace) -> None:
 
     path = Path(args.path)
     if (path / "modules.json").is_file():
-        if args.variants or args.config_name != "default":
-            raise InputError(f"{path} is a model; --variants and --config-name are for datasets")
+        if args.variants or args.report or args.config_name != "default":
+            raise InputError(f"{path} is a model; --variants, --report and --config-name are for datasets")
         pushed = push_model(path, args.repo_id, **repository_options(args))
     else:
         pushed = _push_dataset(path, args)
@@ -55,10 +55,13 @@ def _push_dataset(path: Path, args: argparse.Namespace) -> Any:
 
     from hf_posmine.hub.provenance import read_provenance
     from hf_posmine.hub.push import push_dataset
+    from hf_posmine.shards import read_shards, split_folders
     from hf_posmine.sources import load_files
 
     if path.is_file() and path.suffix == ".parquet":
         mined, record = load_files(path), read_provenance(path.with_suffix(".parquet.provenance.json"))
+    elif split_folders(path):
+        return push_dataset(read_shards(path), args.repo_id, path / "provenance.json", **push_options(args))
     elif (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file():
         mined, record = load_from_disk(str(path)), read_provenance(path / "provenance.json")
     else:

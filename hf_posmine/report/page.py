@@ -1,0 +1,82 @@
+"""The page: one HTML file with its own style and script, which asks nothing of any network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from hf_posmine.report import examples, figures, overview
+from hf_posmine.report.text_table import LINE_TEXTS
+
+if TYPE_CHECKING:
+    from hf_posmine.report.comparison import Comparison
+    from hf_posmine.report.payload import Payload
+    from hf_posmine.report.sample import Limits
+    from hf_posmine.report.side import Side
+
+TEMPLATE = "page.html.jinja"
+
+
+def render(side: Side, payload: Payload, limits: Limits, other: Comparison | None) -> str:
+    """The page as text; whatever the data hold is escaped.
+
+    Args:
+        side: the mined dataset.
+        payload: rows of its table.
+        limits: what was cut.
+        other: another mining of the same rows.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_file),
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": lambda value: f"{value:,}", "percent": overview.percent}
+    style, script = _file("page.css"), _file("page.js")
+    facts = _facts(side, payload, limits, other)
+    return environment.get_template(TEMPLATE).render(
+        **facts, style=style, script=script, style_digest=_digest(style), script_digest=_digest(script)
+    )
+
+
+def _facts(side: Side, payload: Payload, limits: Limits, other: Comparison | None) -> dict[str, Any]:
+    kinds = examples.kinds(side)
+    return {
+        "name": side.mined.name,
+        "summary": side.summary,
+        "record": side.mined.record,
+        "found_share": overview.found_share(side),
+        "tables": overview.overview([side, *([other.side] if other else [])]),
+        "missing": overview.missing(side),
+        "kinds": kinds,
+        "shared": examples.most_shared(side),
+        "figures": figures.histograms(side.numbers, other),
+        "other": other,
+        "changed": [] if other is None else examples.most_changed(side, other),
+        "other_name": None if other is None else other.name,
+        "payload": payload,
+        "limits": limits,
+        "meta": {
+            "name": side.mined.name,
+            "other": None if other is None else other.name,
+            "kinds": [{"name": kind.suspects.kind, "title": kind.suspects.title} for kind in kinds],
+            "splits": list(side.mined.splits),
+            "line": LINE_TEXTS,
+            "teachers": list(side.numbers.teacher_names),
+        },
+    }
+
+
+def _file(name: str) -> str:
+    return (resources.files("hf_posmine.report") / name).read_text("utf8")
+
+
+def _digest(text: str) -> str:
+    """As a content security policy names what may run."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,188 @@
+"""A mined dataset as the report reads it: its splits, the record beside it, and which columns hold the texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from hf_posmine.errors import ColumnError, InputError
+from hf_posmine.hub.provenance import FILE, as_splits, read_provenance
+from hf_posmine.tables import POSITIVE_ID_NAMES, POSITIVE_NAMES, find_column, pick_columns, require_column
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from hf_posmine.hub.record import MiningRecord
+    from hf_posmine.types import Rows
+
+ANSWER_NAMES = ("answers", "answer", "short_answers", "short_answer", "answer_text")
+BATCH_ROWS = 500
+
+
+@dataclass(frozen=True)
+class TextColumns:
+    """The columns that people read.
+
+    Attributes:
+        query: the queries.
+        positive: the positives, texts or lists of texts; their ids where the dataset holds no texts; None without either.
+        positive_is_text: whether it holds texts.
+        answer: short answers, which no negative should hold; None without.
+    """
+
+    query: str
+    positive: str | None
+    positive_is_text: bool = True
+    answer: str | None = None
+
+
+@dataclass(frozen=True)
+class MinedRows:
+    """A mined dataset with its record.
+
+    Attributes:
+        name: what the page calls it.
+        splits: datasets by name, none of them empty.
+        record: how it was mined; None if that is not known.
+        columns: of the texts.
+    """
+
+    name: str
+    splits: Mapping[str, Any]
+    record: MiningRecord | None
+    columns: TextColumns
+
+    @classmethod
+    def of(
+        cls,
+        mined: Any,
+        record: MiningRecord | None = None,
+        *,
+        name: str = "mined data",
+        query_column: str | None = None,
+        positive_column: str | None = None,
+        answer_column: str | None = None,
+    ) -> MinedRows:
+        """A Dataset, DatasetDict or shards with ``negatives``; columns not given are those of the record, or found by name.
+
+        Raises:
+            ColumnError: no negatives, or no or several columns that could be the query or the positive.
+            InputError: no rows.
+        """
+        splits = {split: _dataset(rows) for split, rows in as_splits(mined).items() if len(rows)}
+        if not splits:
+            raise InputError(f"{name} has no rows; there is nothing to report")
+        for split, rows in splits.items():
+            if "negatives" not in rows.column_names:
+                raise ColumnError(
+                    f"{name}, split {split!r}: no column 'negatives' among {rows.column_names}; report on the rows as "
+                    "they were mined, before --format"
+                )
+        columns = _text_columns(next(iter(splits.values())), record, query_column, positive_column, answer_column)
+        return cls(name, splits, record, columns)
+
+    @classmethod
+    def load(cls, path: str | Path, **columns: str | None) -> MinedRows:
+        """What ``hf-posmine mine`` wrote: a folder (also of shards), a .parquet or a .jsonl file, with its record.
+
+        Args:
+            path: of the data.
+            columns: as :meth:`of` takes them.
+        """
+        from datasets import load_from_disk
+
+        from hf_posmine.shards import read_shards, split_folders
+        from hf_posmine.sources import load_files
+
+        path = Path(path)
+        if path.is_file():
+            mined, beside = load_files(path), path.with_suffix(path.suffix + ".provenance.json")
+        elif split_folders(path):
+            mined, beside = read_shards(path), path / FILE
+        elif (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file():
+            mined, beside = load_from_disk(str(path)), path / FILE
+        elif not path.exists():
+            raise InputError(f"no such file or folder: {path}")
+        else:
+            raise InputError(f"{path} holds no mined dataset; pass a folder or file that hf-posmine mine wrote")
+        record = read_provenance(beside) if beside.is_file() else None
+        return cls.of(mined, record, name=path.resolve().name, **columns)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.splits.values()))
+
+    @property
+    def names(self) -> set[str]:
+        """The columns that all splits have."""
+        return set.intersection(*(set(split.column_names) for split in self.splits.values()))
+
+    def numbers(self, columns: Sequence[str]) -> pa.Table:
+        """Whole columns, one split after the other; for columns of numbers."""
+        tables = [split.select_columns(list(columns)).with_format("arrow")[:] for split in self.splits.values()]
+        return pa.concat_tables(tables, promote_options="permissive")
+
+    def batches(self, columns: Sequence[str]) -> Iterator[dict[str, list[Any]]]:
+        """Batches of columns as Python values, through all splits; for columns of texts."""
+        for split in self.splits.values():
+            yield from split.select_columns(list(columns)).with_format(None).iter(batch_size=BATCH_ROWS)
+
+    def take(self, rows: Rows, columns: Sequence[str]) -> dict[str, list[Any]]:
+        """Columns of some rows, int64 ``[m]`` in ascending order, counted through all splits."""
+        found: dict[str, list[Any]] = {name: [] for name in columns}
+        start = 0
+        for split in self.splits.values():
+            mine = rows[(rows >= start) & (rows < start + len(split))] - start
+            if len(mine):
+                picked = split.select_columns(list(columns)).with_format(None)[mine.tolist()]
+                for name in columns:
+                    found[name] += picked[name]
+            start += len(split)
+        return found
+
+    def split_numbers(self) -> np.ndarray:
+        """The number of each row's split, int16 ``[R]``."""
+        return np.repeat(np.arange(len(self.splits), dtype=np.int16), [len(split) for split in self.splits.values()])
+
+
+def as_texts(value: Any) -> list[str]:
+    """A cell with a text, an id or a list of them, as a list of texts."""
+    members = value if isinstance(value, list) else [value]
+    return [str(member) for member in members if member is not None]
+
+
+def _dataset(split: Any) -> Any:
+    """A split as a Dataset; shards are read through the cache of ``datasets``."""
+    from hf_posmine.shards import MinedShards
+    from hf_posmine.sources import load_files
+
+    if not isinstance(split, MinedShards):
+        return split
+    return load_files(split.files)
+
+
+def _text_columns(
+    split: Any, record: MiningRecord | None, query: str | None, positive: str | None, answer: str | None
+) -> TextColumns:
+    names = split.column_names
+    said = record.columns if record is not None else None
+    for column, what in ((query, "query"), (positive, "positive"), (answer, "answer")):
+        if column is not None:
+            require_column(names, column, what)
+    query = query or (said.query if said is not None and said.query in names else None)
+    positive = positive or (said.positive if said is not None and said.positive in names else None)
+    positive = positive or next((name for name in POSITIVE_NAMES[:3] if name in names), None)
+    shown = [name for name in names if not name.startswith("negatives") and name != answer]
+    if said is None or query is None:
+        query, positive, ids = pick_columns(split.select_columns(shown), query, positive, None)
+        positive = positive or ids
+    elif positive is None:  # the record names no texts: the positives came by id or from judgements
+        left = [name for name in shown if name != query]
+        positive = find_column(left, POSITIVE_NAMES[3:6], "positive", "--positive-column")
+        positive = positive or find_column(left, POSITIVE_ID_NAMES, "positive id", "--positive-column")
+    answer = answer or next((name for name in ANSWER_NAMES if name in names and name not in (query, positive)), None)
+    ids = said.positive_id if said is not None else None
+    return TextColumns(query, positive, positive not in (*POSITIVE_ID_NAMES, ids), answer)

@@ -1,0 +1,43 @@
+"""Everything that is known of one mined dataset; a comparison has two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hf_posmine.report.numbers import Numbers, read_numbers
+from hf_posmine.report.reading import Texts, read_texts
+from hf_posmine.report.suspects import Suspects, find_suspects
+from hf_posmine.summary import MiningSummary
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hf_posmine.report.rows import MinedRows
+
+
+@dataclass(frozen=True)
+class Side:
+    """A mined dataset and what was found in it.
+
+    Attributes:
+        mined: the rows.
+        numbers: their scores, ranks and so on.
+        texts: keys and likeness of their texts.
+        summary: counts, as ``hf-posmine mine`` prints them.
+        suspects: rows to be suspicious of, by kind.
+    """
+
+    mined: MinedRows
+    numbers: Numbers
+    texts: Texts
+    summary: MiningSummary
+    suspects: Sequence[Suspects]
+
+
+def read_side(mined: MinedRows) -> Side:
+    """Read all rows once and look for suspects."""
+    numbers, texts = read_numbers(mined), read_texts(mined)
+    asked = mined.record.settings.get("num_negatives") if mined.record is not None else None
+    summary = MiningSummary.from_dataset(dict(mined.splits), asked)
+    return Side(mined, numbers, texts, summary, find_suspects(numbers, texts, summary.num_negatives, mined.record))
