@@ -6,19 +6,26 @@ On a collection whose relevance was judged by people, this is the objective coun
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from hf_posmine.errors import InputError
 from hf_posmine.miner import PositiveAwareMiner
-from hf_posmine.progress import quiet_bars
 from hf_posmine.qrels import Qrels
+from hf_posmine.samplers import Top
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from hf_posmine.corpus import Corpus
+    from hf_posmine.settings import MiningSettings
+    from hf_posmine.types import Rows
+
+Doubles: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -61,30 +68,71 @@ class Judgements:
         return {query: sorted(found)[rng.integers(len(found))] for query, found in sorted(self.relevant.items())}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FalseNegativeRate:
     """How many mined negatives are hidden positives.
 
+    Queries without a hidden positive are left out. Q is the number of the others.
+
     Attributes:
-        method: the filters, as spelled.
-        false_negatives: hidden positives among the negatives.
-        negatives: negatives in all.
-        queries: queries with at least one hidden positive; the others are left out.
-        hit_queries: queries with at least one false negative.
-        mean_score: mean teacher score of the negatives: how hard they are.
+        method: the filters and, unless it is ``Top()``, the sampler, as spelled.
+        num_negatives: asked for per query.
+        false: int64 ``[Q]``, hidden positives among each query's negatives.
+        found: int64 ``[Q]``, negatives of each query.
+        scores: float64 ``[Q]``, their teacher scores, summed.
+        ranks: int64 ``[Q]``, their ranks, summed.
+        positive_scores: float64 ``[Q]``, the score of the visible positive.
+        hidden: int64 ``[Q]``, hidden positives.
     """
 
     method: str
-    false_negatives: int
-    negatives: int
-    queries: int
-    hit_queries: int
-    mean_score: float
+    num_negatives: int
+    false: Rows
+    found: Rows
+    scores: Doubles
+    ranks: Rows
+    positive_scores: Doubles
+    hidden: Rows
+
+    @property
+    def false_negatives(self) -> int:
+        """Hidden positives among the negatives."""
+        return int(self.false.sum())
+
+    @property
+    def negatives(self) -> int:
+        """Negatives in all."""
+        return int(self.found.sum())
+
+    @property
+    def queries(self) -> int:
+        """Queries with at least one hidden positive."""
+        return len(self.false)
+
+    @property
+    def hit_queries(self) -> int:
+        """Queries with at least one false negative."""
+        return int((self.false > 0).sum())
 
     @property
     def rate(self) -> float:
         """Share of the negatives that are hidden positives."""
         return self.false_negatives / self.negatives if self.negatives else 0.0
+
+    @property
+    def mean_score(self) -> float:
+        """Mean teacher score of the negatives: how hard they are."""
+        return float(self.scores.sum() / self.negatives) if self.negatives else 0.0
+
+    @property
+    def mean_rank(self) -> float:
+        """Mean rank of the negatives, the best candidate being 0; the lower, the harder."""
+        return float(self.ranks.sum() / self.negatives) if self.negatives else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures, without those of single queries."""
+        names = ("method", "false_negatives", "negatives", "queries", "hit_queries", "rate", "mean_score", "mean_rank")
+        return {name: getattr(self, name) for name in names}
 
 
 def false_negative_rate(
@@ -106,28 +154,57 @@ def false_negative_rate(
         filters: the method.
         settings: further :class:`~hf_posmine.settings.MiningSettings`.
     """
-    from datasets import Dataset
+    return Experiment.of(corpus, judgements, visible).rate(teacher, filters=filters, **settings)
 
-    ids = hidden_queries(judgements, visible)
-    known = visible_qrels(judgements, visible, ids)
-    rows = Dataset.from_dict(
-        {"query": [judgements.queries[q] for q in ids], "query_id": ids, "positive_id": [visible[q] for q in ids]}
-    )
-    miner = PositiveAwareMiner(
-        corpus=corpus, teachers=[teacher], known_positives=known, positive_id_column="positive_id",
-        filters=filters, keep=("ids", "scores"), **settings,
-    )  # fmt: skip
-    with quiet_bars():
-        mined = rows.map(miner, batched=True)
-    per_query = []
-    for query, negatives in zip(mined["query_id"], mined["negatives_ids"], strict=True):
-        hidden = set(corpus.rows_of_ids(judgements.relevant[query] - {visible[query]}).tolist())
-        per_query.append(sum(row in hidden for row in corpus.rows_of_ids(negatives).tolist()))
-    scores = np.concatenate([np.empty(0), *(np.array(s) for s in mined["negatives_scores"])])
-    return FalseNegativeRate(
-        " + ".join(map(repr, miner.settings.all_filters)) or "naive", sum(per_query), len(scores), len(ids),
-        sum(count > 0 for count in per_query), float(scores.mean()) if len(scores) else 0.0,
-    )  # fmt: skip
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """Queries with all their positives hidden but one, ready to be mined with any method.
+
+    Attributes:
+        corpus: the judged documents.
+        columns: ``query`` and ``positive_id`` of each query.
+        known: what the miner may know.
+        hidden: per query, int64, the corpus rows of its hidden positives.
+    """
+
+    corpus: Corpus
+    columns: Mapping[str, list[str]]
+    known: Qrels
+    hidden: Sequence[Rows]
+
+    @classmethod
+    def of(cls, corpus: Corpus, judgements: Judgements, visible: Mapping[str, str]) -> Experiment:
+        """Of the queries that have a positive besides the visible one; arguments as of :func:`false_negative_rate`."""
+        ids = hidden_queries(judgements, visible)
+        columns = {"query": [judgements.queries[q] for q in ids], "positive_id": [visible[q] for q in ids]}
+        rows = (corpus.rows_of_ids(sorted(judgements.relevant[q] - {visible[q]})) for q in ids)
+        return cls(corpus, columns, visible_qrels(judgements, visible, ids), [np.unique(r[r >= 0]) for r in rows])
+
+    def rate(self, teacher: Any, *, filters: Sequence[Any] = (), **settings: Any) -> FalseNegativeRate:
+        """Mine and count, as :func:`false_negative_rate` does."""
+        miner = PositiveAwareMiner(
+            corpus=self.corpus, teachers=[teacher], known_positives=self.known, positive_id_column="positive_id",
+            filters=filters, keep=("ids", "scores", "ranks", "positive_score"), **settings,
+        )  # fmt: skip
+        mined = {name: pa.array(values).to_pylist() for name, values in miner(dict(self.columns)).items()}
+        rows = [self.corpus.rows_of_ids(ids) for ids in mined["negatives_ids"]]
+        counted = zip(rows, self.hidden, strict=True)
+        return FalseNegativeRate(
+            method=_spelled(miner.settings),
+            num_negatives=miner.settings.num_negatives,
+            false=np.array([np.isin(found, hidden).sum() for found, hidden in counted], np.int64),
+            found=np.array([len(found) for found in rows], np.int64),
+            scores=np.array([sum(scores) for scores in mined["negatives_scores"]], np.float64),
+            ranks=np.array([sum(ranks) for ranks in mined["negatives_ranks"]], np.int64),
+            positive_scores=np.array(mined["positive_score"], np.float64),
+            hidden=np.array([len(hidden) for hidden in self.hidden], np.int64),
+        )
+
+
+def _spelled(settings: MiningSettings) -> str:
+    filters = " + ".join(map(repr, settings.all_filters)) or "naive"
+    return filters if settings.sampler == Top() else f"{filters}, {settings.sampler!r}"
 
 
 def hidden_queries(judgements: Judgements, visible: Mapping[str, str]) -> list[str]:
@@ -147,3 +224,28 @@ def visible_qrels(judgements: Judgements, visible: Mapping[str, str], ids: Seque
     rows += [(query, document, -1) for query in ids for document in sorted(judgements.unknown.get(query, ()))]
     query_ids, document_ids, scores = zip(*rows, strict=True)
     return Qrels.from_judgements(query_ids, document_ids, scores, {query: judgements.queries[query] for query in ids})
+
+
+def load_judged(folder: Path, qrels: str, visible: str | None, seed: int) -> tuple[Corpus, Judgements, dict[str, str]]:
+    """Corpus, judgements, and the visible positive of each query.
+
+    Args:
+        folder: a BEIR folder, or one with corpus, queries and qrels as parquet, jsonl, csv or tsv files.
+        qrels: split or file of all judgements.
+        visible: that of the visible positives; None draws them.
+        seed: of the draw.
+    """
+    from hf_posmine.corpus import Corpus
+    from hf_posmine.evaluation.collection import find_column, query_texts, read_judgements, read_table
+
+    documents, queries = read_table(folder, "corpus"), read_table(folder, "queries")
+    title = "title" if "title" in documents.column_names else None
+    corpus = Corpus.from_dataset(documents, find_column(documents, "text"), find_column(documents, "id"), title)
+    judgements = Judgements.of(query_texts(queries), *read_judgements(folder, qrels))
+    if visible is None:
+        return corpus, judgements, judgements.draw_visible(seed)
+    shown: dict[str, str] = {}
+    for query, document, score in zip(*read_judgements(folder, visible), strict=True):
+        if score > 0:
+            shown.setdefault(str(query), str(document))
+    return corpus, judgements, shown

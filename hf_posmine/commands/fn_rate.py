@@ -1,7 +1,9 @@
 """Measure how many mined negatives are false, on a collection that was judged by people.
 
 All known positives of a query but one are hidden; negatives are mined as if they did not exist, and the
-hidden ones that come up are counted. Judgements with a score below 0 are unknown: never candidates.
+hidden ones that come up are counted. Judgements with a score below 0 are unknown: never candidates. Intervals
+resample queries. A low rate may only mean easy negatives: --curve and --plot try every method over its thresholds,
+and compare them where their negatives are equally hard.
 COLLECTION is a BEIR folder, or a folder with corpus, queries and qrels as parquet, jsonl, csv or tsv files.
 """
 
@@ -9,24 +11,32 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_posmine.analysis.false_negatives import load_judged
 from hf_posmine.commands.shared import add_run_arguments, add_teacher_arguments, teacher_names, teacher_options
 from hf_posmine.errors import InputError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
 HELP = "measure false negatives on a judged collection"
-PAPER = ["naive", "SkipTop(10)", "MaxScore(0.7)", "MarginPos(0.05)", "PercPos(0.95)"]
+BEST = "PercPos(0.95)"
+PAPER = ["naive", "SkipTop(10)", "MaxScore(0.7)", "MarginPos(0.05)", BEST]
+load_collection = load_judged
+"""As other commands know it."""
+
 EXAMPLES = """examples:
   # the paper's five methods on your own collection, one positive per query visible, drawn with a seed
   hf-posmine fn-rate my_collection --seed 0
 
   # a BEIR folder: what is labelled in train, judged by complete; two methods of your own
   hf-posmine fn-rate beir_folder --visible train --qrels complete --methods naive "SkipTop(3) + PercPos(0.98)"
+
+  # false negatives against hardness, every method over its thresholds
+  hf-posmine fn-rate my_collection --curve curve.csv --plot curve.png
 """
 
 
@@ -47,69 +57,131 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-negatives", type=int, default=4, help="default: %(default)s")
     parser.add_argument("--sampler", default="Top()", help="default: %(default)s")
     parser.add_argument("--output", help="write the figures as JSON")
+    curve = parser.add_argument_group("false negatives against hardness")
+    curve.add_argument("--curve", metavar="FILE", help="write the sweep over thresholds as .csv or .json")
+    curve.add_argument("--plot", metavar="FILE", help="draw it, such as curve.png (extra 'plots')")
+    curve.add_argument(
+        "--at", default=BEST, metavar="METHOD",
+        help="compare all methods at the hardness of this one, which is among those swept (default: %(default)s)",
+    )  # fmt: skip
     add_teacher_arguments(parser)
     add_run_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Mine with each method and print the table."""
-    from hf_posmine.analysis.false_negatives import false_negative_rate, hidden_queries, visible_qrels
+    """Mine with each method and print the table; with --curve or --plot over all thresholds, too."""
+    from hf_posmine.analysis.false_negatives import Experiment
+    from hf_posmine.analysis.style import check_image
+    from hf_posmine.analysis.trade_off import TradeOff
     from hf_posmine.hub.provenance import versions
-    from hf_posmine.paths import write_file
     from hf_posmine.teachers.named import make_teacher
 
+    write_curve = curve_writer(args.curve)
+    if args.plot:
+        check_image(args.plot)
     corpus, judgements, visible = load_collection(Path(args.collection), args.qrels, args.visible, args.seed)
-    known = visible_qrels(judgements, visible, hidden_queries(judgements, visible))
+    experiment = Experiment.of(corpus, judgements, visible)
     if len(teacher_names(args)) > 1:
         raise InputError(f"--teacher {args.teacher}: fn-rate takes one teacher at a time")
-    teacher: Any = make_teacher(args.teacher, corpus, queries=known.queries, **teacher_options(args))
-    settings = {"num_negatives": args.num_negatives, "sampler": args.sampler, "seed": args.seed}
-    rates = [
-        false_negative_rate(corpus, judgements, visible, teacher, filters=_filters(method), **settings)
-        for method in args.methods
-    ]
-    _print(rates, Path(args.collection).name, teacher.name)
+    teacher: Any = make_teacher(args.teacher, corpus, queries=experiment.known.queries, **teacher_options(args))
+    asked = {"num_negatives": args.num_negatives, "seed": args.seed}
+    settings = {**asked, "sampler": args.sampler}
+    rates = [experiment.rate(teacher, filters=_filters(method), **settings) for method in args.methods]
+    table = TradeOff(tuple(args.methods), tuple(rates), args.seed).rows()
+    name = Path(args.collection).resolve().name
+    _print(table, name, teacher.name)
+    record = {
+        "command": args.command_line, "teacher": teacher.describe(), "corpus": corpus.fingerprint, "settings": settings,
+        "rates": table, "versions": versions(),
+    }  # fmt: skip
+    if args.curve or args.plot:
+        curve = TradeOff.of(corpus, judgements, visible, teacher, **asked)
+        equal = [*curve.equal_hardness(args.at, "score"), *curve.equal_hardness(args.at, "rank")]
+        _print_equal(equal, args.at)
+        record |= {"at": args.at, "equal_hardness": equal, "curve": curve.rows()}
+        write_curve(record)
+        if args.plot:
+            from hf_posmine.analysis.plot_trade_off import plot_trade_off
+
+            plot_trade_off(curve, args.plot, title=f"{name}, {teacher.name}", marked=args.methods)
     if args.output:
-        record = {
-            "command": args.command_line, "teacher": teacher.describe(), "corpus": corpus.fingerprint, "settings": settings,
-            "rates": [asdict(rate) | {"rate": rate.rate} for rate in rates], "versions": versions(),
-        }  # fmt: skip
-        write_file(Path(args.output), lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
+        _write_json(record, Path(args.output))
 
 
-def load_collection(folder: Path, qrels: str, visible: str | None, seed: int) -> tuple[Any, Any, dict[str, str]]:
-    """Corpus, judgements, and the visible positive of each query."""
-    from hf_posmine.analysis.false_negatives import Judgements
-    from hf_posmine.corpus import Corpus
-    from hf_posmine.evaluation.collection import find_column, query_texts, read_judgements, read_table
+def curve_writer(path: str | None) -> Callable[[dict[str, Any]], None]:
+    """Writes the curve of a record to a file, whose name is checked before anything is mined.
 
-    documents, queries = read_table(folder, "corpus"), read_table(folder, "queries")
-    title = "title" if "title" in documents.column_names else None
-    corpus = Corpus.from_dataset(documents, find_column(documents, "text"), find_column(documents, "id"), title)
-    judgements = Judgements.of(query_texts(queries), *read_judgements(folder, qrels))
-    if visible is None:
-        return corpus, judgements, judgements.draw_visible(seed)
-    shown: dict[str, str] = {}
-    for query, document, score in zip(*read_judgements(folder, visible), strict=True):
-        if score > 0:
-            shown.setdefault(str(query), str(document))
-    return corpus, judgements, shown
+    Raises:
+        InputError: a file that is neither .csv nor .json.
+    """
+    if path is None:
+        return lambda record: None
+    if Path(path).suffix not in (".csv", ".json"):
+        raise InputError(f"--curve {path}: write a .csv or .json file")
+    return lambda record: (_write_csv if path.endswith(".csv") else _write_json)(record, Path(path))
+
+
+def _write_json(record: dict[str, Any], path: Path) -> None:
+    from hf_posmine.paths import write_file
+
+    write_file(path, lambda file: file.write_text(json.dumps(record, indent=1) + "\n"))
+
+
+def _write_csv(record: dict[str, Any], path: Path) -> None:
+    """The points of the curve alone."""
+    import csv
+    import io
+
+    from hf_posmine.paths import write_file
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(record["curve"][0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(record["curve"])
+    write_file(path, lambda file: file.write_text(text.getvalue()))
 
 
 def _filters(method: str) -> list[str]:
     return [] if method.strip() == "naive" else [part.strip() for part in method.split(" + ")]
 
 
-def _print(rates: list[Any], collection: str, teacher: str) -> None:
-    from rich.console import Console
+def _print(rows: list[dict[str, Any]], collection: str, teacher: str) -> None:
+    table = _table(
+        f"False negatives on {collection}, teacher {teacher}",
+        ("method", "false negatives", "rate", "95 % interval", "queries hit", "mean score", "mean rank"),
+    )
+    for row in rows:
+        table.add_row(
+            row["method"], f"{row['false_negatives']} of {row['negatives']}", f"{row['rate']:.2%}",
+            f"{row['low']:.2%} to {row['high']:.2%}", f"{row['hit_queries']} of {row['queries']}",
+            f"{row['mean_score']:.3f}", f"{row['mean_rank']:.1f}",
+        )  # fmt: skip
+    _show(table)
+
+
+def _print_equal(rows: list[dict[str, Any]], at: str) -> None:
+    table = _table(
+        f"Where the negatives are as hard as those of {at}",
+        ("hardness by mean", "method", "rate", "95 % interval", f"minus {at}", "95 % interval"),
+    )
+    for row in rows:
+        table.add_row(
+            row["by"], row["family"], f"{row['rate']:.2%}", f"{row['low']:.2%} to {row['high']:.2%}",
+            f"{row['difference']:+.2%}", f"{row['difference_low']:+.2%} to {row['difference_high']:+.2%}",
+        )  # fmt: skip
+    _show(table)
+
+
+def _table(title: str, names: tuple[str, ...]) -> Any:
     from rich.table import Table
 
-    table = Table(title=f"False negatives on {collection}, teacher {teacher}", title_justify="left")
-    for name in ("method", "false negatives", "rate", "queries hit", "mean score"):
-        table.add_column(name, justify="left" if name == "method" else "right")
-    for rate in rates:
-        table.add_row(
-            rate.method, f"{rate.false_negatives} of {rate.negatives}", f"{rate.rate:.2%}",
-            f"{rate.hit_queries} of {rate.queries}", f"{rate.mean_score:.3f}",
-        )  # fmt: skip
-    Console(width=None if sys.stdout.isatty() else 100).print(table)
+    table = Table(title=title, title_justify="left")
+    for name in names:
+        table.add_column(name, justify="left" if name in ("method", "hardness by mean") else "right")
+    return table
+
+
+def _show(table: Any) -> None:
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 120).print(table)

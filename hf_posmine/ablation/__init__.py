@@ -1,0 +1,1 @@
+"""Ablations: a grid of ways to mine, a student trained on each, and tables that say what may be claimed."""
