@@ -11,6 +11,8 @@ import pytest
 from datasets import Dataset, DatasetDict
 from datasets.fingerprint import Hasher
 
+from hf_posmine import qrels as qrels_module
+from hf_posmine import scratch
 from hf_posmine import texts as texts_module
 from hf_posmine.corpus import Corpus
 from hf_posmine.errors import ColumnError, InputError
@@ -320,6 +322,31 @@ def test_every_kind_of_source_gives_the_same_positives(source):
     for array in (qrels.query_keys, qrels.document_keys, qrels.relevant):
         assert isinstance(array, np.ndarray)
         assert len(array) == qrels.num_judgements == 3
+
+
+@pytest.mark.parametrize("size", [1, 2, 100])
+@pytest.mark.parametrize("source", QRELS_SOURCES)
+def test_many_judgements_are_maps_of_files_and_the_same(source, size, fresh_home, monkeypatch):
+    corpus = Corpus.from_texts(["a", "b"], ids=[10, 11]).union(Corpus.from_texts(["c"], ids=[12]))
+    small = QRELS_SOURCES[source]()
+    held = small.resolve(corpus)
+    monkeypatch.setattr(qrels_module, "SMALL", 0)
+    monkeypatch.setattr(scratch, "RANGE", size)
+    large = QRELS_SOURCES[source]()
+    again = pickle.loads(pickle.dumps(large))
+    for qrels in (large, again):
+        assert qrels.fingerprint == small.fingerprint
+        assert {type(getattr(qrels, name)) for name in ("query_keys", "document_keys", "relevant")} == {np.memmap}
+        mapped = qrels.resolve(corpus)
+        for name in ("keys", "offsets", "rows", "relevant"):
+            assert isinstance(getattr(mapped, name), np.memmap)
+            assert getattr(mapped, name).tolist() == getattr(held, name).tolist()
+        assert mapped.all_positive_rows.tolist() == held.all_positive_rows.tolist()
+    assert len(list((fresh_home / "known").iterdir())) == 1  # made once, for everybody
+    if source in ("ids", "lists of ids", "judgements"):
+        with pytest.raises(InputError, match="judgements name document ids that the corpus lacks"):
+            large.resolve(Corpus.from_texts(["a"], ids=[10]))
+        assert len(list((fresh_home / "known").iterdir())) == 1
 
 
 def test_scores_below_zero_are_unknown_and_zero_is_dropped():

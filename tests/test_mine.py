@@ -98,6 +98,20 @@ def test_what_cannot_be_mined_in_shards_is_refused(dataset, message, tmp_path):
         mine(dataset, make_miner(make_pairs()), work_dir=tmp_path)
 
 
+def test_forked_workers_are_refused_if_any_teacher_searches_on_a_gpu(tmp_path):
+    pairs = make_pairs()
+    miner = make_miner(pairs)
+    other = make_miner(pairs).teachers[0]
+    other.device = "cuda:1"
+    both = PositiveAwareMiner(
+        corpus=miner.corpus, teachers=[miner.teachers[0], other], known_positives=miner.known_positives,
+        positive_column="positive", sampler="CrossSample()",
+    )  # fmt: skip
+    both.prepare = lambda: both
+    with pytest.raises(InputError, match="num_proc=2 forks processes, which cannot use cuda:1"):
+        mine(pairs, both, work_dir=tmp_path, num_proc=2)
+
+
 def test_the_module_of_the_same_name_does_not_hide_the_function():
     script = "import hf_posmine.resumable; from hf_posmine import mine; assert callable(mine), mine"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -13,11 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hf_posmine.corpus import Corpus
-from hf_posmine.errors import CorruptShardError, StoreError
+from hf_posmine.errors import CorruptShardError, DiskFullError, StoreError
 from hf_posmine.store import EmbeddingStore, Vectors
 from tests.conftest import ToyModel
+from tests.small_disk import small_disk
 
 TEXTS = [f"word{number} word{number % 7}" for number in range(50)]
 ROOT = Path(__file__).parent.parent
@@ -282,3 +287,134 @@ def test_the_manifest_says_what_lies_there(tmp_path, part):
 def test_wrong_options_say_the_cure(tmp_path, options, says):
     with pytest.raises(StoreError, match=says):
         EmbeddingStore(tmp_path, **options)
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=5), st.data())
+def test_a_span_is_the_rows_between_without_a_copy(lengths, data):
+    array = np.arange(3 * sum(lengths), dtype=np.float32).reshape(-1, 3)
+    vectors = Vectors(tuple(np.split(array, np.cumsum(lengths)[:-1])))
+    start = data.draw(st.integers(0, len(vectors)))
+    stop = data.draw(st.integers(start, len(vectors)))
+    span = vectors.span(start, stop)
+    assert np.array_equal(everything(span), array[start:stop]) and span.dim == 3
+    assert all(np.shares_memory(shard, array) for shard in span.shards if len(shard))
+
+
+def shared_fill(store: EmbeddingStore, part, numbers, model, **options) -> list[bool]:
+    """What one of several processes does with its numbers."""
+    store.begin("key", part, {"model": "toy"})
+    return [
+        store.fill_shard("key", part, n, lambda texts, done: model.encode_document(texts), unwatched, **options)
+        for n in numbers
+    ]
+
+
+def unwatched(count: int) -> None:
+    """A progress that nobody watches."""
+
+
+def test_processes_that_share_the_shards_leave_the_store_of_one(tmp_path, part):
+    whole = EmbeddingStore(tmp_path / "whole", shard_rows=7)
+    fill(whole, part)
+    models = [ToyModel(), ToyModel()]
+    for number, model in enumerate(models):  # the second began with another size, and keeps that of the first
+        store = EmbeddingStore(tmp_path / "shared", shard_rows=7 + number)
+        assert store.load("key", part) is None
+        assert shared_fill(store, part, range(number, 8, 2), model) == [True] * 4
+    assert sorted(models[0].encoded + models[1].encoded) == sorted(TEXTS)
+    assert contents(tmp_path / "shared") == contents(whole.root)
+    assert shared_fill(EmbeddingStore(tmp_path / "shared"), part, range(8), models[0]) == [False] * 8
+
+
+def test_a_damaged_shard_is_an_error_or_is_repaired_as_asked(tmp_path, part):
+    store = EmbeddingStore(tmp_path / "store", shard_rows=25)
+    fill(store, part)
+    before = contents(store.root)
+    file = shards_of(store)[1]
+    file.write_bytes(file.read_bytes()[:-1])
+    model = ToyModel()
+    with pytest.raises(CorruptShardError, match="delete the file and run again"):
+        shared_fill(EmbeddingStore(tmp_path / "store"), part, [0, 1], model)
+    with pytest.warns(UserWarning, match=r"shard-000001.* cannot be read .*; it is encoded again"):
+        assert shared_fill(EmbeddingStore(tmp_path / "store"), part, [0, 1], model, repair=True) == [False, True]
+    assert model.encoded == TEXTS[25:]
+    assert contents(store.root) == before
+
+
+def test_a_trusted_store_is_not_read_whole_to_be_opened_also_in_another_process(tmp_path, part, monkeypatch):
+    fill(EmbeddingStore(tmp_path / "store", shard_rows=25), part)
+    store = EmbeddingStore(tmp_path / "store")
+    store.trust("key", part)
+    monkeypatch.setattr("hf_posmine.store._checksum", lambda vectors: pytest.fail("a checksum was computed"))
+    assert len(pickle.loads(pickle.dumps(store)).load("key", part)) == 50
+
+
+def test_a_store_given_as_a_relative_path_means_the_same_elsewhere(tmp_path, part, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = EmbeddingStore("store")
+    fill(store, part)
+    monkeypatch.chdir("/")
+    assert len(pickle.loads(pickle.dumps(store)).load("key", part)) == 50
+
+
+NO_SPACE = [
+    OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+    OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
+    RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),  # as safetensors says it
+]
+
+
+@pytest.mark.parametrize("error", NO_SPACE, ids=lambda error: type(error).__name__)
+def test_a_full_disk_is_named_and_what_is_finished_stays(tmp_path, part, error, monkeypatch):
+    from safetensors import numpy as safetensors
+
+    store, original = EmbeddingStore(tmp_path / "store", shard_rows=10), safetensors.save_file
+
+    def failing(tensors, path, **options):
+        if len(shards_of(store)) == 2:
+            Path(path).write_bytes(b"half")
+            raise error
+        original(tensors, path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(safetensors, "save_file", failing)
+        with pytest.raises(
+            DiskFullError, match=r"no space left to write '.*shard-000002.*run the same again"
+        ) as caught:
+            fill(store, part)
+    assert isinstance(caught.value, OSError) and caught.value.__cause__ is error
+    assert len(shards_of(store)) == 2 and not list(tmp_path.rglob("*.tmp-*"))
+    model = ToyModel()
+    fill(EmbeddingStore(tmp_path / "store"), part, model)
+    assert model.encoded == TEXTS[20:]
+
+
+def test_another_error_of_the_system_stays_what_it_is(tmp_path, part, monkeypatch):
+    store = EmbeddingStore(tmp_path / "store")
+    store.begin("key", part, {})
+    monkeypatch.setattr("safetensors.numpy.save_file", raising(PermissionError(errno.EACCES, "not yours")))
+    with pytest.raises(PermissionError, match="not yours"):
+        fill(store, part)
+
+
+def raising(error: Exception):
+    def fails(*args, **options):
+        raise error
+
+    return fails
+
+
+def test_a_disk_that_is_really_full_and_then_enlarged(tmp_path, part):
+    whole = EmbeddingStore(tmp_path / "whole", shard_rows=10)
+    fill(whole, part)
+    with small_disk(tmp_path / "disk", kilobytes=16) as disk:
+        with pytest.raises(DiskFullError, match="no space left to write"):
+            fill(EmbeddingStore(disk.folder / "store", shard_rows=10), part)
+        assert not list(disk.folder.rglob("*.tmp-*"))
+        done = len(list(disk.folder.rglob("shard-*")))
+        assert 0 < done < 5
+        disk.enlarge(kilobytes=1000)
+        model = ToyModel()
+        fill(EmbeddingStore(disk.folder / "store"), part, model)
+        assert model.encoded == TEXTS[10 * done :]
+        assert contents(disk.folder / "store") == contents(whole.root)

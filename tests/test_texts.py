@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hf_posmine import scratch
 from hf_posmine import texts as module
 from hf_posmine.texts import KeyIndex, PartWriter, TextPart, normalize, text_keys, write_part
 
@@ -129,6 +130,21 @@ def test_two_parts_that_differ_only_in_which_id_came_first_are_two_parts(tmp_pat
     other = write_part([(["same", "Same"], ["b", "a"])], tmp_path, "normalized")
     assert one.take("id", np.array([0])).to_pylist() == ["a"]
     assert other.take("id", np.array([0])).to_pylist() == ["b"]
+
+
+@pytest.mark.parametrize("size", [1, 7, 40])
+def test_keys_sorted_range_by_range_give_the_same_part(tmp_path, monkeypatch, size):
+    texts, ids = [f"Text {number % 61}" for number in range(100)], [f"id{number}" for number in range(100)]
+    known = write_part(blocks(["TEXT 3", "text 50", "other"], 9), tmp_path / "known", "normalized").by_text
+
+    def files(name):
+        part = write_part(blocks(texts, 9, ids), tmp_path / name, "normalized", [known])
+        return {path.name: path.read_bytes() for path in part.path.iterdir()}
+
+    whole = files("whole")
+    monkeypatch.setattr(scratch, "RANGE", size)
+    monkeypatch.setattr(scratch, "BLOCK", size + 3)
+    assert files("ranges") == whole
 
 
 def test_lookups_are_memory_maps_and_nothing_keeps_the_strings(tmp_path):

@@ -1,0 +1,80 @@
+"""The pages of ``docs/`` are true: examples run, code compiles, commands parse, links lead somewhere."""
+
+from __future__ import annotations
+
+import doctest
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hf_posmine.cli import make_parser, with_config
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", *(ROOT / "recipes").rglob("README.md")])
+OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.S)
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_its_python_runs_or_at_least_compiles(page):
+    code = blocks(page, "python")
+    shown = "\n".join(block for block in code if ">>>" in block)
+    test = doctest.DocTestParser().get_doctest(shown, {}, name_of(page), name_of(page), 0)
+    assert doctest.DocTestRunner(optionflags=OPTIONS).run(test).failed == 0
+    for block in code:
+        compile("" if ">>>" in block else block, name_of(page), "exec")
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Every ``hf-posmine ...`` line of the page's shell blocks."""
+    text = "\n".join(blocks(page, "bash")).replace("\\\n", " ")
+    lines = [re.sub(r"^\s*(\w+=\S+\s+)*", "", line) for line in text.splitlines()]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("hf-posmine ")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_its_commands_are_commands(page, capsys):
+    for words in commands(page):
+        words = [word for word in words if word != "..."]
+        if "--config" in words:  # the file is the reader's
+            at = words.index("--config")
+            words = [*words[:at], *words[at + 2 :]]
+        try:
+            parser = make_parser()
+            parser.parse_known_args(with_config(words, parser))
+        except SystemExit:
+            said = capsys.readouterr().err
+            assert "the following arguments are required" in said and "--config" in " ".join(commands_of(page)), said
+
+
+def commands_of(page: Path) -> list[str]:
+    return [" ".join(words) for words in commands(page)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_its_yaml_reads(page):
+    for block in blocks(page, "yaml"):
+        assert yaml.safe_load(block)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_its_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(), flags=re.S)
+    targets = [t.partition("#")[0] for t in re.findall(r"\]\(([^)\s]+)\)", text) if not t.startswith("http")]
+    assert [target for target in targets if target and not (page.parent / target).exists()] == []
+
+
+def test_every_page_can_be_reached():
+    trees = "\n".join(re.findall(r"```{toctree}\n(.*?)```", (ROOT / "docs" / "index.md").read_text(), re.S))
+    listed = set(re.findall(r"^(\w+)$", trees, re.M)) | {"index"}
+    assert {page.stem for page in (ROOT / "docs").glob("*.md")} == listed
