@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 from typing import IO, TYPE_CHECKING, Any
 
@@ -53,6 +54,22 @@ def blank(path: Path, dtype: Any, length: int) -> np.ndarray:
     return np.memmap(path, dtype, "r+")
 
 
+def forget(array: np.ndarray, start: int = 0, stop: int | None = None) -> None:
+    """Let go of the whole pages of rows ``start`` to ``stop`` of an array, if it is mapped from a file.
+
+    They stay in the system's cache, or are written by it in time, and no longer count as this process's memory.
+    """
+    stop = len(array) if stop is None else stop
+    mapped = getattr(array, "_mmap", None)
+    if not isinstance(mapped, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    first = array.__array_interface__["data"][0] - np.frombuffer(mapped, np.uint8).__array_interface__["data"][0]
+    begin = -(-(first + start * array.strides[0]) // mmap.PAGESIZE) * mmap.PAGESIZE
+    end = (first + stop * array.strides[0]) // mmap.PAGESIZE * mmap.PAGESIZE
+    if end > begin:
+        mapped.madvise(mmap.MADV_DONTNEED, begin, end - begin)
+
+
 @contextlib.contextmanager
 def npy_file(path: Path, dtype: Any, shape: tuple[int, ...]) -> Iterator[IO[bytes]]:
     """A ``.npy`` file of known shape, whose rows are then written one after the other."""
@@ -82,4 +99,5 @@ def key_ranges(keys: np.ndarray) -> Iterator[Rows]:
         for span in blocks(len(keys)):
             here = keys[span] >> np.uint64(64 - bits) == number if bits else np.ones(len(keys[span]), bool)
             found.append(span.start + np.flatnonzero(here))
+            forget(keys, span.start, span.stop)
         yield np.concatenate(found)

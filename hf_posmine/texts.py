@@ -22,7 +22,7 @@ import pyarrow as pa
 import xxhash
 
 from hf_posmine.paths import new_folder
-from hf_posmine.scratch import Appended, blank, blocks, key_ranges, npy_file
+from hf_posmine.scratch import Appended, blank, blocks, forget, key_ranges, npy_file
 from hf_posmine.types import PADDING, Rows
 
 if TYPE_CHECKING:
@@ -248,10 +248,13 @@ class _Unique:
                 new &= index.rows(unique) < 0
             kept[at[first[new]]] = True
             first_of[at] = np.where(new, at[first], PADDING)[inverse]
+            for array in (keys, kept, first_of):
+                forget(array)
         rows = 0
         for span in blocks(len(keys)):
             before[span] = rows + np.cumsum(kept[span]) - kept[span]
             rows += int(kept[span].sum())
+            forget(before, span.start, span.stop)
         return cls(kept, first_of, before, rows)
 
     def write_lookups(self, keys: Keys, id_keys: Keys, folder: Path) -> None:
@@ -267,6 +270,8 @@ class _Unique:
                     index = KeyIndex.build(all_keys[at], self.before[self.first[at]])
                     key_file.write(index.keys.tobytes())
                     row_file.write(index.values.tobytes())
+                    for array in (all_keys, self.kept, self.first, self.before):
+                        forget(array)
 
 
 def write_part(
@@ -285,7 +290,7 @@ def write_part(
 def _copy_kept(raw: Path, target: Path, kept: np.ndarray) -> tuple[str, str]:
     """Copy the kept rows into chunks of bounded size; return the digests of their texts and of their ids."""
     digests = {"text": hashlib.sha256(), "id": hashlib.sha256()}
-    reader = pa.ipc.open_file(pa.memory_map(str(raw)))
+    reader = pa.ipc.open_file(pa.OSFile(str(raw)))
     pending: list[pa.RecordBatch] = []
     with pa.OSFile(str(target), "wb") as sink, pa.ipc.new_file(sink, reader.schema) as writer:
 

@@ -106,7 +106,7 @@ def chances(logits: np.ndarray, n: int) -> dict[tuple[int, ...], float]:
         (Uniform(5), 2, lambda s: 0 * s[:5]),
         (Top1Sampled(5, 0.5), 3, lambda s: s[1:5] / 0.5),
     ],
-    ids=repr,
+    ids=lambda value: None if callable(value) else repr(value),
 )
 def test_draws_have_the_frequencies_of_softmax_without_replacement(sampler, n, logits_of):
     scores = np.array([0.9, 0.5, 0.25, 0.0, -0.5, -0.75], np.float32)

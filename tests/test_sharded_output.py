@@ -360,18 +360,22 @@ def command(*arguments: object) -> int:
     return main(["mine", *map(str, arguments), "--teacher", "embedded", "--quiet"])
 
 
-def test_the_command_streams_to_the_rows_and_the_record_of_the_command_that_does_not(sample_pairs, tmp_path, capsys):
+def test_the_command_streams_to_the_rows_and_the_record_of_the_command_that_does_not(
+    sample_pairs, tmp_path, capsys, monkeypatch
+):
     source = tmp_path / "pairs.parquet"
     sample_pairs.select(range(40)).to_parquet(str(source))
-    options = (source, "--positive-id-column", "positive_id", "--corpus", SAMPLE, "--filters", "PercPos(0.95)")
+    corpus = ("--corpus", SAMPLE / "corpus.jsonl", "--corpus-id-column", "_id")
+    options = (source, "--positive-id-column", "positive_id", *corpus, "--filters", "PercPos(0.95)")
     assert command(*options, "--output", tmp_path / "whole") == 0
     whole = capsys.readouterr().out
-    cache = {*Path(os.environ["HF_DATASETS_CACHE"]).rglob("*.arrow")}
-    assert command(*options, "--output", tmp_path / "shards", "--streaming", "--shard-rows", 15) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+        assert command(*options, "--output", tmp_path / "shards", "--streaming", "--shard-rows", 15) == 0
+    assert not list((tmp_path / "cache").rglob("*.arrow"))  # nothing was copied there
     said = capsys.readouterr().out
     assert said.split("\n\n")[0] == whole.split("\n\n")[0]  # the same summary
     assert "40 rows written to 3 shards" in said
-    assert {*Path(os.environ["HF_DATASETS_CACHE"]).rglob("*.arrow")} == cache  # nothing was copied there
     mined = load(tmp_path / "shards")
     assert mined.to_dict() == load_from_disk(str(tmp_path / "whole")).to_dict()
     one, other = (json.loads((tmp_path / name / "provenance.json").read_text()) for name in ("whole", "shards"))

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.distributed.pieces import Piece, do_piece, pieces_of, scorers, trust
+from hf_posmine.distributed.pieces import Piece, do_piece, is_done, pieces_of, scorers, trust
 from hf_posmine.distributed.pool import Workers, connected, environment, require_ray, run_pool
 from hf_posmine.distributed.remote_index import remote_index, search_actors
 from hf_posmine.errors import InputError
@@ -92,9 +92,10 @@ class MapWithMiner:
 def _encode_all(miner: PositiveAwareMiner, workers: Workers) -> None:
     import ray
 
-    pieces = [asdict(piece) for piece in pieces_of(scorers(miner), checked=False)]
+    teachers = scorers(miner)
+    pieces = [asdict(piece) for piece in pieces_of(teachers) if not is_done(teachers, piece)]
     run_pool("Encoding", "shard", pieces, _Encode, ([ray.put(miner)],), workers)
-    trust(scorers(miner))
+    trust(teachers)
 
 
 class _Encode:

@@ -82,21 +82,25 @@ def scorers(miner: PositiveAwareMiner) -> list[Any]:
     return [*miner.teachers, *([] if opinion is None else [opinion.teacher])]
 
 
-def pieces_of(teachers: Sequence[Any], *, checked: bool = True) -> list[Piece]:
-    """All pieces of the encoding, finished or not; makes the stores ready.
-
-    With ``checked=False`` without the shards that this process knows to be whole.
-    """
+def pieces_of(teachers: Sequence[Any]) -> list[Piece]:
+    """All pieces of the encoding, finished or not; makes the stores ready."""
     pieces = []
     for number, teacher in enumerate(teachers):
         if callable(getattr(teacher, "fill_shard", None)):
             for part, (role, texts) in enumerate(teacher.parts()):
-                shards = range(teacher.begin(role, texts))
-                wanted = [s for s in shards if checked or not teacher.is_trusted(role, texts, s)]
-                pieces += [Piece(number, part, shard) for shard in wanted]
+                pieces += [Piece(number, part, shard) for shard in range(teacher.begin(role, texts))]
         elif callable(getattr(teacher, "prepare", None)):
             pieces.append(Piece(number))
     return pieces
+
+
+def is_done(teachers: Sequence[Any], piece: Piece) -> bool:
+    """Whether this process has made sure that a piece is done."""
+    teacher = teachers[piece.teacher]
+    if piece.part == WHOLE:
+        return False
+    role, texts = teacher.parts()[piece.part]
+    return bool(teacher.is_trusted(role, texts, piece.shard))
 
 
 def do_piece(teachers: Sequence[Any], piece: Piece, progress: Callable[[int], object]) -> bool:

@@ -166,7 +166,7 @@ class CpuScan:
             out[chosen] = kernels.pair_products(queries, at[chosen], np.asarray(shard), local)
         values: Floats = out * self.documents.scale[rows] + self.documents.bias[rows]
         for column in (self.documents.scale, self.documents.bias):
-            pages.forget(column, 0, len(column))
+            pages.forget(column)
         return values
 
 

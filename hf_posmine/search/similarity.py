@@ -62,7 +62,7 @@ def in_shards(vectors: Vectors, rows: Rows) -> Iterator[tuple[Rows, np.ndarray, 
         chosen = order[ends[shard] - counts[shard] : ends[shard]]
         yield chosen, vectors.shards[shard], rows[chosen] - vectors.starts[shard]
         if pages.large(vectors):
-            pages.forget(vectors.shards[shard], 0, len(vectors.shards[shard]))
+            pages.forget(vectors.shards[shard])
 
 
 def pair_scores(similarity: Similarity, queries: Floats, at: Rows, documents: np.ndarray, rows: Rows) -> np.ndarray:
