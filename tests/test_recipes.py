@@ -79,7 +79,9 @@ def test_a_mining_file_holds_options_of_the_command(path):
 
 
 def test_every_yaml_is_of_a_kind_that_is_tested_here():
-    assert set(RECIPES.rglob("*.yaml")) == {*STAGES, *RECIPES.glob("*/mine.yaml"), *ACCELERATE}
+    scale = RECIPES.glob("scale/*.yaml")  # tests/test_encode_command.py
+    ablation = RECIPES.glob("ablation/*.yaml")  # tests/test_ablation.py
+    assert set(RECIPES.rglob("*.yaml")) == {*STAGES, *RECIPES.glob("*/mine.yaml"), *ACCELERATE, *scale, *ablation}
 
 
 @pytest.mark.parametrize("path", ACCELERATE, ids=name_of)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_posmine.scratch import forget
 from hf_posmine.search import pages
 from hf_posmine.search.sizes import CHUNK
 
@@ -111,7 +112,7 @@ class Feed:
             local = slice(at - int(starts[number]), end - int(starts[number]))
             out[at - start : end - start] = shards[number][local]
             if pages.large(self.vectors):
-                pages.forget(shards[number], local.start, local.stop)
+                forget(shards[number], local.start, local.stop)
             at, number = end, number + 1
         return out
 

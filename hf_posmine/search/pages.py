@@ -1,4 +1,4 @@
-"""Pages of memory-mapped arrays: let go of those that were read, so that what is resident does not grow with the corpus.
+"""From what size on the pages of mapped vectors are let go of, so that what is resident does not grow with the corpus.
 
 A page that was let go of stays in the system's cache, where it costs no process anything, and comes back at a touch.
 """
@@ -6,8 +6,6 @@ A page that was let go of stays in the system's cache, where it costs no process
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-
-from hf_posmine.scratch import forget as forget
 
 if TYPE_CHECKING:
     from hf_posmine.store import Vectors

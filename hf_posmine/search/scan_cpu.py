@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_posmine.parallel import one_torch_thread_each
+from hf_posmine.scratch import forget
 from hf_posmine.search import kernels, pages
 from hf_posmine.search.geometry import PAD, Coded, Documents, Int8, Queries, float_error, int8_error
 from hf_posmine.search.scan import Found, Limits
@@ -129,7 +130,7 @@ class CpuScan:
         for start in range(0, len(documents), self.sizes.int8_rows):
             if start - passed >= stride:
                 for column in self._columns:
-                    pages.forget(column, passed, start)
+                    forget(column, passed, start)
                 passed = start
             block = documents[start : start + self.sizes.int8_rows]
             full = len(block) == self.sizes.int8_rows
@@ -166,7 +167,7 @@ class CpuScan:
             out[chosen] = kernels.pair_products(queries, at[chosen], np.asarray(shard), local)
         values: Floats = out * self.documents.scale[rows] + self.documents.bias[rows]
         for column in (self.documents.scale, self.documents.bias):
-            pages.forget(column)
+            forget(column)
         return values
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 import numpy as np
 
 from hf_posmine.errors import InputError
+from hf_posmine.scratch import forget
 from hf_posmine.search import kernels, pages
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def in_shards(vectors: Vectors, rows: Rows) -> Iterator[tuple[Rows, np.ndarray, 
         chosen = order[ends[shard] - counts[shard] : ends[shard]]
         yield chosen, vectors.shards[shard], rows[chosen] - vectors.starts[shard]
         if pages.large(vectors):
-            pages.forget(vectors.shards[shard])
+            forget(vectors.shards[shard])
 
 
 def pair_scores(similarity: Similarity, queries: Floats, at: Rows, documents: np.ndarray, rows: Rows) -> np.ndarray:
