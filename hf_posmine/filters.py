@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -152,7 +152,7 @@ class PercPos(_Neutral):
     """
 
     share: float
-    zero: float = 0.0
+    zero: float = field(default=0.0, kw_only=True)
 
     def __post_init__(self) -> None:
         _number(self, "share")

@@ -285,7 +285,7 @@ SETTINGS = {
     "a filter with an argument too many": (
         lambda t: miner(filters="PercPos(0.95, 2)"),
         e.SpecError,
-        r"wrong arguments; PercPos takes \(share\)",
+        r"wrong arguments; PercPos takes \(share, zero\)",
     ),
     "a number as a filter": (lambda t: miner(filters=[0.95]), e.SpecError, "0.95 is no filter; known: MarginPos"),
     "a number as the filters": (lambda t: miner(filters=0.95), e.SpecError, "0.95 is no filter"),
@@ -460,7 +460,7 @@ TEACHERS = {
     "PercPos on logits": (
         lambda t: PercPos(0.9).check("logit"),
         e.SpecError,
-        "logit has no meaningful zero; use MarginPos, or a teacher that maps",
+        "logit has no meaningful zero; use MarginPos, give the score of unrelated pairs as zero=, or take a teacher that maps",
     ),
     "vectors that are not finite": (
         lambda t: DenseTeacher(Broken(), Corpus.from_texts(CORPUS), fingerprint="nan").prepare(),
@@ -649,7 +649,7 @@ OUTPUTS = {
     "a stream to mine in shards": (
         lambda t: mine_in_shards(MINED.to_iterable_dataset(), miner(), work_dir=t),
         e.InputError,
-        r"not IterableDataset; map a stream with stream\.map",
+        r"not IterableDataset; give a stream a folder for its shards, .* or map it with stream\.map",
     ),
     "an empty dataset to mine in shards": (
         lambda t: mine_in_shards(MINED.select([]), miner(), work_dir=t),

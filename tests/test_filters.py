@@ -81,7 +81,7 @@ def test_a_zero_moves_scores_and_ceilings_alike(positive, share, zero):
 
 
 def test_a_zero_is_spelled_only_where_it_is_set():
-    assert repr(PercPos(0.95, zero=0.0)) == "PercPos(0.95)" and hash(PercPos(0.95)) == hash(PercPos(0.95, 0.0))
+    assert repr(PercPos(0.95, zero=0.0)) == "PercPos(0.95)" and hash(PercPos(0.95)) == hash(PercPos(0.95, zero=0.0))
     assert parse_filter("PercPos(0.95, zero=0.7)") == PercPos(0.95, zero=0.7)
     assert repr(PercPos(0.95, zero=0.7)) == "PercPos(0.95, zero=0.7)"
     PercPos(0.95, zero=-4.0).check("logit")

@@ -130,8 +130,8 @@ def plot_histograms(study: Study, config: Config, mined: Mined, path: Path) -> P
     All by the teacher, so that they say what the student is given, not what it makes of it. The loss is InfoNCE over the
     row's own negatives at the temperature of the training.
     """
-    rows = [row for row in study.rows if len(row.cells[0].mining.teachers) == 1 and _is_teacher(study, config, row)]
-    rows = rows[:MOST_ROWS]
+    teacher = next(row for row in study.rows if row.label == study.baseline).cells[0].mining.teachers
+    rows = [row for row in _mined_rows(study) if row.cells[0].mining.teachers == teacher][:MOST_ROWS]
     if not rows:
         return None
     temperature = float(config.training[rows[0].cells[0].training].get("temperature", 0.02))
@@ -147,7 +147,7 @@ def plot_histograms(study: Study, config: Config, mined: Mined, path: Path) -> P
         axes[-1, number].set_xlabel(label, fontsize=9)
     for (scores, gap, loss), row, column in zip(axes, rows, columns, strict=True):
         gaps, losses = (values for part in list(column.values())[1:] for values in part.values())
-        scores.set_ylabel(row.label, fontsize=8)
+        scores.set_title(row.label, fontsize=8, loc="left", pad=2)
         gap.axvline(0, color="black", linewidth=0.8)
         gap.set_title(f"{(gaps <= 0).mean():.0%} not below their positive", fontsize=8, loc="right", pad=2)
         loss.set_title(f"mean {losses.mean():.2f}, highest {losses.max():.1f}", fontsize=8, loc="right", pad=2)
@@ -168,14 +168,14 @@ def _columns(positives: np.ndarray, negatives: np.ndarray, temperature: float) -
 
 def plot_overlaps(study: Study, config: Config, mined: Mined, path: Path) -> Path | None:
     """Mean Jaccard overlap of the negatives of every two rows (paper, Tables 6 to 8), of the first set."""
-    rows = [row for row in study.rows if row.cells[0].mining.teachers]
-    if len(rows) < 2:  # noqa: PLR2004
+    rows = _mined_rows(study)
+    if len(rows) < 2:  # noqa: PLR2004 - an overlap needs two
         return None
     name = config.train[0]["name"]
     choices = [_negatives(mined.read(row.cells[0].mining, name)) for row in rows]
     matrix = overlap_matrix(choices)
-    side = max(3.6, 0.62 * len(rows) + 2.2)
-    figure, ((axis,),) = new_figure(1, 1, (side + 0.6, side))
+    side = 0.6 * len(rows)
+    figure, ((axis,),) = new_figure(1, 1, (side + 3.2, side + 1.5))
     axis.grid(visible=False)
     image = axis.imshow(matrix, vmin=0, vmax=1, cmap="cividis")
     labels = [row.label for row in rows]
@@ -184,16 +184,20 @@ def plot_overlaps(study: Study, config: Config, mined: Mined, path: Path) -> Pat
     for i, j in np.ndindex(matrix.shape):
         colour = "white" if matrix[i, j] < DARK else "black"
         axis.text(j, i, f"{matrix[i, j]:.2f}", ha="center", va="center", fontsize=7, color=colour)
-    figure.colorbar(image, ax=axis, label="mean Jaccard overlap of a row's negatives", shrink=0.75)
+    bar = figure.colorbar(image, ax=axis, shrink=0.8)
+    bar.set_label("mean Jaccard overlap", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
     return save_figure(figure, path)
 
 
-def _is_teacher(study: Study, config: Config, row: Row) -> bool:
-    """Whether a row has the teacher of the study's baseline: scores of several cannot share an axis."""
-    return (
-        row.cells[0].mining.teachers
-        == next(r for r in study.rows if r.label == study.baseline).cells[0].mining.teachers
-    )
+def _mined_rows(study: Study) -> list[Row]:
+    """Rows with mined negatives, those of the same mining once."""
+    found: dict[Any, Row] = {}
+    for row in study.rows:
+        mining = row.cells[0].mining
+        if mining.teachers:
+            found.setdefault(mining, row)
+    return list(found.values())
 
 
 def _row_scores(row: Row, config: Config, mined: Mined) -> tuple[np.ndarray, np.ndarray]:

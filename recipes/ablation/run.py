@@ -37,7 +37,7 @@ def main(given: list[str] | None = None) -> int:
             return 0
         if not args.report_only:
             train(cells, args)
-        # 6. Tables with intervals and Holm's correction, the paper's order beside ours, figures.
+        # Then: tables with intervals and Holm's correction, the paper's order beside ours, figures.
         written = write_report(
             cells, args.output / "report" / cells.config.name, command=command(args), figures=not args.no_figures
         )
