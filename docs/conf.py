@@ -20,4 +20,6 @@ autodoc_typehints = "description"
 autodoc_typehints_format = "short"
 napoleon_google_docstring = True
 exclude_patterns = ["_*"]
-nitpicky = False
+suppress_warnings = [
+    "myst.xref_missing"
+]  # pages also lead to files outside docs/; tests/test_docs.py follows every link

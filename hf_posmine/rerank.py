@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from hf_posmine.types import Filter, Floats, Mask, Rows
 
+
 def rerank(
     candidates: Any,
     cross_encoder: Any,

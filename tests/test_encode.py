@@ -211,7 +211,8 @@ def test_a_given_prompt_reaches_a_model_of_another_kind(toy_model):
 def test_another_precision_has_other_embeddings_and_another_key(embedded_model, tmp_path):
     corpus = Corpus.from_texts(TEXTS[1:6])
     whole, half = (
-        DenseTeacher("embedded", corpus, device="cpu", store=tmp_path, compute=compute) for compute in (None, "bfloat16")
+        DenseTeacher("embedded", corpus, device="cpu", store=tmp_path, compute=compute)
+        for compute in (None, "bfloat16")
     )
     assert str(half.encoder.model.dtype) == "torch.bfloat16" and half.keys != whole.keys
     assert half.fingerprint != whole.fingerprint

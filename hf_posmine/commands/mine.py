@@ -84,7 +84,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="columns besides 'negatives' (default: %(default)s)",
     )  # fmt: skip
     output.add_argument("--num-proc", type=int, help="worker processes; does not change the result")
-    output.add_argument("--batch-size", type=int, help="rows per step; does not change the result (default: by the machine)")
+    output.add_argument(
+        "--batch-size", type=int, help="rows per step; does not change the result (default: by the machine)"
+    )
     output.add_argument("--work-dir", help="where finished shards are kept, to continue an interrupted run")
     output.add_argument(
         "--push-to-hub", metavar="REPO_ID", help="push the mined rows with their record and a card, too"
@@ -136,7 +138,9 @@ def add_mining_arguments(parser: argparse.ArgumentParser) -> None:
         "--exclude-other-positives", action="store_true", help="exclude every document that is a positive of any row"
     )
     group.add_argument("--seed", type=int, default=default.seed, help="of the samplers (default: %(default)s)")
-    second = parser.add_argument_group("second opinion", "another teacher, asked only about candidates where it matters")
+    second = parser.add_argument_group(
+        "second opinion", "another teacher, asked only about candidates where it matters"
+    )
     second.add_argument("--second-opinion", metavar="TEACHER", help="such as cross:BAAI/bge-reranker-base")
     second.add_argument("--second-filters", nargs="*", default=[], metavar="FILTER", help="on its scores")
     second.add_argument(

@@ -33,7 +33,8 @@ def add_teacher_arguments(parser: argparse.ArgumentParser) -> None:
         help="precision to compute embeddings in (default: the model's); halves are faster and change some lists",
     )  # fmt: skip
     group.add_argument(
-        "--index", help="search approximately: 'IVF4096,SQ8' or another factory string of FAISS, or 'Lance()' (default: exactly)"
+        "--index",
+        help="search approximately: 'IVF4096,SQ8' or another factory string of FAISS, or 'Lance()' (default: exactly)",
     )
 
 
@@ -44,7 +45,17 @@ def teacher_names(args: argparse.Namespace) -> list[str]:
 
 def teacher_options(args: argparse.Namespace) -> dict[str, Any]:
     """The options of teachers, as :func:`~hf_posmine.teachers.named.make_teacher` takes them."""
-    names = ("revision", "query_prompt", "document_prompt", "similarity", "device", "store", "dtype", "compute", "index")
+    names = (
+        "revision",
+        "query_prompt",
+        "document_prompt",
+        "similarity",
+        "device",
+        "store",
+        "dtype",
+        "compute",
+        "index",
+    )
     return {name: getattr(args, name) for name in names}
 
 
@@ -81,7 +92,11 @@ def repository_options(args: argparse.Namespace) -> dict[str, Any]:
 
 def push_options(args: argparse.Namespace) -> dict[str, Any]:
     """The options of :func:`~hf_posmine.hub.push.push_dataset`."""
-    return repository_options(args) | {"variants": args.variants, "config_name": args.config_name, "report": args.report}
+    return repository_options(args) | {
+        "variants": args.variants,
+        "config_name": args.config_name,
+        "report": args.report,
+    }
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, *, config: bool = True) -> None:
