@@ -142,8 +142,8 @@ def test_only_the_queries_that_lack_documents_are_searched_again_deeper_and_hard
     exclude = Exclusions.of([best[0, :1], [], [], best[3, 71:73], best[4, 391:392]])
     with ladder(first=16, deeper=4, exact_costs=1):
         found, rounds = index.search_in_rounds(queries, 2, below=below, exclude=exclude)
-    # query 1 has its 2 behind 4 others, beyond the first quarter of 16; query 3 behind 71, beyond that of 256
-    assert searcher.asked == [(5, 16, 1), (3, 64, 4), (2, 256, 16)]
+    # query 1 has its 2 behind 4 others, beyond the first quarter of 16; query 3 behind 71, beyond that of 64
+    assert searcher.asked == [(5, 16, 1), (3, 64, 4)]
     assert rounds.tolist() == [0, 1, 0, EXHAUSTIVE, EXHAUSTIVE]
     assert_same(found, oracle_search(scores, 2, below, exclude))
     assert found.above.tolist() == [0, 4, 0, 71, 391]

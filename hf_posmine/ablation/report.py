@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from hf_posmine.ablation.cell import Cells
 
 
+LEGEND = (
+    'Differences have 95 % intervals over seeds and queries (over queries alone where there is one seed); "open" is what may '
+    "not be claimed, because the corrected test, the permutation test and the interval do not agree. dz is the mean "
+    "difference by its standard deviation over queries. False negatives are the negatives that judgements call relevant, "
+    "where there are any; hardness is the mean score of the negatives divided by that of the positives, by their teacher."
+)
+
+
 def write_report(cells: Cells, folder: Path, *, command: str = "", figures: bool = True, draws: int = DRAWS) -> Path:
     """Write ``ablation.md``, ``ablation.json`` and the figures, as far as cells are done.
 
@@ -32,7 +40,7 @@ def write_report(cells: Cells, folder: Path, *, command: str = "", figures: bool
     records = cells.done
     check_same_queries(records)
     config = cells.config
-    tables, parts = [], [f"# Ablation {config.name}", about(records, command)]
+    tables, parts = [], [f"# Ablation {config.name}", about(records, command), LEGEND]
     for study in config.studies:
         table = study_table(config, study, records, draws)
         tables.append(table)

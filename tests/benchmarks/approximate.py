@@ -38,7 +38,7 @@ CONTENDERS = {
     ],
     "synthetic": [
         "Flat", "SQ8", "PQ96x4fs", "IVF1024,Flat", "IVF1024,SQ8", "Approximate('IVF1024,SQ8', {'nprobe': 16})",
-        ON_DISK.format(lists=1024), "IVF1024,PQ96x4fs", "HNSW16", "Lance('IVF_RQ')",
+        ON_DISK.format(lists=1024), "IVF1024,PQ96x4fs", "IVF4096,SQ8", "HNSW16", "Lance('IVF_RQ')",
     ],
 }  # fmt: skip
 
