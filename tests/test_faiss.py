@@ -6,7 +6,6 @@ import os
 import pickle
 import shutil
 import signal
-import subprocess
 import sys
 import types
 from pathlib import Path
@@ -134,55 +133,52 @@ def test_building_holds_a_block_at_a_time_and_trains_on_a_sample(monkeypatch):
     assert held == [160] + [50] * (ROWS // 50)
 
 
-SCRIPT = """
-import os, signal, sys
-from hf_posmine.search import faiss_files, kept
-from hf_posmine.search.faiss import Approximate
-from hf_posmine.search.exact import ExactIndex
-from tests.engines import clustered
-kill_at, on_disk = int(sys.argv[1]), sys.argv[2] == "True"
-kept.BLOCK_BYTES, faiss_files.PART_BYTES, faiss_files.SAVE_SECONDS = 50 * 64, 150 * 64, 0
-faiss_files.SAVE_SHARE = 0
-steps, original = 0, kept.vectors_of
-def step(exact, rows):
-    global steps
-    steps += 1
-    if steps == kill_at:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return original(exact, rows)
-faiss_files.vectors_of = kept.vectors_of = step
-Approximate("IVF16,SQ8", train_rows=500, on_disk=on_disk).open(ExactIndex(clustered()))
-print(steps)
-"""
+def start(note: Path, *, kill_at: int = 0, on_disk: bool = False) -> int:
+    """Build an index in a process of its own, which counts its blocks and may kill itself before one of them."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        faiss.omp_set_num_threads(1)  # OpenMP's threads do not survive a fork
+        kept.BLOCK_BYTES, faiss_files.PART_BYTES = 50 * 4 * DIMENSIONS, 150 * 4 * DIMENSIONS
+        faiss_files.SAVE_SECONDS = faiss_files.SAVE_SHARE = 0
+        original, steps = kept.vectors_of, []
 
+        def step(exact, rows):
+            steps.append(len(rows))
+            if len(steps) == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(exact, rows)
 
-def run(kill_at: int, on_disk: bool) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", SCRIPT, str(kill_at), str(on_disk)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        kept.vectors_of = faiss_files.vectors_of = step
+        Approximate("IVF16,SQ8", train_rows=500, on_disk=on_disk).open(ExactIndex(clustered()))
+        note.write_text(str(len(steps)))
+        os._exit(0)
+    finally:
+        os._exit(1)
 
 
 @pytest.mark.parametrize("on_disk", [False, True], ids=["one file", "parts"])
-def test_a_kill_while_building_continues_and_ends_with_the_same_files(home, on_disk):
+def test_a_kill_while_building_continues_and_ends_with_the_same_files(home, tmp_path, on_disk):
     def files() -> dict[str, bytes]:
         folder = next(home.glob("indexes/*/index"))
         return {path.name: path.read_bytes() for path in folder.iterdir()}
 
-    done = run(0, on_disk)
-    assert done.stdout.endswith("13\n"), done.stderr  # a sample, and 12 blocks
+    note = tmp_path / "steps"
+    os.waitpid(start(note, on_disk=on_disk), 0)
+    assert note.read_text() == "13"  # a sample, and 12 blocks
     whole = files()
     shutil.rmtree(home)
-    assert run(8, on_disk).returncode == -signal.SIGKILL
+    _, status = os.waitpid(start(note, kill_at=8, on_disk=on_disk), 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
     (folder,) = home.glob("indexes/*")
     assert not (folder / "index").exists()
-    kept_parts = ["part-000000.faiss", "part-000001.faiss", "trained.faiss"]
-    assert sorted(p.name for p in folder.glob("*.faiss")) == (
-        kept_parts if on_disk else ["filled.faiss", "trained.faiss"]
-    )
-    again = run(0, on_disk)
-    assert again.stdout.endswith("6\n"), again.stderr  # six blocks were done
+    parts = ["part-000000.faiss", "part-000001.faiss", "trained.faiss"]
+    assert sorted(p.name for p in folder.glob("*.faiss")) == (parts if on_disk else ["filled.faiss", "trained.faiss"])
+    os.waitpid(start(note, on_disk=on_disk), 0)
+    assert note.read_text() == "6"  # the sample and six blocks were done
     assert files() == whole
-    assert [p.name for p in folder.iterdir() if p.suffix not in ("", ".lock")] == []
+    assert [path.name for path in folder.iterdir() if path.suffix] == []
 
 
 @pytest.mark.parametrize(
@@ -214,12 +210,11 @@ def test_every_kind_of_index_goes_on_after_an_interruption(factory, home, monkey
         assert np.array_equal(found, whole)
 
 
-def test_two_processes_build_it_once(home):
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(2) as pool:
-        steps = sorted(int(done.stdout) for done in pool.map(lambda _: run(0, False), range(2)))
-    assert steps == [0, 13]
+def test_two_processes_build_it_once(home, tmp_path):
+    notes = [tmp_path / "one", tmp_path / "two"]
+    children = [start(note) for note in notes]
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+    assert sorted(int(note.read_text()) for note in notes) == [0, 13]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FIRST, DEEPER, HARDER, ROUNDS = 128, 8, 4, 2
 """Candidates of the first round, how many times more and with how much more work the next one asks, and the rounds.
 
-A third round was measured to cost more than the exact search that comes instead, and to find less.
+A third round was measured to cost more than the exact search that comes instead.
 """
 SURE = 4
 """A query is done if its k-th valid document is among the first quarter of its candidates: the engine's order is not exact."""
