@@ -27,6 +27,7 @@ from hf_posmine.commands import (
 )
 from hf_posmine.errors import InputError, PosmineError
 from hf_posmine.paths import disk_full
+from hf_posmine.progress import VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,8 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.more = more
         if getattr(args, "offline", False) or os.environ.get("HF_POSMINE_OFFLINE", "0") not in ("", "0"):
             os.environ["HF_POSMINE_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
-        if getattr(args, "quiet", False):
-            _silence()
+        _set_progress(args)
         args.command_line = " ".join(["hf-posmine", *arguments])
         COMMANDS[args.command].run(args)
     except PosmineError as error:
@@ -152,12 +152,16 @@ def _words(value: Any) -> list[str]:
     return [str(v) for v in value] if isinstance(value, list) else [str(value)]
 
 
-def _silence() -> None:
-    import datasets
-    from transformers.utils import logging
+def _set_progress(args: argparse.Namespace) -> None:
+    log = getattr(args, "log_progress", False)
+    if log:
+        os.environ[VARIABLE] = "json"
+    if log or getattr(args, "quiet", False):
+        import datasets
+        from transformers.utils import logging
 
-    datasets.disable_progress_bars()
-    logging.disable_progress_bar()
+        datasets.disable_progress_bars()
+        logging.disable_progress_bar()
 
 
 if __name__ == "__main__":

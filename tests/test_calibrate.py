@@ -11,10 +11,9 @@ from datasets import Dataset, disable_progress_bars
 from hf_posmine import Corpus, DenseTeacher, MarginPos, MaxScore, PercPos, SkipTop, VectorTeacher
 from hf_posmine.analysis.calibrate import calibrate, default_families
 from hf_posmine.analysis.calibration import Calibration, Sums
-from hf_posmine.analysis.false_negatives import Judgements
+from hf_posmine.analysis.false_negatives import Judgements, load_judged
 from hf_posmine.analysis.hiding import judgements_of_pairs
 from hf_posmine.cli import main
-from hf_posmine.commands.fn_rate import load_collection
 from hf_posmine.errors import ColumnError, InputError, SpecError
 from tests.conftest import SAMPLE, real_data
 
@@ -331,7 +330,7 @@ def test_the_command_calibrates_a_judged_collection(capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["cranfield", "vaswani"])
 def test_half_of_the_queries_predict_the_other_half(name):
-    corpus, judgements, _ = load_collection(real_data(name), "qrels", None, 0)
+    corpus, judgements, _ = load_judged(real_data(name), "qrels", None, 0)
     queries = Corpus.from_texts(judgements.queries.values(), match="exact")
     teacher = DenseTeacher("embedded", corpus, queries=queries)
     families = {

@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import types
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -27,6 +27,9 @@ from hf_posmine.search.lance import Lance
 from hf_posmine.search.named import as_index
 from tests.conftest import ToyModel
 from tests.engines import DIMENSIONS, ROWS, assert_engine_is_sound, clustered, make_index
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 faiss = pytest.importorskip("faiss", reason="the extra 'faiss' is not installed")
 disable_progress_bars()

@@ -7,8 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hf_posmine import DenseTeacher
-from hf_posmine.analysis.false_negatives import false_negative_rate, hidden_queries, visible_qrels
-from hf_posmine.commands.fn_rate import load_collection
+from hf_posmine.analysis.false_negatives import false_negative_rate, hidden_queries, load_judged, visible_qrels
 from tests.conftest import real_data
 
 METHODS = {
@@ -28,7 +27,7 @@ ADI = ["naive", "PercPos(0.95)", "MarginPos(0.05)"]
 
 def load(name: str):
     folder = real_data(name)
-    corpus, judgements, visible = load_collection(folder, "qrels", "visible_seed0", 0)
+    corpus, judgements, visible = load_judged(folder, "qrels", "visible_seed0", 0)
     known = visible_qrels(judgements, visible, hidden_queries(judgements, visible))
     teacher = DenseTeacher("embedded", corpus, queries=known.queries)
     return folder, corpus, judgements, visible, teacher

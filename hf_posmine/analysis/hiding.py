@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from hf_posmine.analysis.false_negatives import Judgements
 from hf_posmine.errors import InputError
 from hf_posmine.tables import check_ids, check_text_lists, check_texts, iter_columns, pick_columns
 
 if TYPE_CHECKING:
+    from hf_posmine.analysis.false_negatives import Judgements
     from hf_posmine.corpus import Corpus
     from hf_posmine.qrels import Qrels
     from hf_posmine.types import Rows
@@ -129,4 +129,6 @@ def judgements_of_pairs(
         names += [(repeated[at], document) for at, document in zip(inside.tolist(), ids, strict=True)]
     if not names:
         raise InputError(f"no positive of column {column!r} is in the corpus, so none can be hidden and mined")
+    from hf_posmine.analysis.false_negatives import Judgements
+
     return Judgements.of({q: q for q, _ in names}, [q for q, _ in names], [d for _, d in names], [1.0] * len(names))

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from hf_posmine.analysis.hiding import Hide
-from hf_posmine.commands.fn_rate import load_collection
 from hf_posmine.commands.mine import add_data_arguments, load_work
 from hf_posmine.commands.shared import add_run_arguments, add_teacher_arguments, teacher_names, teacher_options
 from hf_posmine.errors import InputError
@@ -102,6 +101,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _load(args: argparse.Namespace) -> tuple[Any, Any, Any]:
     """Corpus, judgements and teacher."""
+    from hf_posmine.analysis.false_negatives import load_judged
     from hf_posmine.analysis.hiding import judgements_of_pairs
     from hf_posmine.corpus import Corpus
     from hf_posmine.sources import is_beir
@@ -110,7 +110,7 @@ def _load(args: argparse.Namespace) -> tuple[Any, Any, Any]:
     folder = Path(args.data)
     names = {file.stem for file in folder.iterdir()} if folder.is_dir() else set()
     if is_beir(folder) or {"corpus", "queries"} <= names:
-        corpus, judgements, _ = load_collection(folder, args.qrels, None, args.seed)
+        corpus, judgements, _ = load_judged(folder, args.qrels, None, args.seed)
     else:
         work = load_work(args)
         columns = {"query_column": work.query_column, "positive_column": work.positive_column}

@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.analysis.false_negatives import load_judged
 from hf_posmine.commands.shared import add_run_arguments, add_teacher_arguments, teacher_names, teacher_options
 from hf_posmine.errors import InputError
 
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 HELP = "measure false negatives on a judged collection"
 BEST = "PercPos(0.95)"
 PAPER = ["naive", "SkipTop(10)", "MaxScore(0.7)", "MarginPos(0.05)", BEST]
-load_collection = load_judged
-"""As other commands know it."""
 
 EXAMPLES = """examples:
   # the paper's five methods on your own collection, one positive per query visible, drawn with a seed
@@ -70,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Mine with each method and print the table; with --curve or --plot over all thresholds, too."""
-    from hf_posmine.analysis.false_negatives import Experiment
+    from hf_posmine.analysis.false_negatives import Experiment, load_judged
     from hf_posmine.analysis.style import check_image
     from hf_posmine.analysis.trade_off import TradeOff
     from hf_posmine.hub.provenance import versions
@@ -79,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
     write_curve = curve_writer(args.curve)
     if args.plot:
         check_image(args.plot)
-    corpus, judgements, visible = load_collection(Path(args.collection), args.qrels, args.visible, args.seed)
+    corpus, judgements, visible = load_judged(Path(args.collection), args.qrels, args.visible, args.seed)
     experiment = Experiment.of(corpus, judgements, visible)
     if len(teacher_names(args)) > 1:
         raise InputError(f"--teacher {args.teacher}: fn-rate takes one teacher at a time")

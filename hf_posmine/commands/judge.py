@@ -151,12 +151,12 @@ def _print_agreement(other: str, found: Agreement, observed: float | None = None
 
 def _truth(mined: Any, args: argparse.Namespace) -> list[bool | None]:
     """What people said of each negative, None where its relevance is unknown; what they did not list is not relevant."""
-    from hf_posmine.commands.fn_rate import load_collection
+    from hf_posmine.analysis.false_negatives import load_judged
     from hf_posmine.tables import pick_columns
 
     if "negatives_ids" not in mined.column_names:
         raise ColumnError("--collection needs the column 'negatives_ids'; mine with --keep ids")
-    _, judgements, _ = load_collection(Path(args.collection), args.qrels, None, args.seed)
+    _, judgements, _ = load_judged(Path(args.collection), args.qrels, None, args.seed)
     by_text = {text: query for query, text in judgements.queries.items()}
     inputs = mined.remove_columns([name for name in mined.column_names if name.startswith("negatives")])
     query, _, _ = pick_columns(inputs, args.query_column, args.positive_column, None)

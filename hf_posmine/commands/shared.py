@@ -106,3 +106,4 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, config: bool = True) -
         group.add_argument("--config", help="YAML file with any of these options; the command line wins")
     group.add_argument("--offline", action="store_true", help="ask nothing of any hub; the default teacher is embedded")
     group.add_argument("--quiet", action="store_true", help="no progress bars")
+    group.add_argument("--log-progress", action="store_true", help="progress as JSON lines on stderr, for logs")

@@ -31,9 +31,9 @@ SHOWN = (
 def collection(name: str):
     from hf_posmine import Corpus, DenseTeacher
     from hf_posmine.analysis.calibrate import calibrate
-    from hf_posmine.commands.fn_rate import load_collection
+    from hf_posmine.analysis.false_negatives import load_judged
 
-    corpus, judgements, _ = load_collection(DATA / name, "qrels", None, 0)
+    corpus, judgements, _ = load_judged(DATA / name, "qrels", None, 0)
     queries = Corpus.from_texts(judgements.queries.values(), match="exact")
     return calibrate(corpus, judgements, DenseTeacher("embedded", corpus, queries=queries))
 
