@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hf_posmine.summary import MiningSummary, _quantiles
+from hf_posmine.summary import MiningSummary, score_quantiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -72,4 +72,4 @@ def _score_quantiles(splits: Sequence[MinedShards]) -> dict[str, dict[str, float
     if not all(set(SCORES) <= set(split.column_names) for split in splits):
         return {}
     table = pa.concat_tables([split.select_columns(SCORES).table() for split in splits])
-    return _quantiles(table, pc.list_value_length(table[SCORES[0]]).to_numpy().astype(np.int64))
+    return score_quantiles(table, pc.list_value_length(table[SCORES[0]]).to_numpy().astype(np.int64))

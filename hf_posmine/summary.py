@@ -94,7 +94,7 @@ class MiningSummary:
             excluded=_excluded(table),
             removed=_removed(table, n),
             replaced=_replaced(table, n),
-            quantiles=_quantiles(table, counts),
+            quantiles=score_quantiles(table, counts),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -209,7 +209,8 @@ def _replaced(table: pa.Table, n: int) -> float | None:
     return float(((ranks >= n) | (ranks < 0)).mean()) if len(ranks) else 0.0
 
 
-def _quantiles(table: pa.Table, counts: np.ndarray) -> dict[str, dict[str, float]]:
+def score_quantiles(table: pa.Table, counts: np.ndarray) -> dict[str, dict[str, float]]:
+    """Quantiles of positive scores, negative scores and their differences; empty if the scores were not kept."""
     if not {"negatives_scores", "positive_score"} <= set(table.column_names):
         return {}
     positives = table["positive_score"].to_numpy()

@@ -100,7 +100,7 @@ def test_beside_a_store_by_the_checksums_of_its_shards(tmp_path, fresh_home, mon
     _, vectors = stored(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(module.np, "ascontiguousarray", None)  # the numbers are not read to address them
-        address = module._digest("cosine", vectors, 500, True)
+        address = module.content_digest("cosine", vectors, 500, True)
     made(vectors)
     (folder,) = folders(tmp_path)
     assert folder.name == address

@@ -9,7 +9,7 @@ import numpy as np
 
 from hf_posmine.digest import json_digest
 from hf_posmine.paths import cache_root
-from hf_posmine.search.prepared import _digest, _roots
+from hf_posmine.search.prepared import content_digest, scan_folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,8 +29,8 @@ def index_folder(exact: ExactIndex, made: Sequence[Any]) -> Path:
         exact: the documents.
         made: plain values that say how the index is made.
     """
-    content = _digest(exact.similarity, exact.vectors, exact.num_candidates, False)
-    beside = _roots(exact.vectors)[0].parent
+    content = content_digest(exact.similarity, exact.vectors, exact.num_candidates, False)
+    beside = scan_folders(exact.vectors)[0].parent
     root = beside if os.access(beside, os.W_OK) else cache_root()
     return root / "indexes" / json_digest([content, *made])
 

@@ -53,8 +53,8 @@ def prepare(similarity: Similarity, vectors: Vectors, stop: int, *, int8: bool, 
     blocks = _measured(similarity, vectors, stop, rows, int8)
     if stop * row_bytes(vectors.dim, int8=int8) <= held:
         return _in_memory(layout, blocks, stop)
-    name = _digest(similarity, vectors, stop, int8)
-    roots = _roots(vectors)
+    name = content_digest(similarity, vectors, stop, int8)
+    roots = scan_folders(vectors)
     for root in roots:
         try:
             return _on_disk(root / name, layout, blocks, stop)
@@ -175,14 +175,14 @@ class _Extremes:
         return Documents(columns["scale"], columns["bias"], self.said["length"], self.said["square"], coded)
 
 
-def _roots(vectors: Vectors) -> list[Path]:
+def scan_folders(vectors: Vectors) -> list[Path]:
     """Where the columns may lie: beside the embeddings they belong to, else in the cache."""
     file = getattr(vectors.shards[0], "filename", None)
     beside = [] if file is None or not (Path(file).parent / "manifest.json").is_file() else [Path(file).parent / "scan"]
     return [*beside, cache_root() / "scans"]
 
 
-def _digest(similarity: Similarity, vectors: Vectors, stop: int, int8: bool) -> str:
+def content_digest(similarity: Similarity, vectors: Vectors, stop: int, int8: bool) -> str:
     """Content of the vectors, as their shards' checksums say, and what is made of them."""
     digest = xxhash.xxh3_128(json.dumps([VERSION, similarity, stop, int8, vectors.dim]).encode())
     for start, shard in zip(vectors.starts, vectors.shards, strict=False):
