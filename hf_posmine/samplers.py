@@ -14,6 +14,8 @@ from hf_posmine.errors import SpecError
 from hf_posmine.spec import parse, spell
 from hf_posmine.types import PADDING, Floats, Mask, RowGenerators, Rows, Sampler
 
+NOWHERE = np.iinfo(np.int64).max
+
 
 @dataclass(frozen=True)
 class Top:
@@ -175,14 +177,16 @@ def _first(keep: Mask, count: int) -> Rows:
 
 def _draw(logits: Floats, columns: Rows, n: int, rngs: RowGenerators) -> Rows:
     """``n`` of each row's ``columns`` by softmax of their logits, without replacement (the Gumbel top-n trick)."""
-    out = np.full((len(columns), n), PADDING, np.int64)
-    for row, choices in enumerate(columns):
-        choices = choices[choices >= 0]
-        if n and len(choices):
-            keys = logits[row, choices] + rngs(row).gumbel(size=len(choices))
-            chosen = np.sort(choices[np.argsort(-keys, kind="stable")[:n]])
-            out[row, : len(chosen)] = chosen
-    return out
+    there = columns >= 0
+    keys, counts = np.full(columns.shape, -np.inf), there.sum(axis=1) if n else np.zeros(len(columns), np.int64)
+    if counts.any():
+        noise = np.concatenate([rngs(row).gumbel(size=counts[row]) for row in np.flatnonzero(counts).tolist()])
+        keys[there] = np.take_along_axis(logits, np.maximum(columns, 0), axis=1)[there] + noise
+    best = np.argsort(-keys, axis=1, kind="stable")[:, :n]
+    chosen = np.take_along_axis(np.where(there, columns, NOWHERE), best, axis=1)
+    chosen.sort(axis=1)
+    chosen = np.pad(chosen, ((0, 0), (0, n - chosen.shape[1])), constant_values=NOWHERE)
+    return np.where(chosen == NOWHERE, PADDING, chosen)
 
 
 def _enough(sampler: Sampler, k: int, n: int) -> int:

@@ -41,6 +41,23 @@ class Ranking:
     scores: Floats
     above: Rows
 
+    @classmethod
+    def nothing(cls, queries: int, k: int) -> Ranking:
+        """No documents for so many queries: what :meth:`put` fills."""
+        return cls(
+            np.full((queries, k), PADDING, np.int64),
+            np.full((queries, k), -np.inf, np.float32),
+            np.zeros(queries, np.int64),
+        )
+
+    def take(self, rows: Rows | Mask) -> Ranking:
+        """The rankings of some of the queries."""
+        return Ranking(self.doc_ids[rows], self.scores[rows], self.above[rows])
+
+    def put(self, rows: Rows | Mask, found: Ranking) -> None:
+        """Fill in what was found for some of the queries."""
+        self.doc_ids[rows], self.scores[rows], self.above[rows] = found.doc_ids, found.scores, found.above
+
 
 @dataclass(frozen=True)
 class Candidates:

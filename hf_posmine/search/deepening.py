@@ -104,21 +104,21 @@ class ApproximateIndex:
         below = np.full(len(vectors), np.inf, np.float32) if below is None else np.asarray(below, np.float32)
         if not isinstance(exclude, Exclusions):
             exclude = Exclusions.none(len(vectors)) if exclude is None else Exclusions.of(exclude)
-        found, rounds = _nothing(len(vectors), k), np.full(len(vectors), EXHAUSTIVE)
+        found, rounds = Ranking.nothing(len(vectors), k), np.full(len(vectors), EXHAUSTIVE)
         depths, most = self._first_depths(k, exclude), self._most
         enough = 0 < min(k * SURE, self.exact.num_candidates) <= most
         open_ = np.arange(len(vectors) if enough else 0)
         for number in range(ROUNDS):
             for depth, at in _by_depth(depths, open_):
                 ranking, sure = self._round(vectors[at], k, below[at], exclude.take(at), depth, HARDER**number)
-                _put(found, at[sure], ranking, sure)
+                found.put(at[sure], ranking.take(sure))
                 rounds[at[sure]] = number
             deeper = np.minimum(depths * DEEPER, most)
             open_ = open_[(rounds[open_] == EXHAUSTIVE) & (deeper > depths)[open_]]
             depths = deeper
         left = np.flatnonzero(rounds == EXHAUSTIVE)
         if len(left):
-            _put(found, left, self.exact.search(vectors[left], k, below=below[left], exclude=exclude.take(left)))
+            found.put(left, self.exact.search(vectors[left], k, below=below[left], exclude=exclude.take(left)))
         self.exact.vectors.release()
         return found, rounds
 
@@ -151,20 +151,6 @@ class ApproximateIndex:
         ranking = self.exact.decide(vectors, k, below, found)
         full = ranking.doc_ids[:, -1] >= 0
         return ranking, complete | (full & (SURE * (ranking.above + k) <= (ids >= 0).sum(axis=1)))
-
-
-def _nothing(queries: int, k: int) -> Ranking:
-    return Ranking(
-        np.full((queries, k), PADDING, np.int64),
-        np.full((queries, k), -np.inf, np.float32),
-        np.zeros(queries, np.int64),
-    )
-
-
-def _put(into: Ranking, at: Rows, ranking: Ranking, chosen: Mask | slice = slice(None)) -> None:
-    into.doc_ids[at] = ranking.doc_ids[chosen]
-    into.scores[at] = ranking.scores[chosen]
-    into.above[at] = ranking.above[chosen]
 
 
 def _by_depth(depths: Rows, open_: Rows) -> Iterator[tuple[int, Rows]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hf_posmine.search.similarity import exact_scores
-from hf_posmine.teachers.many import Want, nothing, placed
+from hf_posmine.teachers.many import Want, placed
 from hf_posmine.types import PADDING, Exclusions, Floats, Ranking, Rows
 
 if TYPE_CHECKING:
@@ -15,10 +16,12 @@ if TYPE_CHECKING:
 
     from hf_posmine.search.exact import ExactIndex
 
+LITTLE_ENDIAN = sys.byteorder == "little"
+DOCUMENT = np.uint64(0xFFFF_FFFF)
 BLOCK_SCORES = 1 << 22
-"""Coarse scores held at a time: 16 MB, and 32 MB for their order."""
-SLACK = 32
-"""Documents scored exactly beyond those wanted, so that the coarse order need not be the exact one."""
+"""Coarse scores held at a time: 16 MB, and 32 MB sorted."""
+SLACK = (12, 64)
+"""Documents scored exactly beyond those wanted, so that the coarse order need not be the exact one: at first, and in doubt."""
 
 
 def search_ladder(index: ExactIndex, vectors: Floats, wants: Sequence[Want], exclude: Exclusions) -> list[Ranking]:
@@ -66,46 +69,81 @@ class _Ladder:
         here = exclude.rows < index.num_candidates
         coarse[owners[here], exclude.rows[here]] = -np.inf
         coarse[:, exclude.everywhere[exclude.everywhere < index.num_candidates]] = -np.inf
-        self.order = np.argsort(-coarse, axis=1).astype(np.int32)
-        self.coarse = np.take_along_axis(coarse, self.order, axis=1)
+        self.ranked = _ranked(coarse)
         # a sum of d products of float32 is off by at most about d ulps of the product of the lengths
         longest = float(norms.max(initial=0)) * lengths if index.similarity == "dot" else np.ones(len(vectors))
         self.error = longest * (vectors.shape[1] + 8) * 2.0**-23
 
     def below(self, want: Want) -> Ranking:
         """The best ``k`` below the ceilings of some of the queries."""
-        if not len(want.rows):
-            return nothing(want.k)
+        whole, open_ = Ranking.nothing(len(want.rows), want.k), np.arange(len(want.rows))
+        for slack in SLACK:
+            if len(open_):
+                ranking, doubtful = self._scored(Want(want.rows[open_], want.k, want.below[open_]), slack)
+                whole.put(open_, ranking)
+                open_ = open_[doubtful]
+        if len(open_):
+            again = Want(want.rows[open_], want.k, want.below[open_])
+            whole.put(open_, _alone(self.index, self.vectors, again, self.exclude))
+        return whole
+
+    def _scored(self, want: Want, slack: int) -> tuple[Ranking, Rows]:
+        """The best ``k`` of some documents around each ceiling, and where it may take more of them to be sure."""
         ceilings, error = want.below.astype(np.float64), self.error[want.rows]
-        first = self._count(
-            want.rows, np.maximum(ceilings + error, np.finfo(np.float32).min)
-        )  # excluded ones are at -inf
-        columns = first[:, None] + np.arange(want.k + SLACK)
-        inside = columns < self.coarse.shape[1]
-        columns = np.minimum(columns, self.coarse.shape[1] - 1)
-        coarse = self.coarse[want.rows[:, None], columns]
+        lowest = np.finfo(np.float32).min  # excluded ones are at -inf
+        first = self._count(want.rows, np.maximum(ceilings + error, lowest))
+        columns = first[:, None] + np.arange(want.k + slack)
+        inside = columns < self.ranked.shape[1]
+        ranked = self.ranked[want.rows[:, None], np.minimum(columns, self.ranked.shape[1] - 1)]
+        coarse = _scores_of(ranked)
         inside &= coarse > -np.inf
-        ids = np.where(inside, self.order[want.rows[:, None], columns], PADDING).astype(np.int64)
+        ids = np.where(inside, (ranked & DOCUMENT).astype(np.int64), PADDING)
         scores = exact_scores(self.index.similarity, self.vectors[want.rows], self.index.vectors, ids)
         high = inside & (scores >= want.below[:, None])
         ids, scores = _sorted(np.where(high, PADDING, ids), np.where(high, -np.inf, scores).astype(np.float32), want.k)
-        ranking = Ranking(ids, scores, first + high.sum(axis=1))
         doubtful = np.flatnonzero(inside[:, -1] & ~(coarse[:, -1] < scores[:, -1] - error))
-        if len(doubtful):
-            again = Want(want.rows[doubtful], want.k, want.below[doubtful])
-            deep = _alone(self.index, self.vectors, again, self.exclude)
-            for field in ("doc_ids", "scores", "above"):
-                getattr(ranking, field)[doubtful] = getattr(deep, field)
-        return ranking
+        return Ranking(ids, scores, first + high.sum(axis=1)), doubtful
 
     def _count(self, rows: Rows, bounds: np.ndarray) -> Rows:
         """How many coarse scores of each row are at or above a bound, by bisection in all rows at once."""
-        low, high = np.zeros(len(rows), np.int64), np.full(len(rows), self.coarse.shape[1])
+        least = bounds.astype(np.float32)
+        least = np.where(least < bounds, np.nextafter(least, np.float32(np.inf)), least)
+        behind = (_turned(least.view(np.int32)).view(np.uint32).astype(np.uint64) + np.uint64(1)) << np.uint64(32)
+        low, high = np.zeros(len(rows), np.int64), np.full(len(rows), self.ranked.shape[1])
         while (low < high).any():
             middle = (low + high) // 2
-            above = self.coarse[rows, np.minimum(middle, self.coarse.shape[1] - 1)] >= bounds
+            above = self.ranked[rows, np.minimum(middle, self.ranked.shape[1] - 1)] < behind
             low, high = np.where(above & (low < high), middle + 1, low), np.where(above, high, middle)
         return low
+
+
+def _ranked(coarse: Floats) -> np.ndarray:
+    """Scores and documents, the best first, uint64 ``[B, N]``: one number each, whose sort is many times an argsort's speed.
+
+    The upper half is the score with its bits turned so that a larger score is a smaller number, the lower the document.
+    """
+    ranked = np.empty(coarse.shape, np.uint64)
+    document, score = np.moveaxis(ranked.view(np.uint32).reshape(*coarse.shape, 2), -1, 0)[
+        :: 1 if LITTLE_ENDIAN else -1
+    ]
+    document[:] = np.arange(coarse.shape[1], dtype=np.uint32)
+    score[:] = _turned(coarse.view(np.int32)).view(np.uint32)
+    ranked.sort(axis=1)
+    return ranked
+
+
+def _scores_of(ranked: np.ndarray) -> Floats:
+    """The float32 scores of what :func:`_ranked` holds."""
+    return _turned((ranked >> np.uint64(32)).astype(np.uint32).view(np.int32)).view(np.float32)
+
+
+def _turned(bits: np.ndarray) -> np.ndarray:
+    """The bits of float32 as int32, so turned that as unsigned numbers they fall as the scores rise; its own inverse."""
+    flips = bits >> 31
+    np.invert(flips, out=flips)
+    flips &= np.iinfo(np.int32).max
+    flips ^= bits
+    return flips
 
 
 def _sorted(ids: Rows, scores: Floats, k: int) -> tuple[Rows, Floats]:
@@ -116,7 +154,7 @@ def _sorted(ids: Rows, scores: Floats, k: int) -> tuple[Rows, Floats]:
 
 def _alone(index: ExactIndex, vectors: Floats, want: Want, exclude: Exclusions) -> Ranking:
     if not len(want.rows):
-        return nothing(want.k)
+        return Ranking.nothing(0, want.k)
     return index.search(vectors[want.rows], want.k, below=want.below, exclude=exclude.take(want.rows))
 
 

@@ -37,25 +37,16 @@ def search_many(teacher: Any, queries: Sequence[str], wants: Sequence[Want], exc
             [queries[i] for i in want.rows.tolist()], want.k, below=want.below, exclude=exclude.take(want.rows)
         )
         if len(want.rows)
-        else nothing(want.k)
+        else Ranking.nothing(0, want.k)
         for want in wants
     ]
 
 
-def nothing(k: int) -> Ranking:
-    """The ranking of no queries."""
-    return Ranking(np.empty((0, k), np.int64), np.empty((0, k), np.float32), np.empty(0, np.int64))
-
-
 def placed(parts: Sequence[tuple[Rows, Ranking]], want: Want) -> Ranking:
     """One ranking of a want from parts of it, each with its positions in the want."""
-    whole = Ranking(
-        np.empty((len(want.rows), want.k), np.int64),
-        np.empty((len(want.rows), want.k), np.float32),
-        np.empty(len(want.rows), np.int64),
-    )
+    whole = Ranking.nothing(len(want.rows), want.k)
     for at, part in parts:
-        whole.doc_ids[at], whole.scores[at], whole.above[at] = part.doc_ids, part.scores, part.above
+        whole.put(at, part)
     return whole
 
 

@@ -161,8 +161,7 @@ class StoredRun:
         if any(len(want.rows) for want in open_):
             again = search_many(self._asked(queries, open_), queries, open_, exclude)
             for (ranking, sure), deep in zip(found, again, strict=True):
-                for field in ("doc_ids", "scores", "above"):
-                    getattr(ranking, field)[~sure] = getattr(deep, field)
+                ranking.put(~sure, deep)
         return [ranking for ranking, _ in found]
 
     def _asked(self, queries: Sequence[str], open_: Sequence[Want]) -> Teacher:
