@@ -51,12 +51,12 @@ def run_batches(
     features: Callable[[Rows], Features],
     forward: Callable[[Features], Floats],
     *,
-    on_cpu: bool,
+    side_by_side: bool,
 ) -> Iterator[tuple[Rows, Floats]]:
-    """Every batch with what the model makes of it: tokenised here, run on worker threads (CPU) or here (elsewhere)."""
+    """Every batch with what the model makes of it: tokenised here, run here or several at a time on a thread each."""
     import torch
 
-    workers = torch.get_num_threads() if on_cpu else 1
+    workers = torch.get_num_threads() if side_by_side else 1
     if workers == 1:
         for rows in batches:
             yield rows, forward(features(rows))

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
+from hf_posmine.backends import Backend, Compute, backend_of, loading_options
 from hf_posmine.batches import LEAST_TOKENS, plan_batches, run_batches
 from hf_posmine.defaults import DEFAULT_MODEL, EMBEDDED
 from hf_posmine.digest import json_digest
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from hf_posmine.types import Floats, Rows
 
 Role: TypeAlias = Literal["query", "document"]
-Compute: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
 ENCODE_VERSION = 1
 """Part of every embedding key: raised when the same model and text would give another vector."""
@@ -56,14 +56,18 @@ def model_source(name: str) -> str:
     return name
 
 
-def load_model(name: str, *, compute: Compute | None = None, **kwargs: Any) -> SentenceTransformer:
-    """A SentenceTransformer by Hub id or folder (see :func:`model_source`), in another precision than it was saved."""
+def load_model(
+    name: str,
+    *,
+    compute: Compute | None = None,
+    backend: Backend = "torch",
+    device: str | None = None,
+    **kwargs: Any,
+) -> SentenceTransformer:
+    """A SentenceTransformer by Hub id or folder (see :func:`model_source`), in another precision or by another backend."""
     from sentence_transformers import SentenceTransformer
 
-    if compute is not None:
-        if compute not in get_args(Compute):
-            raise InputError(f"compute={compute!r}; choose one of {', '.join(get_args(Compute))}")
-        kwargs["model_kwargs"] = {"dtype": compute, **kwargs.get("model_kwargs", {})}
+    kwargs |= loading_options(backend, compute, device)
     try:
         return load_as(SentenceTransformer, name, **kwargs)
     except (OSError, ValueError) as error:
@@ -180,7 +184,10 @@ class Encoder:
         vectors: Floats | None = None
         self.model.eval()
         for rows, values in run_batches(
-            batches, lambda rows: self._features(texts, rows, role), lambda read: self._forward(read, role), on_cpu=self.on_cpu
+            batches,
+            lambda rows: self._features(texts, rows, role),
+            lambda read: self._forward(read, role),
+            side_by_side=self.on_cpu and backend_of(self.model) == "torch",
         ):  # fmt: skip
             if vectors is None:
                 vectors = np.empty((len(texts), values.shape[1]), np.float32)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import xxhash
 
+from hf_posmine.backends import Backend, backend_of, graph_of
 from hf_posmine.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def is_native(model: Any) -> bool:
@@ -21,20 +25,25 @@ def model_digest(model: Any) -> str:
     Raises:
         InputError: a model whose weights cannot be read.
     """
-    backend = model.get_backend() if callable(getattr(model, "get_backend", None)) else "torch"
-    if not is_native(model) or backend != "torch":
+    backend = backend_of(model)
+    if not is_native(model) or backend not in get_args(Backend):
         what = f"has the backend {backend!r}" if is_native(model) else "is no SentenceTransformer"
         raise InputError(
             f"{type(model).__name__} {what}, so its weights cannot be digested; pass "
             "fingerprint= with a string that changes whenever its vectors would"
         )
     digest = xxhash.xxh3_128()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(_tensor_bytes(tensor))
+    for piece in graph_of(model) if backend == "openvino" else _weights(model):
+        digest.update(piece)
     digest.update(json.dumps(_modules(model), sort_keys=True, default=str).encode())
     digest.update(_tokenizer_description(model.tokenizer).encode())
     return digest.hexdigest()
+
+
+def _weights(model: Any) -> Iterator[bytes | memoryview]:
+    for name, tensor in sorted(model.state_dict().items()):
+        yield f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode()
+        yield _tensor_bytes(tensor)
 
 
 def _modules(model: Any) -> list[Any]:

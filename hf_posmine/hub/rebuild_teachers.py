@@ -130,14 +130,21 @@ def _model(was: TeacherRecord, inputs: Inputs, changes: list[InputChange]) -> An
             f"the record names the teacher {name!r} without a commit of the Hub, and there is no such folder here; pass it as "
             "Inputs(teacher=...), or --teacher"
         )
-    model = load_model(str(folder) if folder.is_dir() else name, device=inputs.device, revision=commit)
+    model = load_model(
+        str(folder) if folder.is_dir() else name, device=inputs.device, revision=commit, **_backend(was.recipe)
+    )
     return model if inputs.teacher else _as_it_was(model, was.recipe)
+
+
+def _backend(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """How the passes were computed, where that was not by torch."""
+    return {name: recipe[name] for name in ("backend", "compute") if name in recipe}
 
 
 def _as_it_was(model: Any, recipe: Mapping[str, Any]) -> Any:
     import torch
 
-    if recipe.get("weights_dtype") and str(model.dtype) != recipe["weights_dtype"]:
+    if "backend" not in recipe and recipe.get("weights_dtype") and str(model.dtype) != recipe["weights_dtype"]:
         model = model.to(getattr(torch, str(recipe["weights_dtype"]).removeprefix("torch.")))
     for name in ("max_seq_length", "truncate_dim"):
         if recipe.get(name) is not None and getattr(model, name, None) != recipe[name]:

@@ -174,7 +174,7 @@ def _in_batches(model: Any, pairs: Sequence[tuple[str, str]]) -> Floats:
         return model.preprocess([pairs[i] for i in filled], prompt=_prompt(model))  # type: ignore[no-any-return]
 
     batches = plan_batches(lengths, on_cpu=on_cpu, tokens=CPU_TOKENS if on_cpu else None)
-    run = run_batches(batches, read, lambda features: _forward(model, features), on_cpu=on_cpu)
+    run = run_batches(batches, read, lambda features: _forward(model, features), side_by_side=on_cpu)
     for rows, values in run:
         if values.ndim != 1:
             return values

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_posmine.backends import describe_backend
 from hf_posmine.digest import json_digest
-from hf_posmine.encode import Compute, Encoder, Role, load_again, load_model
+from hf_posmine.encode import Encoder, Role, load_again, load_model
 from hf_posmine.errors import InputError, StoreError
 from hf_posmine.paths import cache_root
 from hf_posmine.progress import progress_bar
@@ -26,6 +27,7 @@ from hf_posmine.types import PADDING, Exclusions, Floats, Ranking, Rows, ScoreKi
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from hf_posmine.backends import Backend, Compute
     from hf_posmine.corpus import Corpus
     from hf_posmine.search.report import ApproximateReport
     from hf_posmine.teachers.many import Want
@@ -51,6 +53,8 @@ class DenseTeacher:
         dtype: of stored embeddings, float32 or float16.
         compute: to compute in: ``"bfloat16"`` or ``"float16"`` is faster and moves scores by about 1e-3, which changes some
             lists; None is as the model was saved. Only for models given by name.
+        backend: ``"openvino"`` computes the same vectors to about 3e-7 on a CPU in less than half of torch's time (extra
+            ``openvino``); with ``compute="bfloat16"`` faster still. Only for models given by name.
         shard_rows: rows of a store's shard, which is what a kill can lose.
         engine: see :class:`~hf_posmine.search.exact.ExactIndex`.
         index: search approximately, for corpora where exact search is too dear: a factory string of FAISS such as
@@ -72,6 +76,7 @@ class DenseTeacher:
         device: str | None = None,
         dtype: str = "float32",
         compute: Compute | None = None,
+        backend: Backend = "torch",
         shard_rows: int | None = None,
         engine: Engine = "auto",
         index: Any = None,
@@ -83,7 +88,8 @@ class DenseTeacher:
                 "queries= must match texts exactly; use Qrels.queries, or Corpus.from_texts(..., match='exact')"
             )
         self.corpus, self.queries = corpus, queries
-        self.device, self.engine, self.revision, self.compute = device, engine, revision, compute
+        self.device, self.engine, self.revision = device, engine, revision
+        self.compute, self.backend = compute, backend
         self.approximate = as_index(index)
         self.approximation: ApproximateReport | None = None
         self._model_name = model if isinstance(model, str) else None
@@ -92,6 +98,8 @@ class DenseTeacher:
         )
         if compute is not None and self._model_name is None:
             raise InputError(f"compute={compute!r} is for models given by name; convert this one with model.to(...)")
+        if backend != "torch" and self._model_name is None:
+            raise InputError(f"backend={backend!r} is for models given by name; load this one with that backend")
         loaded = model if self._model_name is None else self._loaded(self._model_name)
         if not callable(getattr(loaded, "encode_document", None)):
             raise InputError(
@@ -108,6 +116,7 @@ class DenseTeacher:
         self.keys: dict[Role, str] = {role: self.encoder.digest(role) for role in ("query", "document")}
         self.prompts = dict(self.encoder.prompts)
         self.model_digest = self.encoder.model_digest
+        self._computed = describe_backend(loaded)
         self.max_seq_length = getattr(loaded, "max_seq_length", None)
         self.name = self._model_name or _name_of(loaded)
         self.commit = commit_of(self._model_name, revision) if self._model_name else live_commit_of(loaded)
@@ -135,6 +144,7 @@ class DenseTeacher:
             "dtype": self._store.dtype.name,
             "max_seq_length": self.max_seq_length,
             "fingerprint": self.fingerprint,
+            **self._computed,
         }
         if self.approximate is not None:
             said["index"] = repr(self.approximate)
@@ -156,7 +166,7 @@ class DenseTeacher:
         return Encoder(self._loaded(name), **self._encoder_options)
 
     def _loaded(self, name: str) -> Any:
-        return load_model(name, device=self.device, revision=self.revision, compute=self.compute)
+        return load_model(name, device=self.device, revision=self.revision, compute=self.compute, backend=self.backend)
 
     @cached_property
     def index(self) -> ExactIndex | ApproximateIndex:

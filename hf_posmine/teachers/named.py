@@ -24,6 +24,8 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "https": SERVED,
 }
 """What each kind may be told; every other name is a dense model, which checks for itself."""
+DEFAULTS = {("dtype", "float32"), ("backend", "torch")}
+"""Options that count as not given."""
 HELP = (
     "a Hub id or folder, 'embedded', 'bm25', 'bm25:german', 'random', 'sparse:<model>', 'late:<model>', 'cross:<model>', or "
     "an http address"
@@ -83,7 +85,7 @@ def _takes(teacher: Any, option: str) -> bool:
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     """The options that were set."""
-    return {name: v for name, v in options.items() if v is not None and (name, v) != ("dtype", "float32")}
+    return {name: v for name, v in options.items() if v is not None and (name, v) not in DEFAULTS}
 
 
 def _bm25(name: str, language: str, corpus: Corpus, queries: Corpus | None, options: dict[str, Any]) -> Teacher:

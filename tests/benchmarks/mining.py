@@ -184,7 +184,8 @@ def _title(said: dict[str, Any]) -> str:
     about = said["machine"]
     packages = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
     return (
-        f"# Mining with given embeddings, {said['arguments']['format']} rows\n\n{about['cpu']}, {about['cores']} cores, {about['memory_gib']} GiB; Python "
+        f"# Mining with given embeddings, {said['arguments']['format']} rows\n\n"
+        f"{about['cpu']}, {about['cores']} cores, {about['memory_gib']} GiB; Python "
         f"{about['python']}; {packages}; commit {about['git_commit']}, source {about['source_digest']}; "
         f"{about['time']}. The peer writes {said['arguments']['format']} rows."
     )
