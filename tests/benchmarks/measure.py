@@ -18,7 +18,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("hf-posmine", "sentence-transformers", "datasets", "torch", "numpy", "numba", "faiss-cpu", "pyarrow")
+PACKAGES = (
+    "hf-posmine",
+    "sentence-transformers",
+    "transformers",
+    "datasets",
+    "torch",
+    "openvino",
+    "numpy",
+    "numba",
+    "faiss-cpu",
+    "pyarrow",
+)
 SAMPLE_SECONDS = 0.02
 
 
@@ -133,7 +144,7 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(memory, 1),
         "system": platform.platform(),
         "python": sys.version.split()[0],
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "git_commit": git_commit(),
         "source_digest": source_digest(),
         "load_average": os.getloadavg(),
