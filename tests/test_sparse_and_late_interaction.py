@@ -10,6 +10,7 @@ import pytest
 
 from hf_posmine import Corpus, DenseTeacher, LateInteractionTeacher, PositiveAwareMiner, SparseTeacher
 from hf_posmine.errors import InputError, StoreError
+from hf_posmine.teachers import parts
 from tests import tiny
 
 TEXTS = ["red cat", "a dog of stone", "blue sky in a river", "cat", "bird tree house stone sea", "green green green"]
@@ -115,3 +116,32 @@ def test_a_static_embedding_model_is_a_dense_teacher(corpus, tmp_path):
         a, b = means[query], means[positive]
         assert score == pytest.approx(a @ b / np.sqrt(a @ a * (b @ b)), abs=1e-5)
     assert json.dumps(teacher.describe())
+
+
+@pytest.mark.parametrize("damage", [False, True], ids=["kept", "damaged"])
+@pytest.mark.parametrize(("make", "cls"), [(tiny.sparse, SparseTeacher), (tiny.late, LateInteractionTeacher)])
+def test_an_interruption_loses_only_the_part_it_met(make, cls, damage, folder, corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "PART_TEXTS", 2)
+    path = make(folder / f"parts-{cls.__name__}")
+    expected = cls(str(path), corpus, store=tmp_path / "whole").all_scores(QUERIES)
+    encode, encoded = (f"_document_{'terms' if cls is SparseTeacher else 'tokens'}"), []
+
+    def failing(teacher, texts, fail_at=2):
+        if len(encoded) == fail_at:
+            raise KeyboardInterrupt
+        encoded.append(texts)
+        return original(teacher, texts)
+
+    original = getattr(cls, encode)
+    monkeypatch.setattr(cls, encode, failing)
+    with pytest.raises(KeyboardInterrupt):
+        cls(str(path), corpus, store=tmp_path / "killed").prepare()
+    left = sorted((tmp_path / "killed").rglob("*.npz"))
+    assert len(left) == 2
+    if damage:
+        left[0].write_bytes(left[0].read_bytes()[:-9])
+    encoded.clear()
+    monkeypatch.setattr(cls, encode, lambda teacher, texts: failing(teacher, texts, fail_at=9))
+    assert np.array_equal(cls(str(path), corpus, store=tmp_path / "killed").all_scores(QUERIES), expected)
+    assert encoded == ([TEXTS[:2]] if damage else []) + [TEXTS[4:]]
+    assert not list((tmp_path / "killed").rglob("*.parts"))

@@ -11,10 +11,10 @@ import numpy as np
 from hf_posmine.digest import json_digest
 from hf_posmine.encode import Encoder, Role, load_again, load_as
 from hf_posmine.errors import InputError
-from hf_posmine.paths import cache_root, new_folder
-from hf_posmine.progress import progress_bar
+from hf_posmine.paths import cache_root
 from hf_posmine.teachers.dense import commit_of
 from hf_posmine.teachers.full import FullScores
+from hf_posmine.teachers.parts import built, encoded_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from hf_posmine.corpus import Corpus
     from hf_posmine.types import Floats, Rows, ScoreKind
 
-ENCODE_TEXTS = 256
 BLOCK_SIMILARITIES = 1 << 23
 """Similarities of query tokens with document tokens held at a time (64 MB)."""
 KINDS: dict[str, ScoreKind] = {"maxsim": "dot", "meanmaxsim": "cosine"}
@@ -157,25 +156,22 @@ class LateInteractionTeacher(FullScores):
     def _tokens(self) -> tuple[np.ndarray, Rows]:
         """Token vectors float32 ``[T, d]`` of all documents, memory-mapped, and their bounds int64 ``[N + 1]``."""
         folder = self._store / f"{self.keys['document']}-{self.corpus.fingerprint}"
-        if not folder.is_dir():
-            with new_folder(folder) as new:
-                self._write(new)
+        built(folder, self._write)
         starts = np.load(folder / "starts.npy")
         return np.memmap(folder / "tokens.f32", np.float32, "r").reshape(starts[-1], -1), starts
 
-    def _write(self, folder: Path) -> None:
+    def _write(self, folder: Path, parts: Path) -> None:
         counts = [np.zeros(1, np.int64)]
-        with (
-            progress_bar(len(self.corpus), "Encoding document texts", "text") as bar,
-            (folder / "tokens.f32").open("wb") as file,
-        ):
-            for start in range(0, len(self.corpus), ENCODE_TEXTS):
-                rows = np.arange(start, min(len(self.corpus), start + ENCODE_TEXTS))
-                tokens, bounds = self._encode(self.corpus.texts(rows).to_pylist(), "document")
-                file.write(tokens.astype(np.float32).tobytes())
-                counts.append(np.diff(bounds))
-                bar.update(len(rows))
+        with (folder / "tokens.f32").open("wb") as file:
+            for part in encoded_parts(parts, self.corpus, self._document_tokens):
+                file.write(part["tokens"].tobytes())
+                counts.append(part["counts"])
         np.save(folder / "starts.npy", np.cumsum(np.concatenate(counts)))
+
+    def _document_tokens(self, texts: list[str]) -> dict[str, np.ndarray]:
+        """Tokens of each text, and the vectors of all tokens, text after text."""
+        tokens, bounds = self._encode(texts, "document")
+        return {"counts": np.diff(bounds), "tokens": tokens.astype(np.float32)}
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("encoder", "_tokens")}

@@ -11,10 +11,10 @@ import numpy as np
 from hf_posmine.digest import json_digest
 from hf_posmine.encode import Encoder, Role, load_again, load_as
 from hf_posmine.errors import InputError
-from hf_posmine.paths import cache_root, new_folder
-from hf_posmine.progress import progress_bar
+from hf_posmine.paths import cache_root
 from hf_posmine.teachers.dense import commit_of
 from hf_posmine.teachers.full import FullScores
+from hf_posmine.teachers.parts import ENCODE_TEXTS, built, encoded_parts
 from hf_posmine.teachers.postings import Postings, pair_score
 
 if TYPE_CHECKING:
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
     from hf_posmine.corpus import Corpus
     from hf_posmine.types import Floats, ScoreKind
-
-ENCODE_TEXTS = 256
-"""Texts whose dense vectors, one number per word of the vocabulary, are held at a time."""
 
 
 class SparseTeacher(FullScores):
@@ -144,28 +141,25 @@ class SparseTeacher(FullScores):
     @cached_property
     def _index(self) -> Postings:
         folder = self._store / f"{self.keys['document']}-{self.max_active_dims or 'all'}-{self.corpus.fingerprint}"
-        if not folder.is_dir():
-            postings = self._build()
-            with new_folder(folder) as new:
-                postings.save(new)
-        return Postings.load(folder)
+        return Postings.load(built(folder, lambda new, parts: self._build(parts).save(new)))
 
-    def _build(self) -> Postings:
-        documents, terms, weights, size = [], [], [], 0
-        with progress_bar(len(self.corpus), "Encoding document texts", "text") as bar:
-            for start in range(0, len(self.corpus), ENCODE_TEXTS):
-                rows = np.arange(start, min(len(self.corpus), start + ENCODE_TEXTS))
-                vectors = self._vectors(self.corpus.texts(rows).to_pylist(), "document")
-                bar.update(len(rows))
-                at, columns = np.nonzero(vectors)
-                documents.append((at + start).astype(np.int32))
-                terms.append(columns.astype(np.int32))
-                weights.append(vectors[at, columns])
-                size = vectors.shape[1]
-        all_terms = np.concatenate(terms)
-        order = np.argsort(all_terms, kind="stable")
-        starts = np.append(0, np.cumsum(np.bincount(all_terms, minlength=size))).astype(np.int64)
-        return Postings(np.concatenate(weights)[order], np.concatenate(documents)[order], starts, len(self.corpus))
+    def _build(self, folder: Path) -> Postings:
+        parts = list(encoded_parts(folder, self.corpus, self._document_terms))
+        counts, terms, weights = (
+            np.concatenate([part[name] for part in parts]) for name in ("counts", "terms", "weights")
+        )
+        documents = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        order = np.argsort(terms, kind="stable")
+        size = int(self.encoder.model.get_embedding_dimension())
+        starts = np.append(0, np.cumsum(np.bincount(terms, minlength=size))).astype(np.int64)
+        return Postings(weights[order], documents[order], starts, len(self.corpus))
+
+    def _document_terms(self, texts: list[str]) -> dict[str, np.ndarray]:
+        """Terms of each text, and all terms with their weights, text after text."""
+        vectors = self._vectors(texts, "document")
+        at, terms = np.nonzero(vectors)
+        counts = np.bincount(at, minlength=len(texts))
+        return {"counts": counts, "terms": terms.astype(np.int32), "weights": vectors[at, terms]}
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("encoder", "_index", "_last")}
