@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import importlib.util
 import itertools
 import json
@@ -25,6 +26,7 @@ from hf_posmine.ablation.cell import Cells
 from hf_posmine.ablation.config import config_from, read_config
 from hf_posmine.ablation.figures import parameter
 from hf_posmine.ablation.grid import IN_BATCH_ONLY, Mining
+from hf_posmine.ablation.mined import Mined
 from hf_posmine.ablation.student import changed_student
 from hf_posmine.ablation.table import check_same_queries, markdown, mean_interval, study_table
 from hf_posmine.ablation.training_set import load_training_set
@@ -454,6 +456,21 @@ def test_a_cell_that_cannot_be_trained_is_a_result(config, tmp_path):
     assert [row["label"] for row in table["rows"]] == ["naive"]
     assert "negatives" in table["failed"]["MaxScore(-1.0)"]
     assert "MaxScore(-1.0): not trained" in (tmp_path / "out" / "report" / "micro" / "ablation.md").read_text()
+
+
+def test_rows_that_stay_short_are_counted_and_left_out(config, tmp_path):
+    config["studies"]["methods"] |= {"teachers": ["words"], "filters": ["PercPos(0.5)"], "paper": {}, "also": []}
+    mined = Mined(config_from(config), tmp_path)
+    (mining,) = mined.config.minings().values()
+    pairs = mined.sets[0].pairs
+    odd = pairs.map(lambda row, at: row if at % 3 else {"query": f"qqqxyz{at}"}, with_indices=True)
+    mined.sets[0] = dataclasses.replace(mined.sets[0], pairs=odd)
+    mined.mine_all()  # no document lies below the 0 of a query whose words nobody has
+    rows, told = mined.read(mining, "sample"), mined.statistics(mining)["sample"]
+    assert told["rows"] == len(pairs)
+    assert told["short_rows"] == len(pairs) - len(rows) >= len(pairs) // 3
+    assert {len(negatives) for negatives in rows["negatives"]} == {2}
+    assert not any(query.startswith("qqqxyz") for query in rows["query"])
 
 
 def test_only_some_studies(config, tmp_path, capsys):

@@ -291,10 +291,13 @@ def test_the_command_calibrates_a_training_set(tmp_path, capsys):
     pairs.to_parquet(tmp_path / "pairs.parquet")
     options = ["--teacher", "bm25", "--num-negatives", "2", "--quiet"]
     outputs = ["--output", str(tmp_path / "found.json"), "--choose", str(tmp_path / "mine.yaml")]
+    outputs += ["--plot", str(tmp_path / "found.svg")]
     data = str(tmp_path / "pairs.parquet")
     assert main(["calibrate", data, "--families", "PercPos", "SkipTop", "--rate", "0.6", *options, *outputs]) == 0
     said = capsys.readouterr().out
     assert "8 queries, 2 negatives" in said and "false negatives (" in said
+    drawn = (tmp_path / "found.svg").read_text()
+    assert all(f"<!-- {text} -->" in drawn for text in ("PercPos", "SkipTop", "wanted: at most 60.0%"))
     record = json.loads((tmp_path / "found.json").read_text())
     naive = next(p for p in record["settings"] if p["method"] == "SkipTop(0)")
     assert (record["queries"], naive["rate"]) == (8, 1.0)  # the two hidden ones are the best two
@@ -311,6 +314,8 @@ def test_the_command_calibrates_a_training_set(tmp_path, capsys):
     assert main([*mined, "--quiet"]) == 0
     assert main(["calibrate", data, "--filters", "naive", "--rate", "0.001", *options]) == 2
     assert "no setting has a false-negative rate of 0.10%" in capsys.readouterr().err
+    assert main(["calibrate", data, "--plot", "found.txt", *options]) == 2
+    assert "found.txt: write a .png, .svg, .pdf file" in capsys.readouterr().err
     assert main(["calibrate", data, "--families", "MinScore", *options]) == 2
     assert "for bm25 scores there are" in capsys.readouterr().err
 

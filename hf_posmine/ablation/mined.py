@@ -1,4 +1,7 @@
-"""Negatives of an ablation: each way to mine once, all of a teacher's from one stored run."""
+"""Negatives of an ablation: each way to mine once, all of a teacher's from one stored run.
+
+Rows that stay short are left out of training; the statistics count them.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +84,7 @@ class Mined:
             for training_set in self.sets:
                 start = time.perf_counter()
                 mined = self._rows(training_set, mining)
-                mined.to_parquet(folder / f"{training_set.name}.parquet")
+                _full(mined, mining).to_parquet(folder / f"{training_set.name}.parquet")
                 told[training_set.name] = describe(mined, training_set, mining)
                 told[training_set.name]["seconds"] = round(time.perf_counter() - start, 2)
                 if all(is_random(self.config.teachers[name]) for name in mining.teachers):
@@ -120,6 +123,14 @@ class Mined:
                 teacher = StoredRun.build(teacher, training_set.pairs, depth, corpus=training_set.corpus, **COLUMNS)
             self._teachers[key] = teacher
         return self._teachers[key]
+
+
+def _full(mined: Any, mining: Mining) -> Any:
+    """The rows with all their negatives, if there are any; else all, for the training stage to say what is wrong."""
+    if not mining.teachers:
+        return mined
+    full = np.flatnonzero([len(row) == mining.num_negatives for row in mined["negatives"][:]])
+    return mined.select(full) if len(full) else mined
 
 
 def _filled(value: Any, task: str) -> Any:

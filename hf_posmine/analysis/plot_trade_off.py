@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.analysis.style import look, new_figure, save_figure, shared_legend
+from hf_posmine.analysis.style import draw_rates, new_figure, ring, save_figure, shared_legend
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,12 +34,11 @@ def plot_trade_off(curve: TradeOff, path: str | Path, *, title: str = "", marked
     families = list(dict.fromkeys(curve.families))
     for axis, (measure, label) in zip(axes, PANELS.items(), strict=True):
         for number, family in enumerate(families):
-            _draw(axis, [row for row in rows if row["family"] == family], measure, look(number), family)
+            mine = [row for row in rows if row["family"] == family and row["negatives"]]
+            rates = [(row["rate"], row["low"], row["high"]) for row in mine]
+            draw_rates(axis, [_at(row, measure) for row in mine], rates, number, family)
         ringed = [row for row in rows if row["method"] in marked]
-        axis.scatter(
-            [_at(row, measure) for row in ringed], [100 * row["rate"] for row in ringed],
-            s=90, facecolors="none", edgecolors="black", linewidths=1.2, zorder=5, label="compared in the table",
-        )  # fmt: skip
+        ring(axis, [_at(row, measure) for row in ringed], [row["rate"] for row in ringed], "compared in the table")
         axis.set_xlabel(label, fontsize=9)
         axis.set_ylim(bottom=0)
     axes[0].set_ylabel("false negatives, % of the negatives", fontsize=9)
@@ -50,20 +49,6 @@ def plot_trade_off(curve: TradeOff, path: str | Path, *, title: str = "", marked
     figure.suptitle(title, fontsize=10)
     shared_legend(figure, axes[0], columns=4)
     return save_figure(figure, path)
-
-
-def _draw(axis: Any, rows: list[dict[str, Any]], measure: str, style: dict[str, Any], label: str) -> None:
-    rows = sorted((row for row in rows if row["negatives"]), key=lambda row: _at(row, measure))
-    x = [_at(row, measure) for row in rows]
-    axis.fill_between(
-        x,
-        [100 * row["low"] for row in rows],
-        [100 * row["high"] for row in rows],
-        color=style["color"],
-        alpha=0.12,
-        linewidth=0,
-    )
-    axis.plot(x, [100 * row["rate"] for row in rows], label=label, **style)
 
 
 def _at(row: dict[str, Any], measure: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hf_posmine.errors import InputError, MissingExtraError
 from hf_posmine.paths import write_file
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+Interval: TypeAlias = "tuple[float, float, float]"
+"""A rate, and the lower and the upper end of its interval."""
 SUFFIXES = (".png", ".svg", ".pdf")
 DPI = 120
 
@@ -47,6 +49,29 @@ def look(number: int) -> dict[str, Any]:
         "markersize": 4,
         "linewidth": 1.4,
     }
+
+
+def draw_rates(axis: Any, x: Sequence[float], rates: Sequence[Interval], number: int, label: str) -> None:
+    """A line of rates in per cent, with the band of their intervals, from left to right.
+
+    Args:
+        axis: to draw on.
+        x: where each rate stands.
+        rates: each with the lower and the upper end of its interval.
+        number: of the line, which decides its look.
+        label: in the legend.
+    """
+    style, order = look(number), sorted(range(len(x)), key=lambda at: x[at])
+    across = [x[at] for at in order]
+    rate, low, high = ([100 * rates[at][part] for at in order] for part in range(3))
+    axis.fill_between(across, low, high, color=style["color"], alpha=0.12, linewidth=0)
+    axis.plot(across, rate, label=label, **style)
+
+
+def ring(axis: Any, x: Sequence[float], rates: Sequence[float], label: str) -> None:
+    """Ring some of the points."""
+    per_cent = [100 * rate for rate in rates]
+    axis.scatter(x, per_cent, s=90, facecolors="none", edgecolors="black", linewidths=1.2, zorder=5, label=label)
 
 
 def save_figure(figure: Any, path: str | Path) -> Path:

@@ -29,6 +29,9 @@ EXAMPLES = """examples:
   # the paper's four families on a judged collection; at most 5 % false negatives, for sure
   hf-posmine calibrate my_collection --rate 0.05
 
+  # the same with a figure: false negatives against hardness, a band for every family
+  hf-posmine calibrate my_collection --plot calibration.png
+
   # a training set; shares of the positive's score only, the setting written for hf-posmine mine --config
   hf-posmine calibrate pairs.parquet --families PercPos --rate 0.1 --choose mine.yaml
 
@@ -44,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_teacher_arguments(parser)
     group = parser.add_argument_group("calibration")
     group.add_argument("--rate", type=float, default=0.05, help="wanted false-negative rate (default: %(default)s)")
-    group.add_argument("--families", nargs="+", metavar="NAME", help="of PercPos, MarginPos, MaxScore, SkipTop")
+    group.add_argument("--families", nargs="+", metavar="NAME", help="such as PercPos, MarginPos, MaxScore, SkipTop")
     group.add_argument("--filters", nargs="+", metavar="FILTERS", help="settings of your own, instead of families")
     group.add_argument(
         "--hide", choices=get_args(Hide), default="rest",
@@ -56,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=int, default=0, help="of samplers and resamples (default: %(default)s)")
     output = parser.add_argument_group("output")
     output.add_argument("--output", help="write the figures as JSON")
+    output.add_argument("--plot", help="draw them, such as calibration.png (extra 'plots')")
     output.add_argument("--choose", metavar="YAML", help="write the proposed setting")
     add_run_arguments(parser)
 
@@ -64,9 +68,13 @@ def run(args: argparse.Namespace) -> None:
     """Calibrate, print the curves and what they propose."""
     from hf_posmine.analysis.calibrate import calibrate
     from hf_posmine.analysis.choice import mine_config
+    from hf_posmine.analysis.plot_calibration import plot_calibration
+    from hf_posmine.analysis.style import check_image
     from hf_posmine.hub.provenance import versions
     from hf_posmine.paths import write_file
 
+    if args.plot:
+        check_image(args.plot)
     for method in _methods(args):  # a misspelt filter should not be met after the encoding
         MiningSettings(filters=method)
     if len(teacher_names(args)) > 1:
@@ -84,6 +92,10 @@ def run(args: argparse.Namespace) -> None:
         }  # fmt: skip
         write_file(Path(args.output), lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
     chosen = found.propose(args.rate, sure=not args.estimate)
+    if args.plot:
+        plot_calibration(
+            found, args.plot, chosen=chosen, wanted=args.rate, title=f"{Path(args.data).name}, {teacher.name}"
+        )
     print(f"\n{chosen.method}: {chosen.rate:.2%} false negatives ({chosen.low:.2%} to {chosen.high:.2%})")
     for other in found.at_hardness_of(chosen):
         if other.family != chosen.family:
