@@ -9,6 +9,7 @@ import numpy as np
 from hf_posmine.ablation.table import mean_interval
 from hf_posmine.ablation.training_set import scores_of
 from hf_posmine.analysis.agreement import overlap_matrix
+from hf_posmine.analysis.plots import plot_overlap
 from hf_posmine.analysis.style import COLOURS, look, new_figure, save_figure, shared_legend
 from hf_posmine.texts import text_keys
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from hf_posmine.ablation.mined import Mined
 
 BINS = 40
-DARK = 0.5
-"""Overlaps below it have white numbers."""
 MOST_ROWS = 6
 """Methods in one figure of histograms."""
 
@@ -173,21 +172,7 @@ def plot_overlaps(study: Study, config: Config, mined: Mined, path: Path) -> Pat
         return None
     name = config.train[0]["name"]
     choices = [_negatives(mined.read(row.cells[0].mining, name)) for row in rows]
-    matrix = overlap_matrix(choices)
-    side = 0.6 * len(rows)
-    figure, ((axis,),) = new_figure(1, 1, (side + 3.2, side + 1.5))
-    axis.grid(visible=False)
-    image = axis.imshow(matrix, vmin=0, vmax=1, cmap="cividis")
-    labels = [row.label for row in rows]
-    axis.set_xticks(range(len(rows)), labels, rotation=40, ha="right", rotation_mode="anchor", fontsize=8)
-    axis.set_yticks(range(len(rows)), labels, fontsize=8)
-    for i, j in np.ndindex(matrix.shape):
-        colour = "white" if matrix[i, j] < DARK else "black"
-        axis.text(j, i, f"{matrix[i, j]:.2f}", ha="center", va="center", fontsize=7, color=colour)
-    bar = figure.colorbar(image, ax=axis, shrink=0.8)
-    bar.set_label("mean Jaccard overlap", fontsize=8)
-    bar.ax.tick_params(labelsize=8)
-    return save_figure(figure, path)
+    return plot_overlap([row.label for row in rows], overlap_matrix(choices), path)
 
 
 def _mined_rows(study: Study) -> list[Row]:

@@ -88,7 +88,7 @@ def save_figure(figure: Any, path: str | Path) -> Path:
         else {}
     )
     drawn = io.BytesIO()
-    figure.savefig(drawn, format=path.suffix[1:], dpi=DPI, **said)
+    figure.savefig(drawn, format=path.suffix[1:], dpi=DPI, bbox_inches="tight", pad_inches=0.1, **said)
     write_file(path, lambda file: file.write_bytes(drawn.getvalue()))
     return path
 
