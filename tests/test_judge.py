@@ -84,9 +84,8 @@ def says(relevant: bool, compared: str = "worse") -> str:
 
 @pytest.fixture
 def service(monkeypatch):
-    from hf_posmine.judge import chat
 
-    monkeypatch.setattr(chat, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr("hf_posmine.service.LONGEST_PAUSE", 0.01)
     return Service()
 
 

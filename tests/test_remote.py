@@ -20,7 +20,7 @@ QUERIES = ["a red animal", "a green cat", "blue"]
 
 @pytest.fixture
 def service(monkeypatch):
-    monkeypatch.setattr("hf_posmine.teachers.endpoint.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("hf_posmine.service.time.sleep", lambda seconds: None)
     return services.start()
 
 

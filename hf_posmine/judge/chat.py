@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import random
-import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
-from http.client import HTTPException
 from typing import Any, Protocol
 
-from hf_posmine.errors import InputError, StoreError
+from hf_posmine.errors import InputError
 from hf_posmine.judge.question import SCHEMA
+from hf_posmine.service import Service
 
 MAX_TOKENS = 1024
-LONGEST_PAUSE = 60.0
 
 
 class Chat(Protocol):
@@ -64,42 +57,13 @@ class ChatServer:
 
     def ask(self, messages: list[dict[str, str]]) -> str:
         """The text of the first choice, at temperature 0."""
-        pause, problem = 0.5, ""
-        for attempt in range(self.retries + 1):
-            if attempt:
-                time.sleep(min(pause, LONGEST_PAUSE) * (0.5 + random.random()))
-                pause *= 2
-            try:
-                return self._read(self._post(messages))
-            except urllib.error.HTTPError as error:
-                problem = f"HTTP {error.code}"
-                if error.code != 429 and error.code < 500:  # noqa: PLR2004 - asking again would not help
-                    said = error.read(500).decode("utf-8", "replace")
-                    raise StoreError(f"{self.name} refused the question with {problem}: {said}") from None
-                wanted = error.headers.get("Retry-After", "")
-                pause = max(pause, float(wanted)) if wanted.replace(".", "", 1).isdigit() else pause
-            except (OSError, HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
-                problem = f"{type(error).__name__}: {error}"
-        raise StoreError(
-            f"{self.name} gave no answer in {self.retries + 1} attempts ({problem[:200]}); what was judged is stored, run "
-            "again to continue"
-        )
-
-    def _post(self, messages: list[dict[str, str]]) -> Any:
-        headers = {"Content-Type": "application/json"}
-        if self.api_key_env is not None:
-            key = os.environ.get(self.api_key_env)
-            if not key:
-                raise StoreError(f"the environment variable {self.api_key_env} holds no key; set it")
-            headers["Authorization"] = f"Bearer {key}"
         body = {
             "model": self.model, "messages": messages, "temperature": 0, "max_tokens": MAX_TOKENS,
             "response_format": response_format(),
         }  # fmt: skip
         url = f"{self.url.rstrip('/')}/chat/completions"
-        request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-        with urllib.request.urlopen(request, timeout=self.timeout) as answer:
-            return json.loads(answer.read())
+        service = Service(url, self.api_key_env, self.retries, self.timeout, self.name)
+        return service.ask(body, self._read, "the question")
 
     def _read(self, answer: Any) -> str:
         content = answer["choices"][0]["message"]["content"]

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
 import threading
-import time
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hf_posmine.errors import InputError, StoreError
+from hf_posmine.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hf_posmine.types import Floats
-
-LONGEST_PAUSE = 60.0
 
 
 @dataclass(frozen=True)
@@ -118,41 +111,16 @@ class RemoteModel:
                 raise
 
     def _ask(self, texts: list[str]) -> Floats:
-        pause, problem = 0.5, ""
-        for attempt in range(self.endpoint.retries + 1):
-            if attempt:
-                time.sleep(min(pause, LONGEST_PAUSE))
-                pause *= 2
-                with self._lock:
-                    self.usage.retries += 1
-            try:
-                return self._read(self._post(texts), texts)
-            except urllib.error.HTTPError as error:
-                problem = f"HTTP {error.code}"
-                if error.code != 429 and error.code < 500:  # noqa: PLR2004 - asking again would not help
-                    said = error.read(500).decode("utf-8", "replace")
-                    raise StoreError(f"{self.endpoint.url} refused {len(texts)} texts with {problem}: {said}") from None
-                pause = _wanted_pause(error, pause)
-            except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
-                problem = f"{type(error).__name__}: {error}"
-        raise StoreError(
-            f"{self.endpoint.url} gave no usable answer in {self.endpoint.retries + 1} attempts ({problem[:200]}); what was "
-            "finished is stored, run again to continue"
-        )
-
-    def _post(self, texts: list[str]) -> Any:
+        asked = self.endpoint
         body: dict[str, Any] = {"inputs": texts, "truncate": True, "normalize": False}
-        if self.endpoint.is_openai:
-            body = {"model": self.endpoint.model, "input": texts, "encoding_format": "float"}
-        headers = {"Content-Type": "application/json"}
-        if self.endpoint.api_key_env is not None:
-            key = os.environ.get(self.endpoint.api_key_env)
-            if not key:
-                raise StoreError(f"the environment variable {self.endpoint.api_key_env} holds no key; set it")
-            headers["Authorization"] = f"Bearer {key}"
-        request = urllib.request.Request(self.endpoint.url, json.dumps(body).encode(), headers)
-        with urllib.request.urlopen(request, timeout=self.endpoint.timeout) as answer:
-            return json.loads(answer.read())
+        if asked.is_openai:
+            body = {"model": asked.model, "input": texts, "encoding_format": "float"}
+        service = Service(asked.url, asked.api_key_env, asked.retries, asked.timeout)
+        return service.ask(body, lambda answer: self._read(answer, texts), f"{len(texts)} texts", self._failed)
+
+    def _failed(self) -> None:
+        with self._lock:
+            self.usage.retries += 1
 
     def _read(self, answer: Any, texts: list[str]) -> Floats:
         tokens = 0
@@ -173,9 +141,3 @@ class RemoteModel:
             self.usage.texts += len(texts)
             self.usage.tokens += tokens
         return vectors
-
-
-def _wanted_pause(error: urllib.error.HTTPError, pause: float) -> float:
-    """Seconds the service asks to wait, where it says so in numbers."""
-    wanted = error.headers.get("Retry-After", "")
-    return max(pause, float(wanted)) if wanted.replace(".", "", 1).isdigit() else pause
