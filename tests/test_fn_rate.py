@@ -10,7 +10,7 @@ import pytest
 
 from hf_posmine import Corpus, DenseTeacher
 from hf_posmine.analysis.false_negatives import FalseNegativeRate, Judgements, false_negative_rate
-from hf_posmine.analysis.trade_off import Method, TradeOff, paper_methods
+from hf_posmine.analysis.trade_off import Method, TradeOff, swept_methods
 from hf_posmine.cli import main
 from hf_posmine.errors import InputError
 from hf_posmine.filters import MarginPos, MaxScore, PercPos, SkipTop
@@ -133,7 +133,7 @@ def test_differences_at_equal_hardness_are_paired_over_queries():
 
 
 def test_the_methods_are_the_paper_s_with_its_values_and_samplers(judged):
-    methods = paper_methods(*judged)
+    methods = swept_methods(*judged)
     assert list(dict.fromkeys(m.family for m in methods)) == [
         "PercPos", "MarginPos", "MaxScore", "SkipTop", "SampledTopK", "Top1Sampled",
     ]  # fmt: skip
@@ -182,9 +182,36 @@ def test_the_command_writes_curve_and_plot(tmp_path, capsys):
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_methods_of_one_s_own_and_the_sampler_are_on_the_curves(tmp_path, capsys):
+    command = ["fn-rate", str(SAMPLE), "--visible", "train", "--qrels", "complete", "--teacher", "embedded", "--quiet"]
+    both = "SkipTop(1) + PercPos(0.9)"
+    more = ["--methods", "naive", both, "--sampler", "SampledTopK(k=8)", "--at", "PercPos(0.93)"]
+    assert main([*command, *more, "--curve", str(tmp_path / "curve.json")]) == 0
+    assert "as hard as those of PercPos(0.93)" in capsys.readouterr().out
+    record = json.loads((tmp_path / "curve.json").read_text())
+    families = {row["method"]: row["family"] for row in record["curve"]}
+    sampler = ", SampledTopK(k=8, temperature=1.0)"
+    assert all(method.endswith(sampler) for method in families)
+    assert families[f"PercPos(0.93){sampler}"] == "PercPos"
+    assert families[f"{both}{sampler}"] == "others"
+    same = {row["method"]: row["rate"] for row in record["curve"]}
+    assert [row["rate"] for row in record["rates"]] == [same[f"SkipTop(0){sampler}"], same[f"{both}{sampler}"]]
+    for found in (row for row in record["equal_hardness"] if row["family"] == "PercPos"):
+        assert found["rate"] == pytest.approx(same[f"PercPos(0.93){sampler}"])
+
+
+def test_where_shares_mean_nothing_margins_are_compared(tmp_path, capsys):
+    command = ["fn-rate", str(SAMPLE), "--visible", "train", "--qrels", "complete", "--teacher", "embedded", "--quiet"]
+    more = ["--similarity", "euclidean", "--methods", "naive", "--curve", str(tmp_path / "curve.json")]
+    assert main([*command, *more]) == 0
+    assert json.loads((tmp_path / "curve.json").read_text())["at"] == "MarginPos(0.05)"
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
+        (["--at", "PercPos(2"], "PercPos(2"),
+        (["--sampler", "Best()"], "known: "),
         (["--curve", "curve.txt"], "write a .csv or .json file"),
         (["--plot", "plot.txt"], "write a .png, .svg, .pdf file"),
     ],

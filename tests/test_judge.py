@@ -159,7 +159,9 @@ def test_an_outage_loses_no_answer(service, tmp_path):
     service.faults = [None] * 5 + [503] * 100
     questions = [Question("q", "p", f"{i}") for i in range(12)]
     first = Judge(service.chat(retries=1), cache_dir=tmp_path, concurrency=3)
-    with pytest.raises(StoreError, match=r"no answer in 2 attempts \(HTTP 503\); what was judged is stored, run again"):
+    with pytest.raises(
+        StoreError, match=r"no usable answer in 2 attempts \(HTTP 503\); what was finished is stored, run again"
+    ):
         first.judge(questions)
     service.faults = []
     lines = first.answers.read_text() + '\n{"key": "torn'

@@ -191,7 +191,7 @@ class Experiment:
         rows = [self.corpus.rows_of_ids(ids) for ids in mined["negatives_ids"]]
         counted = zip(rows, self.hidden, strict=True)
         return FalseNegativeRate(
-            method=_spelled(miner.settings),
+            method=spelled(miner.settings),
             num_negatives=miner.settings.num_negatives,
             false=np.array([np.isin(found, hidden).sum() for found, hidden in counted], np.int64),
             found=np.array([len(found) for found in rows], np.int64),
@@ -202,7 +202,8 @@ class Experiment:
         )
 
 
-def _spelled(settings: MiningSettings) -> str:
+def spelled(settings: MiningSettings) -> str:
+    """A method's name: its filters and, unless it is ``Top()``, the sampler."""
     filters = " + ".join(map(repr, settings.all_filters)) or "naive"
     return filters if settings.sampler == Top() else f"{filters}, {settings.sampler!r}"
 

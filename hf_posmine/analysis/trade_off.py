@@ -29,6 +29,7 @@ VALUES = ("SkipTop(10)", "MaxScore(0.7)", "MarginPos(0.05)", "PercPos(0.95)")
 """The paper's methods at their best values (its Table 3); after the best of them, the last, samplers are tried."""
 DEPTHS = range(10, 101, 10)
 """k of both samplers (paper, section 4)."""
+OTHERS = "others"
 RESAMPLES = 2000
 
 
@@ -41,8 +42,25 @@ class Method:
     sampler: Sampler
 
 
-def paper_methods(corpus: Corpus, judgements: Judgements, visible: Mapping[str, str], teacher: Any) -> list[Method]:
-    """The paper's four filters on grids that suit the scores of the visible positives and at its own values, both samplers."""
+def swept_methods(
+    corpus: Corpus,
+    judgements: Judgements,
+    visible: Mapping[str, str],
+    teacher: Any,
+    *,
+    more: Sequence[Sequence[Filter]] = (),
+    sampler: Sampler | None = None,
+) -> list[Method]:
+    """The paper's four filters on grids that suit the scores of the visible positives and at its own values, both samplers.
+
+    Args:
+        corpus: the judged documents.
+        judgements: all of them.
+        visible: the one known positive of each query, by ids.
+        teacher: who scores.
+        more: further methods; a filter of one of the curves joins it, anything else is a point of the curve ``others``.
+        sampler: of all methods, instead of ``Top()`` and of the curves of samplers.
+    """
     ids = hidden_queries(judgements, visible)
     rows = corpus.required_rows([visible[query] for query in ids], "visible")
     scores = teacher.score([judgements.queries[query] for query in ids], rows[:, None])[:, 0]
@@ -50,11 +68,17 @@ def paper_methods(corpus: Corpus, judgements: Judgements, visible: Mapping[str, 
     for value in VALUES:
         members, filters = families.get(value.partition("(")[0], []), list(as_filters(value))
         members += [filters] if filters not in members else []
-    methods = [Method(family, tuple(filters), Top()) for family, members in families.items() for filters in members]
-    if "PercPos" in families:
+    for filters in map(list, more):
+        family = type(filters[0]).__name__ if len(filters) == 1 else ""
+        members = families.setdefault(family if family in families else OTHERS, [])
+        members += [filters] if filters and filters not in members else []
+    methods = [
+        Method(family, tuple(filters), sampler or Top()) for family, members in families.items() for filters in members
+    ]
+    if "PercPos" in families and sampler is None:
         best = as_filters(VALUES[-1])
-        for sampler in (SampledTopK, Top1Sampled):
-            methods += [Method(sampler.__name__, best, sampler(k=k)) for k in DEPTHS]
+        for kind in (SampledTopK, Top1Sampled):
+            methods += [Method(kind.__name__, best, kind(k=k)) for k in DEPTHS]
     return methods
 
 
@@ -89,10 +113,10 @@ class TradeOff:
             judgements: all of them.
             visible: the one known positive of each query, by ids.
             teacher: who scores, over the same corpus.
-            methods: by default :func:`paper_methods`.
+            methods: by default :func:`swept_methods`.
             settings: ``num_negatives``, ``seed``, ...
         """
-        methods = paper_methods(corpus, judgements, visible, teacher) if methods is None else methods
+        methods = swept_methods(corpus, judgements, visible, teacher) if methods is None else methods
         experiment = Experiment.of(corpus, judgements, visible)
         rates = []
         with progress_bar(len(methods), "Trying methods", "method") as bar:

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``hf-posmine calibrate``."""
     add_data_arguments(parser)
     parser.add_argument("--qrels", default="qrels", help="judgements of a collection (default: %(default)s, or 'test')")
-    add_teacher_arguments(parser)
+    add_teacher_arguments(parser, several=False)
     group = parser.add_argument_group("calibration")
     group.add_argument("--rate", type=float, default=0.05, help="wanted false-negative rate (default: %(default)s)")
     group.add_argument("--families", nargs="+", metavar="NAME", help="such as PercPos, MarginPos, MaxScore, SkipTop")

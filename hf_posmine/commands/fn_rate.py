@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HELP = "measure false negatives on a judged collection"
-BEST = "PercPos(0.95)"
-PAPER = ["naive", "SkipTop(10)", "MaxScore(0.7)", "MarginPos(0.05)", BEST]
+BEST, MARGIN = "PercPos(0.95)", "MarginPos(0.05)"
+PAPER = ["naive", "SkipTop(10)", "MaxScore(0.7)", MARGIN, BEST]
 
 EXAMPLES = """examples:
   # the paper's five methods on your own collection, one positive per query visible, drawn with a seed
@@ -58,10 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     curve.add_argument("--curve", metavar="FILE", help="write the sweep over thresholds as .csv or .json")
     curve.add_argument("--plot", metavar="FILE", help="draw it, such as curve.png (extra 'plots')")
     curve.add_argument(
-        "--at", default=BEST, metavar="METHOD",
-        help="compare all methods at the hardness of this one, which is among those swept (default: %(default)s)",
+        "--at", metavar="METHOD",
+        help=f"compare all methods at the hardness of this one (default: {BEST}, or {MARGIN} where shares mean nothing)",
     )  # fmt: skip
-    add_teacher_arguments(parser)
+    add_teacher_arguments(parser, several=False)
     add_run_arguments(parser)
 
 
@@ -69,18 +69,23 @@ def run(args: argparse.Namespace) -> None:
     """Mine with each method and print the table; with --curve or --plot over all thresholds, too."""
     from hf_posmine.analysis.false_negatives import Experiment, load_judged
     from hf_posmine.analysis.style import check_image
-    from hf_posmine.analysis.trade_off import TradeOff
+    from hf_posmine.analysis.trade_off import TradeOff, swept_methods
+    from hf_posmine.filters import as_filters
     from hf_posmine.hub.provenance import versions
+    from hf_posmine.samplers import Top, as_sampler
     from hf_posmine.teachers.named import make_teacher
 
     write_curve = curve_writer(args.curve)
     if args.plot:
         check_image(args.plot)
+    own = [as_filters(_filters(method)) for method in [*args.methods, args.at or "naive"]]  # before anything is encoded
+    sampler: Any = as_sampler(args.sampler)
     corpus, judgements, visible = load_judged(Path(args.collection), args.qrels, args.visible, args.seed)
     experiment = Experiment.of(corpus, judgements, visible)
     if len(teacher_names(args)) > 1:
         raise InputError(f"--teacher {args.teacher}: fn-rate takes one teacher at a time")
     teacher: Any = make_teacher(args.teacher, corpus, queries=experiment.known.queries, **teacher_options(args))
+    at = args.at or (MARGIN if teacher.score_kind in ("logit", "distance") else BEST)
     asked = {"num_negatives": args.num_negatives, "seed": args.seed}
     settings = {**asked, "sampler": args.sampler}
     rates = [experiment.rate(teacher, filters=_filters(method), **settings) for method in args.methods]
@@ -92,15 +97,19 @@ def run(args: argparse.Namespace) -> None:
         "rates": table, "versions": versions(),
     }  # fmt: skip
     if args.curve or args.plot:
-        curve = TradeOff.of(corpus, judgements, visible, teacher, **asked)
-        equal = [*curve.equal_hardness(args.at, "score"), *curve.equal_hardness(args.at, "rank")]
-        _print_equal(equal, args.at)
-        record |= {"at": args.at, "equal_hardness": equal, "curve": curve.rows()}
+        only = None if sampler == Top() else sampler
+        swept = swept_methods(corpus, judgements, visible, teacher, more=own, sampler=only)
+        curve = TradeOff.of(corpus, judgements, visible, teacher, swept, **asked)
+        point = _point(at, sampler)
+        equal = [*curve.equal_hardness(point, "score"), *curve.equal_hardness(point, "rank")]
+        _print_equal(equal, at)
+        record |= {"at": at, "equal_hardness": equal, "curve": curve.rows()}
         write_curve(record)
         if args.plot:
             from hf_posmine.analysis.plot_trade_off import plot_trade_off
 
-            plot_trade_off(curve, args.plot, title=f"{name}, {teacher.name}", marked=args.methods)
+            marked = [_point(method, sampler) for method in args.methods]
+            plot_trade_off(curve, args.plot, title=f"{name}, {teacher.name}", marked=marked)
     if args.output:
         _write_json(record, Path(args.output))
 
@@ -142,16 +151,24 @@ def _filters(method: str) -> list[str]:
     return [] if method.strip() == "naive" else [part.strip() for part in method.split(" + ")]
 
 
+def _point(method: str, sampler: Any) -> str:
+    """The name of a method's point on a curve; Naive is where SkipTop begins."""
+    from hf_posmine.analysis.false_negatives import spelled
+    from hf_posmine.settings import MiningSettings
+
+    return spelled(MiningSettings.from_options({"filters": _filters(method) or ["SkipTop(0)"], "sampler": sampler}))
+
+
 def _print(rows: list[dict[str, Any]], collection: str, teacher: str) -> None:
     table = _table(
         f"False negatives on {collection}, teacher {teacher}",
-        ("method", "false negatives", "rate", "95 % interval", "queries hit", "mean score", "mean rank"),
+        ("method", "false negatives", "rate", "95 % interval", "queries hit", "mean score", "mean rank, from 1"),
     )
     for row in rows:
         table.add_row(
             row["method"], f"{row['false_negatives']} of {row['negatives']}", f"{row['rate']:.2%}",
             f"{row['low']:.2%} to {row['high']:.2%}", f"{row['hit_queries']} of {row['queries']}",
-            f"{row['mean_score']:.3f}", f"{row['mean_rank']:.1f}",
+            f"{row['mean_score']:.3f}", f"{row['mean_rank'] + 1:.1f}",
         )  # fmt: skip
     _show(table)
 

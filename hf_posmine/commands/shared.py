@@ -11,14 +11,11 @@ if TYPE_CHECKING:
     import argparse
 
 
-def add_teacher_arguments(parser: argparse.ArgumentParser) -> None:
-    """The teacher and its store."""
+def add_teacher_arguments(parser: argparse.ArgumentParser, *, several: bool = True) -> None:
+    """The teacher and its store; some commands take several teachers."""
     group = parser.add_argument_group("teacher")
-    group.add_argument(
-        "--teacher",
-        default=DEFAULT_MODEL,
-        help=f"{HELP}; several with commas, the best first, for an ensemble (default: %(default)s)",
-    )
+    more = "; several with commas, the best first, for an ensemble" if several else ""
+    group.add_argument("--teacher", default=DEFAULT_MODEL, help=f"{HELP}{more} (default: %(default)s)")
     group.add_argument("--revision", help="revision of the teacher on the Hub")
     group.add_argument("--query-prompt", help="text put before every query (default: the model's own)")
     group.add_argument("--document-prompt", help="text put before every document (default: the model's own)")
