@@ -51,11 +51,20 @@ def backend_of(model: Any) -> str:
 
 
 def describe_backend(model: Any) -> dict[str, str]:
-    """What a record says of how a model computes: nothing for torch, else what :func:`loading_options` takes."""
+    """What a record says of how a model computes: nothing for torch, else what :func:`loading_options` takes.
+
+    Raises:
+        InputError: a model under OpenVINO that leaves the precision to the processor, so that no record could repeat it.
+    """
     if backend_of(model) != "openvino":
         return {}
-    names = {short: name for name, short in PRECISIONS.items()}
-    return {"backend": "openvino", "compute": names.get(_precision(model[0].auto_model), "float32")}
+    names, found = {short: name for name, short in PRECISIONS.items()}, _precision(model[0].auto_model)
+    if found not in names:
+        raise InputError(
+            f"a model under OpenVINO with {PRECISION}={found} computes in what the processor has; load it with "
+            "model_kwargs={'ov_config': {'INFERENCE_PRECISION_HINT': 'f32'}}, or name it and say backend='openvino'"
+        )
+    return {"backend": "openvino", "compute": names[found]}
 
 
 def _precision(compiled: Any) -> str:

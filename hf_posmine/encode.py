@@ -164,7 +164,7 @@ class Encoder:
         Raises:
             StoreError: a vector that is not finite, naming its text.
         """
-        vectors = self._encode_native(texts, role, done) if self.native else self._encode_foreign(texts, role)
+        vectors = self._encode_native(texts, role, done) if self.native else self._encode_foreign(texts, role, done)
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(bad):
             raise StoreError(
@@ -173,11 +173,13 @@ class Encoder:
             )
         return _to_unit(vectors) if self.unit else vectors
 
-    def _encode_foreign(self, texts: Sequence[str], role: Role) -> Floats:
+    def _encode_foreign(self, texts: Sequence[str], role: Role, done: Callable[[int], object]) -> Floats:
         """Vectors of a model that is not ours to plan; it puts its own prompts, so only a given one is added."""
         method = self.model.encode_query if role == "query" else self.model.encode_document
         texts = [self._given[role] + text for text in texts]
-        return np.asarray(method(texts, convert_to_numpy=True, show_progress_bar=False), np.float32)
+        vectors = np.asarray(method(texts, convert_to_numpy=True, show_progress_bar=False), np.float32)
+        done(len(texts))
+        return vectors
 
     def _encode_native(self, texts: Sequence[str], role: Role, done: Callable[[int], object]) -> Floats:
         batches = plan_batches(self.lengths(texts, role), on_cpu=self.on_cpu, tokens=self._tokens)

@@ -1,4 +1,4 @@
-"""Progress: bars that are switched as ``datasets`` switches its own, or JSON lines for logs.
+"""Progress: bars that are switched as ``datasets`` and ``transformers`` switch theirs, or JSON lines for logs.
 
 ``HF_POSMINE_PROGRESS=json`` writes a line to stderr every ten seconds and at the end of every step, also in worker processes
 and whether or not ``datasets`` shows its bars.
@@ -24,12 +24,18 @@ SECONDS = 10.0
 
 
 def progress_bar(total: int | None, description: str, unit: str) -> Any:
-    """A tqdm bar that obeys the switch of ``datasets``, or what writes JSON lines in its place; a context manager."""
+    """A tqdm bar that obeys the switches of ``datasets`` and ``transformers``, or what writes JSON lines instead."""
     from datasets.utils import tqdm
 
     if os.environ.get(VARIABLE) == "json":
         return JsonLines(total=total, desc=description, unit=unit, mininterval=SECONDS)
-    return tqdm(total=total, desc=description, unit=f" {unit}s", dynamic_ncols=True)
+    return tqdm(total=total, desc=description, unit=f" {unit}s", dynamic_ncols=True, disable=_hidden())
+
+
+def _hidden() -> bool:
+    """Whether ``transformers``, where it is loaded, was told to show no bars."""
+    logging = sys.modules.get("transformers.utils.logging")
+    return logging is not None and not logging.is_progress_bar_enabled()
 
 
 class JsonLines(std_tqdm):
@@ -38,7 +44,7 @@ class JsonLines(std_tqdm):
     monitor_interval = 0
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs, file=_Nowhere(), miniters=1)
+        super().__init__(**kwargs, file=_Nowhere(), miniters=1, disable=False)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
         """Write the line; ``msg`` and ``pos`` are for bars."""

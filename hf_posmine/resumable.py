@@ -10,11 +10,14 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_posmine.digest import json_digest
 from hf_posmine.errors import InputError
 from hf_posmine.paths import cache_root, new_folder, remove_stale
 from hf_posmine.progress import progress_bar, quiet_bars
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from hf_posmine.miner import PositiveAwareMiner
 
 SHARD_ROWS = 5000
@@ -107,20 +110,30 @@ def _mine_cached(
             if not path.is_dir():
                 rows = dataset.select(range(start, stop))
                 with quiet_bars(), new_folder(path) as temporary:
-                    _map(rows, miner, batch_size, num_proc).save_to_disk(temporary / "data", num_shards=1)
+                    _map(rows, miner, batch_size, num_proc, bar.update).save_to_disk(temporary / "data", num_shards=1)
             shards.append(load_from_disk(str(path / "data")))
-            bar.update(stop - start)
+            bar.update(stop - bar.n)  # what is not counted yet
     return concatenate_datasets(shards)
 
 
-def _map(rows: Any, miner: PositiveAwareMiner, batch_size: int, num_proc: int | None) -> Any:
+def _map(
+    rows: Any, miner: PositiveAwareMiner, batch_size: int, num_proc: int | None, done: Callable[[int], object]
+) -> Any:
+    """The mined rows; ``done`` hears of every batch, unless several processes mine."""
     features = miner.features(rows.features)
     devices = {str(getattr(teacher, "search_device", "cpu")) for teacher in miner.teachers} - {"cpu"}
     if num_proc is not None and num_proc > 1 and devices:
         raise InputError(f"num_proc={num_proc} forks processes, which cannot use {min(devices)}; leave num_proc out")
     processes = None if num_proc is None or num_proc <= 1 else min(num_proc, len(rows))
+
+    def watched(batch: Mapping[str, Any]) -> Any:
+        mined = miner(batch)
+        done(len(next(iter(batch.values()))))
+        return mined
+
     return rows.map(
-        miner,
+        miner if processes else watched,
+        new_fingerprint=json_digest([rows._fingerprint, miner.fingerprint]),  # a bar has no digest
         batched=True,
         batch_size=batch_size,
         num_proc=processes,

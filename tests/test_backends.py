@@ -77,6 +77,15 @@ def test_keys_follow_weights_backend_and_precision(openvino, tmp_path):
     assert Encoder(load_model(str(tmp_path / "exported"), backend="openvino")).model_digest == digests["openvino"]
 
 
+def test_a_model_that_leaves_the_precision_to_the_processor_is_refused(openvino, corpus):
+    given = openvino[0].auto_model.ov_config.pop("INFERENCE_PRECISION_HINT")
+    try:
+        with pytest.raises(InputError, match="computes in what the processor has"):
+            DenseTeacher(openvino, corpus)
+    finally:
+        openvino[0].auto_model.ov_config["INFERENCE_PRECISION_HINT"] = given
+
+
 def test_it_mines_and_its_record_mines_again(openvino, corpus, tmp_path):
     pairs, mined, miners = beir_pairs(SAMPLE), {}, {}
     for backend in ("torch", "openvino"):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from datasets import disable_progress_bars, enable_progress_bars
+from datasets import Dataset, disable_progress_bars, enable_progress_bars
 from datasets.utils import are_progress_bars_disabled
 
-from hf_posmine import progress
+from hf_posmine import PositiveAwareMiner, mine, progress
 from hf_posmine.cli import main
 
 
@@ -82,3 +82,34 @@ def test_the_command_line_writes_nothing_but_json_to_stderr(logged, tmp_path, mo
     steps = {line["step"]: line for line in logged()}
     assert {"Encoding document texts", "Encoding query texts", "Mining"} <= set(steps)
     assert steps["Mining"]["done"] == steps["Mining"]["total"] == 9
+
+
+def test_the_switch_of_transformers_silences_bars(shown, capsys):
+    from transformers.utils import logging
+
+    was = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        with progress.progress_bar(5, "Mining", "row") as bar:
+            bar.update(5)
+        assert capsys.readouterr().err == ""
+        logging.enable_progress_bar()
+        with progress.progress_bar(5, "Mining", "row") as bar:
+            bar.update(5)
+        assert "Mining: 100%" in capsys.readouterr().err
+    finally:
+        (logging.enable_progress_bar if was else logging.disable_progress_bar)()
+
+
+def test_mining_is_counted_batch_by_batch(logged, monkeypatch, tmp_path):
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
+    pairs = Dataset.from_dict(
+        {"query": [f"question {i}" for i in range(9)], "positive": [f"answer {i}" for i in range(9)]}
+    )
+    miner = PositiveAwareMiner.from_dataset(pairs, "random", num_negatives=1)
+    options = {"batch_size": 2, "shard_rows": 6, "work_dir": tmp_path}
+    mined = mine(pairs, miner, **options)
+    assert [line["done"] for line in logged() if line["step"] == "Mining"] == [0, 2, 4, 6, 8, 9, 9]
+    assert mine(pairs, miner, **options)["negatives"][:] == mined["negatives"][:]
+    other = PositiveAwareMiner.from_dataset(pairs, "random:1", num_negatives=1)
+    assert mine(pairs, other, **options)._fingerprint != mined._fingerprint

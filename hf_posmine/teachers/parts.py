@@ -34,13 +34,15 @@ def built(folder: Path, build: Callable[[Path, Path], object]) -> Path:
         folder: of what is built.
         build: takes a new folder to write to, and a folder for parts, which outlives an interruption.
     """
-    if not folder.is_dir():
-        parts = folder.with_name(f"{folder.name}.parts")
-        parts.mkdir(parents=True, exist_ok=True)
-        with FileLock(parts / ".lock"):
-            if not folder.is_dir():
-                with new_folder(folder) as new:
-                    build(new, parts)
+    parts = folder.with_name(f"{folder.name}.parts")
+    if folder.is_dir() and not parts.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        if not folder.is_dir():
+            parts.mkdir(exist_ok=True)
+            with new_folder(folder) as new:
+                build(new, parts)
         shutil.rmtree(parts, ignore_errors=True)
     return folder
 
@@ -57,7 +59,8 @@ def encoded_parts(
     """
     with progress_bar(len(corpus), "Encoding document texts", "text") as bar:
         for start in range(0, len(corpus), PART_TEXTS):
-            stop, path = min(len(corpus), start + PART_TEXTS), folder / f"{start:010d}.npz"
+            stop = min(len(corpus), start + PART_TEXTS)
+            path = folder / f"{start:010d}-{stop:010d}.npz"
             part = _read(path)
             if part is None:
                 part = _encoded(corpus, start, stop, encode)
