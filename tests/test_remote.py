@@ -95,6 +95,22 @@ def test_a_lasting_fault_is_one_clear_error(faults, message, service, corpus, tm
         teacher(service, corpus, tmp_path, retries=2, concurrency=1).prepare()
 
 
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_an_answer_is_never_paid_twice(concurrency, service, corpus, tmp_path):
+    service.faults = [None, None, 401]  # inside a shard of all texts
+    with pytest.raises(StoreError, match="401"):
+        teacher(service, corpus, tmp_path, concurrency=concurrency, shard_rows=len(TEXTS)).prepare()
+    paid = len(service.texts)
+    assert 8 <= paid < len(TEXTS)
+    again = teacher(service, corpus, tmp_path, concurrency=concurrency, shard_rows=len(TEXTS))
+    again.prepare()
+    assert sorted(service.texts) == sorted(TEXTS) and again.usage.texts == len(TEXTS) - paid
+    norms = np.linalg.norm(ToyModel().encode_document(TEXTS), axis=1)
+    found = again.score_texts([TEXTS[0]] * len(TEXTS), TEXTS)
+    expected = ToyModel().encode_document(TEXTS) @ ToyModel().encode_document(TEXTS)[0] / norms / norms[0]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_an_interrupted_run_pays_again_only_for_its_last_shard(service, corpus, tmp_path):
     service.faults = [None, None, None, 401]
     with pytest.raises(StoreError, match="401"):

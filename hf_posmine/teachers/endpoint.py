@@ -5,15 +5,19 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_posmine.digest import json_digest
 from hf_posmine.errors import InputError, StoreError
+from hf_posmine.paths import write_file
 from hf_posmine.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from hf_posmine.types import Floats
 
@@ -86,10 +90,16 @@ class Usage:
 
 
 class RemoteModel:
-    """An endpoint as the encoder of a dense teacher."""
+    """An endpoint as the encoder of a dense teacher.
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self.endpoint, self.usage = endpoint, Usage()
+    Args:
+        endpoint: the service.
+        answered: folder where each answer is kept until the next texts are asked for: what was paid for and is in no store yet.
+    """
+
+    def __init__(self, endpoint: Endpoint, answered: Path | None = None) -> None:
+        self.endpoint, self.usage, self.answered = endpoint, Usage(), answered
+        self._returned: list[Path] = []
         self._lock = threading.Lock()
         self._dimensions: int | None = None
 
@@ -100,15 +110,32 @@ class RemoteModel:
     encode_document = encode_query
 
     def _encode(self, texts: list[str]) -> Floats:
+        for path in self._returned:  # those vectors have been stored
+            path.unlink(missing_ok=True)
         size = self.endpoint.batch_size
         batches = [texts[i : i + size] for i in range(0, len(texts), size)]
         with ThreadPoolExecutor(self.endpoint.concurrency) as pool:
-            futures = [pool.submit(self._ask, batch) for batch in batches]
+            futures = [pool.submit(self._answer, batch) for batch in batches]
             try:
-                return np.concatenate([future.result() for future in futures])
+                vectors = np.concatenate([future.result() for future in futures])
             except BaseException:
                 pool.shutdown(cancel_futures=True)  # what is not asked yet is not paid
                 raise
+        self._returned = [path for path in map(self._path, batches) if path is not None]
+        return vectors
+
+    def _path(self, texts: list[str]) -> Path | None:
+        return None if self.answered is None else self.answered / f"{json_digest(texts)}.npy"
+
+    def _answer(self, texts: list[str]) -> Floats:
+        """The vectors of a batch, asked for unless its answer is kept."""
+        path = self._path(texts)
+        if path is not None and path.is_file():
+            return np.load(path)
+        vectors = self._ask(texts)
+        if path is not None:
+            write_file(path, partial(_save, vectors))
+        return vectors
 
     def _ask(self, texts: list[str]) -> Floats:
         asked = self.endpoint
@@ -141,3 +168,8 @@ class RemoteModel:
             self.usage.texts += len(texts)
             self.usage.tokens += tokens
         return vectors
+
+
+def _save(vectors: Floats, path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, vectors)

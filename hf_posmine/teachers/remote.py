@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_posmine.digest import json_digest
 from hf_posmine.encode import Encoder
+from hf_posmine.paths import cache_root
 from hf_posmine.teachers.dense import DenseTeacher
 from hf_posmine.teachers.endpoint import Endpoint, RemoteModel, Usage
 
@@ -19,8 +22,8 @@ SHARD_ROWS = 256
 class RemoteTeacher(DenseTeacher):
     """Scores by the similarity of embeddings from an OpenAI-compatible or text-embeddings-inference service.
 
-    Answers go to the embedding store, shard by shard, so an interrupted run pays again for at most ``shard_rows`` texts.
-    Give ``queries`` too, or each run pays for them.
+    Answers go to the embedding store, shard by shard, and are kept beside it until their shard is whole, so an interrupted
+    run pays for no answer twice. Give ``queries`` too, or each run pays for them.
 
     Args:
         endpoint: the service, or its address if it needs no more.
@@ -42,13 +45,18 @@ class RemoteTeacher(DenseTeacher):
     ) -> None:
         self.endpoint = Endpoint(endpoint) if isinstance(endpoint, str) else endpoint
         digest = fingerprint or json.dumps(self.endpoint.describe(), sort_keys=True)
-        super().__init__(RemoteModel(self.endpoint), corpus, fingerprint=digest, shard_rows=shard_rows, **options)
+        store = Path(options.pop("store", None) or cache_root() / "stores")
+        self._answered = store / "answered" / json_digest(digest)[:16]
+        super().__init__(self._model(), corpus, fingerprint=digest, shard_rows=shard_rows, store=store, **options)
         self.name = self.endpoint.model or self.endpoint.url
 
     @cached_property
     def encoder(self) -> Encoder:
         """The service, asked anew in a process that did not inherit it."""
-        return Encoder(RemoteModel(self.endpoint), **self._encoder_options)
+        return Encoder(self._model(), **self._encoder_options)
+
+    def _model(self) -> RemoteModel:
+        return RemoteModel(self.endpoint, self._answered)
 
     @property
     def usage(self) -> Usage:
