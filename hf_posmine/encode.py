@@ -90,6 +90,24 @@ def accepts_instructions(model: Any) -> bool:
     return bool(getattr(first_module(model), "accepts_instructions", False))
 
 
+class TextFunction:
+    """A function from texts to vectors as a model.
+
+    Args:
+        function: takes a list of texts and gives vectors ``[m, d]``.
+    """
+
+    def __init__(self, function: Callable[[list[str]], Any]) -> None:
+        self.function = function
+        self.__name__ = getattr(function, "__name__", type(function).__name__)
+
+    def encode_query(self, texts: list[str], **_: Any) -> Any:
+        """Vectors ``[m, d]``, with the same function for queries and documents."""
+        return self.function(list(texts))
+
+    encode_document = encode_query
+
+
 class Encoder:
     """A SentenceTransformer with its prompts: texts in, float32 vectors out.
 

@@ -9,6 +9,7 @@ import pytest
 from datasets import Dataset, disable_progress_bars
 
 from hf_posmine import Corpus, DenseTeacher, Endpoint, PercPos, PositiveAwareMiner, RemoteTeacher
+from hf_posmine.cli import main
 from hf_posmine.errors import InputError, StoreError
 from tests import services
 from tests.conftest import ToyModel
@@ -145,3 +146,36 @@ def test_another_model_behind_the_address_is_another_teacher(service, corpus, tm
     one, other = teacher(service, corpus, tmp_path), teacher(service, corpus, tmp_path, model="other")
     assert one.fingerprint != other.fingerprint
     assert one.fingerprint == teacher(service, corpus, tmp_path / "elsewhere", timeout=1).fingerprint
+
+
+def test_by_its_address_it_takes_a_key_and_shows_what_it_cost(service, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TOY_KEY", "secret")
+    monkeypatch.setenv("HF_POSMINE_HOME", str(tmp_path / "home"))
+    Dataset.from_dict({"query": QUERIES, "positive": TEXTS[:3]}).to_parquet(tmp_path / "pairs.parquet")
+    name = f"{service.openai.url}#{service.openai.model}"
+    options = ["--api-key-env", "TOY_KEY", "--price", "2e6", "--output", str(tmp_path / "mined"), "--quiet"]
+    assert main(["mine", str(tmp_path / "pairs.parquet"), "--teacher", name, *options]) == 0
+    assert {headers["Authorization"] for headers, _ in service.requests} == {"Bearer secret"}
+    said = capsys.readouterr().out
+    assert f"Asked {service.openai.model}: 6 texts in 2 requests" in said and "which cost" in said
+    assert "secret" not in said
+    wrong = ["--teacher", "embedded", "--api-key-env", "TOY_KEY", "--output", str(tmp_path / "other"), "--quiet"]
+    assert main(["mine", str(tmp_path / "pairs.parquet"), *wrong]) == 2
+    assert "api_key_env is for services" in capsys.readouterr().err
+
+
+def test_a_function_from_texts_to_vectors_is_a_teacher(corpus, tmp_path):
+    pairs = Dataset.from_dict({"query": QUERIES, "positive": TEXTS[:3]})
+
+    def embed(texts):
+        return ToyModel().encode_document(texts).tolist()
+
+    mined = []
+    for model in (embed, ToyModel()):
+        teacher = DenseTeacher(model, corpus, fingerprint="toy", store=tmp_path / type(model).__name__)
+        miner = PositiveAwareMiner.from_dataset(pairs, teacher, filters=PercPos(0.95), keep=("scores",))
+        mined.append(pairs.map(miner, batched=True)[:])
+    assert mined[0] == mined[1]
+    assert DenseTeacher(embed, corpus, fingerprint="toy", store=tmp_path / "x").name == "embed"
+    with pytest.raises(InputError, match="fingerprint="):
+        DenseTeacher(embed, corpus)

@@ -19,6 +19,7 @@ from hf_posmine.commands.shared import (
     add_push_arguments,
     add_run_arguments,
     add_teacher_arguments,
+    print_usage,
     push_options,
     teacher_names,
     teacher_options,
@@ -203,6 +204,7 @@ def run(args: argparse.Namespace) -> None:
         record = dataclasses.replace(record, format=args.format)
     output = write_output(mined, Path(args.output), record)
     print("\n\n".join(map(str, [summary, *reports])))
+    print_usage(miner.teachers)
     if args.format == "n-tuple" and len(mined) < summary.rows:
         print(f"\n{summary.rows - len(mined):,} rows have too few negatives for n-tuples and were left out")
     print(f"\n{len(mined):,} rows written to {args.output}, their provenance to {output}")

@@ -61,6 +61,7 @@ def run_sharded(args: argparse.Namespace, push: dict[str, Any]) -> None:
     from hf_posmine.analysis.approximation import measure_approximation
     from hf_posmine.commands.mine import load_work, make_miner
     from hf_posmine.commands.planning import announce
+    from hf_posmine.commands.shared import print_usage
     from hf_posmine.hub.provenance import provenance, write_provenance
     from hf_posmine.hub.push import push_dataset
     from hf_posmine.shards import check_folder, read_shards
@@ -93,6 +94,7 @@ def run_sharded(args: argparse.Namespace, push: dict[str, Any]) -> None:
     )
     write_provenance(root / "provenance.json", record)
     print("\n\n".join(map(str, [summary, *reports])))
+    print_usage(miner.teachers)
     files = sum(len(shards.files) for shards in mined.values())
     print(
         f"\n{summary.rows:,} rows written to {files:,} shards in {root}, their provenance to {root / 'provenance.json'}"

@@ -9,6 +9,7 @@ from hf_posmine.teachers.named import HELP
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
 
 def add_teacher_arguments(parser: argparse.ArgumentParser, *, several: bool = True) -> None:
@@ -34,6 +35,10 @@ def add_teacher_arguments(parser: argparse.ArgumentParser, *, several: bool = Tr
         help="what computes embeddings; openvino is faster on CPUs (extra 'openvino'; default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
+        "--api-key-env", metavar="NAME", help="environment variable with the key of an embedding service"
+    )
+    group.add_argument("--price", type=float, help="of a service, per million tokens, to show what it cost")
+    group.add_argument(
         "--index",
         help="search approximately: 'IVF4096,SQ8' or another factory string of FAISS, or 'Lance()' (default: exactly)",
     )
@@ -57,8 +62,21 @@ def teacher_options(args: argparse.Namespace) -> dict[str, Any]:
         "compute",
         "backend",
         "index",
+        "api_key_env",
+        "price",
     )
     return {name: getattr(args, name) for name in names}
+
+
+def print_usage(teachers: Sequence[Any]) -> None:
+    """What services among the teachers were asked, and what that cost."""
+    for teacher in teachers:
+        usage = getattr(teacher, "usage", None)
+        if usage is not None and usage.requests:
+            cost = "" if teacher.cost is None else f", which cost {teacher.cost:.4f}"
+            print(
+                f"Asked {teacher.name}: {usage.texts:,} texts in {usage.requests:,} requests, {usage.tokens:,} tokens{cost}"
+            )
 
 
 def add_push_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from hf_posmine.backends import describe_backend
 from hf_posmine.digest import json_digest
-from hf_posmine.encode import Encoder, Role, load_again, load_model
+from hf_posmine.encode import Encoder, Role, TextFunction, load_again, load_model
 from hf_posmine.errors import InputError, StoreError
 from hf_posmine.paths import cache_root
 from hf_posmine.progress import progress_bar
@@ -42,7 +42,7 @@ class DenseTeacher:
 
     Args:
         model: a Hub id or folder, ``"embedded"``, or a SentenceTransformer. Any object with ``encode_query`` and
-            ``encode_document`` will do if ``fingerprint`` says what it is.
+            ``encode_document``, or a function from a list of texts to their vectors, will do if ``fingerprint`` says what it is.
         corpus: the documents.
         queries: query texts to encode beforehand.
         query_prompt: put before every query; None takes the model's own.
@@ -101,6 +101,8 @@ class DenseTeacher:
         if backend != "torch" and self._model_name is None:
             raise InputError(f"backend={backend!r} is for models given by name; load this one with that backend")
         loaded = model if self._model_name is None else self._loaded(self._model_name)
+        if callable(loaded) and not isinstance(loaded, type) and not hasattr(loaded, "encode_document"):
+            loaded = TextFunction(loaded)
         if not callable(getattr(loaded, "encode_document", None)):
             raise InputError(
                 f"teacher={type(model).__name__} is no retrieval model; pass a Hub id, a folder or a SentenceTransformer"
@@ -345,7 +347,11 @@ class DenseTeacher:
 
 def _name_of(model: Any) -> str:
     card = getattr(model, "model_card_data", None)
-    return str(getattr(card, "model_id", None) or getattr(card, "base_model", None) or type(model).__name__)
+    return str(
+        getattr(card, "model_id", None)
+        or getattr(card, "base_model", None)
+        or getattr(model, "__name__", type(model).__name__)
+    )
 
 
 def commit_of(name: str, revision: str | None = None) -> str | None:

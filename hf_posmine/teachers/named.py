@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from hf_posmine.types import Teacher
 
 ENCODED = ("store", "query_prompt", "document_prompt", "device", "revision")
-SERVED = ("store", "query_prompt", "document_prompt", "similarity", "device", "dtype")
+ASKED = ("api_key_env", "batch_size", "concurrency", "retries", "timeout", "price")
+"""What only a service can be told; see :class:`~hf_posmine.teachers.endpoint.Endpoint`."""
+SERVED = ("store", "query_prompt", "document_prompt", "similarity", "device", "dtype", *ASKED)
 OPTIONS: dict[str, tuple[str, ...]] = {
     "bm25": ("store", "stem", "k1", "b"),
     "random": ("store",),
@@ -52,6 +54,9 @@ def make_teacher(teacher: Any, corpus: Corpus, *, queries: Corpus | None = None,
     if kind not in OPTIONS:
         from hf_posmine.teachers.dense import DenseTeacher
 
+        asked = [name for name in ASKED if options.pop(name, None) is not None]
+        if asked:
+            raise InputError(f"{asked[0]} is for services, named by their address; the teacher {teacher!r} is none")
         return DenseTeacher(teacher, corpus, queries=queries, **options)
     given = _given(options)
     unknown = [name for name in given if name not in OPTIONS[kind]]
@@ -80,7 +85,7 @@ def _takes(teacher: Any, option: str) -> bool:
     if callable(getattr(teacher, "search", None)):
         return False
     kind = teacher.partition(":")[0] if isinstance(teacher, str) else ""
-    return kind not in OPTIONS or option in OPTIONS[kind]
+    return option in OPTIONS[kind] if kind in OPTIONS else option not in ASKED
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
@@ -127,7 +132,8 @@ def _remote(name: str, _: str, corpus: Corpus, queries: Corpus | None, options: 
     from hf_posmine.teachers.remote import RemoteTeacher
 
     url, _, model = name.partition("#")
-    return RemoteTeacher(Endpoint(url, model=model or None), corpus, queries=queries, **options)
+    asked = {option: options.pop(option) for option in ASKED if option in options}
+    return RemoteTeacher(Endpoint(url, model=model or None, **asked), corpus, queries=queries, **options)
 
 
 _MAKERS = {
