@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -26,6 +28,21 @@ def _backbone(folder: Path, cls: str) -> str:
     torch.manual_seed(0)
     getattr(transformers, cls)(config).save_pretrained(folder)
     return str(folder)
+
+
+def static(folder: Path) -> Path:
+    """A SentenceTransformer that averages random embeddings of words."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    if not folder.exists():
+        tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(VOCABULARY)}, unk_token="[UNK]"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        weights = np.random.default_rng(0).standard_normal((len(VOCABULARY), 16)).astype(np.float32)
+        module = StaticEmbedding(tokenizer, embedding_weights=weights)
+        SentenceTransformer(modules=[module], device="cpu").save(str(folder))
+    return folder
 
 
 def sparse(folder: Path) -> Path:

@@ -347,11 +347,8 @@ class DenseTeacher:
 
 def _name_of(model: Any) -> str:
     card = getattr(model, "model_card_data", None)
-    return str(
-        getattr(card, "model_id", None)
-        or getattr(card, "base_model", None)
-        or getattr(model, "__name__", type(model).__name__)
-    )
+    known = getattr(card, "model_id", None) or getattr(card, "base_model", None)
+    return str(known or getattr(model, "__name__", type(model).__name__))
 
 
 def commit_of(name: str, revision: str | None = None) -> str | None:

@@ -32,6 +32,7 @@ from hf_posmine.types import Exclusions, ScoreKind
 from tests import services, tiny
 from tests.conftest import ToyModel
 from tests.contracts.test_index import assert_same, oracle_search
+from tests.models.conftest import random_encoder
 
 disable_progress_bars()
 WORDS = "red green blue cat dog bird sky sea tree stone house river".split()
@@ -75,6 +76,17 @@ def stored(make, depth):
     return build
 
 
+def static(corpus, folder):
+    return DenseTeacher(str(tiny.static(folder / "model")), corpus, store=folder)
+
+
+def decoder(corpus, folder):
+    """A random Mistral that sees both ways, with an instruction before queries."""
+    if not (folder / "model").exists():
+        random_encoder("mistral").save(str(folder / "model"))
+    return DenseTeacher(str(folder / "model"), corpus, store=folder, device="cpu")
+
+
 def sparse(corpus, folder):
     return SparseTeacher(str(tiny.sparse(folder / "model")), corpus, store=folder)
 
@@ -87,9 +99,13 @@ def cross(corpus, folder):
     return CrossEncoderTeacher(str(tiny.cross(folder / "model")), corpus)
 
 
-def remote(corpus, folder):
-    queries = Corpus.from_texts(QUERIES, match="exact")
-    return RemoteTeacher(services.start().openai, corpus, queries=queries, store=folder, fingerprint="toy service")
+def remote(protocol):
+    def make(corpus, folder):
+        service, queries = services.start(), Corpus.from_texts(QUERIES, match="exact")
+        options = {"queries": queries, "store": folder, "fingerprint": "toy service"}
+        return RemoteTeacher(getattr(service, protocol), corpus, **options)
+
+    return make
 
 
 def whole_run(corpus, folder):
@@ -107,17 +123,22 @@ MAKERS = {
     "dense, FAISS lists": dense("dot", "IVF2,SQ8", "faiss"),
     "dense, FAISS graph": dense("euclidean", "HNSW16", "faiss"),
     "dense, Lance": dense("cosine", "Lance('IVF_FLAT', partitions=1)", "lance"),
+    "static": static,
+    "bidirectional decoder": decoder,
     "bm25": lambda corpus, folder: BM25Teacher(corpus, store=folder),
     "sparse": sparse,
     "late interaction": late,
     "cross-encoder": cross,
-    "remote": remote,
+    "OpenAI-compatible service": remote("openai"),
+    "text-embeddings-inference": remote("tei"),
     "run": whole_run,
     "random": lambda corpus, folder: RandomTeacher(corpus, seed=3),
     "vectors": vectors,
     "stored, shallow": stored(dense("euclidean"), 3),
     "stored, deep": stored(dense("cosine"), 1000),
     "stored, approximate": stored(dense("dot", "IVF2,SQ8", "faiss"), 10),
+    "stored, bm25": stored(lambda corpus, folder: BM25Teacher(corpus, store=folder), 10),
+    "stored, sparse": stored(sparse, 10),
     "stored, random": stored(lambda corpus, folder: RandomTeacher(corpus), 10),
 }
 NO_MODEL = ("vectors",)
