@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from hf_posmine.parallel import one_torch_thread_each
+from hf_posmine.parallel import one_thread, one_torch_thread_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -53,15 +53,23 @@ def run_batches(
     *,
     side_by_side: bool,
 ) -> Iterator[tuple[Rows, Floats]]:
-    """Every batch with what the model makes of it: tokenised here, run here or several at a time on a thread each."""
+    """Every batch with what the model makes of it: the next ones are tokenised while some are run on other threads.
+
+    Args:
+        batches: rows of each.
+        features: what the model reads of them.
+        forward: its pass.
+        side_by_side: run as many passes at a time as torch has threads, each on one; else one pass at a time, which
+            computes on an accelerator, or with threads of its own.
+    """
     import torch
 
     workers = torch.get_num_threads() if side_by_side else 1
-    if workers == 1:
+    if side_by_side and workers == 1:
         for rows in batches:
             yield rows, forward(features(rows))
         return
-    with one_torch_thread_each(workers) as pool:
+    with one_torch_thread_each(workers) if side_by_side else one_thread() as pool:
         pending: list[tuple[Rows, Future[Floats]]] = []
         for rows in batches:
             pending.append((rows, pool.submit(forward, features(rows))))

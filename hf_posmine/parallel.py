@@ -21,3 +21,12 @@ def one_torch_thread_each(workers: int) -> Iterator[ThreadPoolExecutor]:
             yield pool
     finally:
         torch.set_num_threads(before)  # torch hands the last number set, by any thread, to new threads
+
+
+def one_thread() -> ThreadPoolExecutor:
+    """A pool of one thread, on the caller's GPU if there is one: CUDA's current device belongs to a thread."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return ThreadPoolExecutor(1)
+    return ThreadPoolExecutor(1, initializer=torch.cuda.set_device, initargs=(torch.cuda.current_device(),))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+import threading
 
 import numpy as np
 import pytest
 import torch
 
 from hf_posmine import Corpus, DenseTeacher
-from hf_posmine.batches import plan_batches
+from hf_posmine.batches import plan_batches, run_batches
 from hf_posmine.encode import DEFAULT_MODEL, Encoder, load_model
 from hf_posmine.errors import InputError, StoreError
 from tests.conftest import ToyModel
@@ -222,3 +223,23 @@ def test_another_precision_has_other_embeddings_and_another_key(embedded_model, 
         load_model("embedded", compute="float8")
     with pytest.raises(InputError, match=r"is for models given by name; convert this one with model.to\(...\)"):
         DenseTeacher(embedded_model, corpus, compute="bfloat16")
+
+
+def test_the_next_batch_is_read_while_one_is_computed():
+    read, computing = threading.Event(), []
+
+    def features(rows):
+        if len(computing):
+            read.set()
+        return rows
+
+    def forward(rows):
+        computing.append(threading.current_thread() is threading.main_thread())
+        assert len(computing) > 1 or read.wait(20)  # the first pass waits for the second batch
+        return rows[:, None] * 2.0
+
+    batches = [np.arange(3), np.arange(3, 5)]
+    found = list(run_batches(batches, features, forward, side_by_side=False))
+    assert [rows.tolist() for rows, _ in found] == [[0, 1, 2], [3, 4]]
+    assert [values[:, 0].tolist() for _, values in found] == [[0, 2, 4], [6, 8]]
+    assert computing == [False, False]

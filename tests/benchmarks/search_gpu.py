@@ -140,7 +140,7 @@ def report(said: dict[str, Any]) -> str:
     )
 
 
-def main() -> None:
+def main(given: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("out/bench"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=4)
     parser.add_argument("--sigmas", type=float, default=4.2, help="ceiling, in standard deviations of the scores")
     parser.add_argument("--batch", type=int, default=65_536, help="queries per search")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     on_gpu = arguments.device.startswith("cuda")
     for name, value in (LARGE if on_gpu else SMALL).items():
         setattr(arguments, name, getattr(arguments, name) or value)
