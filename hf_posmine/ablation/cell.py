@@ -90,7 +90,7 @@ class Cells:
             "teachers": {name: self.config.teacher(name, cell.mining.seed) for name in cell.mining.teachers},
             "training": dict(self.config.training[cell.training]),
             "mining": self.mined.statistics(cell.mining),
-            "machine": {"system": platform.platform(), "processor": _processor(), "threads": _threads()},
+            "machine": {"system": f"{platform.system()} {platform.machine()}", "processor": _processor(), "threads": _threads()},
             "versions": versions(),
             "created": now(),
         }
@@ -124,7 +124,7 @@ class Cells:
             told["model"] = str(changed_student(str(told["model"]), self.output / "students", **changes))
         datasets = []
         for said in self.config.train:
-            path = self.mined.folder(cell.mining) / f"{said['name']}.parquet"
+            path = self.mined.training_file(cell.mining, said["name"])
             entry = {
                 "name": said["name"],
                 "path": str(path),

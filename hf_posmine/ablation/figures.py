@@ -74,7 +74,10 @@ def plot_differences(table: Mapping[str, Any], path: Path) -> Path | None:
 
 
 def plot_sweeps(study: Study, config: Config, records: Mapping[str, Any], path: Path) -> Path | None:
-    """The measure over the parameter of each method, a panel for each (paper, Figure 1), with 95 % intervals."""
+    """The measure minus the baseline's over the parameter of each method, a panel for each (paper, Figure 1).
+
+    Intervals are of the paired differences: those of the measure itself would mostly say how unlike the queries are.
+    """
     lines: dict[str, list[tuple[float, Row]]] = {}
     for row in study.rows:
         family, value = parameter(row)
@@ -84,6 +87,8 @@ def plot_sweeps(study: Study, config: Config, records: Mapping[str, Any], path: 
     if not lines:
         return None
     found = _scores(study, config, records)
+    base = found.get(study.baseline)
+    found = {label: _minus(scores, base) for label, scores in found.items()}
     figure, (axes,) = new_figure(1, len(lines), (2.9, 3.0))
     for axis, (number, (family, points)) in zip(axes, enumerate(lines.items()), strict=True):
         there = [(value, found[row.label]) for value, row in points if row.label in found]
@@ -93,14 +98,22 @@ def plot_sweeps(study: Study, config: Config, records: Mapping[str, Any], path: 
             x, [low for low, _ in ends], [high for _, high in ends], color=style["color"], alpha=0.15, linewidth=0
         )
         axis.plot(x, [scores.mean() for _, scores in there], **style)
-        if study.baseline in found:
-            level = found[study.baseline].mean()
-            axis.axhline(level, color="black", linewidth=0.9, linestyle=(0, (4, 2)), label=study.baseline)
+        if base is not None:
+            axis.axhline(0, color="black", linewidth=0.9, linestyle=(0, (4, 2)), label=study.baseline)
         axis.set_xlabel(f"parameter of {family}", fontsize=9)
     _same_limits(axes)
-    axes[0].set_ylabel(_spelled(config.measure), fontsize=9)
+    minus = "" if base is None else f" minus that of {study.baseline}"
+    axes[0].set_ylabel(f"{_spelled(config.measure)}{minus}", fontsize=9)
     shared_legend(figure, axes[0], columns=1)
     return save_figure(figure, path)
+
+
+def _minus(scores: np.ndarray, base: np.ndarray | None) -> np.ndarray:
+    """Differences ``[seeds, Q]``, of the seeds that both have so far."""
+    if base is None:
+        return scores
+    seeds = min(len(scores), len(base))
+    return scores[:seeds] - base[:seeds]
 
 
 def _same_limits(axes: Any) -> None:

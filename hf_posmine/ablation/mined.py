@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hf_posmine.types import Teacher
 
 DEPTH = 200
+FULL = ".full.parquet"
 COLUMNS = {"query_column": "query", "positive_column": "positive"}
 
 
@@ -52,6 +53,11 @@ class Mined:
     def folder(self, mining: Mining) -> Path:
         """Where the negatives of a mining lie, a parquet file for each set, with their statistics."""
         return self.output / "mined" / self.config.mining_digest(mining)
+
+    def training_file(self, mining: Mining, name: str) -> Path:
+        """The rows of one set to learn from: those with all their negatives, if there are any."""
+        full = self.folder(mining) / f"{name}{FULL}"
+        return full if full.is_file() else self.folder(mining) / f"{name}.parquet"
 
     @property
     def missing(self) -> list[Mining]:
@@ -84,7 +90,10 @@ class Mined:
             for training_set in self.sets:
                 start = time.perf_counter()
                 mined = self._rows(training_set, mining)
-                _full(mined, mining).to_parquet(folder / f"{training_set.name}.parquet")
+                mined.to_parquet(folder / f"{training_set.name}.parquet")
+                full = _full(mined, mining)
+                if 0 < len(full) < len(mined):
+                    full.to_parquet(folder / f"{training_set.name}{FULL}")
                 told[training_set.name] = describe(mined, training_set, mining)
                 told[training_set.name]["seconds"] = round(time.perf_counter() - start, 2)
                 if all(is_random(self.config.teachers[name]) for name in mining.teachers):
@@ -126,11 +135,10 @@ class Mined:
 
 
 def _full(mined: Any, mining: Mining) -> Any:
-    """The rows with all their negatives, if there are any; else all, for the training stage to say what is wrong."""
+    """The rows with all their negatives."""
     if not mining.teachers:
         return mined
-    full = np.flatnonzero([len(row) == mining.num_negatives for row in mined["negatives"][:]])
-    return mined.select(full) if len(full) else mined
+    return mined.select(np.flatnonzero([len(row) == mining.num_negatives for row in mined["negatives"][:]]))
 
 
 def _filled(value: Any, task: str) -> Any:

@@ -142,7 +142,7 @@ def machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "int8_instructions": [flag for flag in ("avx512_vnni", "avx_vnni", "amx_int8") if flag in cpu],
         "memory_gib": round(memory, 1),
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.machine()}",
         "python": sys.version.split()[0],
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "git_commit": git_commit(),
