@@ -216,6 +216,36 @@ def test_a_correction_can_take_a_claim_back():
     assert not among_ten.differs() and among_ten.sentence().startswith("Nothing may be claimed")
 
 
+@pytest.mark.parametrize("shift", [0.0, 0.02, 0.05])
+def test_permutation_and_interval_are_those_of_scipy(shift):
+    rng = np.random.default_rng(21)
+    a = rng.random(80)
+    b = a + rng.normal(shift, 0.15, 80)
+    found = compare(a, b, permutations=20_000, resamples=20_000)
+
+    def difference(x, y, axis=-1):
+        return np.mean(y - x, axis=axis)
+
+    options = {"vectorized": True, "random_state": np.random.default_rng(22), "n_resamples": 20_000}
+    permuted = stats.permutation_test((a, b), difference, permutation_type="samples", **options)
+    error = np.sqrt(permuted.pvalue * (1 - permuted.pvalue) / 20_000)
+    assert found.permutation_p == pytest.approx(permuted.pvalue, abs=6 * error + 2e-4)
+    boot = stats.bootstrap((a, b), difference, paired=True, method="percentile", **options).confidence_interval
+    spread = boot.high - boot.low
+    assert found.low == pytest.approx(boot.low, abs=0.04 * spread)
+    assert found.high == pytest.approx(boot.high, abs=0.04 * spread)
+
+
+def test_a_table_of_nothing_claims_something_in_at_most_one_of_twenty():
+    rng, tables, claimed = np.random.default_rng(23), 200, 0
+    for table in range(tables):
+        base = rng.random(60)
+        systems = {"base": base, **{f"s{i}": base + rng.normal(0, 0.1, 60) for i in range(5)}}
+        found = compare_table(systems, "base", seed=table, permutations=500, resamples=500)
+        claimed += any(comparison.differs() for comparison in found.values())
+    assert claimed <= stats.binom.ppf(0.999, tables, 0.05)
+
+
 @pytest.mark.parametrize(
     ("a", "b", "said"),
     [
