@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from hf_posmine.cli import main
 from hf_posmine.evaluation.results import RetrievalResult
-from hf_posmine.evaluation.significance import compare
+from hf_posmine.evaluation.significance import compare, compare_runs
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +80,30 @@ def test_compare_says_what_may_be_claimed(files, tmp_path, capsys):
     assert (better["p_value"], better["low"], better["high"]) == (alone.p_value, alone.low, alone.high)
     assert better["adjusted_p"] == pytest.approx(2 * alone.p_value) and same["claims"] == 2
     assert better["sentence"] in said
+
+
+def test_ways_of_training_are_compared_over_their_seeds(tmp_path, capsys):
+    rng = np.random.default_rng(2)
+    base, files, values = rng.random(60), {}, {}
+    for name, gain in (("naive", 0.0), ("mined", 0.08)):
+        values[name] = np.clip(base + gain + rng.normal(0, 0.05, (3, 60)), 0, 2)
+        files[name] = [saved(tmp_path, f"{name}-{seed}", row) for seed, row in enumerate(values[name])]
+    output = tmp_path / "comparison.json"
+    arguments = ["--runs", "naive", *files["naive"], "--runs", "mined", *files["mined"], "--output", str(output)]
+    assert main(["compare", *arguments]) == 0
+    assert "mined scores 0.0" in capsys.readouterr().out
+    (found,) = json.loads(output.read_text())["comparisons"]
+    alone = compare_runs(values["naive"], values["mined"])
+    assert found["difference"] == pytest.approx(alone.difference) and found["p_value"] == pytest.approx(alone.p_value)
+    assert len(found["seed_means_a"]) == len(found["seed_means_b"]) == 3
+    for wrong, said in (
+        (["--runs", "naive", *files["naive"]], "name a baseline and at least one other"),
+        (["--runs", "naive", *files["naive"], "--runs", "mined"], "mined: no result on"),
+        (["--runs", "naive", *files["naive"], files["mined"][0], "--baseline", files["naive"][0]], "not both"),
+        ([], "give RESULT files"),
+    ):
+        assert main(["compare", *wrong]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_compare_corrects_over_all_collections(files, tmp_path, capsys):

@@ -90,7 +90,11 @@ class Cells:
             "teachers": {name: self.config.teacher(name, cell.mining.seed) for name in cell.mining.teachers},
             "training": dict(self.config.training[cell.training]),
             "mining": self.mined.statistics(cell.mining),
-            "machine": {"system": f"{platform.system()} {platform.machine()}", "processor": _processor(), "threads": _threads()},
+            "machine": {
+                "system": f"{platform.system()} {platform.machine()}",
+                "processor": _processor(),
+                "threads": _threads(),
+            },
             "versions": versions(),
             "created": now(),
         }

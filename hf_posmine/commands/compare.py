@@ -2,8 +2,8 @@
 
 Every result is compared with the baseline's on the same collection: paired t-test, sign-flip permutation test,
 bootstrap interval of the mean difference, and effect size dz. P-values are Holm-corrected over all claims of the
-table. The tests cover other queries like these, not other training runs: for those, train with several seeds and use
-hf_posmine.evaluation.significance.compare_runs.
+table. These tests cover other queries like these, not other training runs: for those, train with several seeds and
+give their results with --runs; seeds and queries are then both resampled.
 """
 
 from __future__ import annotations
@@ -30,12 +30,20 @@ EXAMPLES = """examples:
 
   # several models on several collections: the baseline's files are those of its model
   hf-posmine compare results/*.json --baseline results/base--fiqa.json --measure recall@100 --output comparison.json
+
+  # two ways of training, three seeds each; the first is the baseline
+  hf-posmine compare --runs naive naive-1--fiqa.json naive-2--fiqa.json naive-3--fiqa.json \\
+      --runs mined mined-1--fiqa.json mined-2--fiqa.json mined-3--fiqa.json
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``hf-posmine compare``."""
-    parser.add_argument("results", nargs="+", metavar="RESULT", help="JSON files of hf-posmine evaluate --output")
+    parser.add_argument("results", nargs="*", metavar="RESULT", help="JSON files of hf-posmine evaluate --output")
+    parser.add_argument(
+        "--runs", action="append", nargs="+", metavar=("NAME", "RESULT"),
+        help="a way of training and the results of its seeds; given again for each other way, the baseline first",
+    )  # fmt: skip
     parser.add_argument(
         "--baseline", help="the file of the model that the others are compared with (default: the first)"
     )
@@ -50,21 +58,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Compare, and print a table and a sentence per claim."""
-    from hf_posmine.evaluation.results import RetrievalResult, aligned_scores
-    from hf_posmine.evaluation.significance import compare, corrected
+    from hf_posmine.evaluation.significance import corrected
     from hf_posmine.hub.provenance import versions
     from hf_posmine.paths import write_file
 
     if not 0 < args.alpha < 1:
         raise InputError(f"--alpha {args.alpha}: the level of a claim lies between 0 and 1, such as 0.05")
-    paths = list(dict.fromkeys([*([args.baseline] if args.baseline else []), *args.results]))
-    results = [RetrievalResult.load(path) for path in paths]
-    baseline = results[0].model
+    if bool(args.runs) == bool(args.results or args.baseline):
+        raise InputError(
+            "give RESULT files of single models, or --runs for each way of training; not both, and not neither"
+        )
     draws = {"seed": args.seed, "permutations": args.permutations, "resamples": args.resamples}
-    made: dict[tuple[str, str], Comparison] = {}
-    for (collection, model), pair in _pairs(results).items():
-        scores = aligned_scores(pair, args.measure)
-        made[collection, model] = compare(scores[baseline], scores[model], **draws)
+    baseline, made = _ways(args, draws) if args.runs else _models(args, draws)
     made = corrected(made)
     _print(made, baseline, args)
     if args.output:
@@ -77,6 +82,47 @@ def run(args: argparse.Namespace) -> None:
             "versions": versions(),
         }  # fmt: skip
         write_file(Path(args.output), lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
+
+
+def _models(args: argparse.Namespace, draws: dict[str, Any]) -> tuple[str, dict[tuple[str, str], Comparison]]:
+    """The baseline, and every other model against it on each collection."""
+    from hf_posmine.evaluation.results import RetrievalResult, aligned_scores
+    from hf_posmine.evaluation.significance import compare
+
+    paths = list(dict.fromkeys([*([args.baseline] if args.baseline else []), *args.results]))
+    results = [RetrievalResult.load(path) for path in paths]
+    baseline, made = results[0].model, {}
+    for (collection, model), pair in _pairs(results).items():
+        scores = aligned_scores(pair, args.measure)
+        made[collection, model] = compare(scores[baseline], scores[model], **draws)
+    return baseline, made
+
+
+def _ways(args: argparse.Namespace, draws: dict[str, Any]) -> tuple[str, dict[tuple[str, str], Comparison]]:
+    """The baseline, and every other way of training against it on each collection."""
+    import numpy as np
+
+    from hf_posmine.evaluation.results import RetrievalResult, aligned_scores
+    from hf_posmine.evaluation.significance import compare_runs
+
+    names = [name for name, *_ in args.runs]
+    if len(set(names)) < max(2, len(names)):
+        raise InputError(f"--runs {' '.join(names)}: name a baseline and at least one other, each once")
+    made: dict[tuple[str, str], Comparison] = {}
+    loaded = {name: [RetrievalResult.load(path) for path in paths] for name, *paths in args.runs}
+    for collection in dict.fromkeys(result.name for results in loaded.values() for result in results):
+        runs = {name: [r for r in results if r.name == collection] for name, results in loaded.items()}
+        lost = [name for name, results in runs.items() if not results]
+        if lost:
+            raise InputError(f"--runs {lost[0]}: no result on {collection!r}; give one for each seed")
+        scores = aligned_scores(
+            {f"{name}, run {at}": result for name, results in runs.items() for at, result in enumerate(results, 1)},
+            args.measure,
+        )
+        by_seed = {n: np.stack([scores[f"{n}, run {at}"] for at in range(1, len(r) + 1)]) for n, r in runs.items()}
+        for name in names[1:]:
+            made[collection, name] = compare_runs(by_seed[names[0]], by_seed[name], **draws)
+    return names[0], made
 
 
 def _pairs(results: list[RetrievalResult]) -> dict[tuple[str, str], dict[str, RetrievalResult]]:
