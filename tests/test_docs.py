@@ -13,7 +13,9 @@ import yaml
 from hf_posmine.cli import make_parser, with_config
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", *(ROOT / "recipes").rglob("README.md"), ROOT / "CHANGELOG.md"])
+PAGES = sorted(
+    [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", *(ROOT / "recipes").rglob("README.md"), ROOT / "CHANGELOG.md"]
+)
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
