@@ -91,10 +91,10 @@ def test_a_full_disk_is_a_clear_error_and_once_there_is_space_the_same_call_cont
         with pytest.raises(DiskFullError, match=r"no space left to write .*\.parquet.*run the same again"):
             mine_on_ray(splits, miner, output, **options)
         before = {file.stem: file.read_bytes() for file in output.rglob("*.parquet")}
-        assert 0 < len(before) < 12
-        assert not list(output.rglob("*.tmp-*"))
+        assert 0 < len(before) < 12  # a worker that was stopped while writing may leave its temporary file
         disk.enlarge(kilobytes=10_000)
         streams = mine_on_ray(splits, miner, output, **options)
+        assert not list(output.rglob("*.tmp-*"))
         assert {f.stem.split("-of-")[0]: f.read_bytes() for f in output.rglob("*.parquet")}.items() >= before.items()
         mined = load_dataset(str(output))
         assert mined["train"].to_dict() == expected and len(mined["small"]) == 5

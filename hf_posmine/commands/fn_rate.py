@@ -161,8 +161,8 @@ def _point(method: str, sampler: Any) -> str:
 
 def _print(rows: list[dict[str, Any]], collection: str, teacher: str) -> None:
     table = _table(
-        f"False negatives on {collection}, teacher {teacher}",
-        ("method", "false negatives", "rate", "95 % interval", "queries hit", "mean score", "mean rank, from 1"),
+        f"False negatives on {collection}, teacher {teacher}; ranks from 1",
+        ("method", "false negatives", "rate", "95 % interval", "queries hit", "mean score", "mean rank"),
     )
     for row in rows:
         table.add_row(
