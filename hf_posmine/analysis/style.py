@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -94,13 +95,16 @@ def save_figure(figure: Any, path: str | Path) -> Path:
 
 
 def check_image(path: str | Path) -> None:
-    """Refuse a name that is no image's.
+    """Refuse what could not be drawn, before anything is computed for it.
 
     Raises:
-        InputError: it is not.
+        InputError: a name that is no image's.
+        MissingExtraError: matplotlib is not installed.
     """
     if Path(path).suffix not in SUFFIXES:
         raise InputError(f"{path}: write a {', '.join(SUFFIXES)} file")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MissingExtraError("a figure", "plots")
 
 
 def shared_legend(figure: Any, axis: Any, columns: int, labels: Sequence[str] = ()) -> None:

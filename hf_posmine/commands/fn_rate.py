@@ -19,7 +19,10 @@ from hf_posmine.errors import InputError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from hf_posmine.analysis.false_negatives import Judgements
+    from hf_posmine.corpus import Corpus
 
 HELP = "measure false negatives on a judged collection"
 BEST, MARGIN = "PercPos(0.95)", "MarginPos(0.05)"
@@ -69,25 +72,22 @@ def run(args: argparse.Namespace) -> None:
     """Mine with each method and print the table; with --curve or --plot over all thresholds, too."""
     from hf_posmine.analysis.false_negatives import Experiment, load_judged
     from hf_posmine.analysis.style import check_image
-    from hf_posmine.analysis.trade_off import TradeOff, swept_methods
-    from hf_posmine.filters import as_filters
+    from hf_posmine.analysis.trade_off import TradeOff
     from hf_posmine.hub.provenance import versions
-    from hf_posmine.samplers import Top, as_sampler
+    from hf_posmine.samplers import as_sampler
     from hf_posmine.teachers.named import make_teacher
 
     write_curve = curve_writer(args.curve)
     if args.plot:
         check_image(args.plot)
-    own = [as_filters(_filters(method)) for method in [*args.methods, args.at or "naive"]]  # before anything is encoded
-    sampler: Any = as_sampler(args.sampler)
+    for method in [*args.methods, args.at or BEST]:  # what is misspelt should not be met after the encoding
+        _point(method, as_sampler(args.sampler))
     corpus, judgements, visible = load_judged(Path(args.collection), args.qrels, args.visible, args.seed)
     experiment = Experiment.of(corpus, judgements, visible)
     if len(teacher_names(args)) > 1:
         raise InputError(f"--teacher {args.teacher}: fn-rate takes one teacher at a time")
     teacher: Any = make_teacher(args.teacher, corpus, queries=experiment.known.queries, **teacher_options(args))
-    at = args.at or (MARGIN if teacher.score_kind in ("logit", "distance") else BEST)
-    asked = {"num_negatives": args.num_negatives, "seed": args.seed}
-    settings = {**asked, "sampler": args.sampler}
+    settings = {"num_negatives": args.num_negatives, "seed": args.seed, "sampler": args.sampler}
     rates = [experiment.rate(teacher, filters=_filters(method), **settings) for method in args.methods]
     table = TradeOff(tuple(args.methods), tuple(rates), args.seed).rows()
     name = Path(args.collection).resolve().name
@@ -97,21 +97,35 @@ def run(args: argparse.Namespace) -> None:
         "rates": table, "versions": versions(),
     }  # fmt: skip
     if args.curve or args.plot:
-        only = None if sampler == Top() else sampler
-        swept = swept_methods(corpus, judgements, visible, teacher, more=own, sampler=only)
-        curve = TradeOff.of(corpus, judgements, visible, teacher, swept, **asked)
-        point = _point(at, sampler)
-        equal = [*curve.equal_hardness(point, "score"), *curve.equal_hardness(point, "rank")]
-        _print_equal(equal, at)
-        record |= {"at": at, "equal_hardness": equal, "curve": curve.rows()}
+        record |= _sweep(args, teacher, corpus, judgements, visible)
         write_curve(record)
-        if args.plot:
-            from hf_posmine.analysis.plot_trade_off import plot_trade_off
-
-            marked = [_point(method, sampler) for method in args.methods]
-            plot_trade_off(curve, args.plot, title=f"{name}, {teacher.name}", marked=marked)
     if args.output:
         _write_json(record, Path(args.output))
+
+
+def _sweep(
+    args: argparse.Namespace, teacher: Any, corpus: Corpus, judgements: Judgements, visible: Mapping[str, str]
+) -> dict[str, Any]:
+    """Every method over its thresholds: drawn, read off at equal hardness, and as what a record says of it."""
+    from hf_posmine.analysis.plot_trade_off import plot_trade_off
+    from hf_posmine.analysis.trade_off import TradeOff, swept_methods
+    from hf_posmine.filters import as_filters
+    from hf_posmine.samplers import Top, as_sampler
+
+    at = args.at or (MARGIN if teacher.score_kind in ("logit", "distance") else BEST)
+    sampler: Any = as_sampler(args.sampler)
+    methods = swept_methods(
+        corpus, judgements, visible, teacher,
+        more=[as_filters(_filters(method)) for method in [*args.methods, at]], sampler=None if sampler == Top() else sampler,
+    )  # fmt: skip
+    curve = TradeOff.of(corpus, judgements, visible, teacher, methods, num_negatives=args.num_negatives, seed=args.seed)
+    point = _point(at, sampler)
+    equal = [*curve.equal_hardness(point, "score"), *curve.equal_hardness(point, "rank")]
+    _print_equal(equal, at)
+    if args.plot:
+        title = f"{Path(args.collection).resolve().name}, {teacher.name}"
+        plot_trade_off(curve, args.plot, title=title, marked=[_point(method, sampler) for method in args.methods])
+    return {"at": at, "equal_hardness": equal, "curve": curve.rows()}
 
 
 def curve_writer(path: str | None) -> Callable[[dict[str, Any]], None]:

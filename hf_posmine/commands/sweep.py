@@ -60,10 +60,13 @@ def run(args: argparse.Namespace) -> None:
     """Build the runs, try everything, print the table."""
     from hf_posmine.analysis.choice import choose, mine_config
     from hf_posmine.analysis.plots import plot_sweep
+    from hf_posmine.analysis.style import check_image
     from hf_posmine.analysis.sweep import sweep
     from hf_posmine.paths import write_file
 
     write = _writer(args.output)
+    if args.plot:
+        check_image(args.plot)
     filters = [[] if f.strip() == "naive" else [part.strip() for part in f.split(" + ")] for f in args.filters]
     for method in filters:  # a misspelt filter should not be met after the search
         MiningSettings(filters=method)
