@@ -41,6 +41,11 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
     _sync(path.parent)
 
 
+def store_root(given: str | Path | None = None) -> Path:
+    """Where embeddings are kept: the folder that was given, else one that all runs share."""
+    return Path(given) if given else cache_root() / "stores"
+
+
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder that becomes ``path`` when the block ends well; a folder already there wins."""

@@ -106,6 +106,13 @@ class Exclusions:
         """Nothing excluded, for ``num_queries`` queries."""
         return cls(np.empty(0, np.int64), np.zeros(num_queries + 1, np.int64))
 
+    @classmethod
+    def given(cls, exclude: Exclusions | Sequence[Sequence[int]] | None, num_queries: int) -> Exclusions:
+        """What a search was told to exclude: exclusions, one group of rows per query, or nothing."""
+        if isinstance(exclude, Exclusions):
+            return exclude
+        return cls.none(num_queries) if exclude is None else cls.of(exclude)
+
     def of_query(self, position: int) -> Rows:
         """The rows excluded for one query."""
         return self.rows[self.bounds[position] : self.bounds[position + 1]]

@@ -91,12 +91,13 @@ def run(args: argparse.Namespace) -> None:
             "queries": found.queries, "settings": [asdict(point) for point in found.points], "versions": versions(),
         }  # fmt: skip
         write_file(Path(args.output), lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
-    drawn = {"wanted": args.rate, "title": f"{Path(args.data).name}, {teacher.name}"}
-    if args.plot:  # also where no setting reaches the rate
-        plot_calibration(found, args.plot, **drawn)
-    chosen = found.propose(args.rate, sure=not args.estimate)
-    if args.plot:
-        plot_calibration(found, args.plot, chosen=chosen, **drawn)
+    chosen = None
+    try:
+        chosen = found.propose(args.rate, sure=not args.estimate)
+    finally:  # the figure is wanted most where no setting reaches the rate
+        if args.plot:
+            title = f"{Path(args.data).name}, {teacher.name}"
+            plot_calibration(found, args.plot, chosen=chosen, wanted=args.rate, title=title)
     print(f"\n{chosen.method}: {chosen.rate:.2%} false negatives ({chosen.low:.2%} to {chosen.high:.2%})")
     for other in found.at_hardness_of(chosen):
         if other.family != chosen.family:

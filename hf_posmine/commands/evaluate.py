@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
     from hf_posmine.evaluation.collection import load_collection
     from hf_posmine.evaluation.results import results_table
     from hf_posmine.evaluation.retrieval import RetrievalSettings, evaluate_retrieval
-    from hf_posmine.paths import cache_root
+    from hf_posmine.paths import store_root
 
     instructions = _one_each(args.query_instruction, args.on)
     if args.runs and not args.output:
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> None:
         RetrievalSettings(**values)  # before anything is loaded
     collections = [load_collection(source, args.qrels) for source in args.on]
     model = load_model(args.model, device=args.device, revision=args.revision)
-    place: dict[str, Any] = {"store": args.store or cache_root() / "stores", "device": args.device}
+    place: dict[str, Any] = {"store": store_root(args.store), "device": args.device}
     results = []
     for collection, values in zip(collections, settings, strict=True):
         results.append(evaluate_retrieval(model, collection, model_name=args.model, **place, **values))

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from hf_posmine.miner import PositiveAwareMiner
     from hf_posmine.opinion import SecondOpinion
     from hf_posmine.qrels import Qrels
+    from hf_posmine.summary import MiningSummary
 
 HELP = "add hard negatives to a dataset"
 EXAMPLES = """examples:
@@ -157,11 +158,9 @@ def run(args: argparse.Namespace) -> None:
     """Mine, write, and print the summary."""
     from hf_posmine.analysis.approximation import measure_approximation
     from hf_posmine.formats import to_training
-    from hf_posmine.hub.provenance import provenance
     from hf_posmine.hub.push import push_dataset
     from hf_posmine.hub.repository import Destination, check_login
     from hf_posmine.resumable import mine
-    from hf_posmine.summary import MiningSummary
     from hf_posmine.workplan import suited_batch
 
     set_limits(args)
@@ -182,16 +181,8 @@ def run(args: argparse.Namespace) -> None:
     miner = make_miner(work, args)
     announce(miner, work.rows, args.batch_size)
     mined = mine(work.rows, miner, work_dir=args.work_dir, batch_size=args.batch_size, num_proc=args.num_proc)
-    summary = MiningSummary.from_dataset(mined, miner.settings.num_negatives)
     reports = measure_approximation(miner, work.rows)
-    record = provenance(
-        miner,
-        source=work.source,
-        corpus_source=work.corpus_source,
-        summary=summary,
-        command=args.command_line,
-        mined=mined,
-    )
+    summary, record = account_of(work, miner, mined, args)
     rows, rows_record = mined, record
     if args.format:
         positive = args.positive_column or (
@@ -326,11 +317,28 @@ def _provenance_of(file: Path) -> Path:
     return file.with_suffix(file.suffix + ".provenance.json")
 
 
-def _check_output(output: Path, inputs: Sequence[str | None] = ()) -> None:
-    """Refuse to replace what is no earlier output, before any work is done."""
+def account_of(
+    work: Work, miner: PositiveAwareMiner, mined: Any, args: argparse.Namespace
+) -> tuple[MiningSummary, MiningRecord]:
+    """What came out of a mining, and the record of how it was made."""
+    from hf_posmine.hub.provenance import provenance
+    from hf_posmine.summary import MiningSummary
+
+    summary = MiningSummary.from_dataset(mined, miner.settings.num_negatives)
+    told = {"source": work.source, "corpus_source": work.corpus_source, "command": args.command_line}
+    return summary, provenance(miner, summary=summary, mined=mined, **told)
+
+
+def check_no_input(output: Path, inputs: Sequence[str | None]) -> None:
+    """Refuse to write over what is read."""
     for source in inputs:
         if source is not None and Path(source).exists() and Path(source).resolve() == output.resolve():
             raise InputError(f"--output {output} is also an input; choose another place")
+
+
+def _check_output(output: Path, inputs: Sequence[str | None] = ()) -> None:
+    """Refuse to replace what is no earlier output, before any work is done."""
+    check_no_input(output, inputs)
     if output.suffix in FILES:
         if output.exists() and not _provenance_of(output).is_file():
             raise InputError(f"--output {output} exists and is no mined dataset; choose another name or remove it")

@@ -59,18 +59,15 @@ def shards_wanted(args: argparse.Namespace) -> bool:
 def run_sharded(args: argparse.Namespace, push: dict[str, Any]) -> None:
     """Mine into shards, write the provenance beside them, print the summary and push."""
     from hf_posmine.analysis.approximation import measure_approximation
-    from hf_posmine.commands.mine import load_work, make_miner
+    from hf_posmine.commands.mine import account_of, check_no_input, load_work, make_miner
     from hf_posmine.commands.planning import announce
     from hf_posmine.commands.shared import print_usage
-    from hf_posmine.hub.provenance import provenance, write_provenance
+    from hf_posmine.hub.provenance import write_provenance
     from hf_posmine.hub.push import push_dataset
     from hf_posmine.shards import check_folder, read_shards
-    from hf_posmine.summary import MiningSummary
 
     root = Path(args.output)
-    for source in (args.data, args.corpus):
-        if source is not None and Path(source).exists() and Path(source).resolve() == root.resolve():
-            raise InputError(f"--output {root} is also an input; choose another place")
+    check_no_input(root, [args.data, args.corpus])
     check_folder(root)
     if args.ray is not None:
         from hf_posmine.distributed.pool import require_ray
@@ -83,15 +80,7 @@ def run_sharded(args: argparse.Namespace, push: dict[str, Any]) -> None:
     _mine(work.rows, miner, root, args)
     mined = read_shards(root)
     reports = measure_approximation(miner, work.rows)
-    summary = MiningSummary.from_dataset(mined, miner.settings.num_negatives)
-    record = provenance(
-        miner,
-        source=work.source,
-        corpus_source=work.corpus_source,
-        summary=summary,
-        command=args.command_line,
-        mined=mined,
-    )
+    summary, record = account_of(work, miner, mined, args)
     write_provenance(root / "provenance.json", record)
     print("\n\n".join(map(str, [summary, *reports])))
     print_usage(miner.teachers)

@@ -12,7 +12,7 @@ from hf_posmine.errors import InputError
 from hf_posmine.evaluation.encoding import encode_texts
 from hf_posmine.evaluation.measures import MEASURES, Run, parse_measure, score_run
 from hf_posmine.evaluation.results import RetrievalResult
-from hf_posmine.paths import cache_root
+from hf_posmine.paths import store_root
 from hf_posmine.progress import progress_bar
 from hf_posmine.search.exact import ExactIndex
 from hf_posmine.search.similarity import check_similarity
@@ -91,7 +91,7 @@ def evaluate_retrieval(
     """
     chosen = RetrievalSettings(**settings)
     if isinstance(model, str):
-        model_name, store = model_name or model, store or cache_root() / "stores"
+        model_name, store = model_name or model, store_root(store)
         model = load_model(model, device=device)
     if model_name is None:
         card = getattr(model, "model_card_data", None)

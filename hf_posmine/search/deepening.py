@@ -102,8 +102,7 @@ class ApproximateIndex:
         """As :meth:`search`, with the round int64 ``[B]`` in which each query was done, :data:`EXHAUSTIVE` for exactly."""
         vectors = self.exact.check(vectors, k)
         below = np.full(len(vectors), np.inf, np.float32) if below is None else np.asarray(below, np.float32)
-        if not isinstance(exclude, Exclusions):
-            exclude = Exclusions.none(len(vectors)) if exclude is None else Exclusions.of(exclude)
+        exclude = Exclusions.given(exclude, len(vectors))
         found, rounds = Ranking.nothing(len(vectors), k), np.full(len(vectors), EXHAUSTIVE)
         depths, most = self._first_depths(k, exclude), self._most
         enough = 0 < min(k * SURE, self.exact.num_candidates) <= most

@@ -98,10 +98,7 @@ class ExactIndex:
         """
         vectors = self.check(vectors, k)
         below = np.full(len(vectors), np.inf, np.float32) if below is None else np.asarray(below, np.float32)
-        if exclude is None:
-            exclude = Exclusions.none(len(vectors))
-        elif not isinstance(exclude, Exclusions):
-            exclude = Exclusions.of(exclude)
+        exclude = Exclusions.given(exclude, len(vectors))
         queries = Queries.of(self.similarity, vectors)
         limits = Limits(to_scan(self.similarity, below, queries.squares), exclude)
         return self.decide(vectors, k, below, self._find(queries, k, limits))

@@ -85,14 +85,11 @@ class ShardedIndex:
         exclude: Exclusions | Sequence[Sequence[int]] | None = None,
     ) -> Ranking:
         """The best ``k`` documents strictly below each query's ceiling, as :meth:`ExactIndex.search` gives them."""
-        if exclude is None:
-            exclude = Exclusions.none(len(vectors))
-        elif not isinstance(exclude, Exclusions):
-            exclude = Exclusions.of(exclude)
+        excluded = Exclusions.given(exclude, len(vectors))
 
         def one(number: int) -> Ranking:
             start, stop = self.starts[number : number + 2].tolist()
-            return self.parts[number].search(vectors, k, below=below, exclude=within(exclude, start, stop))
+            return self.parts[number].search(vectors, k, below=below, exclude=within(excluded, start, stop))
 
         with ThreadPoolExecutor(len(self.parts)) as pool:
             return merge(list(pool.map(one, range(len(self.parts)))), self.starts, k)

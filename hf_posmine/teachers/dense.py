@@ -14,7 +14,7 @@ from hf_posmine.backends import describe_backend
 from hf_posmine.digest import json_digest
 from hf_posmine.encode import Encoder, Role, TextFunction, load_again, load_model
 from hf_posmine.errors import InputError, StoreError
-from hf_posmine.paths import cache_root
+from hf_posmine.paths import store_root
 from hf_posmine.progress import progress_bar
 from hf_posmine.search.deepening import ApproximateIndex
 from hf_posmine.search.exact import Engine, ExactIndex
@@ -47,7 +47,7 @@ class DenseTeacher:
         queries: query texts to encode beforehand.
         query_prompt: put before every query; None takes the model's own.
         document_prompt: the same for documents.
-        store: folder of the embeddings, by default below :func:`~hf_posmine.paths.cache_root`.
+        store: folder of the embeddings, by default below :func:`~hf_posmine.paths.store_root`.
         similarity: cosine, dot, euclidean or manhattan; None takes the model's.
         device: where to encode and to search, by default CUDA if there is any.
         dtype: of stored embeddings, float32 or float16.
@@ -94,7 +94,7 @@ class DenseTeacher:
         self.approximation: ApproximateReport | None = None
         self._model_name = model if isinstance(model, str) else None
         self._store = EmbeddingStore(
-            store or cache_root() / "stores", dtype=dtype, **({} if shard_rows is None else {"shard_rows": shard_rows})
+            store_root(store), dtype=dtype, **({} if shard_rows is None else {"shard_rows": shard_rows})
         )
         if compute is not None and self._model_name is None:
             raise InputError(f"compute={compute!r} is for models given by name; convert this one with model.to(...)")

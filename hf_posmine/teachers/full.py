@@ -8,7 +8,7 @@ import numpy as np
 
 from hf_posmine.errors import InputError
 from hf_posmine.teachers.many import Want, placed, stored_prefix
-from hf_posmine.types import PADDING, Exclusions, Floats, Ranking, Rows
+from hf_posmine.types import Exclusions, Floats, Ranking, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,10 +37,8 @@ def select_below(scores: Floats, k: int, below: Floats | None = None, exclude: E
     if k < 1:
         raise InputError(f"k={k}; ask for at least one document")
     below = np.full(size, np.inf, np.float32) if below is None else below
-    exclude = Exclusions.none(size) if exclude is None else exclude
-    ranking = Ranking(
-        np.full((size, k), PADDING, np.int64), np.full((size, k), -np.inf, np.float32), np.zeros(size, np.int64)
-    )
+    exclude = Exclusions.given(exclude, size)
+    ranking = Ranking.nothing(size, k)
     everywhere = exclude.everywhere[exclude.everywhere < documents]
     for row in range(size):
         mine = exclude.of_query(row)
@@ -82,7 +80,7 @@ class FullScores:
         self, queries: Sequence[str], k: int, *, below: Floats | None = None, exclude: Exclusions | None = None
     ) -> Ranking:
         """The best ``k`` documents strictly below the ceilings; see :class:`hf_posmine.types.Teacher`."""
-        exclude = Exclusions.none(len(queries)) if exclude is None else exclude
+        exclude = Exclusions.given(exclude, len(queries))
         found = []
         for at, scores in self._blocks(queries):
             ceilings = None if below is None else below[at]
@@ -126,7 +124,7 @@ class FullScores:
 
 def joined(parts: Sequence[Ranking], k: int) -> Ranking:
     """Rankings of depth ``k``, one batch after the other."""
-    none = Ranking(np.empty((0, k), np.int64), np.empty((0, k), np.float32), np.empty(0, np.int64))
+    none = Ranking.nothing(0, k)
     fields = [[getattr(part, name) for part in (none, *parts)] for name in ("doc_ids", "scores", "above")]
     return Ranking(*(np.concatenate(arrays) for arrays in fields))
 

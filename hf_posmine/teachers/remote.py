@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.digest import json_digest
 from hf_posmine.encode import Encoder
-from hf_posmine.paths import cache_root
+from hf_posmine.paths import store_root
 from hf_posmine.teachers.dense import DenseTeacher
 from hf_posmine.teachers.endpoint import Endpoint, RemoteModel, Usage
 
@@ -45,7 +44,7 @@ class RemoteTeacher(DenseTeacher):
     ) -> None:
         self.endpoint = Endpoint(endpoint) if isinstance(endpoint, str) else endpoint
         digest = fingerprint or json.dumps(self.endpoint.describe(), sort_keys=True)
-        store = Path(options.pop("store", None) or cache_root() / "stores")
+        store = store_root(options.pop("store", None))
         self._answered = store / "answered" / json_digest(digest)[:16]
         super().__init__(self._model(), corpus, fingerprint=digest, shard_rows=shard_rows, store=store, **options)
         self.name = self.endpoint.model or self.endpoint.url

@@ -124,7 +124,7 @@ class RunTeacher:
     ) -> Ranking:
         """The best ``k`` documents of the run strictly below the ceilings; see :class:`hf_posmine.types.Teacher`."""
         below = np.full(len(queries), np.inf, np.float32) if below is None else below
-        exclude = Exclusions.none(len(queries)) if exclude is None else exclude
+        exclude = Exclusions.given(exclude, len(queries))
         rows, everyone = self._rows(queries), np.arange(len(queries))
         ids, scores = self._arrays["doc_ids"][rows], self._arrays["scores"][rows]
         no_candidates = np.arange(self.corpus.num_candidates, len(self.corpus))

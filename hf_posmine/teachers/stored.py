@@ -149,7 +149,7 @@ class StoredRun:
             wants: which queries, how deep and below which ceilings.
             exclude: documents that may not be candidates.
         """
-        exclude = Exclusions.none(len(queries)) if exclude is None else exclude
+        exclude = Exclusions.given(exclude, len(queries))
         rows = self._rows(queries)
         here = np.maximum(rows, 0)
         ids, scores = np.asarray(self._arrays["doc_ids"][here]), np.asarray(self._arrays["scores"][here])

@@ -19,7 +19,7 @@ from hf_posmine import InstructSentenceTransformer
 from hf_posmine.evaluation.collection import load_collection
 from hf_posmine.evaluation.results import RetrievalResult
 from hf_posmine.evaluation.retrieval import evaluate_retrieval
-from hf_posmine.paths import cache_root
+from hf_posmine.paths import store_root
 from hf_posmine.training.instructions import instruction_for
 
 OUT = Path("out/nv_retriever/results")
@@ -68,7 +68,7 @@ def evaluate(model: InstructSentenceTransformer, folder: str, task: str) -> Retr
     if file.exists():
         return RetrievalResult.load(file)
     result = evaluate_retrieval(
-        model, load_collection(f"mteb:{task}"), model_name=folder, store=cache_root() / "stores",
+        model, load_collection(f"mteb:{task}"), model_name=folder, store=store_root(),
         query_instruction=instruction_for(task),
     )  # fmt: skip
     file.parent.mkdir(parents=True, exist_ok=True)

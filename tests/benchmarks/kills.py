@@ -27,6 +27,7 @@ import datasets
 
 from hf_posmine import Corpus, DenseTeacher, PositiveAwareMiner, Qrels, mine
 from hf_posmine.sources import beir_pairs
+from tests.benchmarks.measure import forked
 
 SAMPLE = Path(__file__).parent.parent.parent / "hf_posmine" / "sample"
 
@@ -47,20 +48,6 @@ def job(home: Path) -> None:
     mined = mine(beir_pairs(SAMPLE), miner, shard_rows=1)
     digest = hashlib.sha256(json.dumps(mined.to_dict(), sort_keys=True).encode()).hexdigest()
     (home / "done").write_text(digest)
-
-
-def start(home: Path) -> int:
-    home.mkdir(exist_ok=True)
-    child = os.fork()
-    if child == 0:
-        try:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-            job(home)
-            os._exit(0)
-        except BaseException as error:
-            (home / "error").write_text(repr(error))
-            os._exit(1)
-    return child
 
 
 def state(home: Path) -> dict[str, tuple[str, int]]:
@@ -90,7 +77,7 @@ def main() -> int:
     rng = random.Random(args.seed)
     root = Path(tempfile.mkdtemp(prefix="posmine-kills-"))
     began = time.perf_counter()
-    child = start(root / "reference")
+    child = forked(job, root / "reference")
     wait_for(root / "reference", "phase-map", child)
     encode_seconds = time.perf_counter() - began
     os.waitpid(child, 0)
@@ -103,7 +90,7 @@ def main() -> int:
         home = root / f"trial-{trial:03d}"
         phase, seconds = ("map", map_seconds) if trial % 2 else ("encode", encode_seconds)
         trial += 1
-        child = start(home)
+        child = forked(job, home)
         if not wait_for(home, f"phase-{phase}", child):
             failures.append((trial, (home / "error").read_text()))
             break
@@ -115,7 +102,7 @@ def main() -> int:
         phases["map" if (home / "phase-map").exists() else "encode"] += 1
         whole = state(home)
         kept.append(len(whole))
-        os.waitpid(start(home), 0)
+        os.waitpid(forked(job, home), 0)
         after = state(home)
         if (home / "error").exists():
             failures.append((trial, (home / "error").read_text()))

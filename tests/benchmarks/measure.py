@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = (
@@ -150,6 +150,24 @@ def machine() -> dict[str, Any]:
         "load_average": os.getloadavg(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def forked(job: Callable[[Path], object], home: Path) -> int:
+    """Run ``job(home)`` in a process forked from one with everything imported, so that it starts at once; its number.
+
+    What goes wrong is written to ``home/error``.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            job(home)
+            os._exit(0)
+        except BaseException as error:
+            (home / "error").write_text(repr(error))
+            os._exit(1)
+    return child
 
 
 def _version(name: str) -> str | None:

@@ -32,6 +32,7 @@ import datasets
 from hf_posmine import Corpus, DenseTeacher, PositiveAwareMiner, Qrels, mine
 from hf_posmine.shards import read_shards
 from hf_posmine.sources import beir_pairs, load_files
+from tests.benchmarks.measure import forked
 from tests.conftest import ToyModel
 from tests.test_mine import make_pairs
 
@@ -118,20 +119,14 @@ def differences(whole: Path, soaked: Path) -> list[str]:
 
 
 def start(job, home: Path) -> int:
-    """A process that was forked from one with everything imported, so that it starts at once."""
-    home.mkdir(parents=True, exist_ok=True)
-    child = os.fork()
-    if child == 0:
-        try:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-            os.environ["HF_POSMINE_HOME"] = str(home / "cache")
-            datasets.disable_progress_bars()
-            job(home)
-            os._exit(0)
-        except BaseException as error:
-            (home / "error").write_text(repr(error))
-            os._exit(1)
-    return child
+    """The job in a process of its own, with a cache of its own."""
+
+    def alone(home: Path) -> None:
+        os.environ["HF_POSMINE_HOME"] = str(home / "cache")
+        datasets.disable_progress_bars()
+        job(home)
+
+    return forked(alone, home)
 
 
 def finished(home: Path) -> dict[str, tuple[str, int]]:
