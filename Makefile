@@ -41,10 +41,10 @@ test: $(STAMP)  ## all tests, doctests and README examples
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 bench: $(STAMP)  ## ratios against the peer, as JSON and tables in out/bench
-	$(BIN)/python -m tests.benchmarks.mining --output out/bench
-	$(BIN)/python -m tests.benchmarks.encoding --output out/bench
-	$(BIN)/python -m tests.benchmarks.embedder --output out/bench
-	$(BIN)/python -m tests.benchmarks.training --output out/bench
+	$(BIN)/python -m benchmarks.mining --output out/bench
+	$(BIN)/python -m benchmarks.encoding --output out/bench
+	$(BIN)/python -m benchmarks.embedder --output out/bench
+	$(BIN)/python -m benchmarks.training --output out/bench
 
 clean:
 	rm -rf $(VENV) out

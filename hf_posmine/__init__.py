@@ -11,34 +11,34 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hf_posmine.analysis.agreement import teacher_agreement
-    from hf_posmine.analysis.calibrate import calibrate
-    from hf_posmine.analysis.hiding import judgements_of_pairs
-    from hf_posmine.analysis.sweep import sweep
-    from hf_posmine.corpus import Corpus
-    from hf_posmine.ensembles import CrossSample, IntraSample
-    from hf_posmine.filters import MarginPos, MaxScore, MinScore, PercPos, RankWindow, SkipTop
-    from hf_posmine.formats import NegativesCollator, to_training
+    from hf_posmine.core.ensembles import CrossSample, IntraSample
+    from hf_posmine.core.filters import MarginPos, MaxScore, MinScore, PercPos, RankWindow, SkipTop
+    from hf_posmine.core.samplers import SampledTopK, SimANS, Top, Top1Sampled, Uniform
+    from hf_posmine.core.settings import MiningSettings
+    from hf_posmine.data.corpus import Corpus
+    from hf_posmine.data.qrels import Qrels
+    from hf_posmine.evaluation.judge.actions import apply_judgements, judge_negatives
+    from hf_posmine.evaluation.judge.chat import ChatServer, HubChat
+    from hf_posmine.evaluation.judge.judge import Judge
+    from hf_posmine.evaluation.negatives.agreement import teacher_agreement
+    from hf_posmine.evaluation.negatives.calibrate import calibrate
+    from hf_posmine.evaluation.negatives.hold_out import judgements_of_pairs
+    from hf_posmine.evaluation.negatives.sweep import sweep
     from hf_posmine.hub.push import push_dataset
     from hf_posmine.hub.push_model import push_model
     from hf_posmine.hub.remine import remine
     from hf_posmine.hub.verify import verify
-    from hf_posmine.judge.actions import apply_judgements, judge_negatives
-    from hf_posmine.judge.chat import ChatServer, HubChat
-    from hf_posmine.judge.judge import Judge
-    from hf_posmine.labels import to_margin_mse
-    from hf_posmine.miner import PositiveAwareMiner
+    from hf_posmine.mining.execution.local import mine
+    from hf_posmine.mining.labels import to_margin_mse
+    from hf_posmine.mining.miner import PositiveAwareMiner
+    from hf_posmine.mining.presets import ragatouille
+    from hf_posmine.mining.second_opinion import SecondOpinion
+    from hf_posmine.mining.summary import MiningSummary
+    from hf_posmine.mining.training_formats import NegativesCollator, to_training
     from hf_posmine.models.bidirectional import bidirectional_encoder
-    from hf_posmine.models.encoder import InstructSentenceTransformer
+    from hf_posmine.models.instruct import InstructSentenceTransformer
     from hf_posmine.models.nv_retriever import load_nv_retriever
-    from hf_posmine.opinion import SecondOpinion
-    from hf_posmine.presets import ragatouille
-    from hf_posmine.qrels import Qrels
-    from hf_posmine.resumable import mine
-    from hf_posmine.samplers import SampledTopK, SimANS, Top, Top1Sampled, Uniform
     from hf_posmine.search.exact import ExactIndex
-    from hf_posmine.settings import MiningSettings
-    from hf_posmine.summary import MiningSummary
     from hf_posmine.teachers.bm25 import BM25Teacher
     from hf_posmine.teachers.cross_encoder import CrossEncoderTeacher
     from hf_posmine.teachers.dense import DenseTeacher
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from hf_posmine.teachers.late_interaction import LateInteractionTeacher
     from hf_posmine.teachers.random import RandomTeacher
     from hf_posmine.teachers.remote import RemoteTeacher
-    from hf_posmine.teachers.run_file import RunTeacher
     from hf_posmine.teachers.sparse import SparseTeacher
-    from hf_posmine.teachers.stored import StoredRun
+    from hf_posmine.teachers.stored_run import StoredRun
+    from hf_posmine.teachers.trec_run import RunTeacher
     from hf_posmine.teachers.vectors import VectorTeacher
 
 __version__ = "0.1.0"
@@ -110,56 +110,56 @@ __all__ = [
 
 _HOMES = {
     "BM25Teacher": "teachers.bm25",
-    "ChatServer": "judge.chat",
-    "Corpus": "corpus",
+    "ChatServer": "evaluation.judge.chat",
+    "Corpus": "data.corpus",
     "CrossEncoderTeacher": "teachers.cross_encoder",
-    "CrossSample": "ensembles",
+    "CrossSample": "core.ensembles",
     "DenseTeacher": "teachers.dense",
     "Endpoint": "teachers.endpoint",
     "ExactIndex": "search.exact",
-    "HubChat": "judge.chat",
-    "InstructSentenceTransformer": "models.encoder",
-    "IntraSample": "ensembles",
-    "Judge": "judge.judge",
+    "HubChat": "evaluation.judge.chat",
+    "InstructSentenceTransformer": "models.instruct",
+    "IntraSample": "core.ensembles",
+    "Judge": "evaluation.judge.judge",
     "LateInteractionTeacher": "teachers.late_interaction",
-    "MarginPos": "filters",
-    "MaxScore": "filters",
-    "MinScore": "filters",
-    "MiningSettings": "settings",
-    "MiningSummary": "summary",
-    "NegativesCollator": "formats",
-    "PercPos": "filters",
-    "PositiveAwareMiner": "miner",
-    "Qrels": "qrels",
+    "MarginPos": "core.filters",
+    "MaxScore": "core.filters",
+    "MinScore": "core.filters",
+    "MiningSettings": "core.settings",
+    "MiningSummary": "mining.summary",
+    "NegativesCollator": "mining.training_formats",
+    "PercPos": "core.filters",
+    "PositiveAwareMiner": "mining.miner",
+    "Qrels": "data.qrels",
     "RandomTeacher": "teachers.random",
-    "RankWindow": "filters",
+    "RankWindow": "core.filters",
     "RemoteTeacher": "teachers.remote",
-    "RunTeacher": "teachers.run_file",
-    "SampledTopK": "samplers",
-    "SecondOpinion": "opinion",
-    "SimANS": "samplers",
-    "SkipTop": "filters",
+    "RunTeacher": "teachers.trec_run",
+    "SampledTopK": "core.samplers",
+    "SecondOpinion": "mining.second_opinion",
+    "SimANS": "core.samplers",
+    "SkipTop": "core.filters",
     "SparseTeacher": "teachers.sparse",
-    "StoredRun": "teachers.stored",
-    "Top": "samplers",
-    "Top1Sampled": "samplers",
-    "Uniform": "samplers",
+    "StoredRun": "teachers.stored_run",
+    "Top": "core.samplers",
+    "Top1Sampled": "core.samplers",
+    "Uniform": "core.samplers",
     "VectorTeacher": "teachers.vectors",
-    "apply_judgements": "judge.actions",
+    "apply_judgements": "evaluation.judge.actions",
     "bidirectional_encoder": "models.bidirectional",
-    "calibrate": "analysis.calibrate",
-    "judge_negatives": "judge.actions",
-    "judgements_of_pairs": "analysis.hiding",
+    "calibrate": "evaluation.negatives.calibrate",
+    "judge_negatives": "evaluation.judge.actions",
+    "judgements_of_pairs": "evaluation.negatives.hold_out",
     "load_nv_retriever": "models.nv_retriever",
-    "mine": "resumable",
+    "mine": "mining.execution.local",
     "push_dataset": "hub.push",
     "push_model": "hub.push_model",
-    "ragatouille": "presets",
+    "ragatouille": "mining.presets",
     "remine": "hub.remine",
-    "sweep": "analysis.sweep",
-    "teacher_agreement": "analysis.agreement",
-    "to_margin_mse": "labels",
-    "to_training": "formats",
+    "sweep": "evaluation.negatives.sweep",
+    "teacher_agreement": "evaluation.negatives.agreement",
+    "to_margin_mse": "mining.labels",
+    "to_training": "mining.training_formats",
     "verify": "hub.verify",
 }
 

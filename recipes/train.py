@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import sys
 
-from hf_posmine.cli import main
+from hf_posmine.cli.main import main
 
 if __name__ == "__main__":
     # 1. All arguments are those of hf-posmine train: --config, --dry-run, and any key of the recipe.

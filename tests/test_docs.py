@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hf_posmine.cli import make_parser, with_config
+from hf_posmine.cli.main import make_parser, with_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(

@@ -7,10 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.corpus import Corpus
-from hf_posmine.errors import InputError
-from hf_posmine.sources import BUILDERS, load_files, read_qrels
-from hf_posmine.tables import check_texts
+from hf_posmine.core.errors import InputError
+from hf_posmine.data.columns import check_texts
+from hf_posmine.data.corpus import Corpus
+from hf_posmine.data.sources import BUILDERS, load_files, read_qrels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -187,7 +187,7 @@ def judgement_columns(rows: Any) -> tuple[list[Any], list[Any], list[float]]:
 
 def read_table(folder: Path, stem: str) -> Any:
     """The dataset ``stem`` of a folder, in whichever format it is there."""
-    from hf_posmine.progress import quiet_bars
+    from hf_posmine.utils.progress import quiet_bars
 
     if not folder.is_dir():
         raise InputError(f"{str(folder)!r} is no folder; pass one with corpus, queries and qrels")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.encode import Encoder, Role, accepts_instructions
-from hf_posmine.errors import InputError
+from hf_posmine.core.errors import InputError
+from hf_posmine.encoding.encode import Encoder, Role, accepts_instructions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hf_posmine.types import Floats
+    from hf_posmine.core.types import Floats
 
 
 def encode_texts(

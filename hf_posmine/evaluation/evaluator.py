@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 
 from hf_posmine.evaluation.retrieval import RetrievalSettings, evaluate_retrieval
-from hf_posmine.progress import quiet_bars
+from hf_posmine.utils.progress import quiet_bars
 
 if TYPE_CHECKING:
     from hf_posmine.evaluation.collection import Collection

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hf_posmine.errors import InputError, MissingExtraError
-from hf_posmine.paths import write_file
+from hf_posmine.core.errors import InputError, MissingExtraError
+from hf_posmine.utils.files import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

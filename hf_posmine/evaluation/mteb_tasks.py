@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hf_posmine.errors import InputError, MissingExtraError
+from hf_posmine.core.errors import InputError, MissingExtraError
 from hf_posmine.evaluation.collection import Collection, query_texts
 
 

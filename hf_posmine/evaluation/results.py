@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.errors import InputError
-from hf_posmine.paths import write_file
+from hf_posmine.core.errors import InputError
+from hf_posmine.utils.files import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.encode import Encoder, load_model
-from hf_posmine.errors import InputError
+from hf_posmine.core.errors import InputError
+from hf_posmine.data.columns import batched
+from hf_posmine.data.texts import normalize
+from hf_posmine.encoding.encode import Encoder, load_model
+from hf_posmine.encoding.store import Vectors
 from hf_posmine.evaluation.encoding import encode_texts
 from hf_posmine.evaluation.measures import MEASURES, Run, parse_measure, score_run
 from hf_posmine.evaluation.results import RetrievalResult
-from hf_posmine.paths import store_root
-from hf_posmine.progress import progress_bar
 from hf_posmine.search.exact import ExactIndex
-from hf_posmine.search.similarity import check_similarity
-from hf_posmine.store import Vectors
-from hf_posmine.tables import batched
+from hf_posmine.search.rescore import check_similarity
 from hf_posmine.teachers.dense import DenseTeacher
-from hf_posmine.texts import normalize
+from hf_posmine.utils.files import store_root
+from hf_posmine.utils.progress import progress_bar
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hf_posmine.core.types import Ranking
     from hf_posmine.evaluation.collection import Collection
-    from hf_posmine.types import Ranking
 
 BLOCK = 16_384
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
-from hf_posmine.errors import InputError
-from hf_posmine.evaluation.resampling import bootstrap_means
+from hf_posmine.core.errors import InputError
+from hf_posmine.evaluation.statistics.resampling import bootstrap_means
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hf_posmine.core.types import Floats, Rows
     from hf_posmine.evaluation.measures import Scores
-    from hf_posmine.types import Floats, Rows
 
 INTERVAL = (0.025, 0.975)
 KMEANS_BATCH, KMEANS_SEEDS = 512, 10
@@ -34,7 +34,7 @@ class TaskScore:
         low: lower end of its 95 % bootstrap interval over test examples; it does not cover other training runs.
         high: upper end.
         items: the values whose mean is the score: per test example (accuracy, fit for
-            :func:`~hf_posmine.evaluation.significance.compare`) or per k-means seed (V-measure). None for a correlation.
+            :func:`~hf_posmine.evaluation.statistics.significance.compare`) or per k-means seed (V-measure). None for a correlation.
     """
 
     measure: str

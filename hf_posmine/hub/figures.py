@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hf_posmine.shards import arrow_table
+from hf_posmine.mining.execution.shards import arrow_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from hf_posmine.types import Floats
+    from hf_posmine.core.types import Floats
 
 BINS = 60
 COLOURS = {"positive": "#1f77b4", "negatives": "#d62728"}

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.hub.record import Source
+from hf_posmine.mining.record import Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

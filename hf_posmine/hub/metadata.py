@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.errors import InputError
+from hf_posmine.core.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -64,7 +64,7 @@ def model_card(
 def _facts(
     repo_id: str, model: Any, record: TrainingRecord, about: About, license_: Any, adapters: bool
 ) -> dict[str, Any]:
-    from hf_posmine.models.encoder import InstructSentenceTransformer
+    from hf_posmine.models.instruct import InstructSentenceTransformer
 
     instructed = isinstance(model, InstructSentenceTransformer)
     return {
@@ -92,7 +92,7 @@ def _facts(
 
 def _base(record: TrainingRecord) -> str | None:
     """The Hub id of the base, where it has one."""
-    from hf_posmine.defaults import DEFAULT_MODEL, EMBEDDED
+    from hf_posmine.encoding.defaults import DEFAULT_MODEL, EMBEDDED
 
     if record.base == EMBEDDED:
         return DEFAULT_MODEL

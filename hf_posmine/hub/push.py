@@ -11,23 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.errors import ColumnError, InputError
+from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.hub.cards import About, part_in, split_card
 from hf_posmine.hub.dataset_card import DatasetFacts, dataset_card
 from hf_posmine.hub.figures import score_histogram
 from hf_posmine.hub.metadata import data_folder, merge_configs, replaced_files, splits_there
-from hf_posmine.hub.provenance import FILE, as_splits, describe_rows, read_provenance
-from hf_posmine.hub.record import MiningRecord
 from hf_posmine.hub.repository import README, Changes, Destination, Pushed, Snapshot, check_login, publish, read_file
 from hf_posmine.hub.variants import Variant, make_configs
-from hf_posmine.progress import quiet_bars
-from hf_posmine.shards import MinedShards
+from hf_posmine.mining.execution.shards import MinedShards
+from hf_posmine.mining.provenance import FILE, as_splits, describe_rows, read_provenance
+from hf_posmine.mining.record import MiningRecord
+from hf_posmine.utils.progress import quiet_bars
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from hf_posmine.hub.variants import Config
-    from hf_posmine.miner import PositiveAwareMiner
+    from hf_posmine.mining.miner import PositiveAwareMiner
 
 SHARD_BYTES = 500_000_000
 REPORT = "report.html"
@@ -54,10 +54,11 @@ def push_dataset(  # noqa: PLR0913 - by keyword, as push_to_hub of datasets has 
     the card stays; only the part between the marks of this configuration is replaced.
 
     Args:
-        mined: Dataset or DatasetDict with ``negatives``, or the shards that :func:`~hf_posmine.shards.read_shards` finds in
-            a folder, which are uploaded as they are; its splits replace those of the same name.
+        mined: Dataset or DatasetDict with ``negatives``, or the shards that
+            :func:`~hf_posmine.mining.execution.shards.read_shards` finds in a folder, which are
+            uploaded as they are; its splits replace those of the same name.
         repo_id: such as ``me/nq-mined``.
-        made_by: the miner; or the record, or its file, that :func:`~hf_posmine.hub.provenance.provenance` or
+        made_by: the miner; or the record, or its file, that :func:`~hf_posmine.mining.provenance.provenance` or
             ``hf-posmine mine`` made. By default the ``provenance.json`` beside a dataset loaded with ``load_from_disk``.
         variants: further layouts, see :func:`~hf_posmine.hub.variants.make_configs`.
         config_name: configuration of the rows; several in one repository each have their own record.
@@ -173,7 +174,7 @@ def _checked(mined: Any, config_name: str) -> dict[str, Any]:
 
 def _record(mined: Any, splits: Mapping[str, Any], made_by: Any) -> MiningRecord:
     """The record of these rows, with their digests and summary."""
-    from hf_posmine.summary import MiningSummary
+    from hf_posmine.mining.summary import MiningSummary
 
     record = _find_record(mined, splits, made_by)
     rows = describe_rows(splits)
@@ -193,8 +194,8 @@ def _find_record(mined: Any, splits: Mapping[str, Any], made_by: Any) -> MiningR
         return read_provenance(made_by)
     if made_by is not None:
         from hf_posmine.hub.loaded_from import loaded_from
-        from hf_posmine.hub.provenance import provenance
-        from hf_posmine.summary import MiningSummary
+        from hf_posmine.mining.provenance import provenance
+        from hf_posmine.mining.summary import MiningSummary
 
         summary = MiningSummary.from_dataset(mined, made_by.settings.num_negatives)
         return provenance(made_by, source=loaded_from(splits), summary=summary, mined=mined)

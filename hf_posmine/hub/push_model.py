@@ -7,10 +7,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.errors import InputError
+from hf_posmine.core.errors import InputError
 from hf_posmine.hub.cards import About
 from hf_posmine.hub.model_card import model_card
-from hf_posmine.hub.provenance import FILE
 from hf_posmine.hub.repository import README, Changes, Destination, Pushed, Snapshot, check_login, publish, read_file
 from hf_posmine.hub.training_record import (
     TrainingRecord,
@@ -20,6 +19,7 @@ from hf_posmine.hub.training_record import (
     without_time,
     write_training_record,
 )
+from hf_posmine.mining.provenance import FILE
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -49,7 +49,7 @@ def push_model(
 
     Everything lands in one commit or not at all. Pushing the same again makes no commit. Text that somebody wrote into
     the card stays. What is pushed loads with plain ``SentenceTransformer(repo_id)``; adapters of an
-    :class:`~hf_posmine.models.encoder.InstructSentenceTransformer` need that class.
+    :class:`~hf_posmine.models.instruct.InstructSentenceTransformer` need that class.
 
     Args:
         model: a SentenceTransformer, or the folder of one, such as the ``output_dir`` of ``hf-posmine train``.
@@ -128,7 +128,7 @@ def _repo_id(recipe: Recipe) -> str:
 
 
 def _load(folder: Path) -> SentenceTransformer:
-    from hf_posmine.models.encoder import InstructSentenceTransformer
+    from hf_posmine.models.instruct import InstructSentenceTransformer
 
     if not (folder / "modules.json").is_file():
         raise InputError(f"{folder} is no saved sentence-transformers model (no modules.json)")

@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.errors import InputError
-from hf_posmine.hub.digest import file_digest
+from hf_posmine.core.errors import InputError
 from hf_posmine.hub.inputs import InputChange, Inputs
-from hf_posmine.hub.provenance import as_splits, describe_rows, hub_revision, versions
 from hf_posmine.hub.rebuild_teachers import rebuild_opinion, rebuild_teachers
+from hf_posmine.mining.provenance import as_splits, describe_rows, hub_revision, versions
+from hf_posmine.mining.rows_digest import file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hf_posmine.corpus import Corpus
-    from hf_posmine.hub.record import MiningRecord, Source
-    from hf_posmine.miner import PositiveAwareMiner
-    from hf_posmine.opinion import SecondOpinion
-    from hf_posmine.qrels import Qrels
+    from hf_posmine.data.corpus import Corpus
+    from hf_posmine.data.qrels import Qrels
+    from hf_posmine.mining.miner import PositiveAwareMiner
+    from hf_posmine.mining.record import MiningRecord, Source
+    from hf_posmine.mining.second_opinion import SecondOpinion
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def _rows(
 
 
 def _added(record: MiningRecord, split: Any) -> list[str]:
-    from hf_posmine.columns import column_types
-    from hf_posmine.settings import MiningSettings
+    from hf_posmine.core.settings import MiningSettings
+    from hf_posmine.mining.columns import column_types
 
     settings = MiningSettings.from_options(dict(record.settings))
     added = column_types(settings, second=record.second_opinion is not None)
@@ -105,8 +105,8 @@ def _added(record: MiningRecord, split: Any) -> list[str]:
 def _known(rows: Any, record: MiningRecord, where: Any) -> Qrels | None:
     from datasets import DatasetDict
 
-    from hf_posmine.qrels import Qrels
-    from hf_posmine.sources import is_beir
+    from hf_posmine.data.qrels import Qrels
+    from hf_posmine.data.sources import is_beir
 
     if record.known_positives is None:
         return None
@@ -132,7 +132,7 @@ def _load(given: Any, source: Source, what: str) -> Any:
     """A recorded source, or another one read in its way."""
     import datasets
 
-    from hf_posmine.sources import beir_corpus, beir_pairs, is_beir, load_source
+    from hf_posmine.data.sources import beir_corpus, beir_pairs, is_beir, load_source
 
     path = str(Path(given if given is not None else str(source.path)).expanduser())
     if is_beir(path):
@@ -143,7 +143,7 @@ def _load(given: Any, source: Source, what: str) -> Any:
 
 
 def _corpus(record: MiningRecord, inputs: Inputs, known: Qrels | None, changes: list[InputChange]) -> Corpus:
-    from hf_posmine.corpus import Corpus
+    from hf_posmine.data.corpus import Corpus
 
     was, documents = record.corpus, known.documents if known is not None else None
     corpus = inputs.corpus if isinstance(inputs.corpus, Corpus) else _load_corpus(record, inputs, changes) or documents
@@ -163,9 +163,9 @@ def _corpus(record: MiningRecord, inputs: Inputs, known: Qrels | None, changes: 
 
 
 def _load_corpus(record: MiningRecord, inputs: Inputs, changes: list[InputChange]) -> Corpus | None:
-    from hf_posmine.corpus import Corpus
-    from hf_posmine.hub.record import Source
-    from hf_posmine.sources import is_beir
+    from hf_posmine.data.corpus import Corpus
+    from hf_posmine.data.sources import is_beir
+    from hf_posmine.mining.record import Source
 
     source, given = record.corpus.source, inputs.corpus
     if source is None and given is None:
@@ -207,7 +207,7 @@ def _miner(
     opinion: SecondOpinion | None,
     changes: list[InputChange],
 ) -> PositiveAwareMiner:
-    from hf_posmine.miner import ALGO_VERSION, PositiveAwareMiner
+    from hf_posmine.mining.miner import ALGO_VERSION, PositiveAwareMiner
 
     miner = PositiveAwareMiner(
         corpus=corpus,

@@ -6,21 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.errors import InputError
+from hf_posmine.core.errors import InputError
 from hf_posmine.hub.inputs import InputChange, Inputs
-from hf_posmine.hub.provenance import hub_revision
+from hf_posmine.mining.provenance import hub_revision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hf_posmine.corpus import Corpus
-    from hf_posmine.hub.record import MiningRecord, TeacherRecord
-    from hf_posmine.opinion import SecondOpinion
-    from hf_posmine.qrels import Qrels
+    from hf_posmine.data.corpus import Corpus
+    from hf_posmine.data.qrels import Qrels
+    from hf_posmine.mining.record import MiningRecord, TeacherRecord
+    from hf_posmine.mining.second_opinion import SecondOpinion
 
 
 NAMED = {"sparse": "sparse", "late interaction": "late", "cross-encoder": "cross"}
-"""Kinds whose model is all there is to know, and what :func:`~hf_posmine.teachers.named.make_teacher` calls them."""
+"""Kinds whose model is all there is to know, and what :func:`~hf_posmine.teachers.factory.make_teacher` calls them."""
 
 
 def rebuild_teachers(
@@ -41,7 +41,7 @@ def rebuild_opinion(
     record: MiningRecord, inputs: Inputs, corpus: Corpus, changes: list[InputChange]
 ) -> SecondOpinion | None:
     """The second opinion that a record describes."""
-    from hf_posmine.opinion import SecondOpinion
+    from hf_posmine.mining.second_opinion import SecondOpinion
 
     was = record.second_opinion
     if was is None:
@@ -76,7 +76,7 @@ def _teacher(
 
 def _named(was: TeacherRecord, inputs: Inputs, corpus: Corpus, changes: list[InputChange]) -> Any:
     """A sparse, late interaction or cross-encoder teacher, by the name of its model."""
-    from hf_posmine.teachers.named import make_teacher
+    from hf_posmine.teachers.factory import make_teacher
 
     commit, folder = was.recipe.get("commit"), Path(was.name).expanduser()
     if commit is None and not folder.is_dir():
@@ -114,8 +114,8 @@ def _dense(was: TeacherRecord, inputs: Inputs, corpus: Corpus, known: Qrels | No
 
 def _model(was: TeacherRecord, inputs: Inputs, changes: list[InputChange]) -> Any:
     """The recorded model at its commit, with the settings it had."""
-    from hf_posmine.defaults import EMBEDDED
-    from hf_posmine.encode import load_model
+    from hf_posmine.encoding.defaults import EMBEDDED
+    from hf_posmine.encoding.encode import load_model
 
     if inputs.teacher is not None and not isinstance(inputs.teacher, (str, Path)):
         return inputs.teacher

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.errors import InputError
+from hf_posmine.core.errors import InputError
 from hf_posmine.hub.cards import record_in, split_card
 from hf_posmine.hub.inputs import Inputs
-from hf_posmine.hub.provenance import FILE
 from hf_posmine.hub.rebuild import Rebuilt, rebuild
-from hf_posmine.hub.record import MiningRecord
 from hf_posmine.hub.repository import read, read_file
 from hf_posmine.hub.retry import with_retry
-from hf_posmine.progress import quiet_bars
+from hf_posmine.mining.provenance import FILE
+from hf_posmine.mining.record import MiningRecord
+from hf_posmine.utils.progress import quiet_bars
 
 if TYPE_CHECKING:
     from hf_posmine.hub.repository import Snapshot

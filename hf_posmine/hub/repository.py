@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from hf_posmine.errors import HubError, InputError
+from hf_posmine.core.errors import HubError, InputError
 from hf_posmine.hub.retry import LOG_IN, with_retry
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import sys
 from time import sleep
 from typing import TYPE_CHECKING, TypeVar
 
-from hf_posmine.errors import HubError
-from hf_posmine.hub.redact import redact
+from hf_posmine.core.errors import HubError
+from hf_posmine.utils.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable

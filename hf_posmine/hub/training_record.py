@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.errors import InputError
-from hf_posmine.hub.digest import rows_digest
-from hf_posmine.hub.provenance import FILE, hub_revision, now, read_provenance, versions
-from hf_posmine.hub.record import SCHEMA, TOOL
-from hf_posmine.hub.redact import redact, redacted
-from hf_posmine.paths import write_file
+from hf_posmine.core.errors import InputError
+from hf_posmine.mining.provenance import FILE, hub_revision, now, read_provenance, versions
+from hf_posmine.mining.record import SCHEMA, TOOL
+from hf_posmine.mining.rows_digest import rows_digest
+from hf_posmine.utils.files import write_file
+from hf_posmine.utils.redact import redact, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +53,7 @@ class TrainedOn:
         task: as the recipe says.
         instruction: before its queries.
         rows: training rows.
-        digest: of the training rows, see :func:`~hf_posmine.hub.digest.rows_digest`.
+        digest: of the training rows, see :func:`~hf_posmine.mining.rows_digest.rows_digest`.
         mined: how its negatives were mined, where that is known: miner_fingerprint, filters, sampler, teacher.
     """
 
@@ -152,7 +152,7 @@ def describe_model(
         stages: the stages it went through here.
         before: the record of the model that they started from.
     """
-    from hf_posmine.encode import Encoder
+    from hf_posmine.encoding.encode import Encoder
     from hf_posmine.teachers.dense import live_commit_of
 
     card = getattr(model, "model_card_data", None)
@@ -184,7 +184,7 @@ def describe_stage(recipe: Recipe, blend: Blend, steps: int, results: list[Retri
 
 def interval(result: RetrievalResult, measure: str, seed: int = 0) -> EvaluationRecord:
     """The mean of a measure with its bootstrap interval."""
-    from hf_posmine.evaluation.resampling import bootstrap_means
+    from hf_posmine.evaluation.statistics.resampling import bootstrap_means
 
     scores = np.asarray(result.scores[measure], np.float64)
     drawn = bootstrap_means(scores, np.ones(len(scores), np.int64), RESAMPLES, np.random.default_rng(seed))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from hf_posmine.errors import ColumnError, InputError
+from hf_posmine.core.errors import ColumnError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from hf_posmine.hub.record import Columns
+    from hf_posmine.mining.record import Columns
 
 Variant: TypeAlias = Literal["n-tuple", "scored", "flag-embedding"]
 VARIANTS: tuple[str, ...] = get_args(Variant)
@@ -43,7 +43,7 @@ class Texts:
     @classmethod
     def of(cls, mined: Any, columns: Columns, num_negatives: int) -> Texts:
         """From the columns that the miner read; where it read ids, the texts are looked for by name."""
-        from hf_posmine.tables import pick_columns
+        from hf_posmine.data.columns import pick_columns
 
         split = next(iter(mined.values()))
         known = [name for name in split.column_names if not name.startswith("negatives")]
@@ -101,8 +101,8 @@ def make_configs(
 
 
 def _n_tuples(mined: Mapping[str, Any], texts: Texts, prefix: str) -> list[Config]:
-    from hf_posmine.formats import to_training
-    from hf_posmine.progress import quiet_bars
+    from hf_posmine.mining.training_formats import to_training
+    from hf_posmine.utils.progress import quiet_bars
 
     with quiet_bars():
         made = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.errors import InputError
+from hf_posmine.core.errors import InputError
 from hf_posmine.hub.inputs import InputChange, Inputs
 from hf_posmine.hub.rebuild import Rebuilt, rebuild
 from hf_posmine.hub.remine import load_pushed, mine_again

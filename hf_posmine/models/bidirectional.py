@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.errors import InputError
-from hf_posmine.models.encoder import InstructSentenceTransformer
+from hf_posmine.core.errors import InputError
+from hf_posmine.models.instruct import InstructSentenceTransformer
 from hf_posmine.models.items import DEFAULT_TEMPLATE, check_template, prefix_of
 from hf_posmine.models.pooling import InstructionPooling
 from hf_posmine.models.portable import explain, wrongly_measured
@@ -231,7 +231,7 @@ def add_lora(model: InstructSentenceTransformer, lora: LoraConfig | Mapping[str,
     try:
         from peft import LoraConfig
     except ImportError:
-        from hf_posmine.errors import MissingExtraError
+        from hf_posmine.core.errors import MissingExtraError
 
         raise MissingExtraError("LoRA", "train") from None
     if not isinstance(lora, LoraConfig):

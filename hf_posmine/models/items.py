@@ -10,7 +10,7 @@ from __future__ import annotations
 from string import Formatter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hf_posmine.errors import InputError
+from hf_posmine.core.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

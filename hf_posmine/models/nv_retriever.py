@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.errors import InputError
+from hf_posmine.core.errors import InputError
 from hf_posmine.models.bidirectional import bidirectional_encoder
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig
 
-    from hf_posmine.models.encoder import InstructSentenceTransformer
+    from hf_posmine.models.instruct import InstructSentenceTransformer
 
 PREFIXES = ("", "model.", "embedding_model.", "base_model.model.", "embedding_model.model.", "base_model.model.model.")
 """Wrappers' names before Mistral's own, as NV-Embed, GritLM and peft have them."""

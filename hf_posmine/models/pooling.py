@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sentence_transformers.sentence_transformer.modules.pooling import Pooling
 
-from hf_posmine.errors import InputError
+from hf_posmine.core.errors import InputError
 from hf_posmine.models.transformer import MASK
 
 if TYPE_CHECKING:

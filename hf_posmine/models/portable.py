@@ -13,7 +13,7 @@ import json
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.errors import InputError
+from hf_posmine.core.errors import InputError
 from hf_posmine.models.items import Row, instruction_mask
 
 if TYPE_CHECKING:

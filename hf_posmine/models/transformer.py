@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sentence_transformers.base.modules.transformer import Transformer
 
-from hf_posmine.errors import InputError
+from hf_posmine.core.errors import InputError
 from hf_posmine.models.items import DEFAULT_TEMPLATE, Row, RowError, instruction_mask, read_rows
 from hf_posmine.models.varlen import VARLEN, register_varlen, without_padding
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from hf_posmine.errors import InputError
+from hf_posmine.core.errors import InputError
 
 VARLEN = "posmine_varlen"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from hf_posmine.paths import write_file
 from hf_posmine.report import page
 from hf_posmine.report.comparison import compare
 from hf_posmine.report.payload import pack
@@ -13,6 +12,7 @@ from hf_posmine.report.rows import MinedRows
 from hf_posmine.report.sample import Limits, choose_rows
 from hf_posmine.report.side import read_side
 from hf_posmine.report.suspects import flags
+from hf_posmine.utils.files import write_file
 
 __all__ = ["Limits", "MinedRows", "Report", "make_report", "write_report"]
 

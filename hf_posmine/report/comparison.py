@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hf_posmine.errors import InputError
+from hf_posmine.core.errors import InputError
+from hf_posmine.data.texts import KeyIndex
 from hf_posmine.report.reading import ODD, together
-from hf_posmine.texts import KeyIndex
 
 if TYPE_CHECKING:
+    from hf_posmine.core.types import Rows
+    from hf_posmine.data.texts import Keys
     from hf_posmine.report.numbers import Doubles
     from hf_posmine.report.reading import Texts
     from hf_posmine.report.side import Side
-    from hf_posmine.texts import Keys
-    from hf_posmine.types import Rows
 
 LEAST_SHARED = 0.5
 """Share of the smaller dataset's rows that the other must hold, for the two to count as the same data."""

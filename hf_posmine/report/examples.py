@@ -15,10 +15,10 @@ from hf_posmine.report.suspects import WHOLE_ROW, Suspects, shared_documents
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hf_posmine.core.types import Rows
     from hf_posmine.report.comparison import Comparison
     from hf_posmine.report.numbers import Numbers
     from hf_posmine.report.side import Side
-    from hf_posmine.types import Rows
 
 SHOWN = 4
 CHARACTERS = 320

@@ -12,9 +12,9 @@ from hf_posmine.report.histogram import Histogram, Series
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hf_posmine.core.types import Floats, Rows
     from hf_posmine.report.comparison import Comparison
     from hf_posmine.report.numbers import Doubles, Numbers
-    from hf_posmine.types import Floats, Rows
 
 BINS = 40
 MOST_BARS = 33

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from hf_posmine.core.types import Rows
     from hf_posmine.report.numbers import Doubles
-    from hf_posmine.types import Rows
 
 TICKS = 5
 TABLE_ROWS = 10

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 if TYPE_CHECKING:
+    from hf_posmine.core.types import Floats, Mask, Rows
     from hf_posmine.report.rows import MinedRows
-    from hf_posmine.types import Floats, Mask, Rows
 
 STATS = "negatives_stats"
 Doubles: TypeAlias = npt.NDArray[np.float64]

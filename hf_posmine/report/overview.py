@@ -12,7 +12,7 @@ from hf_posmine.hub.dataset_card import ANCHORS, REASONS, SHORT
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from hf_posmine.hub.record import MiningRecord, OpinionRecord, Source, TeacherRecord
+    from hf_posmine.mining.record import MiningRecord, OpinionRecord, Source, TeacherRecord
     from hf_posmine.report.side import Side
 
 SMALLEST = 0.0001

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.progress import progress_bar
 from hf_posmine.report.comparison import Comparison, flat_places
 from hf_posmine.report.rows import as_texts
 from hf_posmine.report.text_table import TextTable
+from hf_posmine.utils.progress import progress_bar
 
 if TYPE_CHECKING:
+    from hf_posmine.core.types import Rows
     from hf_posmine.report.numbers import Numbers
     from hf_posmine.report.rows import MinedRows
     from hf_posmine.report.sample import Limits, Sample
-    from hf_posmine.types import Rows
 
 BLOCK_ROWS = 500
 DIGITS = 4

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.progress import progress_bar
+from hf_posmine.data.texts import text_keys
 from hf_posmine.report.likeness import answers_of, holds_answer, jaccard, pieces
 from hf_posmine.report.rows import as_texts
-from hf_posmine.texts import text_keys
+from hf_posmine.utils.progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hf_posmine.core.types import Floats, Mask, Rows
+    from hf_posmine.data.texts import Keys
     from hf_posmine.report.rows import MinedRows, TextColumns
-    from hf_posmine.texts import Keys
-    from hf_posmine.types import Floats, Mask, Rows
 
 ODD = np.uint64(0x9E3779B97F4A7C15)
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from hf_posmine.errors import ColumnError, InputError
-from hf_posmine.hub.provenance import FILE, as_splits, read_provenance
-from hf_posmine.tables import POSITIVE_ID_NAMES, POSITIVE_NAMES, find_column, pick_columns, require_column
+from hf_posmine.core.errors import ColumnError, InputError
+from hf_posmine.data.columns import POSITIVE_ID_NAMES, POSITIVE_NAMES, find_column, pick_columns, require_column
+from hf_posmine.mining.provenance import FILE, as_splits, read_provenance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from hf_posmine.hub.record import MiningRecord
-    from hf_posmine.types import Rows
+    from hf_posmine.core.types import Rows
+    from hf_posmine.mining.record import MiningRecord
 
 ANSWER_NAMES = ("answers", "answer", "short_answers", "short_answer", "answer_text")
 BATCH_ROWS = 500
@@ -95,8 +95,8 @@ class MinedRows:
         """
         from datasets import load_from_disk
 
-        from hf_posmine.shards import read_shards, split_folders
-        from hf_posmine.sources import load_files
+        from hf_posmine.data.sources import load_files
+        from hf_posmine.mining.execution.shards import read_shards, split_folders
 
         path = Path(path)
         if path.is_file():
@@ -156,8 +156,8 @@ def as_texts(value: Any) -> list[str]:
 
 def _dataset(split: Any) -> Any:
     """A split as a Dataset; shards are read through the cache of ``datasets``."""
-    from hf_posmine.shards import MinedShards
-    from hf_posmine.sources import load_files
+    from hf_posmine.data.sources import load_files
+    from hf_posmine.mining.execution.shards import MinedShards
 
     if not isinstance(split, MinedShards):
         return split

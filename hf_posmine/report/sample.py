@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hf_posmine.errors import InputError
+from hf_posmine.core.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hf_posmine.texts import Keys
-    from hf_posmine.types import Rows
+    from hf_posmine.core.types import Rows
+    from hf_posmine.data.texts import Keys
 
 ALWAYS = 200
 """The worst rows of each kind are in the table, however small it is."""

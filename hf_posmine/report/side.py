@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hf_posmine.mining.summary import MiningSummary
 from hf_posmine.report.numbers import Numbers, read_numbers
 from hf_posmine.report.reading import Texts, read_texts
 from hf_posmine.report.suspects import Suspects, find_suspects
-from hf_posmine.summary import MiningSummary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

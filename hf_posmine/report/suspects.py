@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.filters import as_filters
+from hf_posmine.core.filters import as_filters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hf_posmine.hub.record import MiningRecord
+    from hf_posmine.core.types import Floats, Mask, Rows
+    from hf_posmine.mining.record import MiningRecord
     from hf_posmine.report.numbers import Doubles, Numbers
     from hf_posmine.report.reading import Texts
-    from hf_posmine.types import Floats, Mask, Rows
 
 NEAR = 0.8
 """Jaccard of words from which a negative counts as a near duplicate of its positive."""

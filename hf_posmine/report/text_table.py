@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hf_posmine.texts import text_keys
+from hf_posmine.data.texts import text_keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from hf_posmine.budget import Budget
-from hf_posmine.errors import InputError, MissingExtraError
+from hf_posmine.core.errors import InputError, MissingExtraError
+from hf_posmine.core.types import PADDING, Exclusions, Floats, Ranking, Rows
+from hf_posmine.encoding.store import SHARD_ROWS, Vectors
 from hf_posmine.search import kernels
-from hf_posmine.search.geometry import Queries
+from hf_posmine.search.block_sizes import Sizes, TorchSizes
+from hf_posmine.search.error_bounds import Queries
 from hf_posmine.search.prepared import prepare
+from hf_posmine.search.rescore import check_similarity, exact_scores, to_scan
 from hf_posmine.search.scan import Found, Limits, Scan
 from hf_posmine.search.scan_cpu import CpuScan, int8_is_faster
 from hf_posmine.search.scan_torch import TorchScan
-from hf_posmine.search.similarity import check_similarity, exact_scores, to_scan
-from hf_posmine.search.sizes import Sizes, TorchSizes
-from hf_posmine.store import SHARD_ROWS, Vectors
-from hf_posmine.types import PADDING, Exclusions, Floats, Ranking, Rows
+from hf_posmine.utils.memory import Budget
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ class ExactIndex:
         device: where to multiply; a CPU uses the compiled scan if numba is there.
         engine: ``auto`` takes int8 products where the CPU is faster at them. No choice changes a result.
         block_rows: documents per block; by default what suits the device and the budget.
-        budget: memory it may take, by default what the environment says (:mod:`hf_posmine.budget`).
+        budget: memory it may take, by default what the environment says (:mod:`hf_posmine.utils.memory`).
 
     >>> index = ExactIndex(np.eye(4, dtype=np.float32), "dot")
     >>> ranking = index.search(np.array([[4, 3, 2, 1]], np.float32), 2, below=np.array([4], np.float32))

@@ -1,4 +1,4 @@
-"""FAISS as the engine of an :class:`~hf_posmine.search.deepening.ApproximateIndex`, by its factory strings."""
+"""FAISS as the engine of an :class:`~hf_posmine.search.approximate.ApproximateIndex`, by its factory strings."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.errors import InputError, MissingExtraError, SpecError
-from hf_posmine.spec import spell
+from hf_posmine.core.errors import InputError, MissingExtraError, SpecError
+from hf_posmine.core.spec import spell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from hf_posmine.core.types import Floats, Rows
     from hf_posmine.search.exact import ExactIndex
-    from hf_posmine.types import Floats, Rows
 
 SCALED = ("nprobe", "efSearch")
 """Search options that say how hard to look."""
@@ -92,7 +92,7 @@ class FaissSearcher:
                 raise InputError(f"the index has no search option {name!r}; IVF has nprobe, HNSW has efSearch")
 
     def candidates(self, vectors: Floats, k: int, effort: int) -> Rows:
-        """See :class:`~hf_posmine.search.deepening.Searcher`."""
+        """See :class:`~hf_posmine.search.approximate.Searcher`."""
         for name, value in self.options.items():
             wanted = min(value * effort, self.deepest) if name in SCALED else value
             self._space.set_index_parameter(self.index, name, wanted)

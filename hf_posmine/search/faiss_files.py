@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock
 
-from hf_posmine.errors import InputError, PosmineError
-from hf_posmine.paths import new_folder, remove_stale, write_file
-from hf_posmine.progress import progress_bar
-from hf_posmine.search.kept import blocks_of, index_folder, rows_in, vectors_of
+from hf_posmine.core.errors import InputError, PosmineError
+from hf_posmine.search.index_files import blocks_of, index_folder, rows_in, vectors_of
+from hf_posmine.utils.files import new_folder, remove_stale, write_file
+from hf_posmine.utils.progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -54,7 +54,7 @@ def pair_products(queries: Any, at: Any, documents: Any, rows: Any) -> np.ndarra
 
 
 def pair_scores(similarity: str, queries: Any, at: Any, documents: Any, rows: Any) -> np.ndarray:
-    """Float64 scores of pairs, as :func:`hf_posmine.search.similarity.pair_scores`."""
+    """Float64 scores of pairs, as :func:`hf_posmine.search.rescore.pair_scores`."""
     out = np.empty(len(rows), np.float64)
     _kernel("pairs")(KINDS.index(similarity), queries, at, documents, rows, out)
     return out

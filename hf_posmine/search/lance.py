@@ -1,4 +1,4 @@
-"""Lance, the tables of LanceDB, as the engine of an :class:`~hf_posmine.search.deepening.ApproximateIndex`.
+"""Lance, the tables of LanceDB, as the engine of an :class:`~hf_posmine.search.approximate.ApproximateIndex`.
 
 The vectors become a Lance table on disk, beside the embeddings, with an index of Lance's own. It is an ordinary table: LanceDB
 and ``load_dataset`` open it.
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock
 
-from hf_posmine.errors import InputError, MissingExtraError, SpecError
-from hf_posmine.paths import new_folder, remove_stale
-from hf_posmine.progress import progress_bar
-from hf_posmine.search.kept import blocks_of, index_folder
-from hf_posmine.spec import spell
-from hf_posmine.types import PADDING, Floats, Rows
+from hf_posmine.core.errors import InputError, MissingExtraError, SpecError
+from hf_posmine.core.spec import spell
+from hf_posmine.core.types import PADDING, Floats, Rows
+from hf_posmine.search.index_files import blocks_of, index_folder
+from hf_posmine.utils.files import new_folder, remove_stale
+from hf_posmine.utils.progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -120,7 +120,7 @@ class LanceSearcher:
         self._table = import_lance().dataset(table)
 
     def candidates(self, vectors: Floats, k: int, effort: int) -> Rows:
-        """See :class:`~hf_posmine.search.deepening.Searcher`."""
+        """See :class:`~hf_posmine.search.approximate.Searcher`."""
         options = {name: value * effort if name in SCALED else value for name, value in self.options.items()}
         ids = np.full((len(vectors), k), PADDING, np.int64)
         for start in range(0, len(vectors), QUERIES):

@@ -17,16 +17,16 @@ import numpy as np
 import xxhash
 from filelock import FileLock
 
-from hf_posmine.paths import cache_root, new_folder, remove_stale
-from hf_posmine.progress import progress_bar
-from hf_posmine.scratch import npy_file
-from hf_posmine.search.geometry import PAD, Coded, Documents, Int8, refuse_tiny, scale_and_bias
+from hf_posmine.search.error_bounds import PAD, Coded, Documents, Int8, refuse_tiny, scale_and_bias
+from hf_posmine.utils.files import cache_root, new_folder, remove_stale
+from hf_posmine.utils.mapped import npy_file
+from hf_posmine.utils.progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hf_posmine.search.similarity import Similarity
-    from hf_posmine.store import Vectors
+    from hf_posmine.encoding.store import Vectors
+    from hf_posmine.search.rescore import Similarity
 
 VERSION = 1
 """Part of the address: raised when the same vectors would be prepared otherwise."""

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from hf_posmine.types import PADDING, Exclusions, Rows
+from hf_posmine.core.types import PADDING, Exclusions, Rows
 
 if TYPE_CHECKING:
-    from hf_posmine.search.geometry import Queries
+    from hf_posmine.search.error_bounds import Queries
 
 
 @dataclass(frozen=True)

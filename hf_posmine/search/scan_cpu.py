@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.parallel import one_torch_thread_each
-from hf_posmine.scratch import forget
-from hf_posmine.search import kernels, pages
-from hf_posmine.search.geometry import PAD, Coded, Documents, Int8, Queries, float_error, int8_error
+from hf_posmine.core.types import PADDING, Exclusions, Floats, Rows, spans
+from hf_posmine.search import kernels, resident
+from hf_posmine.search.error_bounds import PAD, Coded, Documents, Int8, Queries, float_error, int8_error
+from hf_posmine.search.rescore import in_shards
 from hf_posmine.search.scan import Found, Limits
-from hf_posmine.search.similarity import in_shards
-from hf_posmine.types import PADDING, Exclusions, Floats, Rows, spans
+from hf_posmine.utils.mapped import forget
+from hf_posmine.utils.threads import one_torch_thread_each
 
 if TYPE_CHECKING:
     import contextlib
     from collections.abc import Callable, Iterator
 
-    from hf_posmine.search.similarity import Similarity
-    from hf_posmine.search.sizes import Sizes
-    from hf_posmine.store import Vectors
+    from hf_posmine.encoding.store import Vectors
+    from hf_posmine.search.block_sizes import Sizes
+    from hf_posmine.search.rescore import Similarity
 
 SHARPEN = 4
 """The best candidates are scored in float32 after the first block, and when the documents seen have grown so often."""
@@ -92,7 +92,9 @@ class CpuScan:
     def _products(self, queries: Floats) -> Iterator[tuple[int, Floats]]:
         """First document row and products float32 ``[B, block]`` of each block (negated distances for Manhattan)."""
         out = np.empty((len(queries), self.sizes.block_rows), np.float32)
-        blocks = self.vectors.blocks(self.sizes.block_rows, len(self.documents.scale), once=pages.large(self.vectors))
+        blocks = self.vectors.blocks(
+            self.sizes.block_rows, len(self.documents.scale), once=resident.large(self.vectors)
+        )
         for start, block in blocks:
             block = np.asarray(block, np.float32)
             if self.similarity == "manhattan":
@@ -126,7 +128,7 @@ class CpuScan:
 
         codes, documents = torch.from_numpy(queries.codes), self._documents
         out = torch.empty((len(codes), self.sizes.int8_rows), dtype=torch.int32)
-        stride, passed = max(1, pages.STRIDE // documents.shape[1]), 0
+        stride, passed = max(1, resident.STRIDE // documents.shape[1]), 0
         for start in range(0, len(documents), self.sizes.int8_rows):
             if start - passed >= stride:
                 for column in self._columns:

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.search.feed import Feed
-from hf_posmine.search.geometry import Documents, Queries, float_error, half_error
+from hf_posmine.core.types import PADDING, Exclusions, Rows
+from hf_posmine.search.error_bounds import Documents, Queries, float_error, half_error
+from hf_posmine.search.gpu_blocks import Feed
 from hf_posmine.search.scan import Found, Limits
-from hf_posmine.types import PADDING, Exclusions, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hf_posmine.search.similarity import Similarity
-    from hf_posmine.search.sizes import TorchSizes
-    from hf_posmine.store import Vectors
+    from hf_posmine.encoding.store import Vectors
+    from hf_posmine.search.block_sizes import TorchSizes
+    from hf_posmine.search.rescore import Similarity
 
 GROUP = 64
 """Documents whose highest value is looked at first."""

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.errors import InputError
+from hf_posmine.core.errors import InputError
+from hf_posmine.core.types import PADDING, Exclusions, Floats, Index, Ranking, Rows
 from hf_posmine.search.exact import CPU_BLOCK, Engine, ExactIndex
-from hf_posmine.search.similarity import check_similarity, exact_scores
-from hf_posmine.types import PADDING, Exclusions, Floats, Index, Ranking, Rows
+from hf_posmine.search.rescore import check_similarity, exact_scores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hf_posmine.store import Vectors
+    from hf_posmine.encoding.store import Vectors
 
 
 class ShardedIndex:
@@ -58,7 +58,7 @@ class ShardedIndex:
             num_candidates: only the first that many rows are searched.
             engine: see :class:`~hf_posmine.search.exact.ExactIndex`.
 
-        >>> from hf_posmine.store import Vectors
+        >>> from hf_posmine.encoding.store import Vectors
         >>> index = ShardedIndex.over(Vectors((np.eye(5, dtype=np.float32),)), "dot", ["cpu", "cpu"])
         >>> index.search(np.array([[1, 2, 3, 2, 1]], np.float32), 3).doc_ids.tolist()
         [[2, 1, 3]]

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.digest import json_digest
-from hf_posmine.errors import InputError, MissingExtraError
-from hf_posmine.paths import cache_root, new_folder
-from hf_posmine.teachers.full import FullScores
+from hf_posmine.core.errors import InputError, MissingExtraError
+from hf_posmine.teachers.exhaustive import FullScores
 from hf_posmine.teachers.postings import Postings, pair_score
+from hf_posmine.utils.digest import json_digest
+from hf_posmine.utils.files import cache_root, new_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hf_posmine.corpus import Corpus
-    from hf_posmine.types import Floats, ScoreKind
+    from hf_posmine.core.types import Floats, ScoreKind
+    from hf_posmine.data.corpus import Corpus
 
 BM25_VERSION = 1
 """Part of the key of a stored index: raised when the same texts would get other scores."""
@@ -40,7 +40,7 @@ class BM25Teacher(FullScores):
         stem: whether to stem words (Snowball).
         k1: how soon repeated words stop counting.
         b: how much long documents are discounted.
-        store: folder of the index, by default below :func:`~hf_posmine.paths.cache_root`.
+        store: folder of the index, by default below :func:`~hf_posmine.utils.files.cache_root`.
 
     Raises:
         MissingExtraError: bm25s is not installed (extra ``bm25``).

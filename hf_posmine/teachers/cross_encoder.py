@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.batches import plan_batches, run_batches
-from hf_posmine.digest import json_digest
-from hf_posmine.encode import load_as
-from hf_posmine.errors import InputError, StoreError
-from hf_posmine.model_digest import is_native, model_digest
+from hf_posmine.core.errors import InputError, StoreError
+from hf_posmine.encoding.batches import plan_batches, run_batches
+from hf_posmine.encoding.encode import load_as
+from hf_posmine.encoding.model_digest import is_native, model_digest
 from hf_posmine.teachers.dense import commit_of
-from hf_posmine.teachers.full import FullScores
+from hf_posmine.teachers.exhaustive import FullScores
+from hf_posmine.utils.digest import json_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hf_posmine.corpus import Corpus
-    from hf_posmine.types import Floats, Rows, ScoreKind
+    from hf_posmine.core.types import Floats, Rows, ScoreKind
+    from hf_posmine.data.corpus import Corpus
 
 CPU_TOKENS = 256
 """Of one pass on a CPU. Few, because a pass of fewer pairs is filled up: heads multiply one row per pair, and products of
@@ -32,7 +32,7 @@ STREAM_PAIRS = 50_000
 class CrossEncoderTeacher(FullScores):
     """Scores by a ``CrossEncoder`` of sentence-transformers with one label; its own activation decides the scale.
 
-    Meant as the teacher of a :class:`~hf_posmine.opinion.SecondOpinion`. As a teacher of its own it reads every query with
+    Meant as the teacher of a ``SecondOpinion``. As a teacher of its own it reads every query with
     every document, which only a small corpus allows.
 
     Args:

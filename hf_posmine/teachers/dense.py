@@ -10,28 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.backends import describe_backend
-from hf_posmine.digest import json_digest
-from hf_posmine.encode import Encoder, Role, TextFunction, load_again, load_model
-from hf_posmine.errors import InputError, StoreError
-from hf_posmine.paths import store_root
-from hf_posmine.progress import progress_bar
-from hf_posmine.search.deepening import ApproximateIndex
+from hf_posmine.core.errors import InputError, StoreError
+from hf_posmine.core.types import PADDING, Exclusions, Floats, Ranking, Rows, ScoreKind
+from hf_posmine.encoding.backends import describe_backend
+from hf_posmine.encoding.encode import Encoder, Role, TextFunction, load_again, load_model
+from hf_posmine.encoding.store import EmbeddingStore, Vectors
+from hf_posmine.search.approximate import ApproximateIndex
 from hf_posmine.search.exact import Engine, ExactIndex
-from hf_posmine.search.named import as_index
-from hf_posmine.search.similarity import KINDS, check_similarity, exact_scores
-from hf_posmine.store import EmbeddingStore, Vectors
-from hf_posmine.teachers.ladder import search_ladder
-from hf_posmine.types import PADDING, Exclusions, Floats, Ranking, Rows, ScoreKind
+from hf_posmine.search.index_factory import as_index
+from hf_posmine.search.rescore import KINDS, check_similarity, exact_scores
+from hf_posmine.teachers.dense_sweep import search_ladder
+from hf_posmine.utils.digest import json_digest
+from hf_posmine.utils.files import store_root
+from hf_posmine.utils.progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from hf_posmine.backends import Backend, Compute
-    from hf_posmine.corpus import Corpus
-    from hf_posmine.search.report import ApproximateReport
-    from hf_posmine.teachers.many import Want
-    from hf_posmine.texts import TextPart
+    from hf_posmine.data.corpus import Corpus
+    from hf_posmine.data.texts import TextPart
+    from hf_posmine.encoding.backends import Backend, Compute
+    from hf_posmine.search.recall_report import ApproximateReport
+    from hf_posmine.teachers.multi_search import Want
 
 
 class DenseTeacher:
@@ -47,7 +47,7 @@ class DenseTeacher:
         queries: query texts to encode beforehand.
         query_prompt: put before every query; None takes the model's own.
         document_prompt: the same for documents.
-        store: folder of the embeddings, by default below :func:`~hf_posmine.paths.store_root`.
+        store: folder of the embeddings, by default below :func:`~hf_posmine.utils.files.store_root`.
         similarity: cosine, dot, euclidean or manhattan; None takes the model's.
         device: where to encode and to search, by default CUDA if there is any.
         dtype: of stored embeddings, float32 or float16.
@@ -280,11 +280,11 @@ class DenseTeacher:
     def search(
         self, queries: Sequence[str], k: int, *, below: Floats | None = None, exclude: Exclusions | None = None
     ) -> Ranking:
-        """The best ``k`` documents strictly below the ceilings; see :class:`hf_posmine.types.Teacher`."""
+        """The best ``k`` documents strictly below the ceilings; see :class:`hf_posmine.core.types.Teacher`."""
         return self.index.search(self.embed_queries(queries), k, below=below, exclude=exclude)
 
     def search_many(self, queries: Sequence[str], wants: Sequence[Want], exclude: Exclusions) -> list[Ranking]:
-        """Several searches that share one scan; see :func:`~hf_posmine.teachers.ladder.search_ladder`."""
+        """Several searches that share one scan; see :func:`~hf_posmine.teachers.dense_sweep.search_ladder`."""
         vectors, index = self.embed_queries(queries), self.index
         if isinstance(index, ApproximateIndex):
             return [

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.digest import json_digest
-from hf_posmine.errors import InputError, StoreError
-from hf_posmine.paths import write_file
-from hf_posmine.service import Service
+from hf_posmine.core.errors import InputError, StoreError
+from hf_posmine.utils.digest import json_digest
+from hf_posmine.utils.files import write_file
+from hf_posmine.utils.http import Service
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from hf_posmine.types import Floats
+    from hf_posmine.core.types import Floats
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.digest import json_digest
-from hf_posmine.encode import Encoder, Role, load_again, load_as
-from hf_posmine.errors import InputError
-from hf_posmine.paths import cache_root
+from hf_posmine.core.errors import InputError
+from hf_posmine.encoding.encode import Encoder, Role, load_again, load_as
 from hf_posmine.teachers.dense import commit_of
-from hf_posmine.teachers.full import FullScores
-from hf_posmine.teachers.parts import built, encoded_parts
+from hf_posmine.teachers.encoded_parts import built, encoded_parts
+from hf_posmine.teachers.exhaustive import FullScores
+from hf_posmine.utils.digest import json_digest
+from hf_posmine.utils.files import cache_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from hf_posmine.corpus import Corpus
-    from hf_posmine.types import Floats, Rows, ScoreKind
+    from hf_posmine.core.types import Floats, Rows, ScoreKind
+    from hf_posmine.data.corpus import Corpus
 
 BLOCK_SIMILARITIES = 1 << 23
 """Similarities of query tokens with document tokens held at a time (64 MB)."""
@@ -39,7 +39,7 @@ class LateInteractionTeacher(FullScores):
         corpus: the documents.
         query_prompt: put before every query; None takes the model's own.
         document_prompt: the same for documents.
-        store: folder of the token vectors, by default below :func:`~hf_posmine.paths.cache_root`.
+        store: folder of the token vectors, by default below :func:`~hf_posmine.utils.files.cache_root`.
         device: where to encode.
         revision: of a Hub model.
     """

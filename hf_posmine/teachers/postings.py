@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from hf_posmine.types import Floats, Rows
+    from hf_posmine.core.types import Floats, Rows
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.errors import InputError
-from hf_posmine.teachers.full import FullScores
-from hf_posmine.texts import text_keys
+from hf_posmine.core.errors import InputError
+from hf_posmine.data.texts import text_keys
+from hf_posmine.teachers.exhaustive import FullScores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hf_posmine.corpus import Corpus
-    from hf_posmine.texts import Keys
-    from hf_posmine.types import Floats, ScoreKind
+    from hf_posmine.core.types import Floats, ScoreKind
+    from hf_posmine.data.corpus import Corpus
+    from hf_posmine.data.texts import Keys
 
 STREAM = 0x9E3779B97F4A7C15
 

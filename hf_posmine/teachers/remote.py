@@ -6,14 +6,14 @@ import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.digest import json_digest
-from hf_posmine.encode import Encoder
-from hf_posmine.paths import store_root
+from hf_posmine.encoding.encode import Encoder
 from hf_posmine.teachers.dense import DenseTeacher
 from hf_posmine.teachers.endpoint import Endpoint, RemoteModel, Usage
+from hf_posmine.utils.digest import json_digest
+from hf_posmine.utils.files import store_root
 
 if TYPE_CHECKING:
-    from hf_posmine.corpus import Corpus
+    from hf_posmine.data.corpus import Corpus
 
 SHARD_ROWS = 256
 

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.errors import InputError
-from hf_posmine.paths import cache_root, new_folder
+from hf_posmine.core.errors import InputError
+from hf_posmine.data.texts import KeyIndex, text_keys
 from hf_posmine.search.exact import Engine, ExactIndex
-from hf_posmine.search.similarity import KINDS, check_similarity
-from hf_posmine.teachers.full import as_texts
-from hf_posmine.texts import KeyIndex, text_keys
+from hf_posmine.search.rescore import KINDS, check_similarity
+from hf_posmine.teachers.exhaustive import as_texts
+from hf_posmine.utils.files import cache_root, new_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from hf_posmine.corpus import Corpus
-    from hf_posmine.types import Exclusions, Floats, Ranking, Rows, ScoreKind
+    from hf_posmine.core.types import Exclusions, Floats, Ranking, Rows, ScoreKind
+    from hf_posmine.data.corpus import Corpus
 
 
 class VectorTeacher:
@@ -115,7 +115,7 @@ class VectorTeacher:
     def search(
         self, queries: Sequence[str], k: int, *, below: Floats | None = None, exclude: Exclusions | None = None
     ) -> Ranking:
-        """The best ``k`` documents strictly below the ceilings; see :class:`hf_posmine.types.Teacher`."""
+        """The best ``k`` documents strictly below the ceilings; see :class:`hf_posmine.core.types.Teacher`."""
         return self.index.search(self.embed_queries(queries), k, below=below, exclude=exclude)
 
     def score(self, queries: Sequence[str], doc_ids: Rows) -> Floats:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.errors import InputError
-from hf_posmine.progress import progress_bar
+from hf_posmine.core.errors import InputError
 from hf_posmine.training.convert.shared import check_count, negative_columns
 from hf_posmine.training.dataset_rows import rows_of
 from hf_posmine.training.dataset_spec import DatasetSpec
+from hf_posmine.utils.progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

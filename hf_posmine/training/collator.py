@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 
-from hf_posmine.errors import ColumnError, InputError
-from hf_posmine.texts import text_keys
+from hf_posmine.core.errors import ColumnError, InputError
+from hf_posmine.data.texts import text_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from sentence_transformers.util import all_gather, all_gather_with_grad, get_rank, get_world_size
 
-from hf_posmine.errors import InputError, SpecError
+from hf_posmine.core.errors import InputError, SpecError
 from hf_posmine.training.collator import RowIdentity
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from hf_posmine.types import Filter
+    from hf_posmine.core.types import Filter
 
 REASONS = ("same_text", "same_query", "above_ceiling")
 

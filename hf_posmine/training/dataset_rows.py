@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.errors import InputError
-from hf_posmine.progress import quiet_bars
-from hf_posmine.sources import beir_pairs, is_beir, load_source
+from hf_posmine.core.errors import InputError
+from hf_posmine.data.sources import beir_pairs, is_beir, load_source
 from hf_posmine.training.convert import (
     Converted,
     labels_to_triples,
@@ -18,9 +17,10 @@ from hf_posmine.training.convert import (
     retrieval_to_rows,
     sts_to_pairs,
 )
+from hf_posmine.utils.progress import quiet_bars
 
 if TYPE_CHECKING:
-    from hf_posmine.corpus import Corpus
+    from hf_posmine.data.corpus import Corpus
     from hf_posmine.training.dataset_spec import DatasetSpec
 
 MIN_STS_SCORE = 4.0
@@ -76,7 +76,7 @@ def load_rows(spec: DatasetSpec) -> Any:
 
 
 def _beir_rows(folder: Path, split: str) -> Any:
-    from hf_posmine.corpus import Corpus
+    from hf_posmine.data.corpus import Corpus
 
     pairs, corpus = beir_pairs(folder, split), Corpus.from_beir(folder)
     rows = corpus.required_rows(pairs["positive_id"][:], "corpus-id")
@@ -107,7 +107,7 @@ def _pairs(spec: DatasetSpec, dataset: Any) -> Converted:
 
 def _mined(spec: DatasetSpec, everything: Converted, pairs: Converted, n: int, seed: int) -> Converted:
     """The pairs with mined negatives; positives of pairs that were not sampled are still no negatives."""
-    from hf_posmine.miner import PositiveAwareMiner
+    from hf_posmine.mining.miner import PositiveAwareMiner
 
     mine = spec.mine or {}
     miner = PositiveAwareMiner.from_dataset(
@@ -132,7 +132,7 @@ def _mined(spec: DatasetSpec, everything: Converted, pairs: Converted, n: int, s
 
 def _corpus(spec: DatasetSpec, everything: Converted) -> Corpus | None:
     """What negatives are chosen from; None: the positives of the set."""
-    from hf_posmine.corpus import Corpus
+    from hf_posmine.data.corpus import Corpus
 
     if everything.pool:
         return Corpus.from_texts(everything.pool)

@@ -8,7 +8,7 @@ import numbers
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from hf_posmine.errors import InputError
+from hf_posmine.core.errors import InputError
 from hf_posmine.training.instructions import SOURCE, instruction_for
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class DatasetSpec:
         seed: of the draws, by default the blend's.
         mine: mine the negatives of STS or retrieval pairs (which replaces those they have): ``teacher``,
             ``teacher_options``, ``corpus`` (of retrieval: a BEIR folder or a source with a column ``text``; by default the
-            positives of the set) and options of :class:`~hf_posmine.settings.MiningSettings`.
+            positives of the set) and options of :class:`~hf_posmine.core.settings.MiningSettings`.
 
     Raises:
         InputError: a value that is out of range or has no effect on this task, or no instruction.
@@ -167,7 +167,7 @@ class DatasetSpec:
         """The mining options, before any data are read."""
         if self.mine is None:
             return
-        from hf_posmine.settings import MiningSettings
+        from hf_posmine.core.settings import MiningSettings
 
         if "num_negatives" in self.mine:
             self._refuse("mine takes num_negatives from the data set; set it there")
@@ -198,7 +198,7 @@ class DatasetSpec:
 
     @property
     def mining_options(self) -> dict[str, Any]:
-        """What ``mine`` says for :class:`~hf_posmine.settings.MiningSettings`; short rows are dropped unless it says else."""
+        """What ``mine`` says for :class:`~hf_posmine.core.settings.MiningSettings`; short rows are dropped unless it says else."""
         return {"on_short": "drop"} | {k: v for k, v in (self.mine or {}).items() if k not in MINE_EXTRAS}
 
     @property

@@ -14,14 +14,14 @@ from sentence_transformers.sentence_transformer.losses import (
     MultipleNegativesRankingLoss,
 )
 
-from hf_posmine.filters import as_filters
+from hf_posmine.core.filters import as_filters
 from hf_posmine.training.contrast import Contrast, ContrastBatch, MaskedPairs, row_losses
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from torch import Tensor
 
-    from hf_posmine.types import Filter
+    from hf_posmine.core.types import Filter
 
 
 class InfoNCELoss(MultipleNegativesRankingLoss):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.encode import Encoder
+from hf_posmine.encoding.encode import Encoder
 from hf_posmine.models.transformer import MASK
 from hf_posmine.training.blend import Blend, BlendLine, describe
 from hf_posmine.training.collator import INSTRUCTION, text_columns
@@ -15,8 +15,8 @@ from hf_posmine.training.collator import INSTRUCTION, text_columns
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformerTrainingArguments
 
-    from hf_posmine.encode import Role
-    from hf_posmine.models.encoder import InstructSentenceTransformer
+    from hf_posmine.encoding.encode import Role
+    from hf_posmine.models.instruct import InstructSentenceTransformer
     from hf_posmine.training.recipe import Contrastive
     from hf_posmine.training.trainer import RecipeTrainer
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from hf_posmine.errors import InputError
-from hf_posmine.filters import as_filters
+from hf_posmine.core.errors import InputError
+from hf_posmine.core.filters import as_filters
 from hf_posmine.training.dataset_spec import DatasetSpec
 from hf_posmine.training.values import is_text, typed
 

@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.errors import InputError
-from hf_posmine.paths import write_file
+from hf_posmine.core.errors import InputError
+from hf_posmine.utils.files import write_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from sentence_transformers.base.sampler import DefaultBatchSampler, MultiDatasetDefaultBatchSampler
 
-from hf_posmine.errors import InputError
-from hf_posmine.texts import text_keys
+from hf_posmine.core.errors import InputError
+from hf_posmine.data.texts import text_keys
 from hf_posmine.training.collator import IN_BATCH, text_columns
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from torch.utils.data import BatchSampler, ConcatDataset
 
-    from hf_posmine.types import Mask, Rows
+    from hf_posmine.core.types import Mask, Rows
 
 Mixing: TypeAlias = Literal["proportional", "round_robin"] | Mapping[str, float]
 READ_ROWS = 8192

@@ -10,11 +10,11 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.errors import InputError, MissingExtraError
+from hf_posmine.core.errors import InputError, MissingExtraError
 from hf_posmine.evaluation.collection import load_collection
 from hf_posmine.evaluation.evaluator import RetrievalEvaluator
 from hf_posmine.evaluation.retrieval import RetrievalSettings
-from hf_posmine.models.encoder import InstructSentenceTransformer
+from hf_posmine.models.instruct import InstructSentenceTransformer
 from hf_posmine.models.items import prefix_of
 from hf_posmine.models.portable import has_adapters
 from hf_posmine.training.blend import Blend, load_blend, mixed

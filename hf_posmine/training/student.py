@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.encode import model_source
-from hf_posmine.errors import InputError, PosmineError
+from hf_posmine.core.errors import InputError, PosmineError
+from hf_posmine.encoding.encode import model_source
 from hf_posmine.models.bidirectional import add_lora, bidirectional_encoder
-from hf_posmine.models.encoder import InstructSentenceTransformer
+from hf_posmine.models.instruct import InstructSentenceTransformer
 from hf_posmine.models.pooling import InstructionPooling
 
 if TYPE_CHECKING:

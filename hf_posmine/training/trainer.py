@@ -9,7 +9,7 @@ from datasets import IterableDataset
 from sentence_transformers import SentenceTransformerTrainer
 from sentence_transformers.base.sampler import BatchSamplers, MultiDatasetBatchSamplers
 
-from hf_posmine.errors import InputError
+from hf_posmine.core.errors import InputError
 from hf_posmine.training.collator import RowCollator, text_columns
 from hf_posmine.training.contrast import REASONS
 from hf_posmine.training.losses import CachedInfoNCELoss, InfoNCELoss

@@ -8,7 +8,7 @@ from enum import Enum
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from hf_posmine.errors import InputError
+from hf_posmine.core.errors import InputError
 
 WORDS = {
     int: "a whole number",

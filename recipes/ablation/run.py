@@ -18,12 +18,12 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from hf_posmine.ablation.cell import Cells
-from hf_posmine.ablation.config import read_config
-from hf_posmine.ablation.report import estimate, write_report
-from hf_posmine.ablation.windows import write_windows
-from hf_posmine.errors import PosmineError
-from hf_posmine.progress import progress_bar
+from ablation.cell import Cells
+from ablation.config import read_config
+from ablation.report import estimate, write_report
+from ablation.windows import write_windows
+from hf_posmine.core.errors import PosmineError
+from hf_posmine.utils.progress import progress_bar
 
 
 def main(given: list[str] | None = None) -> int:

@@ -20,12 +20,12 @@ from rich.console import Console
 from sentence_transformers import SentenceTransformer
 
 from hf_posmine import Corpus, PositiveAwareMiner, mine
-from hf_posmine.encode import load_model
-from hf_posmine.hub.provenance import provenance, write_provenance
-from hf_posmine.paths import replace_folder
-from hf_posmine.summary import MiningSummary
+from hf_posmine.encoding.encode import load_model
+from hf_posmine.mining.provenance import provenance, write_provenance
+from hf_posmine.mining.summary import MiningSummary
 from hf_posmine.training.convert import sts_to_pairs
 from hf_posmine.training.recipe import read_recipe
+from hf_posmine.utils.files import replace_folder
 
 HERE, OUT = Path(__file__).parent, Path("out/nv_retriever/mined")
 

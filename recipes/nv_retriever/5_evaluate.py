@@ -19,8 +19,8 @@ from hf_posmine import InstructSentenceTransformer
 from hf_posmine.evaluation.collection import load_collection
 from hf_posmine.evaluation.results import RetrievalResult
 from hf_posmine.evaluation.retrieval import evaluate_retrieval
-from hf_posmine.paths import store_root
 from hf_posmine.training.instructions import instruction_for
+from hf_posmine.utils.files import store_root
 
 OUT = Path("out/nv_retriever/results")
 PAPER = {

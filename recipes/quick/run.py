@@ -17,15 +17,15 @@ from rich.console import Console
 from rich.table import Table
 
 from hf_posmine import InstructSentenceTransformer
-from hf_posmine.cli import main as hf_posmine
-from hf_posmine.commands.demo import SAMPLE
-from hf_posmine.corpus import Corpus
+from hf_posmine.cli.demo import SAMPLE
+from hf_posmine.cli.main import main as hf_posmine
+from hf_posmine.data.corpus import Corpus
+from hf_posmine.data.sources import beir_pairs
 from hf_posmine.evaluation.collection import Collection, load_collection
 from hf_posmine.evaluation.results import RetrievalResult
 from hf_posmine.evaluation.retrieval import evaluate_retrieval
-from hf_posmine.evaluation.significance import compare_runs
+from hf_posmine.evaluation.statistics.significance import compare_runs
 from hf_posmine.evaluation.tasks import neighbour_accuracy
-from hf_posmine.sources import beir_pairs
 from hf_posmine.training.recipe import read_recipe
 from hf_posmine.training.stage import run_stage
 from hf_posmine.training.student import load_student

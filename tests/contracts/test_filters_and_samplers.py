@@ -10,8 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from hf_posmine.filters import FILTERS, MarginPos, MaxScore, MinScore, PercPos, RankWindow, SkipTop, parse_filter
-from hf_posmine.samplers import SAMPLERS, SampledTopK, SimANS, Top, Top1Sampled, Uniform, parse_sampler
+from hf_posmine.core.filters import FILTERS, MarginPos, MaxScore, MinScore, PercPos, RankWindow, SkipTop, parse_filter
+from hf_posmine.core.samplers import SAMPLERS, SampledTopK, SimANS, Top, Top1Sampled, Uniform, parse_sampler
 
 VALUES = [
     SkipTop(10),
@@ -85,7 +85,7 @@ def test_it_works_on_a_batch_and_on_no_rows_without_changing_its_input(value):
 
 def test_the_pure_core_imports_numpy_and_nothing_heavier():
     code = """
-import sys, hf_posmine.types, hf_posmine.spec, hf_posmine.filters, hf_posmine.samplers, hf_posmine.settings
+import sys, hf_posmine.core.types, hf_posmine.core.spec, hf_posmine.core.filters, hf_posmine.core.samplers, hf_posmine.core.settings
 print([name for name in ("torch", "datasets", "pyarrow", "transformers", "numba") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

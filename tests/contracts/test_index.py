@@ -13,13 +13,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_posmine.errors import InputError
+from hf_posmine.core.errors import InputError
+from hf_posmine.core.types import Exclusions, Ranking
+from hf_posmine.encoding.store import Vectors
+from hf_posmine.search.block_sizes import Sizes, TorchSizes
+from hf_posmine.search.error_bounds import Documents, Int8, Queries, float_error, half_error, int8_error
 from hf_posmine.search.exact import ExactIndex
-from hf_posmine.search.geometry import Documents, Int8, Queries, float_error, half_error, int8_error
 from hf_posmine.search.prepared import prepare
-from hf_posmine.search.sizes import Sizes, TorchSizes
-from hf_posmine.store import Vectors
-from hf_posmine.types import Exclusions, Ranking
 
 ENGINES = ("torch", "torch-float16", "float32", "int8")
 ALL_ENGINES = (*ENGINES, "torch-bfloat16")

@@ -26,13 +26,13 @@ from hf_posmine import (
     StoredRun,
     VectorTeacher,
 )
-from hf_posmine.errors import SpecError
-from hf_posmine.teachers.many import Want, search_many
-from hf_posmine.types import Exclusions, ScoreKind
-from tests import services, tiny
+from hf_posmine.core.errors import SpecError
+from hf_posmine.core.types import Exclusions, ScoreKind
+from hf_posmine.teachers.multi_search import Want, search_many
 from tests.conftest import ToyModel
 from tests.contracts.test_index import assert_same, oracle_search
 from tests.models.conftest import random_encoder
+from tests.support import services, tiny
 
 disable_progress_bars()
 WORDS = "red green blue cat dog bird sky sea tree stone house river".split()

@@ -13,11 +13,11 @@ from datasets import Dataset, DatasetDict, load_dataset
 from huggingface_hub import DatasetCard, HfApi
 
 from hf_posmine import MiningSummary, push_dataset
-from hf_posmine.cli import main
-from hf_posmine.errors import ColumnError, HubError, InputError
+from hf_posmine.cli.main import main
+from hf_posmine.core.errors import ColumnError, HubError, InputError
 from hf_posmine.hub.cards import About
-from hf_posmine.hub.provenance import provenance, write_provenance
-from hf_posmine.hub.record import MiningRecord
+from hf_posmine.mining.provenance import provenance, write_provenance
+from hf_posmine.mining.record import MiningRecord
 from tests.hub.mining import make_miner, make_pairs, make_splits
 
 REPO = "alice/mined"
@@ -134,7 +134,7 @@ def test_several_positives_get_no_score_that_is_not_theirs(hub, teacher):
 def test_the_same_push_again_sends_and_commits_nothing(hub, mined, miner, monkeypatch):
     push_dataset(mined, REPO, miner, variants=["n-tuple"])
     before, sent = hub.snapshot(), len(hub.asked("PUT"))
-    monkeypatch.setattr("hf_posmine.hub.provenance.now", lambda: "2031-01-01T00:00:00+00:00")
+    monkeypatch.setattr("hf_posmine.mining.provenance.now", lambda: "2031-01-01T00:00:00+00:00")
     push_dataset(mined, REPO, miner, variants=["n-tuple"])
     assert hub.snapshot() == before and len(hub.asked("PUT")) == sent
 

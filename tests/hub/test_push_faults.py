@@ -10,7 +10,7 @@ from huggingface_hub import HfApi
 from sentence_transformers import SentenceTransformer
 
 from hf_posmine import push_dataset, push_model
-from hf_posmine.errors import HubError
+from hf_posmine.core.errors import HubError
 from tests.hub.mining import make_miner, make_pairs
 
 DATASET, MODEL = "alice/mined", "alice/retriever"

@@ -13,8 +13,8 @@ from huggingface_hub import HfApi, ModelCard
 from sentence_transformers import SentenceTransformer
 
 from hf_posmine import InstructSentenceTransformer, push_model
-from hf_posmine.cli import main
-from hf_posmine.errors import HubError, InputError
+from hf_posmine.cli.main import main
+from hf_posmine.core.errors import HubError, InputError
 from hf_posmine.hub.cards import About
 from hf_posmine.hub.training_record import TrainingRecord
 from tests.hub.mining import make_miner, make_pairs
@@ -109,7 +109,7 @@ def test_the_snippet_of_the_card_runs(hub, model):
 def recipe_file(tiny_model_folder, tmp_path_factory):
     """A recipe over rows that were mined and written with their record, and a judged collection."""
     from hf_posmine import MiningSummary
-    from hf_posmine.hub.provenance import provenance, write_provenance
+    from hf_posmine.mining.provenance import provenance, write_provenance
 
     folder = tmp_path_factory.mktemp("stage")
     pairs = make_pairs(24).remove_columns("note")

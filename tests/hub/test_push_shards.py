@@ -8,10 +8,10 @@ import pytest
 from datasets import load_dataset
 
 from hf_posmine import mine, push_dataset, verify
-from hf_posmine.cli import main
-from hf_posmine.errors import InputError
-from hf_posmine.hub.provenance import provenance, write_provenance
-from hf_posmine.shards import read_shards
+from hf_posmine.cli.main import main
+from hf_posmine.core.errors import InputError
+from hf_posmine.mining.execution.shards import read_shards
+from hf_posmine.mining.provenance import provenance, write_provenance
 from tests.hub.mining import make_miner, make_pairs, make_splits
 
 REPO = "alice/mined"

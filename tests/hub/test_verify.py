@@ -21,10 +21,10 @@ from hf_posmine import (
     remine,
     verify,
 )
-from hf_posmine.cli import main
-from hf_posmine.errors import HubError, InputError
+from hf_posmine.cli.main import main
+from hf_posmine.core.errors import HubError, InputError
 from hf_posmine.hub.inputs import Inputs
-from hf_posmine.hub.provenance import provenance
+from hf_posmine.mining.provenance import provenance
 from tests.hub.mining import KEEP, make_miner, make_pairs, make_splits, miner_over
 
 REPO, TEACHER = "alice/mined", "alice/teacher"

@@ -12,7 +12,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize
 from tokenizers import Tokenizer, models
 from transformers import MambaConfig, MistralForCausalLM, PreTrainedTokenizerFast
 
-from hf_posmine.errors import InputError, MissingExtraError
+from hf_posmine.core.errors import InputError, MissingExtraError
 from hf_posmine.models.bidirectional import bidirectional_encoder, check_bidirectional, prepare_tokenizer
 from hf_posmine.models.pooling import InstructionPooling
 from hf_posmine.models.transformer import InstructionTransformer

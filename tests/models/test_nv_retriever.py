@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 
-from hf_posmine.errors import InputError
+from hf_posmine.core.errors import InputError
 from hf_posmine.models.nv_retriever import PREFIXES, load_nv_retriever
 from tests.models import oracle
 from tests.models.conftest import TEXTS, config_of, exported, random_encoder, sentencepiece, tokens_of

@@ -17,9 +17,9 @@ from sentence_transformers.base.modules.transformer import Transformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from sentence_transformers.sentence_transformer.modules import Pooling
 
-from hf_posmine.errors import InputError
+from hf_posmine.core.errors import InputError
 from hf_posmine.models.bidirectional import bidirectional_encoder
-from hf_posmine.models.encoder import InstructSentenceTransformer
+from hf_posmine.models.instruct import InstructSentenceTransformer
 from hf_posmine.models.portable import REQUIREMENTS, STOCK_POOLING, STOCK_TRANSFORMER, explain, wrongly_measured
 from tests.models.conftest import INSTRUCTION, REBUILT, TEXTS, byte_level, random_encoder, rebuilt, sentencepiece
 

@@ -14,7 +14,7 @@ from sentence_transformers.sentence_transformer.losses import (
 )
 
 from hf_posmine import PositiveAwareMiner
-from hf_posmine.filters import PercPos
+from hf_posmine.core.filters import PercPos
 from hf_posmine.training.collator import RowCollator
 from tests.models.conftest import INSTRUCTION, TEXTS, random_encoder
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import BloomConfig
 
-from hf_posmine.errors import InputError
+from hf_posmine.core.errors import InputError
 from hf_posmine.models import varlen
 from hf_posmine.models.bidirectional import bidirectional_encoder
 from hf_posmine.models.varlen import VARLEN, varlen_attention, without_padding

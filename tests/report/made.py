@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, Features, List, Value
 
-from hf_posmine.columns import STATS
+from hf_posmine.mining.columns import STATS
 from hf_posmine.report import MinedRows
 
 LIST = List(Value("string"))

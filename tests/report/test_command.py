@@ -5,7 +5,7 @@ from __future__ import annotations
 import datasets
 import pytest
 
-from hf_posmine.cli import main
+from hf_posmine.cli.main import main
 from tests.conftest import SAMPLE
 from tests.report.made import at_random, by_hand, rows_of
 

@@ -10,7 +10,7 @@ from datasets import concatenate_datasets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_posmine.errors import InputError
+from hf_posmine.core.errors import InputError
 from hf_posmine.report.comparison import compare, flat_places
 from hf_posmine.report.side import read_side
 from tests.report.made import at_random, mined

@@ -182,7 +182,7 @@ def test_a_comparison_stands_beside(tmp_path):
 
 
 def test_the_record_is_told(tmp_path):
-    from hf_posmine.cli import main
+    from hf_posmine.cli.main import main
     from hf_posmine.report import MinedRows
     from tests.conftest import SAMPLE
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
 
-from hf_posmine.errors import ColumnError, InputError
+from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.report import MinedRows
 from tests.report.made import at_random, by_hand
 
@@ -70,7 +70,7 @@ def test_batches_and_taken_rows_go_through_all_splits():
 
 @pytest.mark.parametrize("name", ["mined", "mined.parquet", "mined.jsonl", "shards"])
 def test_whatever_mine_writes_is_loaded_with_its_record(tmp_path, name):
-    from hf_posmine.cli import main
+    from hf_posmine.cli.main import main
     from tests.conftest import SAMPLE
 
     path = tmp_path / name

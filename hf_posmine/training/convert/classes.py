@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from hf_posmine.errors import ColumnError, InputError
-from hf_posmine.texts import text_keys
+from hf_posmine.core.errors import ColumnError, InputError
+from hf_posmine.data.texts import text_keys
 from hf_posmine.training.convert.shared import (
     check_count,
     draw_different,
@@ -23,8 +23,8 @@ from hf_posmine.training.convert.shared import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from hf_posmine.core.types import Rows
     from hf_posmine.training.convert.shared import Converted
-    from hf_posmine.types import Rows
 
 Positives: TypeAlias = Literal["auto", "label", "example"]
 UNLABELLED = -1
@@ -45,7 +45,7 @@ def labels_to_triples(
     """Classified or clustered texts -> (query, positive, negatives), as NV-Embed's second stage (its section 4.2).
 
     The documents are ``example`` texts of the same and of other classes, or the ``label`` texts themselves. Two texts
-    are the same under :func:`~hf_posmine.texts.normalize`: a document is never the query's own text, and never a text
+    are the same under :func:`~hf_posmine.data.texts.normalize`: a document is never the query's own text, and never a text
     that stands in two classes. The negatives of a row differ from each other. Rows keep their order.
 
     Args:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.errors import ColumnError
-from hf_posmine.texts import text_keys
+from hf_posmine.core.errors import ColumnError
+from hf_posmine.data.texts import text_keys
 from hf_posmine.training.convert.shared import (
     check_count,
     draw_different,
@@ -21,8 +21,8 @@ from hf_posmine.training.convert.shared import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from hf_posmine.core.types import Mask, Rows
     from hf_posmine.training.convert.shared import Converted
-    from hf_posmine.types import Mask, Rows
 
 WHY_WHOLE = "the hypotheses of a premise may stand anywhere"
 ENTAILMENT, NEUTRAL, CONTRADICTION = "entailment", "neutral", "contradiction"
@@ -44,7 +44,7 @@ def nli_to_triples(
     """Premises and labelled hypotheses -> (premise, entailed, contradicting), one row per entailed hypothesis.
 
     A premise needs at least one contradiction. Those it lacks for n are filled with hypotheses of other premises, drawn
-    at random, and counted in ``filled_negatives``. Texts are the same under :func:`~hf_posmine.texts.normalize`; a
+    at random, and counted in ``filled_negatives``. Texts are the same under :func:`~hf_posmine.data.texts.normalize`; a
     hypothesis that both follows from a premise and contradicts it is used as neither.
 
     Args:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.errors import ColumnError, InputError, ShortRowError
-from hf_posmine.tables import check_texts, column_names, iter_columns, require_column
-from hf_posmine.texts import normalize
+from hf_posmine.core.errors import ColumnError, InputError, ShortRowError
+from hf_posmine.data.columns import check_texts, column_names, iter_columns, require_column
+from hf_posmine.data.texts import normalize
 from hf_posmine.training.convert.shared import Converted, check_count, converted, negative_columns
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.errors import InputError
-from hf_posmine.tables import check_texts, iter_columns
+from hf_posmine.core.errors import InputError
+from hf_posmine.data.columns import check_texts, iter_columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hf_posmine.types import Mask, Rows
+    from hf_posmine.core.types import Mask, Rows
 
 BLOCK_ROWS = 10_000
 

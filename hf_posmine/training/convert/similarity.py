@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.errors import ColumnError, InputError
-from hf_posmine.texts import text_keys
+from hf_posmine.core.errors import ColumnError, InputError
+from hf_posmine.data.texts import text_keys
 from hf_posmine.training.convert.shared import converted, first_of_each, not_blank, read_texts, read_whole
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def sts_to_pairs(
     """Scored pairs -> (query, positive) in both directions, and the pool to mine negatives from.
 
     Pairs at or above ``min_score`` give (a, b) and (b, a), each once; pairs of equal texts
-    (:func:`~hf_posmine.texts.normalize`) teach nothing and are dropped. The pool is every distinct text of all pairs.
+    (:func:`~hf_posmine.data.texts.normalize`) teach nothing and are dropped. The pool is every distinct text of all pairs.
 
     Args:
         dataset: a Dataset; not a stream.

@@ -1,0 +1,184 @@
+"""The search on a GPU: random vectors made on the device, found candidates per second against the measured matrix rate.
+
+**Not measured on a GPU yet.** The goal is 60 % of the matrix rate at 500,000 queries x 8.8 million documents x 768, with
+selection; on a CPU the same code runs at small sizes to show that it works. Counted is what runs on the device: 16-bit
+products, ceilings, counts above them, and the candidates that certainly hold the best k. Scoring those few again from
+the float32 vectors is left out, as is reading the documents.
+
+Run ``python -m benchmarks.search_gpu --output out/bench``; see README.md beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.measure import machine, markdown
+from benchmarks.synthetic import save_json
+from hf_posmine.core.types import Exclusions
+from hf_posmine.search.block_sizes import TorchSizes
+from hf_posmine.search.error_bounds import Documents, Queries
+from hf_posmine.search.scan import Limits
+from hf_posmine.search.scan_torch import TorchScan
+
+GOAL = 0.6
+LARGE = {"queries": 500_000, "documents": 8_800_000, "dim": 768}
+SMALL = {"queries": 2000, "documents": 40_000, "dim": 64}
+CHECKED = 64
+
+
+class MadeOnDevice:
+    """Random unit vectors in a 16-bit type, kept on the device block by block, in the place of a :class:`Feed`."""
+
+    def __init__(self, documents: int, dim: int, block_rows: int, device: str, dtype: str) -> None:
+        generator = torch.Generator(device).manual_seed(0)
+        self.blocks: list[tuple[int, Any]] = []
+        for start in range(0, documents, block_rows):
+            rows = torch.randn(min(block_rows, documents - start), dim, generator=generator, device=device)
+            self.blocks.append((start, torch.nn.functional.normalize(rows).to(getattr(torch, dtype))))
+
+    def __iter__(self) -> Any:
+        return iter(self.blocks)
+
+
+def matrix_rate(sizes: TorchSizes, dim: int, device: str, dtype: str, seconds: float = 2.0) -> float:
+    """FLOP per second of the plain product of a span of queries and a block of documents, on random data."""
+    kind = getattr(torch, dtype) if device != "cpu" else torch.float32
+    queries = torch.randn(sizes.queries, dim, device=device).to(kind)
+    block = torch.randn(sizes.block_rows, dim, device=device).to(kind)
+    out = queries @ block.T
+    best, until = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        best = min(best, _seconds(lambda: torch.matmul(queries, block.T, out=out), device))
+    return 2.0 * sizes.queries * sizes.block_rows * dim / best
+
+
+def _seconds(action: Any, device: str) -> float:
+    _wait(device)
+    start = time.perf_counter()
+    action()
+    _wait(device)
+    return time.perf_counter() - start
+
+
+def _wait(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+
+
+def run(arguments: argparse.Namespace, sizes: TorchSizes) -> dict[str, Any]:
+    """Search all queries, in batches that fit main memory."""
+    feed = MadeOnDevice(arguments.documents, arguments.dim, sizes.block_rows, arguments.device, arguments.dtype)
+    flat = np.broadcast_to(np.float32(1), arguments.documents), np.broadcast_to(np.float32(0), arguments.documents)
+    documents = Documents(*flat, 1.0, 1.0)
+    scan = TorchScan("dot", None, documents, arguments.device, sizes, arguments.dtype, _feed=feed)  # type: ignore[arg-type]
+    rng, seconds, certain, kept, above = np.random.default_rng(1), 0.0, 0, 0, 0
+    for start in range(0, arguments.queries, arguments.batch):
+        count = min(arguments.batch, arguments.queries - start)
+        queries = Queries.of("cosine", rng.standard_normal((count, arguments.dim), np.float32))
+        limits = Limits(np.full(count, arguments.ceiling), Exclusions.none(count))
+        if not start:  # warm up
+            scan(queries.take(np.arange(min(count, 256))), arguments.k, limits.take(np.arange(min(count, 256))), 512)
+        found: list[Any] = []
+        seconds += _seconds(
+            lambda q=queries, at=limits, to=found: to.append(scan(q, arguments.k, at, 512)), arguments.device
+        )
+        if not start:
+            check(feed, queries, found[0], arguments)
+        certain += int(found[0].complete.sum())
+        kept += int((found[0].ids >= 0).sum())
+        above += int(found[0].above.sum())
+    return {
+        "seconds": seconds,
+        "flop_per_second": 2.0 * arguments.queries * arguments.documents * arguments.dim / seconds,
+        "certain_share": certain / arguments.queries,
+        "candidates_per_query": kept / arguments.queries,
+        "above_per_query": above / arguments.queries,
+    }
+
+
+def check(feed: MadeOnDevice, queries: Queries, found: Any, arguments: argparse.Namespace) -> None:
+    """The best k of a few queries, by float64 products with the vectors on the device, are among what was found."""
+    q = torch.from_numpy(queries.vectors[:CHECKED]).to(arguments.device, torch.float64)
+    scores = torch.cat([q @ block.double().T for _, block in feed], dim=1)
+    scores[scores >= arguments.ceiling] = -torch.inf
+    best = scores.topk(arguments.k, dim=1).indices.cpu().numpy()
+    for row in np.flatnonzero(found.complete[:CHECKED]):
+        missing = set(best[row].tolist()) - set(found.ids[row].tolist())
+        if missing:
+            raise SystemExit(
+                f"query {row}: documents {sorted(missing)} are among its best {arguments.k} and were not found"
+            )
+
+
+def report(said: dict[str, Any]) -> str:
+    """One table, which says where it was measured."""
+    about, result = said["machine"], said["result"]
+    where = said["device_name"]
+    rows = [
+        ["queries x documents x dimensions", " x ".join(f"{said['arguments'][n]:,}" for n in LARGE)],
+        ["products", said["arguments"]["dtype"]],
+        ["seconds", f"{result['seconds']:.2f}"],
+        ["rate, TFLOP/s", f"{result['flop_per_second'] / 1e12:.3f}"],
+        ["plain matrix product, TFLOP/s", f"{said['matrix_rate'] / 1e12:.3f}"],
+        ["share of it", f"{said['share']:.2f} (goal on a GPU: {GOAL})"],
+        ["queries certain without float32", f"{100 * result['certain_share']:.2f} %"],
+        ["candidates per query", f"{result['candidates_per_query']:.1f}"],
+        ["documents at or above the ceiling, per query", f"{result['above_per_query']:.1f}"],
+        ["peak device memory, GiB", f"{said['peak_gib']:.1f}" if said["peak_gib"] else "-"],
+    ]
+    warning = "" if said["on_gpu"] else "\n\n**On a CPU: this shows that the code works, and nothing about a GPU.**"
+    return (
+        f"# Search on {where}\n\n{about['time']}, source {about['source_digest']}{warning}\n\n"
+        + markdown(["", ""], rows)
+        + "\n"
+    )
+
+
+def main(given: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("out/bench"))
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    for name, value in LARGE.items():
+        parser.add_argument(f"--{name}", type=int, help=f"default: {value:,} on a GPU, {SMALL[name]:,} on a CPU")
+    parser.add_argument("--dtype", choices=("float16", "bfloat16"), default="float16", help="of the products")
+    parser.add_argument("--k", type=int, default=4)
+    parser.add_argument("--sigmas", type=float, default=4.2, help="ceiling, in standard deviations of the scores")
+    parser.add_argument("--batch", type=int, default=65_536, help="queries per search")
+    arguments = parser.parse_args(given)
+    on_gpu = arguments.device.startswith("cuda")
+    for name, value in (LARGE if on_gpu else SMALL).items():
+        setattr(arguments, name, getattr(arguments, name) or value)
+    arguments.ceiling = arguments.sigmas * arguments.dim**-0.5
+    sizes = TorchSizes()
+    if on_gpu:
+        free = torch.cuda.mem_get_info(arguments.device)[0]
+        kept = 2 * arguments.documents * arguments.dim
+        sizes = TorchSizes.of_memory(int(0.9 * free) - kept, arguments.dim)
+    rate = matrix_rate(sizes, arguments.dim, arguments.device, arguments.dtype)
+    result = run(arguments, sizes)
+    said = {
+        "machine": machine(),
+        "device_name": torch.cuda.get_device_name(arguments.device) if on_gpu else "a CPU",
+        "on_gpu": on_gpu,
+        "arguments": {name: str(v) if isinstance(v, Path) else v for name, v in vars(arguments).items()},
+        "sizes": vars(sizes),
+        "matrix_rate": rate,
+        "result": result,
+        "share": result["flop_per_second"] / rate,
+        "peak_gib": torch.cuda.max_memory_allocated(arguments.device) / 2**30 if on_gpu else None,
+    }
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    save_json(arguments.output / "search_gpu.json", said)
+    text = report(said)
+    (arguments.output / "search_gpu.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Choose the threshold: false-negative rate and hardness of every threshold, from queries with several positives.
+
+Known positives are hidden from the miner, each in turn; a hidden one that it mines is a false negative. DATA is
+a judged collection (as for fn-rate), or a dataset of pairs in which some queries have several positives.
+Intervals are of resampled queries.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from hf_posmine.cli.arguments import add_run_arguments, add_teacher_arguments, teacher_names, teacher_options
+from hf_posmine.cli.mine import add_data_arguments, load_work
+from hf_posmine.core.errors import InputError
+from hf_posmine.core.settings import MiningSettings
+from hf_posmine.evaluation.negatives.hold_out import Hide
+
+if TYPE_CHECKING:
+    import argparse
+
+    from hf_posmine.evaluation.negatives.calibration import Calibration
+
+HELP = "choose the threshold for a wanted false-negative rate"
+EXAMPLES = """examples:
+  # the paper's four families on a judged collection; at most 5 % false negatives, for sure
+  hf-posmine calibrate my_collection --rate 0.05
+
+  # the same with a figure: false negatives against hardness, a band for every family
+  hf-posmine calibrate my_collection --plot calibration.png
+
+  # a training set; shares of the positive's score only, the setting written for hf-posmine mine --config
+  hf-posmine calibrate pairs.parquet --families PercPos --rate 0.1 --choose mine.yaml
+
+  # settings of your own
+  hf-posmine calibrate pairs.parquet --filters "PercPos(0.9)" "SkipTop(5) + PercPos(0.98)" --rate 0.05
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``hf-posmine calibrate``."""
+    add_data_arguments(parser)
+    parser.add_argument("--qrels", default="qrels", help="judgements of a collection (default: %(default)s, or 'test')")
+    add_teacher_arguments(parser, several=False)
+    group = parser.add_argument_group("calibration")
+    group.add_argument("--rate", type=float, default=0.05, help="wanted false-negative rate (default: %(default)s)")
+    group.add_argument("--families", nargs="+", metavar="NAME", help="such as PercPos, MarginPos, MaxScore, SkipTop")
+    group.add_argument("--filters", nargs="+", metavar="FILTERS", help="settings of your own, instead of families")
+    group.add_argument(
+        "--hide", choices=get_args(Hide), default="rest",
+        help="all positives but one, or only one, each in turn (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument("--estimate", action="store_true", help="the estimate must reach --rate, not its upper end")
+    group.add_argument("--num-negatives", type=int, default=4, help="default: %(default)s")
+    group.add_argument("--sampler", default="Top()", help="default: %(default)s")
+    group.add_argument("--seed", type=int, default=0, help="of samplers and resamples (default: %(default)s)")
+    output = parser.add_argument_group("output")
+    output.add_argument("--output", help="write the figures as JSON")
+    output.add_argument("--plot", help="draw them, such as calibration.png (extra 'plots')")
+    output.add_argument("--choose", metavar="YAML", help="write the proposed setting")
+    add_run_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Calibrate, print the curves and what they propose."""
+    from hf_posmine.evaluation.negatives.calibrate import calibrate
+    from hf_posmine.evaluation.negatives.choice import mine_config
+    from hf_posmine.evaluation.plots.calibration import plot_calibration
+    from hf_posmine.evaluation.plots.style import check_image
+    from hf_posmine.mining.provenance import versions
+    from hf_posmine.utils.files import write_file
+
+    if args.plot:
+        check_image(args.plot)
+    for method in _methods(args):  # a misspelt filter should not be met after the encoding
+        MiningSettings(filters=method)
+    if len(teacher_names(args)) > 1:
+        raise InputError(f"--teacher {args.teacher}: calibrate takes one teacher at a time")
+    corpus, judgements, teacher = _load(args)
+    found = calibrate(
+        corpus, judgements, teacher, families=_families(args, teacher, corpus, judgements), hide=args.hide,
+        num_negatives=args.num_negatives, sampler=args.sampler, seed=args.seed,
+    )  # fmt: skip
+    _print(found, teacher.name)
+    if args.output:
+        record = {
+            "command": args.command_line, "teacher": teacher.describe(), "corpus": corpus.fingerprint, "hide": args.hide,
+            "queries": found.queries, "settings": [asdict(point) for point in found.points], "versions": versions(),
+        }  # fmt: skip
+        write_file(Path(args.output), lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
+    chosen = None
+    try:
+        chosen = found.propose(args.rate, sure=not args.estimate)
+    finally:  # the figure is wanted most where no setting reaches the rate
+        if args.plot:
+            title = f"{Path(args.data).name}, {teacher.name}"
+            plot_calibration(found, args.plot, chosen=chosen, wanted=args.rate, title=title)
+    print(f"\n{chosen.method}: {chosen.rate:.2%} false negatives ({chosen.low:.2%} to {chosen.high:.2%})")
+    for other in found.at_hardness_of(chosen):
+        if other.family != chosen.family:
+            print(
+                f"  {other.family} at the same hardness: {other.rate:.2%}, that is {other.difference:+.2%} "
+                f"({other.difference_low:+.2%} to {other.difference_high:+.2%})"
+            )
+    if args.choose:
+        row = {
+            "filters": chosen.method, "sampler": args.sampler, "num_negatives": args.num_negatives, "seed": args.seed,
+        }  # fmt: skip
+        write_file(Path(args.choose), lambda path: path.write_text(mine_config(row)))
+        print(f"written to {args.choose}")
+
+
+def _load(args: argparse.Namespace) -> tuple[Any, Any, Any]:
+    """Corpus, judgements and teacher."""
+    from hf_posmine.data.corpus import Corpus
+    from hf_posmine.data.sources import is_beir
+    from hf_posmine.evaluation.negatives.false_negatives import load_judged
+    from hf_posmine.evaluation.negatives.hold_out import judgements_of_pairs
+    from hf_posmine.teachers.factory import make_teacher
+
+    folder = Path(args.data)
+    names = {file.stem for file in folder.iterdir()} if folder.is_dir() else set()
+    if is_beir(folder) or {"corpus", "queries"} <= names:
+        corpus, judgements, _ = load_judged(folder, args.qrels, None, args.seed)
+    else:
+        work = load_work(args)
+        columns = {"query_column": work.query_column, "positive_column": work.positive_column}
+        if work.positive_id_column:
+            columns = {"query_column": work.query_column, "positive_id_column": work.positive_id_column}
+        corpus = work.corpus if work.corpus is not None else _positives(work.rows, columns)
+        judgements = judgements_of_pairs(work.rows, corpus, **columns)
+    queries = Corpus.from_texts(judgements.queries.values(), match="exact")
+    return corpus, judgements, make_teacher(args.teacher, corpus, queries=queries, **teacher_options(args))
+
+
+def _positives(rows: Any, columns: dict[str, str | None]) -> Any:
+    """The positives as the corpus."""
+    from hf_posmine.data.columns import pick_columns
+    from hf_posmine.data.qrels import Qrels
+
+    picked = pick_columns(rows, columns["query_column"], columns.get("positive_column"), None)
+    return Qrels.from_dataset(rows, *picked).documents
+
+
+def _methods(args: argparse.Namespace) -> list[list[str]]:
+    """The settings of --filters, each a list of filters."""
+    return [[] if f.strip() == "naive" else [part.strip() for part in f.split(" + ")] for f in args.filters or ()]
+
+
+def _families(args: argparse.Namespace, teacher: Any, corpus: Any, judgements: Any) -> dict[str, list[Any]] | None:
+    """What to try: own settings, some of the default families, or None for all of them."""
+    from hf_posmine.evaluation.negatives.calibrate import families_for
+
+    if args.filters:
+        return {"given": _methods(args)}
+    if args.families is None:
+        return None
+    made = families_for(corpus, judgements, teacher)
+    unknown = [name for name in args.families if name not in made]
+    if unknown:
+        raise InputError(f"--families {unknown[0]}: for {teacher.score_kind} scores there are {', '.join(made)}")
+    return {name: made[name] for name in args.families}
+
+
+def _print(found: Calibration, teacher: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=f"{found.queries:,} queries, {found.num_negatives} negatives, teacher {teacher}", title_justify="left"
+    )
+    for name in ("method", "false negatives", "interval", "of hidden ones", "hardness", "yield"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    family = None
+    for point in found.points:
+        if family not in (None, point.family):
+            table.add_section()
+        family = point.family
+        table.add_row(
+            point.method, f"{point.rate:.2%}", f"{point.low:.2%} to {point.high:.2%}", f"{point.risk:.2%}",
+            f"{point.hardness:.3f}", f"{point.found:.1%}",
+        )  # fmt: skip
+    Console(width=None if sys.stdout.isatty() else 110).print(table)

@@ -1,0 +1,40 @@
+"""Print versions and what this machine offers: paste it into a bug report."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+HELP = "versions and what this machine offers"
+EXAMPLES = "example:\n  hf-posmine env\n"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """``hf-posmine env`` takes no arguments."""
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print the environment, a line each."""
+    import torch
+
+    from hf_posmine.mining.provenance import versions
+    from hf_posmine.search import kernels
+    from hf_posmine.search.scan_cpu import int8_is_faster
+    from hf_posmine.utils.files import cache_root
+
+    lines = versions() | {
+        "platform": platform.platform(),
+        "processors": str(os.cpu_count()),
+        "cuda devices": str(torch.cuda.device_count()),
+        "compiled scan": "yes" if kernels.AVAILABLE else "no (pip install 'hf-posmine[fast]')",
+        "int8 products faster": "yes" if kernels.AVAILABLE and int8_is_faster(384) else "no",
+        "cache": str(cache_root()),
+        "offline": os.environ.get("HF_POSMINE_OFFLINE", "0"),
+    }
+    width = max(map(len, lines))
+    for name, value in lines.items():
+        print(f"{name:<{width}}  {value}")

@@ -1,0 +1,169 @@
+"""Ask a language model which mined negatives are relevant after all, and drop, demote, relabel or flag them.
+
+MINED is what hf-posmine mine wrote. Answers are kept, so an interrupted run, another action or a later run pays
+for nothing twice. --controls asks about known positives and random negatives, which tells what the answers are worth;
+--collection compares them with what people judged, --second-model with another judge.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from hf_posmine.cli.arguments import add_run_arguments
+from hf_posmine.core.errors import ColumnError, InputError
+from hf_posmine.evaluation.judge.actions import Action, apply_judgements, judge_negatives
+from hf_posmine.evaluation.judge.chat import Chat, ChatServer, HubChat
+from hf_posmine.evaluation.judge.judge import Judge
+from hf_posmine.evaluation.judge.question import SUSPECTS, Suspect, Verdict
+from hf_posmine.evaluation.judge.validation import Agreement, agreement, as_relevant, controls, corrected_rate
+
+if TYPE_CHECKING:
+    import argparse
+
+HELP = "ask a language model about mined negatives"
+EXAMPLES = """examples:
+  # a local server (vLLM, llama.cpp, ollama, ...); drop what is relevant; 100 controls
+  hf-posmine judge mined --url http://localhost:8000/v1 --model Qwen/Qwen3-8B --action drop --controls 100 --output judged
+
+  # a model of the Hub; only flag what is better than the labelled positive
+  hf-posmine judge mined.parquet --model meta-llama/Llama-3.3-70B-Instruct --suspect better --output judged.parquet
+"""
+WRITERS = {".parquet": "to_parquet", ".jsonl": "to_json"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``hf-posmine judge``."""
+    parser.add_argument("data", metavar="MINED", help="a mined dataset: a folder, .parquet or .jsonl file")
+    parser.add_argument("--query-column", help="default: query, anchor or question")
+    parser.add_argument("--positive-column", help="texts or lists of texts; default: positive, answer, ...")
+    parser.add_argument("--rows", type=int, help="only so many rows, drawn by --seed")
+    parser.add_argument("--seed", type=int, default=0, help="of --rows and --controls (default: %(default)s)")
+    group = parser.add_argument_group("judge")
+    group.add_argument("--model", required=True, help="its name at --url, or on the Hub")
+    group.add_argument("--url", help="OpenAI-compatible server, such as http://localhost:8000/v1 (default: the Hub's)")
+    group.add_argument("--api-key-env", help="environment variable with the key of --url")
+    group.add_argument("--second-model", help="a second judge at the same place, for agreement")
+    group.add_argument("--concurrency", type=int, default=8, help="questions at a time (default: %(default)s)")
+    group.add_argument("--suspect", choices=get_args(Suspect), default="relevant", help="default: %(default)s")
+    group.add_argument("--action", choices=get_args(Action), default="flag", help="default: %(default)s")
+    check = parser.add_argument_group("validation")
+    check.add_argument("--controls", type=int, default=0, metavar="N", help="rows with known answers to ask about")
+    check.add_argument("--collection", help="judged collection (as for fn-rate) that the negatives_ids belong to")
+    check.add_argument("--qrels", default="qrels", help="its judgements (default: %(default)s, or 'test')")
+    parser.add_argument("--output", required=True, help="a folder (save_to_disk), or a .parquet or .jsonl file")
+    add_run_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Judge, validate, act, write."""
+    from hf_posmine.data.sources import load_source
+    from hf_posmine.utils.files import replace_folder, write_file
+
+    output = Path(args.output)
+    if output.suffix and output.suffix not in WRITERS:
+        raise InputError(f"--output {args.output}: write a folder or a {', '.join(WRITERS)} file")
+    if Path(args.data).resolve() == output.resolve():
+        raise InputError(f"--output {args.output} is the input; write elsewhere")
+    mined = load_source(args.data)
+    if args.rows is not None:
+        mined = mined.shuffle(seed=args.seed).select(range(min(args.rows, len(mined))))
+    judge = Judge(_chat(args, args.model), concurrency=args.concurrency)
+    columns = {"query_column": args.query_column, "positive_column": args.positive_column}
+    judgements = judge_negatives(mined, judge, **columns)
+    flat = [verdict for row in judgements for verdict in row]
+    observed = _print_verdicts(flat, args.suspect, judge)
+    if args.controls:
+        _print_controls(mined, judge, observed, args)
+    of_row = [number for number, row in enumerate(judgements) for _ in row]
+    if args.collection:
+        _print_agreement("people", agreement(flat, _truth(mined, args), of_row, suspect=args.suspect), observed)
+    if args.second_model:
+        other = Judge(_chat(args, args.second_model), concurrency=args.concurrency)
+        second = [verdict for row in judge_negatives(mined, other, **columns) for verdict in row]
+        _print_agreement(
+            args.second_model, agreement(flat, as_relevant(second, args.suspect), of_row, suspect=args.suspect)
+        )
+    judged = apply_judgements(mined, judgements, action=args.action, suspect=args.suspect)
+    if output.suffix:
+        write_file(output, lambda path: getattr(judged, WRITERS[output.suffix])(str(path)))
+    else:
+        replace_folder(output, lambda path: judged.save_to_disk(str(path)))
+    print(f"\n{len(judged):,} rows written to {args.output}")
+
+
+def _chat(args: argparse.Namespace, model: str) -> Chat:
+    if args.url is None:
+        if args.api_key_env is not None:
+            raise InputError("--api-key-env belongs to --url; the Hub's models use the login of hf auth login")
+        return HubChat(model)
+    return ChatServer(args.url, model, args.api_key_env)
+
+
+def _print_verdicts(verdicts: list[Verdict], suspect: Suspect, judge: Judge) -> float:
+    """The counts; returns the share of suspects among the answers that could be read."""
+    counts: Counter[str] = Counter(verdicts)
+    print(f"{len(verdicts):,} negatives judged by {judge.chat.name}, {judge.asked:,} questions asked now")
+    for verdict in get_args(Verdict):
+        print(f"  {verdict:<11} {counts[verdict]:>8,}")
+    readable = len(verdicts) - counts["unreadable"]
+    if not readable:
+        print("no answer could be read; does the model follow the JSON schema?", file=sys.stderr)
+        return 0.0
+    observed = sum(counts[name] for name in SUSPECTS[suspect]) / readable
+    print(f"False negatives ({suspect}): {observed:.2%} of the {readable:,} answers that could be read")
+    return observed
+
+
+def _print_controls(mined: Any, judge: Judge, observed: float, args: argparse.Namespace) -> None:
+    from hf_posmine.data.columns import check_text_lists, pick_columns
+
+    inputs = mined.remove_columns([name for name in mined.column_names if name.startswith("negatives")])
+    query, positive, _ = pick_columns(inputs, args.query_column, args.positive_column, None)
+    rows = mined.shuffle(seed=args.seed).select(range(min(args.controls, len(mined))))
+    documents = list(dict.fromkeys(text for negatives in mined["negatives"] for text in negatives))
+    found = controls(judge, rows[query], check_text_lists(rows[positive], str(positive)), documents, seed=args.seed)
+    good, bad = found.shares(args.suspect)
+    print(
+        f"\nControls, {len(rows):,} each: {good:.1%} of known positives and {1 - bad:.1%} of random negatives are called relevant"
+    )
+    _print_corrected(observed, good, bad)
+
+
+def _print_corrected(observed: float, sensitivity: float, specificity: float) -> None:
+    if sensitivity + specificity > 1:
+        rate = corrected_rate(observed, sensitivity, specificity)
+        print(f"Corrected for the judge's errors: {rate:.2%}")
+    else:
+        print("The judge is no better than chance here; its verdicts are worth nothing")
+
+
+def _print_agreement(other: str, found: Agreement, observed: float | None = None) -> None:
+    (no_no, no_yes), (yes_no, yes_yes) = found.confusion
+    print(f"\nAgreement with {other}: kappa {found.kappa:.3f} ({found.low:.3f} to {found.high:.3f})")
+    print(f"  {other}: not relevant   judge: no {no_no:>6,}   yes {no_yes:>6,}")
+    print(f"  {other}: relevant       judge: no {yes_no:>6,}   yes {yes_yes:>6,}   unreadable {found.unreadable:,}")
+    if observed is not None:
+        _print_corrected(observed, found.sensitivity, found.specificity)
+
+
+def _truth(mined: Any, args: argparse.Namespace) -> list[bool | None]:
+    """What people said of each negative, None where its relevance is unknown; what they did not list is not relevant."""
+    from hf_posmine.data.columns import pick_columns
+    from hf_posmine.evaluation.negatives.false_negatives import load_judged
+
+    if "negatives_ids" not in mined.column_names:
+        raise ColumnError("--collection needs the column 'negatives_ids'; mine with --keep ids")
+    _, judgements, _ = load_judged(Path(args.collection), args.qrels, None, args.seed)
+    by_text = {text: query for query, text in judgements.queries.items()}
+    inputs = mined.remove_columns([name for name in mined.column_names if name.startswith("negatives")])
+    query, _, _ = pick_columns(inputs, args.query_column, args.positive_column, None)
+    truth: list[bool | None] = []
+    for text, ids in zip(mined[query], mined["negatives_ids"], strict=True):
+        number = by_text.get(text)
+        relevant = judgements.relevant.get(number, frozenset()) if number is not None else frozenset()
+        unknown = judgements.unknown.get(number, frozenset()) if number is not None else frozenset(ids)
+        truth += [None if document in unknown else document in relevant for document in ids]
+    return truth

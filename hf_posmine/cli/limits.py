@@ -1,0 +1,66 @@
+"""What a command says before it works, and how much memory it may take."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from hf_posmine.utils import memory
+
+if TYPE_CHECKING:
+    import argparse
+
+    from hf_posmine.mining.execution.plan import Plan
+    from hf_posmine.mining.miner import PositiveAwareMiner
+
+LONG_TEXTS, LONG_PAIRS = 5000, 10**10
+"""Texts to encode, or query-document pairs to search, from which on a job is tried out before it starts."""
+
+
+def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
+    """The plan and the limits of memory."""
+    group = parser.add_argument_group("plan and memory")
+    group.add_argument(
+        "--plan",
+        action="store_true",
+        help="say what would be read, held and written and how long it would take, and stop",
+    )
+    group.add_argument("--max-memory", metavar="SIZE", help="of each process, such as 4GiB; does not change the result")
+    group.add_argument("--max-gpu-memory", metavar="SIZE", help="the same on the GPU")
+
+
+def set_limits(args: argparse.Namespace) -> None:
+    """Tell the limits to everything that runs in this process and its workers."""
+    for option, variable in (("max_memory", memory.MEMORY), ("max_gpu_memory", memory.GPU_MEMORY)):
+        size = getattr(args, option)
+        if size is not None:
+            memory.parse_size(size, f"--{option.replace('_', '-')}")
+            os.environ[variable] = size
+
+
+def announce(miner: PositiveAwareMiner, rows: Any, batch_size: int) -> None:
+    """Print the plan of a long job in a line, and refuse one for which memory or disk do not suffice."""
+    import torch
+
+    from hf_posmine.search.block_sizes import Sizes
+
+    Sizes.fit(memory.Budget.current(), 1, torch.get_num_threads())  # no hours of encoding before that fails
+    count = len(rows) if hasattr(rows, "select") else None
+    teachers: list[Any] = [teacher for teacher in miner.teachers if callable(getattr(teacher, "parts", None))]
+    texts = sum(len(part) for teacher in teachers for _, part in teacher.parts())
+    if texts < LONG_TEXTS and (count or 0) * len(miner.corpus) < LONG_PAIRS:
+        return
+    from hf_posmine.mining.execution.plan import LONG_SECONDS
+
+    plan = make_plan(miner, rows, batch_size).check()
+    if plan.seconds > LONG_SECONDS:
+        print(plan.short())
+
+
+def make_plan(miner: PositiveAwareMiner, rows: Any, batch_size: int) -> Plan:
+    """The plan of mining ``rows``, which may be a stream or a dict of splits."""
+    from hf_posmine.mining.execution.plan import plan_mining
+
+    splits = list(rows.values()) if isinstance(rows, dict) else [rows]
+    known = all(hasattr(split, "select") for split in splits)
+    return plan_mining(miner, sum(map(len, splits)) if known else None, batch_size=batch_size)

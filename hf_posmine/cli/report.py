@@ -1,0 +1,73 @@
+"""Write one HTML page about mined rows, for whoever decides whether to train on them.
+
+PATH is what hf-posmine mine --output wrote. The page shows what was mined and removed, the scores, the rows to be
+suspicious of, and a table of the rows that can be searched, filtered and sorted. It is a single file and asks nothing
+of any network. With --against, another mining of the same rows stands beside it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_posmine.cli.arguments import add_run_arguments
+from hf_posmine.core.errors import InputError
+
+if TYPE_CHECKING:
+    import argparse
+
+HELP = "write a page about mined rows"
+EXAMPLES = """examples:
+  hf-posmine report mined --output report.html
+
+  # what another threshold changed, row by row
+  hf-posmine report mined --against mined_naive --output changes.html
+
+  # a smaller file of a large dataset
+  hf-posmine report mined.parquet --rows 2000 --megabytes 3 --output report.html
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``hf-posmine report``."""
+    from hf_posmine.report.sample import Limits
+
+    limits = Limits()
+    parser.add_argument(
+        "path", metavar="PATH", help="mined rows: a folder (also of shards), a .parquet or a .jsonl file"
+    )
+    parser.add_argument("--against", metavar="PATH", help="another mining of the same rows, to compare with")
+    parser.add_argument("--output", default="report.html", help="the page (default: %(default)s)")
+    columns = parser.add_argument_group("columns")
+    columns.add_argument("--query-column", help="default: the one that was mined, else by name")
+    columns.add_argument("--positive-column", help="likewise")
+    columns.add_argument("--answer-column", help="short answers to look for in negatives (default: answers or answer)")
+    table = parser.add_argument_group("table")
+    table.add_argument("--rows", type=int, default=limits.rows, help="rows of the table at most (default: %(default)s)")
+    table.add_argument(
+        "--characters", type=int, default=limits.characters, help="of one text at most (default: %(default)s)"
+    )
+    table.add_argument(
+        "--megabytes", type=float, default=limits.megabytes,
+        help="of the table in the file, about; it then holds fewer rows (default: %(default)s)",
+    )  # fmt: skip
+    add_run_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the page, and print what it found."""
+    from hf_posmine.report import Limits, MinedRows, write_report
+
+    output = Path(args.output)
+    if output.suffix.lower() not in (".html", ".htm") or output.is_dir():
+        raise InputError(f"--output {output}: write a .html file")
+    columns = {name: getattr(args, name) for name in ("query_column", "positive_column", "answer_column")}
+    mined = MinedRows.load(args.path, **columns)
+    against = None if args.against is None else MinedRows.load(args.against, **columns)
+    report = write_report(mined, output, against, Limits(args.rows, args.characters, args.megabytes))
+    print(f"{report.rows:,} rows, of which the table holds {report.shown:,}")
+    for title, number in report.suspects.items():
+        print(f"  {title.lower()}: {number:,}")
+    if report.changed is not None:
+        print(f"  other negatives than {against.name if against else ''}: {report.changed:,}")
+    print(f"Written to {output} ({output.stat().st_size / 1e6:.1f} MB); open it in a browser")

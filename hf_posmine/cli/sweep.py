@@ -1,0 +1,135 @@
+"""Try many methods on one dataset and print what each yields; encoding and search happen once.
+
+DATA and the corpus are given as for mine. Every combination of --filters, --samplers, --num-negatives and
+--seeds is tried. --choose writes the hardest setting within the limits, for hf-posmine mine --config.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from hf_posmine.cli.arguments import add_run_arguments, add_teacher_arguments, teacher_names, teacher_options
+from hf_posmine.cli.mine import add_data_arguments, load_work
+from hf_posmine.core.errors import InputError
+from hf_posmine.core.settings import MiningSettings
+from hf_posmine.core.types import Anchor
+
+if TYPE_CHECKING:
+    import argparse
+
+    from hf_posmine.cli.mine import Work
+
+HELP = "try many methods on a dataset, from one search"
+SHARES = ["naive", *(f"PercPos({share})" for share in (0.8, 0.85, 0.9, 0.95, 0.98, 1.0))]
+EXAMPLES = """examples:
+  # how much does a share of the positive's score cost, and what is left
+  hf-posmine sweep pairs.parquet --filters naive "PercPos(0.9)" "PercPos(0.95)" "SkipTop(10) + PercPos(0.95)"
+
+  # samplers and seeds too; the table as a file, a figure, and the hardest setting that finds 95 % of the negatives
+  hf-posmine sweep pairs.parquet --samplers "Top()" "SampledTopK(k=20)" --seeds 0 1 2 \\
+      --output sweep.parquet --plot sweep.png --choose mine.yaml --min-yield 0.95
+  hf-posmine mine pairs.parquet --config mine.yaml --output mined
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``hf-posmine sweep``."""
+    add_data_arguments(parser)
+    add_teacher_arguments(parser)
+    group = parser.add_argument_group("settings to try")
+    group.add_argument(
+        "--filters", nargs="+", default=SHARES, metavar="FILTERS",
+        help="each one filter, several joined by ' + ', or 'naive' (default: PercPos from 0.8 to 1.0)",
+    )  # fmt: skip
+    group.add_argument("--samplers", nargs="+", default=["Top()"], metavar="SAMPLER", help="default: Top()")
+    group.add_argument("--num-negatives", nargs="+", type=int, default=[4], help="default: 4")
+    group.add_argument("--seeds", nargs="+", type=int, default=[0], help="default: 0")
+    group.add_argument("--anchor", choices=get_args(Anchor), default="min", help="default: %(default)s")
+    group.add_argument("--depth", type=int, default=200, help="documents stored per query (default: %(default)s)")
+    output = parser.add_argument_group("output")
+    output.add_argument("--output", help="the table, a .parquet, .csv or .jsonl file")
+    output.add_argument("--plot", help="a figure of it, such as sweep.png (extra 'plots')")
+    output.add_argument("--choose", metavar="YAML", help="write the hardest setting within the limits")
+    output.add_argument("--min-yield", type=float, default=0.95, help="limit of --choose (default: %(default)s)")
+    add_run_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Build the runs, try everything, print the table."""
+    from hf_posmine.evaluation.negatives.choice import choose, mine_config
+    from hf_posmine.evaluation.negatives.sweep import sweep
+    from hf_posmine.evaluation.plots.settings import plot_sweep
+    from hf_posmine.evaluation.plots.style import check_image
+    from hf_posmine.utils.files import write_file
+
+    write = _writer(args.output)
+    if args.plot:
+        check_image(args.plot)
+    filters = [[] if f.strip() == "naive" else [part.strip() for part in f.split(" + ")] for f in args.filters]
+    for method in filters:  # a misspelt filter should not be met after the search
+        MiningSettings(filters=method)
+    work = load_work(args)
+    runs, columns = _runs(work, args)
+    table = sweep(
+        runs, work.rows, filters=filters, samplers=args.samplers, num_negatives=args.num_negatives, seeds=args.seeds,
+        anchor=args.anchor, **columns,
+    )  # fmt: skip
+    _print(table)
+    if args.output:
+        write_file(Path(args.output), lambda path: write(table, str(path)))
+    if args.plot:
+        plot_sweep(table, args.plot)
+    if args.choose:
+        chosen = choose(table, min_yield=args.min_yield)
+        write_file(Path(args.choose), lambda path: path.write_text(mine_config(chosen)))
+        print(
+            f"\n{chosen['filters']}, {chosen['sampler']}, {chosen['num_negatives']} negatives written to {args.choose}"
+        )
+
+
+def _runs(work: Work, args: argparse.Namespace) -> tuple[list[Any], dict[str, Any]]:
+    """A stored run of each teacher, and the columns to read."""
+    from hf_posmine.mining.miner import PositiveAwareMiner
+    from hf_posmine.teachers.factory import make_teacher
+    from hf_posmine.teachers.stored_run import StoredRun
+
+    columns: dict[str, Any] = {
+        "query_column": work.query_column, "positive_column": work.positive_column,
+        "positive_id_column": work.positive_id_column,
+    }  # fmt: skip
+    names = teacher_names(args)
+    if work.positive_id_column:
+        columns["positive_column"] = None
+    reader = PositiveAwareMiner.from_dataset(
+        work.rows, names[0], corpus=work.corpus, teacher_options=teacher_options(args), **columns
+    )
+    queries = None if reader.known_positives is None else reader.known_positives.queries
+    others = [make_teacher(name, reader.corpus, queries=queries, **teacher_options(args)) for name in names[1:]]
+    runs = [
+        StoredRun.build(t, work.rows, args.depth, corpus=reader.corpus, **columns) for t in [*reader.teachers, *others]
+    ]
+    return runs, columns
+
+
+def _writer(output: str | None) -> Any:
+    writers = {".parquet": "to_parquet", ".csv": "to_csv", ".jsonl": "to_json"}
+    if output is not None and Path(output).suffix not in writers:
+        raise InputError(f"--output {output}: write a {', '.join(writers)} file")
+    return lambda table, path: getattr(table, writers[Path(str(output)).suffix])(path)
+
+
+def _print(table: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(title="Settings", title_justify="left")
+    for name in ("teacher", "filters", "sampler", "n", "seed", "yield", "short rows", "removed", "hardness"):
+        shown.add_column(name, justify="left" if name in ("teacher", "filters", "sampler") else "right")
+    for row in table:
+        shown.add_row(
+            row["teacher"], row["filters"], row["sampler"], str(row["num_negatives"]), str(row["seed"]), f"{row['yield']:.1%}",
+            f"{row['short_rows']:,}", f"{row['removed']:.1%}", f"{row['hardness']:.3f}",
+        )  # fmt: skip
+    Console(width=None if sys.stdout.isatty() else 140).print(shown)

@@ -1,0 +1,147 @@
+"""Train one stage of a retriever from a recipe, a YAML file.
+
+The file names the student, the data sets with their instructions, and any argument of sentence-transformers' trainer;
+the command line overrides it. Several processes: accelerate launch -m hf_posmine.cli train --config ...
+An interrupted run goes on from its last checkpoint when the same command is given again. The model in output_dir loads
+with plain sentence-transformers.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from hf_posmine.cli.arguments import add_run_arguments
+
+if TYPE_CHECKING:
+    import argparse
+
+    from rich.console import Console
+
+    from hf_posmine.training.plan import Plan
+    from hf_posmine.training.recipe import Recipe
+
+HELP = "train a retriever on mined negatives"
+EXAMPLES = """examples:
+  # what would be done: data sets, batches, tokens, memory, the first rows as the model reads them
+  hf-posmine train --config recipes/quick/stage1.yaml --dry-run
+
+  # with other values than the file's, also within lists
+  hf-posmine train --config recipes/quick/stage1.yaml --learning_rate 1e-5 --datasets.0.max_samples 1000
+
+  # eight GPUs
+  accelerate launch --config_file recipes/accelerate/ddp.yaml -m hf_posmine.cli train --config recipes/nv_retriever/stage1.yaml
+"""
+TAKES_MORE = True
+"""Arguments that are not known here override the recipe."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``hf-posmine train``."""
+    parser.add_argument("--config", required=True, metavar="YAML", help="the recipe")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, show the plan, and stop")
+    add_run_arguments(parser, config=False)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train, or show what would be trained."""
+    from hf_posmine.training.recipe import read_recipe
+    from hf_posmine.training.stage import need_train_extra, run_stage
+
+    need_train_extra()
+    recipe = read_recipe(args.config, [*args.more, *(["--disable_tqdm=true"] if args.quiet else [])])
+    if args.dry_run:
+        from rich.console import Console
+
+        show(recipe, Console())
+        return
+    run_stage(recipe)
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(f"The model is in {recipe.trainer['output_dir']}")
+
+
+def show(recipe: Recipe, console: Console) -> None:
+    """Load and check everything, and print what would be done."""
+    from hf_posmine.training.plan import make_plan
+    from hf_posmine.training.stage import prepare, quiet_models
+
+    with quiet_models():
+        trainer, blend = prepare(recipe)
+        plan = make_plan(recipe.contrastive, trainer, blend)
+    if trainer.is_world_process_zero():
+        _show_data(plan, console)
+        _show_work(plan, recipe, console)
+        _show_examples(plan, console)
+
+
+def _show_data(plan: Plan, console: Console) -> None:
+    """A line for each data set, and below it what stands before its queries and what became of its rows."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    heads = ("data set", "task", "rows", "negatives", "in-batch", "words of query / document")
+    cells = [
+        (
+            line.name,
+            line.task,
+            f"{line.rows:,}",
+            str(line.negatives),
+            "yes" if line.in_batch_negatives else "no",
+            f"{line.query_words:.0f} / {line.document_words:.0f}",
+        )
+        for line in plan.lines
+    ]
+    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    spelt = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (heads, *cells)]
+    console.print(Text(spelt[0], style="bold"))
+    for row, line in zip(spelt[1:], plan.lines, strict=True):
+        console.print(Text(row))
+        where = "queries and documents" if line.symmetric else "queries"
+        counts = ", ".join(f"{why.replace('_', ' ')} {count:,}" for why, count in line.counts.items() if count)
+        below = [f"before {where}: {line.instruction}" if line.instruction else "no instruction", counts]
+        for text in below:
+            console.print(Padding(Text(text, style="dim"), (0, 0, 0, 2), expand=False))
+
+
+def _show_work(plan: Plan, recipe: Recipe, console: Console) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    chosen = recipe.contrastive
+    grad_cache = chosen.mini_batch_num_tokens or chosen.mini_batch_size
+    unit = "tokens" if chosen.mini_batch_num_tokens else "rows"
+    trained = "all" if plan.trained_weights == plan.weights else f"{plan.trained_weights / 1e6:,.1f} M of them"
+    lines = {
+        "student": f"{recipe.student.model}, {plan.weights / 1e6:,.1f} M weights, {trained} trained",
+        "batch": f"{plan.batch} rows per optimizer step, {plan.device_batch} on a device at a time, {chosen.batches}",
+        "steps": f"{plan.steps:,}",
+        "loss": f"InfoNCE at temperature {chosen.temperature}"
+        + (f", GradCache in parts of {grad_cache} {unit}" if grad_cache else "")
+        + (f", in-batch ceiling {chosen.false_negatives}" if chosen.false_negatives else ""),
+        "tokens": f"{plan.row_tokens:.0f} per row, {plan.padded_tokens:.0f} with padding; the longest row has {plan.longest_row}",
+        "memory": f"{plan.weight_gib:.2f} GiB for weights, gradients and Adam, about {plan.activation_gib:.2f} GiB for a step",
+        "evaluation": ", ".join(str(told.get("name", told["path"])) for told in chosen.evals) or "none",
+    }
+    table = Table.grid(padding=(0, 2))
+    for name, line in lines.items():
+        table.add_row(Text(name, style="bold"), Text(line))
+    console.print()
+    console.print(table)
+
+
+def _show_examples(plan: Plan, console: Console) -> None:
+    """One line for each text, cut to the width of the screen unless the instruction fills it."""
+    from rich.text import Text
+
+    console.print("\nThe first rows as the model reads them; what is pooled stands in [bold]⟦ ⟧[/bold]")
+    margin = max(len(f"{name} {column}") for name, column, _, _ in plan.examples) + 4
+    for name, column, before, pooled in plan.examples:
+        start = f"  {name} {column}".ljust(margin)
+        room = max(LEAST_SHOWN, console.width - len(start) - len(before) - 2)
+        shown = pooled if len(pooled) <= room else f"{pooled[: room - 2]} …"
+        line = Text.assemble((start + before, "dim"), (f"⟦{shown}⟧", "bold"))
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+LEAST_SHOWN = 40
+"""Characters of a text in the plan, however long its instruction is."""

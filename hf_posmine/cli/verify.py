@@ -1,0 +1,61 @@
+"""Mine a pushed dataset again from its record alone, and compare it row by row with what is in the repository.
+
+Ends with status 0 if every row came out the same, else with 1 after saying which rows differ and which input is not as
+recorded: the weights of the teacher, the corpus, the source, or the rows in the repository themselves.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_posmine.cli.arguments import add_run_arguments
+
+if TYPE_CHECKING:
+    import argparse
+
+HELP = "mine a pushed dataset again and compare"
+EXAMPLES = """examples:
+  # everything, or a sample
+  hf-posmine verify me/nq-mined
+  hf-posmine verify me/nq-mined --rows 500
+
+  # the corpus was a local file when it was mined; what another teacher would change
+  hf-posmine verify me/nq-mined --corpus corpus.parquet
+  hf-posmine verify me/nq-mined --rows 500 --teacher intfloat/e5-base-v2
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``hf-posmine verify``."""
+    parser.add_argument("repo_id", metavar="REPO_ID", help="a dataset pushed with its record")
+    parser.add_argument("--rows", type=int, help="compare a sample of so many rows (default: all)")
+    parser.add_argument("--config-name", default="default", help="configuration of the rows (default: %(default)s)")
+    parser.add_argument("--revision", help="branch, tag or commit (default: main)")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample (default: %(default)s)")
+    parser.add_argument("--output", help="write the result as JSON")
+    inputs = parser.add_argument_group("inputs that were local, or to try others")
+    inputs.add_argument("--dataset", help="the source rows: a file, folder or Hub id")
+    inputs.add_argument("--corpus", help="the documents: a file, folder or Hub id")
+    inputs.add_argument("--teacher", help="Hub id or folder")
+    inputs.add_argument("--device", help="such as cpu or cuda:0")
+    add_run_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Verify, print what was found, and exit with 1 if anything differs."""
+    from hf_posmine.hub.inputs import Inputs
+    from hf_posmine.hub.verify import verify
+    from hf_posmine.utils.files import write_file
+
+    inputs = Inputs(args.dataset, args.corpus, args.teacher, args.device)
+    found = verify(
+        args.repo_id, args.rows, config=args.config_name, revision=args.revision, inputs=inputs, seed=args.seed
+    )
+    print(found)
+    if args.output:
+        text = json.dumps(found.to_dict(), indent=1) + "\n"
+        write_file(Path(args.output), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    if not found.equal:
+        raise SystemExit(1)

@@ -1,0 +1,259 @@
+"""Score ceilings and rank windows: every mining method of the paper (section 3) is one of these, or two combined.
+
+The ceiling follows from the positive's score, which is known before any search. Naive Top-K is no filter at all.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hf_posmine.core.errors import SpecError
+from hf_posmine.core.spec import parse, spell
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hf_posmine.core.types import Filter, Floats, ScoreKind
+
+
+class _Neutral:
+    """A filter that limits nothing; the others override what they limit."""
+
+    def ceiling(self, positive_scores: Floats) -> Floats:
+        return np.full(len(positive_scores), np.inf, np.float32)
+
+    def floor(self, positive_scores: Floats) -> Floats:
+        return np.full(len(positive_scores), -np.inf, np.float32)
+
+    @property
+    def window(self) -> tuple[int, int | None]:
+        return (0, None)
+
+    def check(self, score_kind: ScoreKind) -> None:
+        return None
+
+    def __repr__(self) -> str:
+        return spell(self)
+
+
+@dataclass(frozen=True, repr=False)
+class SkipTop(_Neutral):
+    """Top-K shifted by N: leave out the first ``count`` ranks (paper, section 3; best N = 10, Table 3).
+
+    Ranks are counted among the candidates that are not excluded, before any score filter.
+    """
+
+    count: int
+
+    def __post_init__(self) -> None:
+        _whole(self, "count", 0)
+
+    @property
+    def window(self) -> tuple[int, int | None]:
+        return (self.count, None)
+
+
+@dataclass(frozen=True, repr=False)
+class RankWindow(_Neutral):
+    """Ranks ``first <= rank < last``, counted from 0 among the candidates that are not excluded.
+
+    ``RankWindow(30, 100)`` is SFR-Embedding's "range 30-100", ``RankWindow(10, 110)`` what RAGatouille describes.
+    """
+
+    first: int
+    last: int
+    _positional = True
+
+    def __post_init__(self) -> None:
+        _whole(self, "first", 0)
+        _whole(self, "last", 1)
+        if self.last <= self.first:
+            raise SpecError(f"RankWindow({self.first}, {self.last}) is empty; last must be greater than first")
+
+    @property
+    def window(self) -> tuple[int, int | None]:
+        return (self.first, self.last)
+
+
+@dataclass(frozen=True, repr=False)
+class MaxScore(_Neutral):
+    """TopK-Abs: candidates score strictly below one constant (paper, section 3; best 0.7, Table 3)."""
+
+    score: float
+
+    def __post_init__(self) -> None:
+        _number(self, "score")
+
+    def ceiling(self, positive_scores: Floats) -> Floats:
+        return np.full(len(positive_scores), self.score, np.float32)
+
+    def check(self, score_kind: ScoreKind) -> None:
+        _in_score_range(self, self.score, score_kind)
+
+
+@dataclass(frozen=True, repr=False)
+class MinScore(_Neutral):
+    """Candidates score at or above one constant: leaves out what is too easy."""
+
+    score: float
+
+    def __post_init__(self) -> None:
+        _number(self, "score")
+
+    def floor(self, positive_scores: Floats) -> Floats:
+        return np.full(len(positive_scores), self.score, np.float32)
+
+    def check(self, score_kind: ScoreKind) -> None:
+        _in_score_range(self, self.score, score_kind)
+
+
+@dataclass(frozen=True, repr=False)
+class MarginPos(_Neutral):
+    """TopK-MarginPos: strictly below the positive's score minus a margin (paper, equation 1; best 0.05, Table 3)."""
+
+    margin: float
+
+    def __post_init__(self) -> None:
+        _number(self, "margin")
+        if self.margin < 0:
+            raise SpecError(
+                f"MarginPos({self.margin:g}) lets negatives score above the positive; the margin is subtracted, so give 0 or more"
+            )
+
+    def ceiling(self, positive_scores: Floats) -> Floats:
+        return (positive_scores.astype(np.float64) - self.margin).astype(np.float32)
+
+    def check(self, score_kind: ScoreKind) -> None:
+        if score_kind in ("cosine", "probability") and self.margin > 2:  # noqa: PLR2004 - their whole range
+            raise SpecError(
+                f"MarginPos({self.margin:g}) is wider than all {score_kind} scores; did you mean {self.margin / 100:g}?"
+            )
+
+
+@dataclass(frozen=True, repr=False)
+class PercPos(_Neutral):
+    """TopK-PercPos: strictly below a share of the positive's score (paper, equation 2; best 0.95, Table 3).
+
+    The ceiling is ``p - |p - zero| (1 - share)``: with a zero of 0 the paper's ``p * share`` for positive scores, and still
+    below the positive for negative ones.
+
+    Attributes:
+        share: of the positive's score.
+        zero: what counts as no similarity. Where a teacher gives unrelated pairs 0.7, ``PercPos(0.95)`` leaves a seventh of
+            what ``PercPos(0.95, zero=0.7)`` compares; ``hf-posmine calibrate`` finds it.
+
+    >>> PercPos(0.9, zero=0.5).ceiling(np.array([0.7], np.float32)).round(4).tolist()
+    [0.6800000071525574]
+    """
+
+    share: float
+    zero: float = field(default=0.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        _number(self, "share")
+        _number(self, "zero")
+        if not 0 <= self.share <= 1.5:  # noqa: PLR2004 - the paper sweeps 0 to 1.05 (its version 2)
+            cure = f"; did you mean {self.share / 100:g}?" if 1.5 < self.share <= 150 else ""  # noqa: PLR2004
+            raise SpecError(
+                f"PercPos({self.share:g}) is out of range: the share of the positive's score is between 0 and 1.5{cure}"
+            )
+
+    def ceiling(self, positive_scores: Floats) -> Floats:
+        p = positive_scores.astype(np.float64)
+        known = np.where(np.isfinite(p), p, 0)  # a positive below the depth of a run scores -inf, and so is its ceiling
+        return np.where(np.isfinite(p), p - np.abs(known - self.zero) * (1 - self.share), p).astype(np.float32)
+
+    def __repr__(self) -> str:
+        return f"PercPos({self.share!r}, zero={self.zero!r})" if self.zero else f"PercPos({self.share!r})"
+
+    def check(self, score_kind: ScoreKind) -> None:
+        if score_kind in ("logit", "distance") and not self.zero:
+            raise SpecError(
+                f"{self!r} takes a share of a score, and a {score_kind} has no meaningful zero; use MarginPos, give the score "
+                "of unrelated pairs as zero=, or take a teacher that maps its scores (a sigmoid for logits)"
+            )
+        if self.zero:
+            _in_score_range(self, self.zero, score_kind)
+
+
+FILTERS = {cls.__name__: cls for cls in (SkipTop, RankWindow, MaxScore, MinScore, MarginPos, PercPos)}
+
+
+def parse_filter(text: str) -> Filter:
+    """Read a filter from its spelling.
+
+    >>> parse_filter("PercPos(0.95)")
+    PercPos(0.95)
+    """
+    return _check_type(parse(text, FILTERS, "filter"), text)
+
+
+def as_filters(filters: Sequence[Filter | str] | Filter | str) -> tuple[Filter, ...]:
+    """Filters from objects or spellings, one or several."""
+    several = filters if isinstance(filters, (list, tuple)) else [filters]
+    return tuple(parse_filter(f) if isinstance(f, str) else _check_type(f, f) for f in several)
+
+
+def lowest_ceiling(filters: Sequence[Filter], positive_scores: Floats) -> tuple[Floats, np.ndarray]:
+    """The ceiling of all filters together, float32 ``[B]``, and which filter sets it, int64 ``[B]`` (-1: none)."""
+    if not filters:
+        return np.full(len(positive_scores), np.inf, np.float32), np.full(len(positive_scores), -1)
+    all_ceilings = np.stack([f.ceiling(positive_scores) for f in filters])
+    which = all_ceilings.argmin(axis=0)
+    ceiling = all_ceilings.min(axis=0)
+    return ceiling, np.where(np.isposinf(ceiling), -1, which)
+
+
+def highest_floor(filters: Sequence[Filter], positive_scores: Floats) -> Floats:
+    """The floor of all filters together, float32 ``[B]``."""
+    floors = [np.full(len(positive_scores), -np.inf, np.float32), *(f.floor(positive_scores) for f in filters)]
+    return np.max(np.stack(floors), axis=0)
+
+
+def common_window(filters: Sequence[Filter]) -> tuple[int, int | None]:
+    """The ranks that every filter's window allows.
+
+    >>> common_window([SkipTop(10), RankWindow(0, 50)])
+    (10, 50)
+    """
+    first = max((f.window[0] for f in filters), default=0)
+    ends = [f.window[1] for f in filters if f.window[1] is not None]
+    last = min(ends, default=None)
+    if last is not None and last <= first:
+        raise SpecError(f"filters {list(filters)} leave no rank: the first allowed is {first}, the last before {last}")
+    return first, last
+
+
+def _check_type(value: object, text: object) -> Filter:
+    if isinstance(value, type) or not callable(getattr(value, "ceiling", None)):
+        raise SpecError(f"{text!r} is no filter; known: {', '.join(sorted(FILTERS))}")
+    return value  # type: ignore[return-value]
+
+
+def _number(filter_: object, field: str) -> None:
+    """Check a finite number, and keep it as a plain float, which spells the same from any source."""
+    value = getattr(filter_, field)
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not math.isfinite(value):
+        raise SpecError(f"{type(filter_).__name__}({value!r}): {field} must be a finite number")
+    object.__setattr__(filter_, field, float(value))
+
+
+def _whole(filter_: object, field: str, least: int) -> None:
+    value = getattr(filter_, field)
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < least:
+        raise SpecError(f"{type(filter_).__name__}: {field} must be a whole number of at least {least}, got {value!r}")
+    object.__setattr__(filter_, field, int(value))
+
+
+def _in_score_range(filter_: Filter, score: float, score_kind: ScoreKind) -> None:
+    low, high = {"cosine": (-1.0, 1.0), "probability": (0.0, 1.0)}.get(score_kind, (-math.inf, math.inf))
+    if not low <= score <= high:
+        cure = f"; did you mean {score / 100:g}?" if low <= score / 100 <= high else ""
+        raise SpecError(
+            f"{type(filter_).__name__}({score:g}) lies outside {score_kind} scores [{low:g}, {high:g}]{cure}"
+        )

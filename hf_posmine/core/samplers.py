@@ -1,0 +1,210 @@
+"""Which of the kept candidates become negatives (paper, section 4.3 and Table 3, last rows)."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from hf_posmine.core.ensembles import ENSEMBLES, CrossSample, IntraSample
+from hf_posmine.core.errors import SpecError
+from hf_posmine.core.spec import parse, spell
+from hf_posmine.core.types import PADDING, Floats, Mask, RowGenerators, Rows, Sampler
+
+NOWHERE = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class Top:
+    """The best ``n`` kept candidates."""
+
+    def pool(self, n: int) -> int:
+        """``n`` candidates are enough."""
+        return n
+
+    def pick(self, scores: Floats, keep: Mask, n: int, rngs: RowGenerators) -> Rows:
+        """The first ``n`` kept columns."""
+        return _first(keep, n)
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """``n`` of the best ``k`` kept candidates, each with the same chance, without replacement."""
+
+    k: int
+
+    def __post_init__(self) -> None:
+        _check_k(self, self.k)
+
+    def pool(self, n: int) -> int:
+        """``k`` candidates."""
+        return _enough(self, self.k, n)
+
+    def pick(self, scores: Floats, keep: Mask, n: int, rngs: RowGenerators) -> Rows:
+        """``n`` random columns of the first ``k`` kept, in descending score."""
+        return _draw(np.zeros_like(scores), _first(keep, self.k), n, rngs)
+
+    def __repr__(self) -> str:
+        return f"Uniform(k={self.k})"
+
+
+@dataclass(frozen=True)
+class SampledTopK:
+    """``n`` of the best ``k`` kept candidates, drawn by ``softmax(score / temperature)`` without replacement."""
+
+    k: int = 10
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_k(self, self.k)
+        _check_temperature(self, self.temperature)
+
+    def pool(self, n: int) -> int:
+        """``k`` candidates."""
+        return _enough(self, self.k, n)
+
+    def pick(self, scores: Floats, keep: Mask, n: int, rngs: RowGenerators) -> Rows:
+        """``n`` drawn columns of the first ``k`` kept, in descending score."""
+        return _draw(scores / np.float32(self.temperature), _first(keep, self.k), n, rngs)
+
+
+@dataclass(frozen=True)
+class Top1Sampled:
+    """The best kept candidate, and ``n - 1`` drawn as :class:`SampledTopK` from the rest of the best ``k``."""
+
+    k: int = 10
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_k(self, self.k)
+        _check_temperature(self, self.temperature)
+
+    def pool(self, n: int) -> int:
+        """``k`` candidates."""
+        return _enough(self, self.k, n)
+
+    def pick(self, scores: Floats, keep: Mask, n: int, rngs: RowGenerators) -> Rows:
+        """The first kept column, then ``n - 1`` drawn of the next ``k - 1``, in descending score."""
+        best = _first(keep, self.k)
+        drawn = _draw(scores / np.float32(self.temperature), best[:, 1:], n - 1, rngs)
+        return np.concatenate([best[:, :1], drawn], axis=1)
+
+
+@dataclass(frozen=True)
+class SimANS:
+    """``n`` of the best ``k`` kept candidates, drawn by how near they score to the positive (SimANS, arXiv 2210.11773).
+
+    The probability is ``exp(-a (score - positive score - b)^2)``, without replacement: neither the easy ones far below the
+    positive nor those far above it. ``a`` depends on the scale of the scores; cosines need a larger one than dot products.
+
+    Attributes:
+        k: how many of the best kept candidates to draw from.
+        a: how fast the probability falls with the distance.
+        b: where it is highest: 0 at the positive's score, negative below it.
+    """
+
+    k: int = 100
+    a: float = 1.0
+    b: float = 0.0
+    relative = True
+    """Its scores are given relative to the positive's."""
+
+    def __post_init__(self) -> None:
+        _check_k(self, self.k)
+        for name, least in (("a", 0.0), ("b", -math.inf)):
+            value = getattr(self, name)
+            if (
+                not isinstance(value, numbers.Real)
+                or isinstance(value, bool)
+                or not math.isfinite(value)
+                or value < least
+            ):
+                raise SpecError(
+                    f"SimANS: {name} must be a finite number{' of at least 0' if name == 'a' else ''}, got {value!r}"
+                )
+            object.__setattr__(self, name, float(value))
+
+    def pool(self, n: int) -> int:
+        """``k`` candidates."""
+        return _enough(self, self.k, n)
+
+    def pick(self, scores: Floats, keep: Mask, n: int, rngs: RowGenerators) -> Rows:
+        """``n`` drawn columns of the first ``k`` kept, in descending score; ``scores`` are candidate minus positive."""
+        near = -self.a * np.square(np.where(keep, scores, 0).astype(np.float64) - self.b)
+        return _draw(near.astype(np.float32), _first(keep, self.k), n, rngs)
+
+
+for _cls in (Top, SampledTopK, Top1Sampled, SimANS):
+    _cls.__repr__ = spell  # type: ignore[method-assign]
+
+SAMPLERS = {cls.__name__: cls for cls in (Top, Uniform, SampledTopK, Top1Sampled, SimANS)}
+
+
+Choice: TypeAlias = Sampler | CrossSample | IntraSample
+"""How negatives are chosen: by a sampler from one teacher, or by an ensemble from several."""
+
+
+def parse_sampler(text: str) -> Choice:
+    """Read a sampler or an ensemble from its spelling.
+
+    >>> parse_sampler("SampledTopK(k=20)")
+    SampledTopK(k=20, temperature=1.0)
+    """
+    return as_sampler(parse(text, {**SAMPLERS, **ENSEMBLES}, "sampler"))
+
+
+def as_sampler(sampler: Choice | str) -> Choice:
+    """A sampler or an ensemble from an object or its spelling."""
+    if isinstance(sampler, str):
+        return parse_sampler(sampler)
+    if isinstance(sampler, (CrossSample, IntraSample)) or (
+        not isinstance(sampler, type) and callable(getattr(sampler, "pick", None))
+    ):
+        return sampler
+    raise SpecError(f"{sampler!r} is no sampler; known: {', '.join([*sorted(SAMPLERS), *sorted(ENSEMBLES)])}")
+
+
+def _first(keep: Mask, count: int) -> Rows:
+    """Columns int64 ``[B, count]`` of the first kept candidates, -1 where there are fewer."""
+    columns = np.argsort(~keep, axis=1, kind="stable")[:, :count]
+    columns = np.where(np.take_along_axis(keep, columns, axis=1), columns, PADDING)
+    missing = count - columns.shape[1]
+    return np.pad(columns, ((0, 0), (0, max(0, missing))), constant_values=PADDING).astype(np.int64)
+
+
+def _draw(logits: Floats, columns: Rows, n: int, rngs: RowGenerators) -> Rows:
+    """``n`` of each row's ``columns`` by softmax of their logits, without replacement (the Gumbel top-n trick)."""
+    there = columns >= 0
+    keys, counts = np.full(columns.shape, -np.inf), there.sum(axis=1) if n else np.zeros(len(columns), np.int64)
+    if counts.any():
+        noise = np.concatenate([rngs(row).gumbel(size=counts[row]) for row in np.flatnonzero(counts).tolist()])
+        keys[there] = np.take_along_axis(logits, np.maximum(columns, 0), axis=1)[there] + noise
+    best = np.argsort(-keys, axis=1, kind="stable")[:, :n]
+    chosen = np.take_along_axis(np.where(there, columns, NOWHERE), best, axis=1)
+    chosen.sort(axis=1)
+    chosen = np.pad(chosen, ((0, 0), (0, n - chosen.shape[1])), constant_values=NOWHERE)
+    return np.where(chosen == NOWHERE, PADDING, chosen)
+
+
+def _enough(sampler: Sampler, k: int, n: int) -> int:
+    if k < n:
+        raise SpecError(
+            f"{sampler!r} draws from {k} candidates and cannot give {n} negatives; raise k or ask for fewer"
+        )
+    return k
+
+
+def _check_k(sampler: object, k: object) -> None:
+    if not isinstance(k, numbers.Integral) or isinstance(k, bool) or int(k) < 1:
+        raise SpecError(f"{type(sampler).__name__}: k must be a whole number of at least 1, got {k!r}")
+    object.__setattr__(sampler, "k", int(k))
+
+
+def _check_temperature(sampler: object, value: object) -> None:
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number or not math.isfinite(float(value)) or float(value) <= 0:  # type: ignore[arg-type]
+        raise SpecError(f"{type(sampler).__name__}: temperature must be a number above 0, got {value!r}")
+    object.__setattr__(sampler, "temperature", float(value))  # type: ignore[arg-type]

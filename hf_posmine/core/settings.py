@@ -1,0 +1,126 @@
+"""How to mine: one frozen value, which is also what the provenance records."""
+
+from __future__ import annotations
+
+import dataclasses
+import numbers
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+from hf_posmine.core.ensembles import ENSEMBLES
+from hf_posmine.core.errors import InputError
+from hf_posmine.core.filters import as_filters, common_window
+from hf_posmine.core.samplers import Choice, Top, as_sampler
+from hf_posmine.core.types import Anchor, Filter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TOP = Top()
+OnShort: TypeAlias = Literal["keep", "drop", "raise", "random"]
+WeakPositive: TypeAlias = Literal["keep", "flag", "drop"]
+Keep: TypeAlias = Literal["scores", "ids", "ranks", "positive_score", "stats"]
+
+
+@dataclass(frozen=True)
+class MiningSettings:
+    """Everything that decides which negatives a row gets, besides the corpus, the teacher and the known positives.
+
+    Attributes:
+        filters: ceilings, floors and rank windows, as objects or spellings; none is Naive Top-K.
+        sampler: which of the kept candidates to take; with several teachers an ensemble.
+        num_negatives: n.
+        keep: columns to add besides ``negatives``: ``scores``, ``ids``, ``ranks``, ``positive_score``, ``stats``.
+        on_short: what becomes of a row with fewer than n: ``keep`` it, ``drop`` it, ``raise``, or fill it at ``random``
+            from documents below its ceiling, which ``negatives_filled`` counts.
+        anchor: the positive's score that sets the ceiling where a query has several: the lowest (``min``), the row's
+            ``own``, the ``mean`` or the ``max``.
+        weak_positive: what becomes of a row whose positive is outranked by at least ``weak_rank`` documents:
+            ``keep``, ``flag`` (a column ``weak_positive``) or ``drop``.
+        weak_rank: that number of documents at or above the ceiling.
+        near_duplicates: also exclude documents whose cosine with a positive is at least this.
+        exclude_other_positives: also exclude every document that is a known positive of any query.
+        seed: of the samplers; every row draws from its own generator, seeded by (seed, query, positive).
+    """
+
+    filters: Sequence[Filter | str] | Filter | str = ()
+    sampler: Choice | str = TOP
+    num_negatives: int = 4
+    keep: Sequence[Keep] = ()
+    on_short: OnShort = "keep"
+    anchor: Anchor = "min"
+    weak_positive: WeakPositive = "keep"
+    weak_rank: int = 1000
+    near_duplicates: float | None = None
+    exclude_other_positives: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        set_ = object.__setattr__
+        set_(self, "filters", as_filters(self.filters))
+        set_(self, "sampler", as_sampler(self.sampler))
+        keep = [self.keep] if isinstance(self.keep, str) else self.keep
+        if not isinstance(keep, (list, tuple)):
+            raise InputError(f"keep={keep!r}; expected names of columns, such as ('scores', 'ids')")
+        set_(self, "keep", tuple(keep))
+        for name, least in (("num_negatives", 1), ("weak_rank", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < least:
+                raise InputError(f"{name}={value!r}; expected a whole number of at least {least}")
+            set_(self, name, int(value))
+        if self.seed >= 1 << 64:
+            raise InputError(f"seed={self.seed}; expected a whole number below 2**64")
+        _one_of("on_short", self.on_short, OnShort)
+        _one_of("anchor", self.anchor, Anchor)
+        _one_of("weak_positive", self.weak_positive, WeakPositive)
+        for column in self.keep:
+            _one_of("keep", column, Keep)
+        near = self.near_duplicates
+        if near is not None:
+            if not isinstance(near, numbers.Real) or isinstance(near, bool) or not 0 < near <= 1:
+                raise InputError(f"near_duplicates={near!r}; expected a cosine above 0 and at most 1, such as 0.95")
+            set_(self, "near_duplicates", float(near))
+        common_window(self.all_filters)
+        self.one_sampler.pool(self.num_negatives)
+
+    @classmethod
+    def from_options(cls, options: dict[str, Any]) -> MiningSettings:
+        """Settings from keyword options.
+
+        Raises:
+            InputError: an option that does not exist, with those that do.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        unknown = [name for name in options if name not in names]
+        if unknown:
+            raise InputError(f"unknown option {unknown[0]!r}; mining has: {', '.join(names)}")
+        return cls(**options)
+
+    @property
+    def all_filters(self) -> tuple[Filter, ...]:
+        """The filters, as objects."""
+        return self.filters  # type: ignore[return-value]
+
+    @property
+    def one_sampler(self) -> Choice:
+        """The sampler, as an object."""
+        return self.sampler  # type: ignore[return-value]
+
+    @property
+    def ensemble(self) -> bool:
+        """Whether negatives come from several teachers."""
+        return type(self.sampler) in ENSEMBLES.values()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, with filters and sampler in their spelling; :meth:`from_options` reads them back."""
+        plain = dict(self.__dict__)
+        return plain | {
+            "filters": [repr(f) for f in self.all_filters],
+            "sampler": repr(self.sampler),
+            "keep": list(self.keep),
+        }
+
+
+def _one_of(name: str, value: object, choices: Any) -> None:
+    if not isinstance(value, str) or value not in get_args(choices):
+        raise InputError(f"{name}={value!r}; choose one of {list(get_args(choices))}")

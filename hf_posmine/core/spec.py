@@ -1,0 +1,78 @@
+"""One spelling everywhere: ``PercPos(0.95)`` is the repr, the YAML value, the CLI value and the plot label."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+from typing import TYPE_CHECKING, Any
+
+from hf_posmine.core.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def spell(value: Any) -> str:
+    """Spell a frozen dataclass by its class name and its values, as :func:`parse` reads it back.
+
+    One field is spelled by value alone, several by name, except where the class sets ``_positional``.
+    """
+    fields = dataclasses.fields(value)
+    positional = len(fields) == 1 or type(value).__dict__.get("_positional", False)
+    values = [getattr(value, field.name) for field in fields]
+    inner = (repr(v) if positional else f"{f.name}={v!r}" for f, v in zip(fields, values, strict=True))
+    return f"{type(value).__name__}({', '.join(inner)})"
+
+
+def parse(text: str, known: Mapping[str, type], what: str = "value") -> Any:
+    """Read ``Name(...)`` back into an object of one of the ``known`` classes; nothing is evaluated.
+
+    A bare name is a call without arguments, and arguments are literals or further such calls.
+
+    Args:
+        text: for example ``"SampledTopK(k=10, temperature=1.0)"``.
+        known: class by name.
+        what: the noun of the error message, such as "filter".
+
+    Raises:
+        SpecError: naming the text, and what is known.
+    """
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except SyntaxError:
+        raise SpecError(
+            f"cannot read {what} {text!r}; write it as a call, one of: {', '.join(sorted(known))}"
+        ) from None
+    return _build(tree, known, what, text)
+
+
+def _build(node: ast.expr, known: Mapping[str, type], what: str, text: str) -> Any:
+    if isinstance(node, ast.Name) and node.id not in ("True", "False", "None"):
+        node = ast.Call(func=node, args=[], keywords=[])
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        return _call(node, known, what, text)
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError):
+        raise SpecError(f"cannot read {what} {text!r}: {ast.unparse(node)!r} is no plain value") from None
+
+
+def _call(node: ast.Call, known: Mapping[str, type], what: str, text: str) -> Any:
+    name = node.func.id  # type: ignore[attr-defined]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise SpecError(f"unknown {what} {name!r} in {text!r}; {hint}known: {', '.join(sorted(known))}")
+    names = [keyword.arg for keyword in node.keywords]
+    if len(set(names)) < len(names):
+        raise SpecError(f"cannot read {what} {text!r}: an argument is given twice")
+    if None in names:
+        raise SpecError(f"cannot read {what} {text!r}: write the arguments out, without **")
+    args = [_build(arg, known, what, text) for arg in node.args]
+    kwargs = {str(k.arg): _build(k.value, known, what, text) for k in node.keywords}
+    try:
+        return known[name](*args, **kwargs)
+    except TypeError:
+        takes = ", ".join(field.name for field in dataclasses.fields(known[name]))
+        raise SpecError(f"{what} {text!r} has the wrong arguments; {name} takes ({takes})") from None

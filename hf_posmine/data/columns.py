@@ -1,0 +1,168 @@
+"""Reading the columns of a user's dataset with clear errors: the one boundary where rows come in."""
+
+from __future__ import annotations
+
+import itertools
+import numbers
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from hf_posmine.core.errors import ColumnError, InputError
+
+if TYPE_CHECKING:
+    import datasets
+
+    AnyDataset: TypeAlias = (
+        "datasets.Dataset | datasets.IterableDataset | datasets.DatasetDict | datasets.IterableDatasetDict"
+    )
+
+QUERY_NAMES = ("query", "anchor", "question", "sentence1", "premise", "title")
+POSITIVE_NAMES = ("positive", "positives", "pos", "answer", "answers", "document", "passage", "context", "sentence2")
+POSITIVE_ID_NAMES = ("positive_id", "positive_ids", "document_id", "doc_id", "corpus_id", "corpus-id")
+
+
+def splits_of(dataset: Any) -> list[Any]:
+    """The datasets inside: the splits of a dict of datasets, else the dataset itself."""
+    return list(dataset.values()) if isinstance(dataset, Mapping) else [dataset]
+
+
+def column_names(dataset: Any) -> list[str]:
+    """The column names of a dataset, its first split or its first row."""
+    first = splits_of(dataset)[0] if splits_of(dataset) else None
+    if first is None:
+        raise InputError("the dataset dict has no splits; pass one with rows")
+    names = first.column_names
+    return list(names) if names is not None else list(next(iter(first), {}))
+
+
+def require_column(names: Sequence[str], column: str, what: str) -> str:
+    """Return ``column`` if it is there, else raise an error that lists what is."""
+    if column not in names:
+        raise ColumnError(f"{what} column {column!r} is not in the dataset; its columns are {list(names)}")
+    return column
+
+
+def iter_columns(dataset: Any, columns: Sequence[str], batch_rows: int = 1000) -> Iterator[tuple[int, dict[str, list]]]:
+    """Batches of some columns as Python lists, each with the number of its first row, over all splits."""
+    for split in splits_of(dataset):
+        names = column_names(split)
+        for column in columns:
+            require_column(names, column, "the")
+        plain = split.select_columns(list(columns)).with_format(None)
+        start = 0
+        for batch in plain.iter(batch_size=batch_rows):
+            yield start, batch
+            start += len(batch[columns[0]]) if columns else 0
+
+
+def check_texts(values: Iterable[Any], column: str, start: int = 0) -> list[str]:
+    """The values as they are, if each is a string; else an error that names the first that is not."""
+    texts = list(values)
+    for offset, value in enumerate(texts):
+        if not isinstance(value, str):
+            raise ColumnError(
+                f"column {column!r}, row {start + offset}: expected a text, got {_show(value)}; "
+                "drop the row or fill it before mining"
+            )
+        if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise ColumnError(
+                f"column {column!r}, row {start + offset}: {_show(value)} is no valid Unicode, half of a surrogate pair is "
+                "missing; repair the text"
+            )
+    return texts
+
+
+def check_text_lists(values: Iterable[Any], column: str, start: int = 0) -> list[list[str]]:
+    """Each value as a list of texts: a text becomes a list of one; an empty list or a None inside is an error."""
+    lists = []
+    for row, value in enumerate(values, start):
+        if isinstance(value, str):
+            lists.append([value])
+        elif isinstance(value, (list, tuple)) or hasattr(value, "tolist"):
+            members = list(value)
+            if not members:
+                raise ColumnError(f"column {column!r}, row {row}: an empty list; every row needs a positive")
+            for member in members:
+                if not isinstance(member, str):
+                    raise ColumnError(
+                        f"column {column!r}, row {row}: expected texts, found {_show(member)} in the list"
+                    )
+            lists.append(members)
+        else:
+            check_texts([value], column, row)
+    return lists
+
+
+def check_ids(values: Iterable[Any], column: str, start: int = 0) -> list[list[str]]:
+    """Each value as a list of ids, spelled as strings (whole numbers are accepted)."""
+    lists = []
+    for row, value in enumerate(values, start):
+        several = isinstance(value, (list, tuple)) or (hasattr(value, "__len__") and not isinstance(value, str))
+        members = list(value) if several else [value]
+        if not members:
+            raise ColumnError(f"column {column!r}, row {row}: an empty list; every row needs a positive")
+        for member in members:
+            if not isinstance(member, (str, numbers.Integral)) or isinstance(member, bool):
+                raise ColumnError(f"column {column!r}, row {row}: expected an id, got {_show(member)}")
+        lists.append([str(member) for member in members])
+    return lists
+
+
+def find_column(names: Sequence[str], wanted: Sequence[str], what: str, argument: str) -> str | None:
+    """The one column among ``wanted`` names, None if there is none; two of them are an error."""
+    found = [name for name in wanted if name in names]
+    if len(found) > 1:
+        raise ColumnError(f"several columns could be the {what}: {found}; say which with {argument}=...")
+    return found[0] if found else None
+
+
+def text_columns(dataset: Any) -> list[str]:
+    """The columns that hold texts, in order, by the features or else by the first row."""
+    first = splits_of(dataset)[0]
+    if first.features is not None:
+        return [name for name, f in first.features.items() if getattr(f, "dtype", None) in ("string", "large_string")]
+    return [name for name, value in next(iter(first), {}).items() if isinstance(value, str)]
+
+
+def pick_columns(
+    dataset: Any, query: str | None, positive: str | None, positive_id: str | None
+) -> tuple[str, str | None, str | None]:
+    """The query, positive-text and positive-id columns: as given, else by name, else the first two text columns."""
+    names = column_names(dataset)
+    if positive and positive_id:
+        raise ColumnError(f"give positive_column={positive!r} or positive_id_column={positive_id!r}, not both")
+    query = (
+        require_column(names, query, "query") if query else find_column(names, QUERY_NAMES[:3], "query", "query_column")
+    )
+    if positive:
+        require_column(names, positive, "positive")
+    elif positive_id:
+        require_column(names, positive_id, "positive id")
+    else:
+        positive = find_column(names, POSITIVE_NAMES[:6], "positive", "positive_column")
+        positive_id = None if positive else find_column(names, POSITIVE_ID_NAMES, "positive id", "positive_id_column")
+    rest = [name for name in text_columns(dataset) if name not in (query, positive, positive_id)]
+    if query is None and rest:
+        query = rest.pop(0)
+    if positive is None and positive_id is None and rest:
+        positive = rest.pop(0)
+    if query is None or (positive is None and positive_id is None):
+        missing = "query" if query is None else "positive"
+        raise ColumnError(f"no {missing} column found among {names}; say which with {missing}_column=...")
+    return query, positive, positive_id
+
+
+def batched(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of at most ``size`` values.
+
+    >>> list(batched("abcde", 2))
+    [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    iterator = iter(values)
+    while block := list(itertools.islice(iterator, size)):
+        yield block
+
+
+def _show(value: object) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"  # noqa: PLR2004

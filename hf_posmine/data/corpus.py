@@ -1,0 +1,375 @@
+"""Data in: ``Corpus``, the unique documents."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Sized
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from hf_posmine.core.errors import InputError
+from hf_posmine.core.types import PADDING, Rows
+from hf_posmine.data.columns import batched, check_ids, check_text_lists, check_texts, iter_columns
+from hf_posmine.data.texts import KeyIndex, Match, TextPart, text_keys, write_part
+from hf_posmine.utils.files import cache_root, new_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Unique documents with ids, on disk, in a fixed order: row r is the same document everywhere.
+
+    Two documents whose texts are the same after normalisation (NFKC, case, white space) are one row, and both ids
+    lead to it, so excluding a document always excludes its exact duplicates (semantics 1).
+
+    Attributes:
+        parts: the texts, each part addressed by its own content, so a union shares its parts' embeddings.
+        num_candidates: rows from here on are known documents (positives) that are never candidates.
+        match: which texts count as the same.
+        aliases: ids of documents that a union found under another id.
+
+    >>> corpus = Corpus.from_texts(["Paris is in France.", "paris is  in france.", "Rome is in Italy."], ids="abc")
+    >>> len(corpus), corpus.rows_of_ids(["a", "b", "c", "x"]).tolist()
+    (2, [0, 0, 1, -1])
+    """
+
+    parts: tuple[TextPart, ...]
+    num_candidates: int
+    match: Match = "normalized"
+    aliases: IdAliases | None = None
+
+    @classmethod
+    def from_texts(
+        cls,
+        texts: Iterable[str],
+        ids: Iterable[Any] | None = None,
+        *,
+        match: Match = "normalized",
+        cache_dir: str | Path | None = None,
+    ) -> Corpus:
+        """A corpus of texts (a list, a column, an Arrow array), with ids or with row numbers as ids.
+
+        Raises:
+            ColumnError: a value that is no text, with its row.
+            InputError: no documents, ids of another number, or one id for two documents.
+        """
+        return cls._write(_pairs(texts, ids), match, cache_dir)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        text: str = "text",
+        id: str | None = None,
+        title: str | None = None,
+        *,
+        match: Match = "normalized",
+        cache_dir: str | Path | None = None,
+    ) -> Corpus:
+        """A corpus from a column of texts (or lists of texts) of a Dataset, IterableDataset or DatasetDict.
+
+        Args:
+            dataset: any Hugging Face dataset, in memory, on disk or streaming.
+            text: column of the texts.
+            id: column of the ids, if there is one.
+            title: column put before the text with a space, as BEIR does.
+            match: which texts count as the same.
+            cache_dir: where the corpus is kept, by default :func:`~hf_posmine.utils.files.cache_root`.
+        """
+        columns = [c for c in (text, id, title) if c is not None]
+
+        def batches() -> Iterator[tuple[list[str], list[str] | None]]:
+            for start, batch in iter_columns(dataset, columns):
+                if id is None and title is None:
+                    yield [t for row in check_text_lists(batch[text], text, start) for t in row], None
+                    continue
+                texts = check_texts(batch[text], text, start)
+                if title is not None:
+                    titles = check_texts((t or "" for t in batch[title]), title, start)
+                    texts = [f"{head} {body}".strip() for head, body in zip(titles, texts, strict=True)]
+                yield texts, None if id is None else _check_id_values(batch[id], id, start)
+
+        return cls._write(batches(), match, cache_dir)
+
+    @classmethod
+    def from_files(cls, files: str | Path | Sequence[str | Path], text: str = "text", **kwargs: Any) -> Corpus:
+        """A corpus from parquet, jsonl or csv files; arguments as :meth:`from_dataset`."""
+        from hf_posmine.data.sources import load_files
+
+        return cls.from_dataset(load_files(files), text=text, **kwargs)
+
+    @classmethod
+    def from_beir(cls, folder: str | Path, **kwargs: Any) -> Corpus:
+        """The corpus of a BEIR folder: title and text joined by a space, ids from ``_id``."""
+        from hf_posmine.data.sources import beir_corpus
+
+        return cls.from_dataset(beir_corpus(folder), text="text", id="_id", title="title", **kwargs)
+
+    @classmethod
+    def _write(
+        cls, batches: Iterable[tuple[Sequence[str], Sequence[str] | None]], match: Match, cache_dir: str | Path | None
+    ) -> Corpus:
+        if match not in ("normalized", "exact"):
+            raise InputError(f"match={match!r}; choose 'normalized' or 'exact'")
+        part = write_part(batches, corpora_folder(cache_dir), match)
+        if not len(part):
+            raise InputError("the corpus has no documents; pass at least one text")
+        _check_ids(part)
+        return whole_part(part)
+
+    def union(self, other: Corpus | Iterable[str], *, candidates: bool = True) -> Corpus:
+        """This corpus and the documents of ``other`` that it lacks; rows of this corpus keep their numbers.
+
+        Args:
+            other: a corpus, or texts.
+            candidates: False adds them as known documents that are scored but never become negatives.
+
+        Raises:
+            InputError: an id that names different documents in the two.
+        """
+        if candidates and self.num_candidates < len(self):
+            raise InputError("add candidates before documents that are not candidates; swap the two unions")
+        batches = other._batches() if isinstance(other, Corpus) else _pairs(other, None)
+        root = self.parts[0].path.parent
+        part = write_part(batches, root, self.match, [p.by_text for p in self.parts])
+        parts = (*self.parts, part) if len(part) else self.parts
+        total = sum(map(len, parts))
+        union = Corpus(parts, total if candidates else self.num_candidates, self.match, self.aliases)
+        return union._with_ids_of(other, root) if isinstance(other, Corpus) and other.has_ids else union
+
+    def _with_ids_of(self, other: Corpus, root: Path) -> Corpus:
+        """Let every id of ``other`` lead to its document here, also where the text was already there."""
+        id_keys, rows_there = other._all_ids()
+        text_of_row = np.empty(len(other), np.uint64)
+        for start, part in zip(other.starts, other.parts, strict=False):
+            text_of_row[start + np.asarray(part.by_text.values)] = part.by_text.keys
+        if other.match != self.match:
+            text_of_row = text_keys((t for texts, _ in other._batches() for t in texts), self.match)
+        rows, known = self.rows_of_keys(text_of_row[rows_there]), self.rows_of_id_keys(id_keys)
+        clash = np.flatnonzero((known >= 0) & (known != rows))
+        if len(clash):
+            at = int(clash[0])
+            pair = np.array([known[at], rows[at]], np.int64)
+            raise _two_documents(id_keys[at], self.ids(pair).to_pylist(), self.texts(pair).to_pylist())
+        new = known < 0
+        if not new.any():
+            return self
+        before = KeyIndex.build(id_keys[:0]) if self.aliases is None else self.aliases.index
+        index = KeyIndex.build(np.append(before.keys, id_keys[new]), np.append(before.values, rows[new]))
+        return Corpus(self.parts, self.num_candidates, self.match, IdAliases.write(index, root))
+
+    def _all_ids(self) -> tuple[np.ndarray, Rows]:
+        """Keys of all ids, and the rows they lead to."""
+        found = [(p.by_id.keys, p.by_id.values + start) for start, p in zip(self.starts, self.parts, strict=False)]
+        found += [] if self.aliases is None else [(self.aliases.index.keys, self.aliases.index.values)]
+        return np.concatenate([keys for keys, _ in found]), np.concatenate([rows for _, rows in found])
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether documents came with ids; else the row numbers are the ids."""
+        return any(p.info["has_ids"] for p in self.parts)
+
+    def _batches(self) -> Iterator[tuple[list[str], list[str] | None]]:
+        for rows in batched(range(len(self)), 8192):
+            at = np.array(rows, np.int64)
+            yield self.texts(at).to_pylist(), self.ids(at).to_pylist() if self.has_ids else None
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @cached_property
+    def starts(self) -> Rows:
+        """First row of each part, and the number of rows; int64 ``[parts + 1]``."""
+        return np.cumsum([0, *map(len, self.parts)]).astype(np.int64)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Content digest: equal for equal documents in equal order, wherever they lie."""
+        said = [self.match, str(self.num_candidates), *(p.digest for p in self.parts)]
+        said += [] if self.aliases is None else [self.aliases.path.name]
+        return hashlib.sha256("\n".join(said).encode()).hexdigest()[:32]
+
+    @property
+    def duplicates(self) -> int:
+        """Source documents that were dropped because their text was already there."""
+        return sum(p.info["duplicates"] for p in self.parts)
+
+    def rows_of_texts(self, texts: Iterable[str]) -> Rows:
+        """The row of each text, int64, -1 where the corpus lacks it."""
+        return self.rows_of_keys(text_keys(texts, self.match))
+
+    def rows_of_keys(self, keys: np.ndarray) -> Rows:
+        """The row of each :func:`~hf_posmine.data.texts.text_keys` key, int64, -1 where unknown."""
+        return self._lookup([p.by_text for p in self.parts], keys)
+
+    def rows_of_ids(self, ids: Iterable[Any]) -> Rows:
+        """The row of each id, int64, -1 where unknown."""
+        return self.rows_of_id_keys(text_keys((str(i) for i in ids), "exact"))
+
+    def required_rows(self, ids: Sequence[str], column: str) -> Rows:
+        """The row of each id of a dataset's column, int64.
+
+        Raises:
+            InputError: an id that the corpus lacks, naming the column.
+        """
+        rows = self.rows_of_ids(ids)
+        if (rows < 0).any():
+            lost = ids[int(np.flatnonzero(rows < 0)[0])]
+            raise InputError(f"column {column!r}: the corpus has no document with id {lost!r}")
+        return rows
+
+    def rows_of_id_keys(self, keys: np.ndarray) -> Rows:
+        """The row of each id key, int64, -1 where unknown."""
+        if not self.has_ids and self.duplicates:
+            raise InputError(
+                f"the corpus has no ids, and {self.duplicates} duplicates were dropped, so its row numbers are not those of "
+                "the source; give ids, such as Corpus.from_dataset(..., id=...)"
+            )
+        rows = self._lookup([p.by_id for p in self.parts], keys)
+        rows = np.where(rows < 0, self._row_ids.rows(keys), rows)
+        return rows if self.aliases is None else np.where(rows < 0, self.aliases.index.rows(keys), rows)
+
+    @cached_property
+    def _row_ids(self) -> KeyIndex:
+        """The ids of documents that came without: their row numbers."""
+        without = [
+            np.arange(a, b)
+            for a, b, p in zip(self.starts[:-1], self.starts[1:], self.parts, strict=True)
+            if not p.info["has_ids"]
+        ]
+        rows = np.concatenate([np.empty(0, np.int64), *without])
+        return KeyIndex.build(text_keys(map(self._row_id, rows.tolist()), "exact"), rows)
+
+    def _row_id(self, row: int) -> str:
+        """The id of a document that came without one; it must not look like an id that another came with."""
+        return f"row-{row}" if self.has_ids else str(row)
+
+    def _lookup(self, indexes: Sequence[KeyIndex], keys: np.ndarray) -> Rows:
+        rows = np.full(len(keys), PADDING, np.int64)
+        for start, index in zip(self.starts, indexes, strict=False):
+            found = index.rows(keys)
+            rows = np.where((rows < 0) & (found >= 0), found + start, rows)
+        return rows
+
+    def texts(self, rows: Rows) -> pa.Array:
+        """The texts of rows int64 ``[m]``, an Arrow array of strings."""
+        return self._take("text", rows)
+
+    def ids(self, rows: Rows) -> pa.Array:
+        """The ids of rows int64 ``[m]``; the row number without ids, ``row-<number>`` where only others have ids."""
+        return self._take("id", rows)
+
+    def _take(self, column: Any, rows: Rows) -> pa.Array:
+        if len(self.parts) == 1 and (column == "text" or self.has_ids):
+            return self.parts[0].take(column, rows)
+        which = np.searchsorted(self.starts, rows, side="right") - 1
+        pieces, order = [], np.argsort(which, kind="stable")
+        for number in np.unique(which):
+            mine, part = rows[which == number], self.parts[number]
+            if column == "id" and not part.info["has_ids"]:
+                pieces.append(pa.array([self._row_id(row) for row in mine.tolist()], pa.string()))
+            else:
+                pieces.append(part.take(column, mine - self.starts[number]))
+        taken = pa.concat_arrays(pieces) if pieces else pa.array([], pa.string())
+        return taken.take(pa.array(np.argsort(order, kind="stable")))
+
+    def describe(self, row: int) -> str:
+        """A document as an error message shows it."""
+        text = self.texts(np.array([row])).to_pylist()[0]
+        return f"document {self.ids(np.array([row])).to_pylist()[0]!r} ({text[:40]!r}...)"
+
+    def __getstate__(self) -> dict:
+        names = ("parts", "num_candidates", "match", "aliases")
+        return {name: getattr(self, name) for name in names}
+
+    def __setstate__(self, state: dict) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True)
+class IdAliases:
+    """Further ids of a corpus, on disk by content: key of an id -> row."""
+
+    path: Path
+
+    @classmethod
+    def write(cls, index: KeyIndex, root: Path) -> IdAliases:
+        """Store a lookup below ``root``."""
+        digest = hashlib.sha256(index.keys.tobytes() + index.values.tobytes()).hexdigest()[:32]
+        path = root / f"aliases-{digest}"
+        if not path.is_dir():
+            with new_folder(path) as folder:
+                np.save(folder / "keys.npy", index.keys)
+                np.save(folder / "rows.npy", index.values)
+        return cls(path)
+
+    @cached_property
+    def index(self) -> KeyIndex:
+        """The lookup, memory-mapped."""
+        return KeyIndex(*(np.load(self.path / f"{name}.npy", mmap_mode="r") for name in ("keys", "rows")))
+
+    def __getstate__(self) -> dict:
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict) -> None:
+        object.__setattr__(self, "path", state["path"])
+
+
+def _pairs(texts: Iterable[str], ids: Iterable[Any] | None) -> Iterator[tuple[list[str], list[str] | None]]:
+    if isinstance(texts, str):
+        raise InputError(f"expected several texts, got one string {texts[:40]!r}; put it in a list")
+    texts = texts.to_pylist() if isinstance(texts, (pa.Array, pa.ChunkedArray)) else texts
+    if ids is None:
+        for number, block in enumerate(batched(texts, 8192)):
+            yield check_texts(block, "texts", number * 8192), None
+        return
+    ids = ids.to_pylist() if isinstance(ids, (pa.Array, pa.ChunkedArray)) else ids
+    if isinstance(texts, Sized) and isinstance(ids, Sized) and len(texts) != len(ids):
+        raise InputError(f"{len(texts)} texts and {len(ids)} ids; give one id per text")
+    missing = object()
+    both = itertools.zip_longest(texts, ids, fillvalue=missing)
+    for number, block in enumerate(batched(both, 8192)):
+        if any(text is missing or id_ is missing for text, id_ in block):
+            raise InputError("texts and ids differ in number; give one id per text")
+        start = number * 8192
+        yield check_texts((t for t, _ in block), "texts", start), _check_id_values((i for _, i in block), "ids", start)
+
+
+def _check_id_values(values: Iterable[Any], column: str, start: int) -> list[str]:
+    return [members[0] for members in check_ids(values, column, start)]
+
+
+def _check_ids(part: TextPart) -> None:
+    """One id must not name two different documents."""
+    keys = part.by_id.keys
+    again = np.flatnonzero((keys[1:] == keys[:-1]) & (np.asarray(part.by_id.values[1:]) != part.by_id.values[:-1]))
+    if len(again):
+        rows = np.array([part.by_id.values[again[0]], part.by_id.values[again[0] + 1]], np.int64)
+        raise _two_documents(keys[again[0]], part.take("id", rows).to_pylist(), part.take("text", rows).to_pylist())
+
+
+def _two_documents(key: int, ids: list[str], texts: list[str]) -> InputError:
+    named = [i for i, k in zip(ids, text_keys(ids, "exact"), strict=True) if k == key]
+    name = f"the id {named[0]!r}" if named else "one id"
+    return InputError(
+        f"{name} names two different documents, {texts[0][:40]!r}... and {texts[1][:40]!r}...; make the ids unique"
+    )
+
+
+def whole_part(part: TextPart) -> Corpus:
+    """The corpus that is one part."""
+    return Corpus((part,), len(part), part.info["match"])
+
+
+def corpora_folder(cache_dir: str | Path | None) -> Path:
+    """Where the parts of corpora lie."""
+    return (Path(cache_dir) if cache_dir else cache_root()) / "corpora"

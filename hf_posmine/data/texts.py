@@ -1,0 +1,315 @@
+"""Texts on disk: immutable, memory-mapped, addressed by content, looked up by 64-bit keys.
+
+Nothing here keeps texts in Python: a part of N documents costs 16 bytes of (memory-mapped) lookup arrays per document,
+so lookups stay bounded for tens of millions. Among 20 million documents two different ones share a key with a
+probability of about 1e-5.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tempfile
+import unicodedata
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import xxhash
+
+from hf_posmine.core.types import PADDING, Rows
+from hf_posmine.utils.files import new_folder
+from hf_posmine.utils.mapped import Appended, blank, blocks, forget, key_ranges, npy_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+Match: TypeAlias = Literal["normalized", "exact"]
+Keys: TypeAlias = npt.NDArray[np.uint64]
+CHUNK_ROWS = 65_536
+CHUNK_BYTES = 256 << 20
+
+
+def normalize(text: str) -> str:
+    r"""NFKC, case-folded, white space collapsed: the form in which two texts count as the same (semantics 1).
+
+    >>> normalize("  The ﬁrst   STEP ")
+    'the first step'
+    """
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return " ".join(text.casefold().split())
+
+
+def text_keys(texts: Iterable[str], match: Match = "normalized") -> Keys:
+    """64-bit keys uint64 ``[N]``: equal for texts that count as the same."""
+    digest = xxhash.xxh3_64_intdigest
+    if match == "exact":
+        return np.fromiter((digest(t.encode("utf-8", "surrogatepass")) for t in texts), np.uint64)
+    return np.fromiter((digest(normalize(t).encode("utf-8", "surrogatepass")) for t in texts), np.uint64)
+
+
+class KeyIndex:
+    """Key -> row by binary search in a sorted array; of equal keys the first row wins.
+
+    >>> KeyIndex.build(np.array([7, 3, 7], np.uint64)).rows(np.array([3, 7, 5], np.uint64)).tolist()
+    [1, 0, -1]
+    """
+
+    def __init__(self, keys: Keys, values: Rows) -> None:
+        self.keys, self.values = keys, values
+
+    @classmethod
+    def build(cls, keys: Keys, values: Rows | None = None) -> KeyIndex:
+        """Sort ``keys`` uint64 ``[N]``; ``values`` int64 ``[N]`` default to the positions."""
+        order = np.argsort(keys, kind="stable")
+        return cls(keys[order], order if values is None else values[order])
+
+    def rows(self, wanted: Keys) -> Rows:
+        """The row of each key, int64, -1 where it is unknown."""
+        if not len(self.keys):
+            return np.full(len(wanted), PADDING, np.int64)
+        at = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
+        return np.where(self.keys[at] == wanted, self.values[at], PADDING).astype(np.int64)
+
+
+@dataclasses.dataclass(frozen=True)
+class TextPart:
+    """A folder with texts that are unique under ``match``, their ids, and the lookup arrays.
+
+    A source document whose text was already there is dropped; its id then leads to the row that stayed.
+    """
+
+    path: Path
+
+    @cached_property
+    def info(self) -> dict:
+        """What the part says of itself: digest, rows, duplicates dropped, whether it has ids."""
+        return json.loads((self.path / "info.json").read_text())
+
+    @property
+    def digest(self) -> str:
+        """sha256 over texts and ids."""
+        return self.info["digest"]
+
+    @property
+    def texts_digest(self) -> str:
+        """sha256 over the texts alone, in order: what embeddings depend on."""
+        return self.info["texts_digest"]
+
+    def __len__(self) -> int:
+        return self.info["rows"]
+
+    @cached_property
+    def _table(self) -> pa.Table:
+        return pa.ipc.open_file(pa.memory_map(str(self.path / "texts.arrow"))).read_all()
+
+    @cached_property
+    def _starts(self) -> Rows:
+        return np.cumsum([0, *(len(c) for c in self._table.column("text").chunks)]).astype(np.int64)
+
+    @cached_property
+    def by_text(self) -> KeyIndex:
+        """Text key -> row."""
+        return KeyIndex(self._load("text_keys"), self._load("text_rows"))
+
+    @cached_property
+    def by_id(self) -> KeyIndex:
+        """Key of an id -> row; includes the ids of dropped duplicates, and is empty without ids."""
+        return KeyIndex(self._load("id_keys"), self._load("id_rows"))
+
+    def _load(self, name: str) -> np.ndarray:
+        return np.load(self.path / f"{name}.npy", mmap_mode="r")
+
+    def take(self, column: Literal["text", "id"], rows: Rows) -> pa.Array:
+        """The texts or ids of ``rows`` (int64 ``[m]``), as an Arrow array of strings."""
+        if column == "id" and not self.info["has_ids"]:
+            return pa.array([str(r) for r in rows.tolist()], pa.string())
+        chunks = self._table.column(column).chunks
+        which = np.searchsorted(self._starts, rows, side="right") - 1
+        if len(chunks) == 1:
+            return chunks[0].take(pa.array(rows))
+        order = np.argsort(which, kind="stable")
+        bounds = np.searchsorted(which[order], np.arange(len(chunks) + 1))
+        pieces = [
+            chunks[c].take(pa.array(rows[order[bounds[c] : bounds[c + 1]]] - self._starts[c])) for c in np.unique(which)
+        ]
+        if not pieces:
+            return pa.array([], pa.string())
+        return pa.concat_arrays(pieces).take(pa.array(np.argsort(order, kind="stable")))
+
+    def iter_texts(self, batch_rows: int = 8192) -> Iterator[list[str]]:
+        """All texts in order, as lists of at most ``batch_rows``."""
+        for batch in self._table.select(["text"]).to_batches(max_chunksize=batch_rows):
+            yield batch.column(0).to_pylist()
+
+    def __getstate__(self) -> dict:
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict) -> None:
+        object.__setattr__(self, "path", state["path"])
+
+
+class PartWriter:
+    """Takes texts (and ids) as they come and leaves a part without duplicates at ``root/<digest>``.
+
+    Texts and their 64-bit keys go straight to disk; keys are sorted there range by range, so that memory does not grow.
+    """
+
+    def __init__(self, root: Path, match: Match) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        self.root, self.match = root, match
+        self.has_ids = False
+        self._staging = tempfile.TemporaryDirectory(dir=root, prefix="staging-")
+        self._raw = Path(self._staging.name) / "raw.arrow"
+        self._sink = pa.OSFile(str(self._raw), "wb")
+        self._writer: pa.ipc.RecordBatchFileWriter | None = None
+        self._keys, self._id_keys = (Appended(self._raw.with_name(n), np.uint64) for n in ("keys", "id_keys"))
+
+    def add(self, texts: Sequence[str], ids: Sequence[str] | None = None) -> None:
+        """Append texts; either every call gives ids or none does."""
+        if not texts:
+            return
+        self.has_ids = ids is not None
+        columns = {"text": pa.array(texts, pa.string())} | ({} if ids is None else {"id": pa.array(ids, pa.string())})
+        self._write(pa.record_batch(columns))
+        self._keys.add(text_keys(texts, self.match))
+        if ids is not None:
+            self._id_keys.add(text_keys(ids, "exact"))
+
+    def _write(self, batch: pa.RecordBatch) -> None:
+        self._writer = self._writer or pa.ipc.new_file(self._sink, batch.schema)
+        self._writer.write_batch(batch)
+
+    def finish(self, known: Sequence[KeyIndex] = ()) -> TextPart:
+        """Drop duplicates and the texts in ``known``, and put the part in its place; the first of equals stays."""
+        if self._writer is None:
+            self._write(pa.record_batch({"text": pa.array([], pa.string())}))
+        self._writer.close()  # type: ignore[union-attr]
+        self._sink.close()
+        keys, id_keys = self._keys.array(), self._id_keys.array()
+        with tempfile.TemporaryDirectory(dir=self.root, prefix="staging-") as staging:
+            folder = Path(staging)
+            unique = _Unique.among(keys, known, self._raw.parent)
+            texts_digest, ids_digest = _copy_kept(self._raw, folder / "texts.arrow", unique.kept)
+            unique.write_lookups(keys, id_keys, folder)
+            digest = hashlib.sha256(f"{self.match} {texts_digest} {ids_digest} {len(keys) - unique.rows}".encode())
+            for name in ("id_keys", "id_rows"):
+                array = np.load(folder / f"{name}.npy", mmap_mode="r") if len(id_keys) else id_keys
+                for span in blocks(len(array)):
+                    digest.update(array[span].tobytes())
+            info: dict[str, Any] = {
+                "digest": digest.hexdigest(),
+                "texts_digest": texts_digest,
+                "rows": unique.rows,
+                "duplicates": len(keys) - unique.rows,
+                "has_ids": self.has_ids,
+                "match": self.match,
+            }
+            (folder / "info.json").write_text(json.dumps(info))
+            target = self.root / info["digest"][:32]
+            if not target.exists():
+                with new_folder(target) as final:
+                    for file in list(folder.iterdir()):
+                        file.rename(final / file.name)
+        self._staging.cleanup()
+        return TextPart(target)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Unique:
+    """Which of N source texts stay, as maps of files.
+
+    Attributes:
+        kept: bool ``[N]``.
+        first: int64 ``[N]``, position of the first text that counts as the same, -1 where it is known elsewhere.
+        before: int64 ``[N]``, how many are kept before it, which is the row of one that is kept.
+        rows: how many are kept in all.
+    """
+
+    kept: np.ndarray
+    first: Rows
+    before: Rows
+    rows: int
+
+    @classmethod
+    def among(cls, keys: Keys, known: Sequence[KeyIndex], folder: Path) -> _Unique:
+        """Of equal keys the first stays, unless it is known."""
+        kept = blank(folder / "kept", bool, len(keys))
+        first_of, before = (blank(folder / name, np.int64, len(keys)) for name in ("first", "before"))
+        for at in key_ranges(keys):
+            unique, first, inverse = np.unique(keys[at], return_index=True, return_inverse=True)
+            new = np.ones(len(first), bool)
+            for index in known:
+                new &= index.rows(unique) < 0
+            kept[at[first[new]]] = True
+            first_of[at] = np.where(new, at[first], PADDING)[inverse]
+            for array in (keys, kept, first_of):
+                forget(array)
+        rows = 0
+        for span in blocks(len(keys)):
+            before[span] = rows + np.cumsum(kept[span]) - kept[span]
+            rows += int(kept[span].sum())
+            forget(before, span.start, span.stop)
+        return cls(kept, first_of, before, rows)
+
+    def write_lookups(self, keys: Keys, id_keys: Keys, folder: Path) -> None:
+        """Text key -> row, and key of an id -> row, sorted."""
+        ids = sum(int((self.first[span] >= 0).sum()) for span in blocks(len(id_keys)))
+        for name, all_keys, length in (("text", keys, self.rows), ("id", id_keys, ids)):
+            with (
+                npy_file(folder / f"{name}_keys.npy", np.uint64, (length,)) as key_file,
+                npy_file(folder / f"{name}_rows.npy", np.int64, (length,)) as row_file,
+            ):
+                for at in key_ranges(all_keys):
+                    at = at[self.kept[at] if name == "text" else self.first[at] >= 0]
+                    index = KeyIndex.build(all_keys[at], self.before[self.first[at]])
+                    key_file.write(index.keys.tobytes())
+                    row_file.write(index.values.tobytes())
+                    for array in (all_keys, self.kept, self.first, self.before):
+                        forget(array)
+
+
+def write_part(
+    batches: Iterable[tuple[Sequence[str], Sequence[str] | None]],
+    root: Path,
+    match: Match,
+    known: Sequence[KeyIndex] = (),
+) -> TextPart:
+    """Write batches of texts and ids (or None) as one part; see :class:`PartWriter`."""
+    writer = PartWriter(root, match)
+    for texts, ids in batches:
+        writer.add(texts, ids)
+    return writer.finish(known)
+
+
+def _copy_kept(raw: Path, target: Path, kept: np.ndarray) -> tuple[str, str]:
+    """Copy the kept rows into chunks of bounded size; return the digests of their texts and of their ids."""
+    digests = {"text": hashlib.sha256(), "id": hashlib.sha256()}
+    reader = pa.ipc.open_file(pa.OSFile(str(raw)))
+    pending: list[pa.RecordBatch] = []
+    with pa.OSFile(str(target), "wb") as sink, pa.ipc.new_file(sink, reader.schema) as writer:
+
+        def flush() -> None:
+            if pending:
+                writer.write_table(pa.Table.from_batches(pending).combine_chunks(), max_chunksize=CHUNK_ROWS)
+                pending.clear()
+
+        start = 0
+        for number in range(reader.num_record_batches):
+            batch = reader.get_batch(number)
+            part = batch.filter(pa.array(kept[start : start + len(batch)]))
+            start += len(batch)
+            for name in part.schema.names:
+                for value in part.column(name).to_pylist():
+                    encoded = value.encode()
+                    digests[name].update(len(encoded).to_bytes(8, "little") + encoded)
+            pending.append(part)
+            if sum(map(len, pending)) >= CHUNK_ROWS or sum(b.nbytes for b in pending) >= CHUNK_BYTES:
+                flush()
+        flush()
+    return digests["text"].hexdigest(), digests["id"].hexdigest()

@@ -1,0 +1,90 @@
+"""What computes a model's passes: torch, or OpenVINO, which takes a fraction of the time on a CPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from hf_posmine.core.errors import InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Backend: TypeAlias = Literal["torch", "openvino"]
+Compute: TypeAlias = Literal["float32", "bfloat16", "float16"]
+
+PRECISIONS: dict[str, str] = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+PRECISION = "INFERENCE_PRECISION_HINT"
+
+
+def loading_options(backend: Backend, compute: Compute | None, device: str | None) -> dict[str, Any]:
+    """What a SentenceTransformer is loaded with, to compute by a backend in a precision.
+
+    Raises:
+        InputError: an unknown backend or precision, or OpenVINO on a device other than the CPU.
+        MissingExtraError: OpenVINO is not installed.
+    """
+    if compute is not None and compute not in get_args(Compute):
+        raise InputError(f"compute={compute!r}; choose one of {', '.join(get_args(Compute))}")
+    if backend not in get_args(Backend):
+        raise InputError(f"backend={backend!r}; choose one of {', '.join(get_args(Backend))}")
+    if backend == "torch":
+        return {"device": device} | ({"model_kwargs": {"dtype": compute}} if compute else {})
+    if device not in (None, "cpu"):
+        raise InputError(f"backend='openvino' computes on the CPU, not on device={device!r}; leave one of them out")
+    try:
+        import openvino  # noqa: F401
+        import optimum.intel  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("backend='openvino'", "openvino") from None
+    import torch
+
+    # OpenVINO would take bfloat16 by itself where the processor has it, and a thread per core
+    config = {PRECISION: PRECISIONS[compute or "float32"], "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    return {"device": "cpu", "backend": backend, "model_kwargs": {"ov_config": config}}
+
+
+def backend_of(model: Any) -> str:
+    """The backend of one of sentence-transformers' models."""
+    return str(model.get_backend()) if callable(getattr(model, "get_backend", None)) else "torch"
+
+
+def describe_backend(model: Any) -> dict[str, str]:
+    """What a record says of how a model computes: nothing for torch, else what :func:`loading_options` takes.
+
+    Raises:
+        InputError: a model under OpenVINO that leaves the precision to the processor, so that no record could repeat it.
+    """
+    if backend_of(model) != "openvino":
+        return {}
+    names, found = {short: name for name, short in PRECISIONS.items()}, _precision(model[0].auto_model)
+    if found not in names:
+        raise InputError(
+            f"a model under OpenVINO with {PRECISION}={found} computes in what the processor has; load it with "
+            "model_kwargs={'ov_config': {'INFERENCE_PRECISION_HINT': 'f32'}}, or name it and say backend='openvino'"
+        )
+    return {"backend": "openvino", "compute": names[found]}
+
+
+def _precision(compiled: Any) -> str:
+    return str((compiled.ov_config or {}).get(PRECISION))
+
+
+def graph_of(model: Any) -> Iterator[bytes]:
+    """All that decides what a model under OpenVINO computes: the operations in order, their constants, the precision.
+
+    Two exports of the same weights give the same.
+    """
+    for module in model:
+        compiled = getattr(module, "auto_model", None)
+        if compiled is None:
+            continue
+        yield _precision(compiled).encode()
+        for operation in compiled.model.get_ordered_ops():
+            kind = operation.get_type_name()
+            yield f"{kind} {[str(output.get_partial_shape()) for output in operation.outputs()]}".encode()
+            if kind == "Constant":
+                yield np.ascontiguousarray(operation.data).tobytes()
+            else:
+                yield repr(sorted((name, str(value)) for name, value in operation.get_attributes().items())).encode()

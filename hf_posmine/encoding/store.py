@@ -1,0 +1,305 @@
+"""Embeddings on disk: sharded, memory-mapped, addressed by content, safe against a kill at any moment.
+
+Layout: ``<root>/<what the model is>/<what the texts are>/shard-000000.safetensors``. A shard is written whole or not
+at all, so a killed run continues after its last whole shard and ends with the same bytes. Every shard carries a
+checksum of its vectors, which is compared when the store is opened.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xxhash
+from filelock import FileLock
+
+from hf_posmine.core.errors import CorruptShardError, StoreError
+from hf_posmine.utils.files import remove_stale, write_file
+from hf_posmine.utils.memory import allow_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from hf_posmine.core.types import Floats, Rows
+    from hf_posmine.data.texts import TextPart
+
+SHARD_ROWS = 2048
+STORE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Rows of vectors over several memory-mapped shards; row r is row r of the corpus.
+
+    Attributes:
+        shards: float32 or float16 arrays ``[n_s, d]``, one after the other.
+    """
+
+    shards: tuple[np.ndarray, ...]
+
+    @cached_property
+    def starts(self) -> Rows:
+        """First row of each shard, and the number of rows."""
+        return np.cumsum([0, *map(len, self.shards)]).astype(np.int64)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @property
+    def dim(self) -> int:
+        """Dimensions d."""
+        return int(self.shards[0].shape[1])
+
+    def __getitem__(self, rows: Rows) -> Floats:
+        """A copy of some rows, float32 ``[m, d]``."""
+        out = np.empty((len(rows), self.dim), np.float32)
+        which = np.searchsorted(self.starts, rows, side="right") - 1
+        for shard in np.unique(which):
+            mine = which == shard
+            out[mine] = self.shards[shard][rows[mine] - self.starts[shard]]
+        return out
+
+    def span(self, start: int, stop: int) -> Vectors:
+        """The rows from ``start`` up to ``stop``, not copied; row 0 of the result is row ``start``."""
+        pieces = zip(self.starts, self.shards, strict=False)
+        cut = [shard[max(0, start - int(at)) : max(0, stop - int(at))] for at, shard in pieces]
+        return Vectors(tuple(piece for piece in cut if len(piece)) or (self.shards[0][:0],))
+
+    def release(self) -> None:
+        """Let go of the mapped pages: they stay in the system's cache, and no longer count as this process's memory."""
+        for shard in self.shards:
+            _release(shard)
+
+    def blocks(self, size: int, stop: int | None = None, *, once: bool = False) -> Iterator[tuple[int, np.ndarray]]:
+        """Blocks of at most ``size`` rows in order, each with its first row; ends before row ``stop``.
+
+        With ``once``, shards are released as they are passed.
+        """
+        stop = len(self) if stop is None else stop
+        for start, shard in zip(self.starts, self.shards, strict=False):
+            shard = shard[: max(0, stop - int(start))]
+            for at in range(0, len(shard), size):
+                yield int(start) + at, shard[at : at + size]
+            if once:
+                _release(shard)
+
+
+class EmbeddingStore:
+    """A folder of embeddings of many text parts by many models.
+
+    Args:
+        root: the folder.
+        dtype: ``"float32"``, or ``"float16"`` for half the size at errors of about 5e-5 per score.
+        shard_rows: rows per shard; a kill loses at most one shard of work. A store begun with another number keeps it.
+    """
+
+    def __init__(self, root: str | Path, *, dtype: str = "float32", shard_rows: int = SHARD_ROWS) -> None:
+        if dtype not in ("float32", "float16"):
+            raise StoreError(f"dtype={dtype!r}; choose 'float32' or 'float16'")
+        if shard_rows < 1:
+            raise StoreError(f"shard_rows={shard_rows}; a shard holds at least one row")
+        self.root, self.dtype, self.shard_rows = Path(root).absolute(), np.dtype(dtype), shard_rows
+        self._verified: set[Path] = set()
+
+    def folder(self, key: str, part: TextPart) -> Path:
+        """Where the vectors of ``part`` by the model ``key`` lie."""
+        return self.root / f"{key}-{self.dtype.name}" / part.texts_digest[:32]
+
+    def load(self, key: str, part: TextPart) -> Vectors | None:
+        """The vectors, memory-mapped, or None if they are not complete.
+
+        Raises:
+            CorruptShardError: a shard that does not match its checksum, with its path.
+        """
+        folder = self.folder(key, part)
+        if not (folder / "manifest.json").is_file():
+            return None
+        plan = self._manifest(folder, part)
+        paths = [folder / _shard_name(n) for n in range(plan["shards"])]
+        if not all(path.is_file() for path in paths):
+            return None
+        allow_files(len(paths))
+        shards = tuple(self._open(path) for path in paths)
+        for number, (path, shard) in enumerate(zip(paths, shards, strict=True)):
+            rows = min(plan["shard_rows"], plan["rows"] - number * plan["shard_rows"])
+            if len(shard) != rows or shard.shape[1:] != shards[0].shape[1:]:
+                raise CorruptShardError(
+                    f"shard {str(path)!r} has shape {shard.shape}, its store needs {rows} rows of {shards[0].shape[1]}; "
+                    "delete the file and run again, which encodes only these rows"
+                )
+        return Vectors(shards)
+
+    def fill(
+        self,
+        key: str,
+        part: TextPart,
+        encode: Callable[[Sequence[str], Callable[[int], object]], Floats],
+        describe: dict[str, Any],
+        progress: Callable[[int], object],
+    ) -> Vectors:
+        """Encode what is missing, shard by shard, and return all vectors.
+
+        Args:
+            key: the model, its prompts and so on, as a digest.
+            part: the texts.
+            encode: texts, and a callback for counts -> float32 ``[m, d]``.
+            describe: what the manifest says about the model, for people.
+            progress: hears how many texts are done, those found on disk included.
+        """
+        shards = self.begin(key, part, describe)
+        folder = self.folder(key, part)
+        with FileLock(folder / ".lock"):  # several workers: one encodes, the others wait and find it done
+            for number in range(shards):
+                self.fill_shard(key, part, number, encode, progress)
+        loaded = self.load(key, part)
+        if loaded is None:
+            raise StoreError(f"shards vanished from {str(folder)!r} while it was being filled; run again")
+        return loaded
+
+    def begin(self, key: str, part: TextPart, describe: dict[str, Any]) -> int:
+        """Say what will lie there unless that is said, and clear away what dead processes left; returns the shards."""
+        folder = self.folder(key, part)
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            remove_stale(folder)
+            if not (folder / "manifest.json").is_file():
+                plan = {
+                    "version": STORE_VERSION,
+                    "texts": part.texts_digest,
+                    "rows": len(part),
+                    "shards": -(-len(part) // self.shard_rows),
+                    "shard_rows": self.shard_rows,
+                    "dtype": self.dtype.name,
+                    **describe,
+                }
+                write_file(folder / "manifest.json", lambda path: path.write_text(json.dumps(plan, indent=1)))
+        return int(self._manifest(folder, part)["shards"])
+
+    def fill_shard(
+        self,
+        key: str,
+        part: TextPart,
+        number: int,
+        encode: Callable[[Sequence[str], Callable[[int], object]], Floats],
+        progress: Callable[[int], object],
+        *,
+        repair: bool = False,
+    ) -> bool:
+        """Encode one shard unless it is there; for processes that share the work, each with its own numbers.
+
+        Args:
+            key: as for :meth:`fill`, after :meth:`begin`.
+            part: the texts.
+            number: of the shard.
+            encode: as for :meth:`fill`.
+            progress: as for :meth:`fill`.
+            repair: encode a damaged shard again, with a warning, instead of raising.
+
+        Returns:
+            Whether it was encoded.
+
+        Raises:
+            CorruptShardError: it is damaged, and ``repair`` is not set.
+        """
+        folder = self.folder(key, part)
+        path, shard_rows = folder / _shard_name(number), self._manifest(folder, part)["shard_rows"]
+        rows = np.arange(number * shard_rows, min(len(part), (number + 1) * shard_rows))
+        if path.is_file() and self._is_whole(path, repair):
+            progress(len(rows))
+            return False
+        vectors = encode(part.take("text", rows).to_pylist(), progress)
+        if len(vectors) != len(rows):
+            raise StoreError(f"the model gave {len(vectors)} vectors for {len(rows)} texts; it must give one each")
+        _write_shard(path, vectors.astype(self.dtype))
+        return True
+
+    def _is_whole(self, path: Path, repair: bool) -> bool:
+        try:
+            self._open(path)
+        except CorruptShardError as error:
+            if not repair:
+                raise
+            warnings.warn(f"{str(error).split('; delete')[0]}; it is encoded again", stacklevel=2)
+            return False
+        return True
+
+    def is_trusted(self, key: str, part: TextPart, number: int) -> bool:
+        """Whether a shard is there, and known to this process to be whole."""
+        path = self.folder(key, part) / _shard_name(number)
+        return path in self._verified and path.is_file()
+
+    def trust(self, key: str, part: TextPart) -> None:
+        """Take it from others that every shard is whole: this process, and those it hands the store to, check none."""
+        folder = self.folder(key, part)
+        remove_stale(folder)
+        self._verified |= {folder / _shard_name(number) for number in range(self._manifest(folder, part)["shards"])}
+
+    def _manifest(self, folder: Path, part: TextPart) -> dict[str, Any]:
+        plan = json.loads((folder / "manifest.json").read_text())
+        if plan["texts"] != part.texts_digest or plan["rows"] != len(part):
+            raise StoreError(
+                f"store {str(folder)!r} holds {plan['rows']:,} vectors of texts {plan['texts'][:8]}, these are "
+                f"{len(part):,} texts ({part.texts_digest[:8]}); encode them again or pass another store"
+            )
+        return plan
+
+    def _open(self, path: Path) -> np.ndarray:
+        vectors, checksum = _read_shard(path)
+        if path not in self._verified:
+            found = _checksum(vectors)
+            if found != checksum:
+                raise CorruptShardError(
+                    f"shard {str(path)!r} has checksum {found[:12]}, written was {checksum[:12]}; delete the file and "
+                    "run again, which encodes only these rows"
+                )
+            _release(vectors)
+            self._verified.add(path)
+        return vectors
+
+
+def _release(shard: np.ndarray) -> None:
+    mapped = getattr(shard, "_mmap", None)
+    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _shard_name(number: int) -> str:
+    return f"shard-{number:06d}.safetensors"
+
+
+def _checksum(vectors: np.ndarray) -> str:
+    return xxhash.xxh3_128(np.ascontiguousarray(vectors).view(np.uint8).data).hexdigest()
+
+
+def _write_shard(path: Path, vectors: np.ndarray) -> None:
+    from safetensors.numpy import save_file
+
+    vectors = np.ascontiguousarray(vectors)
+    checksum = _checksum(vectors)
+    write_file(path, lambda temporary: save_file({"vectors": vectors}, temporary, metadata={"checksum": checksum}))
+
+
+def _read_shard(path: Path) -> tuple[np.ndarray, str]:
+    """A read-only map of the vectors of a safetensors file, and the checksum it carries."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
+        entry = header["vectors"]
+        dtype = {"F32": np.float32, "F16": np.float16}[entry["dtype"]]
+        begin, end = entry["data_offsets"]
+        if path.stat().st_size < 8 + length + end:
+            raise ValueError(f"it ends after {path.stat().st_size} of {8 + length + end} bytes")
+        shape = tuple(entry["shape"])
+        vectors = np.memmap(path, dtype, "r", 8 + length + begin, shape)
+        return vectors, header["__metadata__"]["checksum"]
+    except (ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
+        raise CorruptShardError(
+            f"shard {str(path)!r} cannot be read ({str(error)[:80]}); delete the file and run again, which encodes only these rows"
+        ) from None

@@ -1,0 +1,111 @@
+"""Judgements on a mined dataset: who is asked about, and what becomes of the suspects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+from hf_posmine.core.errors import ColumnError, InputError
+from hf_posmine.data.columns import check_text_lists, check_texts, pick_columns
+from hf_posmine.evaluation.judge.question import SUSPECTS, Question, Suspect, Verdict
+from hf_posmine.mining.columns import SIDE_BY_SIDE
+
+if TYPE_CHECKING:
+    from hf_posmine.evaluation.judge.judge import Judge
+
+Action: TypeAlias = Literal["flag", "drop", "demote", "relabel"]
+
+
+def judge_negatives(
+    mined: Any, judge: Judge, *, query_column: str | None = None, positive_column: str | None = None
+) -> list[list[Verdict]]:
+    """The verdict on every negative of every row, beside its first positive.
+
+    Args:
+        mined: a mined Dataset.
+        judge: who is asked.
+        query_column: by default found by name.
+        positive_column: texts or lists of texts; by default found by name.
+    """
+    if "negatives" not in mined.column_names:
+        raise ColumnError(f"no column 'negatives' among {mined.column_names}; give a mined dataset")
+    inputs = mined.remove_columns([name for name in mined.column_names if name.startswith("negatives")])
+    query, positive, _ = pick_columns(inputs, query_column, positive_column, None)
+    if positive is None:
+        raise ColumnError("a judge compares with the text of the positive; give positive_column=")
+    queries = check_texts(mined[query], query)
+    positives = check_text_lists(mined[positive], positive)
+    negatives: list[list[str]] = mined["negatives"][:]
+    asked = [
+        Question(q, p[0], passage) for q, p, passages in zip(queries, positives, negatives, strict=True) for passage in passages
+    ]  # fmt: skip
+    verdicts = iter(judge.judge(asked))
+    return [[next(verdicts) for _ in passages] for passages in negatives]
+
+
+def apply_judgements(
+    mined: Any, judgements: list[list[Verdict]], *, action: Action, suspect: Suspect = "relevant"
+) -> Any:
+    """Act on the negatives that a judge takes for positives; ``negatives_verdicts`` keeps what it said of the others.
+
+    Rows, their order and all other columns stay. What could not be read is no suspect.
+
+    Args:
+        mined: a mined Dataset.
+        judgements: per row, the verdict on each negative.
+        action: ``flag`` them in ``negatives_suspect``; ``drop`` them; ``demote`` them behind the others; ``relabel`` them:
+            move them to ``judged_positives``.
+        suspect: which verdicts make one: any ``relevant`` negative, one that is ``at_least_equal`` to the positive, or
+            only one that is ``better`` (RLHN, arXiv 2505.16967).
+    """
+    if action not in get_args(Action):
+        raise InputError(f"action={action!r}; expected one of {', '.join(get_args(Action))}")
+    if suspect not in SUSPECTS:
+        raise InputError(f"suspect={suspect!r}; expected one of {', '.join(SUSPECTS)}")
+    if len(judgements) != len(mined):
+        raise InputError(f"{len(judgements)} judged rows for {len(mined)} mined ones; judge the same dataset")
+    if action == "demote" and "negatives_filled" in mined.column_names:
+        raise InputError("demote would mix random fills with mined negatives; use flag, drop or relabel")
+    parallel = [name for name in SIDE_BY_SIDE if name in mined.column_names]
+    return mined.map(
+        _act,
+        with_indices=True,
+        fn_kwargs={"judgements": judgements, "action": action, "suspects": SUSPECTS[suspect], "parallel": parallel},
+        features=_features(mined, action),
+    )
+
+
+def _features(mined: Any, action: Action) -> Any:
+    from datasets import Features, List, Value
+
+    features = Features({**mined.features, "negatives_verdicts": List(Value("string"))})
+    if action == "flag":
+        features["negatives_suspect"] = List(Value("bool"))
+    if action == "relabel":
+        features["judged_positives"] = List(Value("string"))
+    return features
+
+
+def _act(
+    row: dict[str, Any], number: int, judgements: list[list[Verdict]], action: Action, suspects: tuple[str, ...],
+    parallel: list[str],
+) -> dict[str, Any]:  # fmt: skip
+    """One row after the action."""
+    verdicts, count = judgements[number], len(row["negatives"])
+    if len(verdicts) != count:
+        raise InputError(f"row {number} has {count} negatives and {len(verdicts)} verdicts; judge the same dataset")
+    bad = [verdict in suspects for verdict in verdicts]
+    new: dict[str, Any] = {}
+    order = list(range(count))
+    if action == "flag":
+        new["negatives_suspect"] = bad
+    elif action == "demote":
+        order.sort(key=lambda at: bad[at])
+    else:
+        order = [at for at in order if not bad[at]]
+        if action == "relabel":
+            new["judged_positives"] = [row["negatives"][at] for at in range(count) if bad[at]]
+        if "negatives_filled" in row:  # they are at the end
+            new["negatives_filled"] = row["negatives_filled"] - sum(bad[count - row["negatives_filled"] :])
+    for name in parallel:
+        new[name] = [row[name][at] for at in order]
+    return {**new, "negatives_verdicts": [verdicts[at] for at in order]}

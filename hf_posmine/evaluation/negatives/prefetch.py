@@ -1,0 +1,93 @@
+"""What many settings ask about one batch, asked once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_posmine.core.filters import lowest_ceiling
+from hf_posmine.mining.candidates import depth_of, positive_scores
+from hf_posmine.teachers.multi_search import Want, search_many
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hf_posmine.core.settings import MiningSettings
+    from hf_posmine.core.types import Exclusions, Floats, Ranking, RowGenerators, Rows, ScoreKind, Teacher
+    from hf_posmine.mining.batch import Batch
+
+
+class Prefetched:
+    """A teacher that has answered already what some settings will ask about a batch.
+
+    Args:
+        teacher: who scores.
+        batch: the rows.
+        exclude: what may not be a negative.
+        settings: all that will be tried.
+    """
+
+    def __init__(self, teacher: Teacher, batch: Batch, exclude: Exclusions, settings: Sequence[MiningSettings]) -> None:
+        self.teacher, self.queries = teacher, batch.queries
+        self._scores: dict[bytes, Floats] = {}
+        asked: dict[tuple[int, bytes], Want] = {}
+        everyone = np.arange(len(batch.queries))
+        for setting in settings:
+            _, anchors = positive_scores(batch, self, setting.anchor)
+            below, _ = lowest_ceiling(setting.all_filters, anchors)
+            asked.setdefault((depth_of(setting), below.tobytes()), Want(everyone, depth_of(setting), below))
+        found = search_many(teacher, batch.queries, list(asked.values()), exclude)
+        self._rankings: dict[tuple[int, bytes], Ranking] = dict(zip(asked, found, strict=True))
+
+    @property
+    def name(self) -> str:
+        """The teacher's name."""
+        return self.teacher.name
+
+    @property
+    def score_kind(self) -> ScoreKind:
+        """The teacher's."""
+        return self.teacher.score_kind
+
+    @property
+    def fingerprint(self) -> str:
+        """The teacher's."""
+        return self.teacher.fingerprint
+
+    def search(
+        self, queries: Sequence[str], k: int, *, below: Floats | None = None, exclude: Exclusions | None = None
+    ) -> Ranking:
+        """What was found for the whole batch; anything else is the teacher's to answer."""
+        key = (k, b"" if below is None else below.tobytes())
+        if queries is self.queries and key in self._rankings:
+            return self._rankings[key]
+        return self.teacher.search(queries, k, below=below, exclude=exclude)
+
+    def score(self, queries: Sequence[str], doc_ids: Rows) -> Floats:
+        """Scores float32 ``[B, m]``, asked once for the whole batch."""
+        if queries is not self.queries:
+            return self.teacher.score(queries, doc_ids)
+        key = doc_ids.tobytes()
+        if key not in self._scores:
+            self._scores[key] = self.teacher.score(queries, doc_ids)
+        return self._scores[key].copy()
+
+    def score_texts(self, queries: Sequence[str], documents: Sequence[str]) -> Floats:
+        """Scores float32 ``[B]`` of query i with text i."""
+        return self.teacher.score_texts(queries, documents)
+
+
+def repeatable(rngs: RowGenerators) -> RowGenerators:
+    """Generators that are seeded once per row, and begin anew each time one is asked for."""
+    generators: dict[int, tuple[np.random.Generator, Any]] = {}
+
+    def make(row: int) -> np.random.Generator:
+        if row not in generators:
+            fresh = rngs(row)
+            generators[row] = fresh, fresh.bit_generator.state
+        generator, state = generators[row]
+        generator.bit_generator.state = state  # a tenth of what making one takes
+        return generator
+
+    return make

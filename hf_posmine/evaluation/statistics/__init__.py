@@ -1,0 +1,1 @@
+"""Statistical significance of differences between systems: paired tests, intervals, corrections."""

@@ -1,0 +1,120 @@
+"""What a teacher finds for a batch: the positives scored, then the best candidates below the ceilings that follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hf_posmine.core.filters import common_window, highest_floor, lowest_ceiling
+from hf_posmine.core.types import PADDING, Anchor, Exclusions, Floats, Mask, Ranking, Rows, Teacher
+
+if TYPE_CHECKING:
+    from hf_posmine.core.settings import MiningSettings
+    from hf_posmine.mining.batch import Batch
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a second opinion said of candidates.
+
+    Attributes:
+        scores: float32 ``[B, K]`` of candidates, or ``[B, n]`` of negatives; NaN where it was not asked.
+        own: float32 ``[B]``, of the row's own positive.
+        rejected: int64 ``[B]``, candidates that it turned down.
+    """
+
+    scores: Floats
+    own: Floats
+    rejected: Rows
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one teacher found below its ceilings.
+
+    Attributes:
+        ranking: the candidates, ``[B, K]``.
+        ranks: int64 ``[B, K]``, their positions among the candidates that are not excluded.
+        keep: bool ``[B, K]``, which of them are inside the rank window and above the floor.
+        own: float32 ``[B]``, the score of the row's own positive.
+        anchors: float32 ``[B]``, the score that sets the ceiling.
+        ceilings: float32 ``[B]``.
+        ceiling_by: int64 ``[B]``, which filter sets it, -1 for none.
+        skipped: int64 ``[B]``, as in :class:`~hf_posmine.mining.select.Mined`.
+        floored: int64 ``[B]``, as in :class:`~hf_posmine.mining.select.Mined`.
+        second: what a second opinion said; None without one.
+    """
+
+    ranking: Ranking
+    ranks: Rows
+    keep: Mask
+    own: Floats
+    anchors: Floats
+    ceilings: Floats
+    ceiling_by: Rows
+    skipped: Rows
+    floored: Rows
+    second: Heard | None = None
+
+
+def find(
+    batch: Batch, teacher: Teacher, settings: MiningSettings, exclude: Exclusions, pool: int | None = None
+) -> Found:
+    """Score the positives, then search below the ceilings that follow from them; ``pool`` as in :func:`depth_of`."""
+    n, filters = settings.num_negatives, settings.all_filters
+    own, anchors = positive_scores(batch, teacher, settings.anchor)
+    ceilings, by = lowest_ceiling(filters, anchors)
+    first, last = common_window(filters)
+    ranking = teacher.search(batch.queries, depth_of(settings, pool), below=ceilings, exclude=exclude)
+    ranks = ranking.above[:, None] + np.arange(ranking.doc_ids.shape[1])
+    there = ranking.doc_ids >= 0
+    inside = (ranks >= first) & (ranks < (np.iinfo(np.int64).max if last is None else last))
+    reached = ranking.scores >= highest_floor(filters, anchors)[:, None]
+    return Found(
+        ranking=ranking,
+        ranks=ranks,
+        keep=there & inside & reached,
+        own=own,
+        anchors=anchors,
+        ceilings=ceilings,
+        ceiling_by=by,
+        skipped=(there & ~inside & (ranks < n)).sum(axis=1),
+        floored=(there & inside & ~reached & (ranks < n)).sum(axis=1),
+    )
+
+
+def depth_of(settings: MiningSettings, pool: int | None = None) -> int:
+    """How many candidates below the ceiling a search has to give, ``pool`` of them in the window (by default the sampler's)."""
+    first, last = common_window(settings.all_filters)
+    depth = first + (settings.one_sampler.pool(settings.num_negatives) if pool is None else pool)
+    return depth if last is None else min(depth, last)
+
+
+def positive_scores(batch: Batch, teacher: Teacher, anchor: Anchor) -> tuple[Floats, Floats]:
+    """Scores float32 ``[B]`` of the rows' own positives (the lowest of several), and the anchors of the ceilings.
+
+    The positive is always scored directly, whether or not a search would find it (semantics 6).
+    """
+    codes, mine = batch.positives()
+    scores = _scores_of(codes, batch, teacher)
+    here = codes != PADDING
+    own = np.where(mine, scores, np.inf).min(axis=1)
+    if anchor == "own":
+        return own, own
+    if anchor == "min":
+        return own, np.where(here, scores, np.inf).min(axis=1)
+    if anchor == "max":
+        return own, np.where(here, scores, -np.inf).max(axis=1)
+    return own, (np.where(here, scores, 0).sum(axis=1, dtype=np.float64) / here.sum(axis=1)).astype(np.float32)
+
+
+def _scores_of(codes: Rows, batch: Batch, teacher: Teacher) -> Floats:
+    """Scores float32 ``[B, m]`` of documents, in the corpus or outside it."""
+    scores = teacher.score(batch.queries, np.maximum(codes, PADDING))
+    rows, columns = np.nonzero(codes < PADDING)
+    if len(rows):
+        documents = [batch.texts[code] for code in codes[rows, columns].tolist()]
+        scores[rows, columns] = teacher.score_texts([batch.queries[row] for row in rows.tolist()], documents)
+    return scores

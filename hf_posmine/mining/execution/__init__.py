@@ -1,0 +1,13 @@
+"""The same mining on many machines (Ray), and encoding by several processes (accelerate, torchrun, plain variables).
+
+Nothing here schedules: the work is cut into pieces that one process does alone and whose finished files are the
+checkpoint, and Ray or the launcher decides who does which. Every machine must see the same files under the same paths.
+"""
+
+from __future__ import annotations
+
+from hf_posmine.mining.execution.encode_share import Rank, encode_share
+from hf_posmine.mining.execution.ray import MapWithMiner, mine_on_ray
+from hf_posmine.mining.execution.ray_pool import Workers
+
+__all__ = ["MapWithMiner", "Rank", "Workers", "encode_share", "mine_on_ray"]

@@ -1,0 +1,144 @@
+"""The encoding of a miner's teachers in pieces that different processes do, each of them once."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hf_posmine.core.errors import InputError
+from hf_posmine.utils.progress import progress_bar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hf_posmine.mining.miner import PositiveAwareMiner
+
+WHOLE = -1
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One shard of a teacher's store, or all that a teacher prepares if it has no shards.
+
+    Attributes:
+        teacher: number among :func:`scorers`.
+        part: number among the teacher's ``parts()``; -1 for all of a teacher without.
+        shard: number of the shard.
+    """
+
+    teacher: int
+    part: int = WHOLE
+    shard: int = WHOLE
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Which of several equal processes this is, as accelerate and torchrun say it.
+
+    Attributes:
+        number: from 0.
+        world: how many there are.
+        local: number on this machine, which chooses the GPU.
+    """
+
+    number: int = 0
+    world: int = 1
+    local: int = 0
+
+    @classmethod
+    def from_environment(cls) -> Rank:
+        """From ``RANK``, ``WORLD_SIZE`` and ``LOCAL_RANK``; alone if they are not set.
+
+        Raises:
+            InputError: one of them without the other, or out of range.
+        """
+        said = {name: os.environ.get(name) for name in ("RANK", "WORLD_SIZE")}
+        if said == {"RANK": None, "WORLD_SIZE": None}:
+            return cls()
+        try:
+            number, world = int(said["RANK"] or ""), int(said["WORLD_SIZE"] or "")
+            local = int(os.environ.get("LOCAL_RANK") or number)
+        except ValueError:
+            raise InputError(
+                f"RANK={said['RANK']!r}, WORLD_SIZE={said['WORLD_SIZE']!r}; set both to whole numbers"
+            ) from None
+        if not 0 <= number < world:
+            raise InputError(f"RANK={number}, WORLD_SIZE={world}; the rank counts from 0 to one below the size")
+        return cls(number, world, local)
+
+    def share(self, pieces: Sequence[Piece]) -> list[Piece]:
+        """Every world-th piece, from this rank's number on: no piece twice, none left out.
+
+        >>> len(Rank(1, 3).share([Piece(0, 0, shard) for shard in range(8)]))
+        3
+        """
+        return list(pieces[self.number :: self.world])
+
+
+def scorers(miner: PositiveAwareMiner) -> list[Any]:
+    """All teachers of a miner, the one of the second opinion included."""
+    opinion = miner.second_opinion
+    return [*miner.teachers, *([] if opinion is None else [opinion.teacher])]
+
+
+def pieces_of(teachers: Sequence[Any]) -> list[Piece]:
+    """All pieces of the encoding, finished or not; makes the stores ready."""
+    pieces = []
+    for number, teacher in enumerate(teachers):
+        if callable(getattr(teacher, "fill_shard", None)):
+            for part, (role, texts) in enumerate(teacher.parts()):
+                pieces += [Piece(number, part, shard) for shard in range(teacher.begin(role, texts))]
+        elif callable(getattr(teacher, "prepare", None)):
+            pieces.append(Piece(number))
+    return pieces
+
+
+def is_done(teachers: Sequence[Any], piece: Piece) -> bool:
+    """Whether this process has made sure that a piece is done."""
+    teacher = teachers[piece.teacher]
+    if piece.part == WHOLE:
+        return False
+    role, texts = teacher.parts()[piece.part]
+    return bool(teacher.is_trusted(role, texts, piece.shard))
+
+
+def do_piece(teachers: Sequence[Any], piece: Piece, progress: Callable[[int], object]) -> bool:
+    """Do a piece unless it is done; returns whether a shard was encoded."""
+    teacher = teachers[piece.teacher]
+    if piece.part == WHOLE:
+        teacher.prepare()
+        return False
+    role, texts = teacher.parts()[piece.part]
+    return bool(teacher.fill_shard(role, texts, piece.shard, progress))
+
+
+def trust(teachers: Sequence[Any]) -> None:
+    """Once all pieces are done: nobody checks the shards again, and what dead processes left is cleared away."""
+    for teacher in teachers:
+        if callable(getattr(teacher, "fill_shard", None)):
+            for role, texts in teacher.parts():
+                teacher.trust(role, texts)
+
+
+def encode_share(teachers: Sequence[Any], rank: Rank | None = None) -> tuple[int, int, int]:
+    """Encode this process's share of what the teachers store.
+
+    Run it in as many processes as the rank says; each encodes other shards, and what is finished is never encoded again.
+    The processes do not talk to each other, so one may fail and be run again.
+
+    Args:
+        teachers: the same ones in every process.
+        rank: by default from the environment.
+
+    Returns:
+        Shards encoded now, shards of this share, shards in all.
+    """
+    rank = Rank.from_environment() if rank is None else rank
+    pieces = pieces_of(teachers)
+    share, encoded = rank.share(pieces), 0
+    label = "Encoding" if rank.world == 1 else f"Encoding (rank {rank.number} of {rank.world})"
+    with progress_bar(None, label, "text") as bar:
+        for piece in share:
+            encoded += do_piece(teachers, piece, bar.update)
+    return encoded, len(share), len(pieces)

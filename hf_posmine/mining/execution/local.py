@@ -1,0 +1,149 @@
+"""``mine``: ``dataset.map(miner)`` that survives being killed.
+
+``datasets.map`` keeps nothing of an interrupted run. Here the rows are mined in contiguous shards, each saved whole;
+a second run takes the finished ones from disk and ends with the same rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_posmine.core.errors import InputError
+from hf_posmine.utils.digest import json_digest
+from hf_posmine.utils.files import cache_root, new_folder, remove_stale
+from hf_posmine.utils.progress import progress_bar, quiet_bars
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from hf_posmine.mining.miner import PositiveAwareMiner
+
+SHARD_ROWS = 5000
+
+
+def mine(
+    dataset: Any,
+    miner: PositiveAwareMiner,
+    *,
+    output: str | Path | None = None,
+    work_dir: str | Path | None = None,
+    batch_size: int = 1000,
+    num_proc: int | None = None,
+    shard_rows: int | None = None,
+) -> Any:
+    """Map a dataset with a miner, resuming an interrupted run of the same work.
+
+    Args:
+        dataset: a Dataset or DatasetDict; with ``output`` also a stream (IterableDataset, IterableDatasetDict).
+        miner: the miner; its embeddings are prepared first.
+        output: a folder for parquet shards, which ``load_dataset(output)`` loads: for what is larger than memory or than a
+            cache on disk.
+        work_dir: without ``output``, where finished shards are kept, by default below
+            :func:`~hf_posmine.utils.files.cache_root`.
+        batch_size: rows per call of the miner; does not change the rows.
+        num_proc: worker processes, without ``output``; does not change the rows. With an output, see
+            :func:`~hf_posmine.mining.execution.mine_on_ray`.
+        shard_rows: rows that a kill can lose: by default 5,000, with ``output`` 50,000.
+
+    Returns:
+        The mined dataset, memory-mapped from the shards; with ``output`` a stream (or dict of streams) over them.
+
+    Raises:
+        InputError: nothing to mine, or an ``output`` that holds something else.
+        DiskFullError: no space left; free some, and the same call continues.
+    """
+    if output is not None:
+        if num_proc is not None or work_dir is not None:
+            raise InputError(
+                "output= is written by one process and is its own work_dir; leave num_proc and work_dir out"
+            )
+        return _mine_into(Path(output), dataset, miner, batch_size, shard_rows)
+    options: dict[str, Any] = {"work_dir": work_dir, "batch_size": batch_size, "num_proc": num_proc}
+    if isinstance(dataset, dict):
+        empty = [name for name, split in dataset.items() if hasattr(split, "select") and not len(split)]
+        if empty:
+            raise InputError(f"the dataset has no rows in split {empty[0]!r}; drop the split before mining")
+        return type(dataset)(
+            {name: mine(split, miner, shard_rows=shard_rows, **options) for name, split in dataset.items()}
+        )
+    if not hasattr(dataset, "select"):
+        raise InputError(
+            f"mine() takes a Dataset or DatasetDict, not {type(dataset).__name__}; give a stream a folder for its shards, "
+            "mine(stream, miner, output=...), or map it with "
+            "stream.map(miner, batched=True, features=miner.features(stream.features))"
+        )
+    return _mine_cached(dataset, miner, shard_rows=SHARD_ROWS if shard_rows is None else shard_rows, **options)
+
+
+def _mine_into(output: Path, dataset: Any, miner: PositiveAwareMiner, batch_size: int, shard_rows: int | None) -> Any:
+    from hf_posmine.mining.execution.shard_jobs import as_streams, mine_into
+
+    return as_streams(dataset, mine_into(dataset, miner, output, batch_size=batch_size, shard_rows=shard_rows))
+
+
+def _mine_cached(
+    dataset: Any,
+    miner: PositiveAwareMiner,
+    *,
+    work_dir: str | Path | None,
+    batch_size: int,
+    num_proc: int | None,
+    shard_rows: int,
+) -> Any:
+    if shard_rows < 1 or batch_size < 1:
+        raise InputError(f"shard_rows={shard_rows}, batch_size={batch_size}; both must be at least 1")
+    if not len(dataset):
+        raise InputError("the dataset has no rows; there is nothing to mine")
+    from datasets import concatenate_datasets, load_from_disk
+
+    miner.prepare()
+    folder = _folder(work_dir, dataset, miner, shard_rows)
+    remove_stale(folder)
+    dataset = dataset.with_format(None)
+    shards = []
+    with progress_bar(len(dataset), "Mining", "row") as bar:
+        for number, start in enumerate(range(0, len(dataset), shard_rows)):
+            stop = min(len(dataset), start + shard_rows)
+            path = folder / f"shard-{number:06d}"
+            if not path.is_dir():
+                rows = dataset.select(range(start, stop))
+                with quiet_bars(), new_folder(path) as temporary:
+                    _map(rows, miner, batch_size, num_proc, bar.update).save_to_disk(temporary / "data", num_shards=1)
+            shards.append(load_from_disk(str(path / "data")))
+            bar.update(stop - bar.n)  # what is not counted yet
+    return concatenate_datasets(shards)
+
+
+def _map(
+    rows: Any, miner: PositiveAwareMiner, batch_size: int, num_proc: int | None, done: Callable[[int], object]
+) -> Any:
+    """The mined rows; ``done`` hears of every batch, unless several processes mine."""
+    features = miner.features(rows.features)
+    devices = {str(getattr(teacher, "search_device", "cpu")) for teacher in miner.teachers} - {"cpu"}
+    if num_proc is not None and num_proc > 1 and devices:
+        raise InputError(f"num_proc={num_proc} forks processes, which cannot use {min(devices)}; leave num_proc out")
+    processes = None if num_proc is None or num_proc <= 1 else min(num_proc, len(rows))
+
+    def watched(batch: Mapping[str, Any]) -> Any:
+        mined = miner(batch)
+        done(len(next(iter(batch.values()))))
+        return mined
+
+    return rows.map(
+        miner if processes else watched,
+        new_fingerprint=json_digest([rows._fingerprint, miner.fingerprint]),  # a bar has no digest
+        batched=True,
+        batch_size=batch_size,
+        num_proc=processes,
+        features=features,
+        keep_in_memory=True,
+        load_from_cache_file=False,
+    )
+
+
+def _folder(work_dir: str | Path | None, dataset: Any, miner: PositiveAwareMiner, shard_rows: int) -> Path:
+    """One folder per work: these rows, this miner, these shards."""
+    key = hashlib.sha256(f"{dataset._fingerprint} {miner.fingerprint} {shard_rows}".encode()).hexdigest()[:32]
+    return (Path(work_dir) if work_dir else cache_root() / "mined") / key

@@ -1,0 +1,302 @@
+"""Mined rows as parquet shards in a folder: each written whole and only once, together what ``load_dataset`` loads.
+
+Layout: ``<root>/data/train-00000.parquet`` and so on; below ``.mining`` what the work is, and where in a stream each shard
+ended. A finished shard is its own checkpoint. Once all are there they get the names by which the Hub and ``datasets`` know
+the shards of any split, ``train-00000-of-00012.parquet``.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hf_posmine.core.errors import CorruptShardError, InputError
+from hf_posmine.utils.files import remove_stale, write_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+SHARD_ROWS = 50_000
+WORK = ".mining"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a folder of shards holds.
+
+    Attributes:
+        miner: fingerprint of the miner.
+        rows: digest that stands for the rows to be mined.
+        shard_rows: rows to be mined per shard.
+        batch_rows: rows per call of the miner, and per row group.
+        shards: how many there are; None until all are finished.
+    """
+
+    miner: str
+    rows: str
+    shard_rows: int = SHARD_ROWS
+    batch_rows: int = 1000
+    shards: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.shard_rows < 1 or self.batch_rows < 1:
+            raise InputError(f"shard_rows={self.shard_rows}, batch_size={self.batch_rows}; both must be at least 1")
+
+
+@dataclass(frozen=True)
+class ShardFolder:
+    """One split of a folder of shards, as those who write it see it.
+
+    Attributes:
+        root: the folder.
+        split: name of the split.
+    """
+
+    root: Path
+    split: str = "train"
+
+    def path(self, number: int, shards: int | None = None) -> Path:
+        """The file of a shard, before or (with the number of shards) after all are finished."""
+        name = f"{self.split}-{number:05d}" if shards is None else f"{self.split}-{number:05d}-of-{shards:05d}"
+        return self.root / "data" / f"{name}.parquet"
+
+    def found(self, number: int) -> Path | None:
+        """The file of a finished shard, under either name; None if it is not there."""
+        work = self.work
+        paths = [self.path(number), *([] if work is None or work.shards is None else [self.path(number, work.shards)])]
+        return next((path for path in paths if path.is_file()), None)
+
+    @property
+    def work_file(self) -> Path:
+        """Says what the shards are of."""
+        return self.root / WORK / f"{self.split}.json"
+
+    @property
+    def work(self) -> Work | None:
+        """What the shards are of; None if nothing was begun."""
+        return Work(**json.loads(self.work_file.read_text())) if self.work_file.is_file() else None
+
+    def begin(self, work: Work) -> Work:
+        """Begin or continue; work that was begun with other shard and batch sizes keeps them.
+
+        Raises:
+            InputError: the folder holds something else, or rows of other work.
+        """
+        begun = self.work
+        if begun is not None and (begun.miner, begun.rows) != (work.miner, work.rows):
+            raise InputError(
+                f"{self.root} holds split {self.split!r} of other work: miner {begun.miner[:8]} over rows {begun.rows[:8]}, "
+                f"this is miner {work.miner[:8]} over rows {work.rows[:8]}; choose another folder or remove it"
+            )
+        for other in split_folders(self.root):
+            if other.work is not None and other.work.miner != work.miner:
+                raise InputError(
+                    f"{self.root} holds split {other.split!r} by another miner; choose another folder or remove it"
+                )
+        if begun is None:
+            check_folder(self.root)
+            self._write_work(work)
+        self._clear()
+        return begun or work
+
+    def finish(self, work: Work, shards: int) -> MinedShards:
+        """Name all shards for good, and return them."""
+        self._write_work(replace(work, shards=shards))
+        for number in range(shards):
+            if self.path(number).is_file():
+                self.path(number).replace(self.path(number, shards))
+        self._clear()
+        return self.read()
+
+    def _clear(self) -> None:
+        """Remove what dead processes left."""
+        remove_stale(self.path(0).parent)
+        remove_stale(self._note_file(0).parent)
+
+    def _write_work(self, work: Work) -> None:
+        write_file(self.work_file, lambda path: path.write_text(json.dumps(asdict(work), indent=1)))
+
+    def has(self, number: int, *, noted: bool = False) -> bool:
+        """Whether a shard is finished, ``noted`` with its note; a damaged one has to be mined again, and is warned of."""
+        path = self.found(number)
+        if path is None or (noted and not self._note_file(number).is_file()):
+            return False
+        try:
+            pq.read_metadata(path)
+        except (pa.ArrowException, OSError) as error:
+            warnings.warn(f"shard {str(path)!r} cannot be read ({str(error)[:80]}); it is mined again", stacklevel=2)
+            return False
+        return True
+
+    def note(self, number: int) -> dict[str, Any]:
+        """What was noted with a finished shard."""
+        return json.loads(self._note_file(number).read_text())
+
+    def _note_file(self, number: int) -> Path:
+        return self.root / WORK / self.split / f"{number:05d}.json"
+
+    def write(
+        self, number: int, tables: Iterable[pa.Table], features: Any, note: Callable[[], dict[str, Any]] | None = None
+    ) -> None:
+        """Write a shard, table by table.
+
+        Args:
+            number: of the shard.
+            tables: with the columns of ``features``; a row group each.
+            features: ``datasets.Features``, kept in the file.
+            note: what to note with the shard, not in its file; called once the tables are through.
+        """
+        from datasets.table import table_cast
+
+        schema = features.arrow_schema
+
+        def write(temporary: Path) -> None:
+            options = {"write_page_checksum": True, "write_page_index": True, "use_content_defined_chunking": True}
+            with pq.ParquetWriter(temporary, schema, **options) as writer:
+                for table in tables:
+                    if len(table):  # datasets cannot read a row group of no rows
+                        writer.write_table(table_cast(table, schema))
+            if note is not None:  # before the shard gets its name, which says that all is there
+                write_file(self._note_file(number), lambda path: path.write_text(json.dumps(note())))
+
+        write_file(self.path(number), write)
+
+    def read(self) -> MinedShards:
+        """The finished shards.
+
+        Raises:
+            InputError: not all are finished.
+        """
+        work = self.work
+        count = -1 if work is None or work.shards is None else work.shards
+        files = tuple(self.path(number, count) for number in range(count))
+        if count < 0 or not all(file.is_file() for file in files):
+            raise InputError(
+                f"{self.root}: split {self.split!r} is not mined to its end; run the same again to continue"
+            )
+        return MinedShards(files, self.split)
+
+
+def check_folder(root: Path) -> None:
+    """Refuse to write among files that are no earlier shards.
+
+    Raises:
+        InputError: the folder is a file, or holds something else.
+    """
+    if root.exists() and not root.is_dir():
+        raise InputError(f"{root} is a file; shards need a folder")
+    if root.is_dir() and not (root / WORK).is_dir() and any(root.iterdir()):
+        raise InputError(f"{root} exists and holds no mined shards; choose another folder or remove it")
+
+
+def split_folders(root: Path) -> list[ShardFolder]:
+    """The splits of a folder of shards, in order of their names."""
+    return [ShardFolder(root, file.stem) for file in sorted((root / WORK).glob("*.json"))]
+
+
+def read_shards(root: str | Path) -> dict[str, MinedShards]:
+    """The finished shards of every split of a folder that :func:`~hf_posmine.mining.execution.local.mine` wrote.
+
+    Raises:
+        InputError: it is no such folder, or a split is not mined to its end.
+    """
+    folders = split_folders(Path(root))
+    if not folders:
+        raise InputError(f"{root} holds no mined shards")
+    return {folder.split: folder.read() for folder in folders}
+
+
+@dataclass(frozen=True)
+class MinedShards:
+    """Finished shards of one split, read without a copy in a cache; what a push needs of a Dataset, it has too.
+
+    Attributes:
+        files: the shards, in order.
+        split: name of the split.
+        columns: which are read; None for all.
+    """
+
+    files: tuple[Path, ...]
+    split: str = "train"
+    columns: tuple[str, ...] | None = None
+
+    @cached_property
+    def features(self) -> Any:
+        """``datasets.Features`` of the columns."""
+        from datasets import Features
+
+        features = Features.from_arrow_schema(pq.read_schema(self.files[0]))
+        return features if self.columns is None else Features({name: features[name] for name in self.columns})
+
+    @property
+    def column_names(self) -> list[str]:
+        """The columns."""
+        return list(self.features)
+
+    @cached_property
+    def _length(self) -> int:
+        return sum(pq.read_metadata(file).num_rows for file in self.files)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def select_columns(self, names: list[str]) -> MinedShards:
+        """The same rows with some of the columns."""
+        return MinedShards(self.files, self.split, tuple(names))
+
+    @property
+    def cache_files(self) -> list[dict[str, str]]:
+        """Where the rows lie."""
+        return [{"filename": str(file)} for file in self.files]
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return next(iter(self.stream().skip(row)))
+
+    def with_format(self, _: None) -> MinedShards:
+        """Itself: rows are plain values."""
+        return self
+
+    def stream(self) -> Any:
+        """The rows as an IterableDataset."""
+        from datasets import load_dataset
+
+        files = {self.split: [str(file) for file in self.files]}
+        stream = load_dataset("parquet", data_files=files, split=self.split, streaming=True)
+        return stream if self.columns is None else stream.select_columns(list(self.columns))
+
+    def iter(self, batch_size: int) -> Iterator[dict[str, list[Any]]]:
+        """Batches of rows as plain values."""
+        return self.stream().iter(batch_size)
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The rows of each shard.
+
+        Raises:
+            CorruptShardError: a page that does not match its checksum.
+        """
+        names = None if self.columns is None else list(self.columns)
+        for file in self.files:
+            try:
+                yield pq.ParquetFile(file, page_checksum_verification=True).read(columns=names)
+            except (pa.ArrowException, OSError) as error:
+                raise CorruptShardError(
+                    f"shard {str(file)!r} is damaged ({str(error)[:80]}); delete the file and run again, which mines only these "
+                    "rows"
+                ) from None
+
+    def table(self) -> pa.Table:
+        """All rows at once: for columns of numbers."""
+        return pa.concat_tables(list(self.tables()))
+
+
+def arrow_table(split: Any, columns: list[str]) -> pa.Table:
+    """Some columns of a Dataset or of shards, in row order."""
+    chosen = split.select_columns(columns)
+    return chosen.table() if isinstance(split, MinedShards) else chosen.with_format("arrow")[:]

@@ -1,0 +1,396 @@
+"""``PositiveAwareMiner``: the callable for ``datasets.map`` that adds hard negatives to every row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from hf_posmine.core.errors import ColumnError, InputError
+from hf_posmine.core.settings import MiningSettings
+from hf_posmine.data.columns import pick_columns
+from hf_posmine.data.corpus import Corpus
+from hf_posmine.data.qrels import Qrels
+from hf_posmine.mining.batch import RowReader
+from hf_posmine.mining.columns import column_types, kept_rows, merge, to_columns
+from hf_posmine.mining.select import select
+from hf_posmine.utils.digest import json_digest
+
+if TYPE_CHECKING:
+    from hf_posmine.core.types import Exclusions, Rows, Teacher
+    from hf_posmine.mining.batch import Batch
+    from hf_posmine.mining.second_opinion import SecondOpinion
+
+ALGO_VERSION = 1
+"""Part of the fingerprint: raised when the same recipe would give other rows, so that old caches miss."""
+
+
+def _hash_by_fingerprint(cls: type) -> None:
+    """Let ``datasets`` hash miners by their content fingerprint instead of by pickle (paths, live models).
+
+    The registration is private API of ``datasets``; without it, ``__getstate__`` decides, which is right but misses the
+    cache when a store moves. Dispatch is by exact type, so subclasses register too.
+    """
+    try:
+        from datasets.utils._dill import pklregister
+    except ImportError:
+        return
+
+    @pklregister(cls)  # type: ignore[untyped-decorator]
+    def reduce(pickler: Any, miner: PositiveAwareMiner) -> None:
+        name = f"{type(miner).__module__}.{type(miner).__qualname__}"
+        pickler.save_reduce(_only_for_hashing, (name, miner.fingerprint), obj=miner)
+
+
+def _only_for_hashing(*args: str) -> None:
+    raise TypeError("this form of a miner only serves to hash it")
+
+
+class PositiveAwareMiner:
+    """Adds hard negatives that score below their positive (NV-Retriever, arXiv 2407.15831).
+
+    Use it with ``dataset.map(miner, batched=True)``: rows, their order and all other columns stay, and a column
+    ``negatives`` (a list of texts) comes in. A row gets fewer only if the corpus has no more below its ceiling.
+
+    Args:
+        corpus: the documents to choose from.
+        teachers: who scores; several, the best first, with an ensemble as the ``sampler``.
+        known_positives: all known positives of all queries: they are never negatives.
+        query_column: column of the queries.
+        positive_column: column of the positives, texts or lists of texts.
+        positive_id_column: column of the positives' ids in the corpus, or lists of them. With neither column, every
+            known positive of the query is the row's positive.
+        second_opinion: who else is asked about the candidates, such as a cross-encoder.
+        options: see :class:`~hf_posmine.core.settings.MiningSettings`: ``filters``, ``sampler``, ``num_negatives``, ...
+
+    Raises:
+        InputError: settings that contradict each other or the teacher's scores.
+
+    >>> from datasets import Dataset
+    >>> pairs = Dataset.from_dict({
+    ...     "query": ["capital of France", "capital of Italy"],
+    ...     "answer": ["Paris is the capital of France.", "Rome is the capital of Italy."]})
+    >>> miner = PositiveAwareMiner.from_dataset(pairs, teacher="embedded", num_negatives=1)
+    >>> pairs.map(miner, batched=True)["negatives"][:]
+    [['Rome is the capital of Italy.'], ['Paris is the capital of France.']]
+    """
+
+    def __init__(
+        self,
+        *,
+        corpus: Corpus,
+        teachers: Sequence[Teacher] | Teacher,
+        known_positives: Qrels | None = None,
+        query_column: str = "query",
+        positive_column: str | None = None,
+        positive_id_column: str | None = None,
+        second_opinion: SecondOpinion | None = None,
+        **options: Any,
+    ) -> None:
+        self.settings = MiningSettings.from_options(options)
+        _require_corpus(corpus)
+        self.corpus, self.known_positives = corpus, known_positives
+        self.second_opinion = None if second_opinion is None else second_opinion.over(corpus)
+        self.teachers: list[Teacher] = list(teachers) if isinstance(teachers, (list, tuple)) else [teachers]  # type: ignore[list-item]
+        self.query_column, self.positive_column, self.positive_id_column = (
+            query_column,
+            positive_column,
+            positive_id_column,
+        )
+        self._check()
+
+    def _check(self) -> None:
+        if self.known_positives is not None and not isinstance(self.known_positives, Qrels):
+            raise InputError(f"known_positives={type(self.known_positives).__name__}; pass a Qrels")
+        self._check_teachers()
+        if self.positive_column and self.positive_id_column:
+            raise ColumnError(
+                f"give positive_column={self.positive_column!r} or positive_id_column={self.positive_id_column!r}, not both"
+            )
+        if not self.positive_column and not self.positive_id_column and self.known_positives is None:
+            raise InputError("no positives: give positive_column=, positive_id_column= or known_positives=")
+        if self.second_opinion is not None:
+            self._check_second_opinion(self.second_opinion)
+        settings = self.settings
+        for teacher in self.teachers:
+            for filter_ in settings.all_filters:
+                filter_.check(teacher.score_kind)
+        if settings.near_duplicates is not None and self._near_teacher is None:
+            raise InputError("near_duplicates needs a dense teacher, which can compare documents with each other")
+        if settings.exclude_other_positives and self.known_positives is None:
+            raise InputError("exclude_other_positives needs known_positives=")
+        ceilings = [f.ceiling(np.ones(1, np.float32))[0] for f in settings.all_filters]
+        if settings.weak_positive != "keep" and not np.isfinite(ceilings).any():
+            raise InputError(
+                f"weak_positive={settings.weak_positive!r} counts the documents at or above the ceiling, and no filter sets "
+                "one; add a filter such as PercPos(0.95)"
+            )
+
+    def _check_teachers(self) -> None:
+        if not self.teachers:
+            raise InputError("0 teachers; pass at least one, such as a DenseTeacher")
+        for teacher in self.teachers:
+            self._check_teacher(teacher)
+        if len(self.teachers) > 1 and not self.settings.ensemble:
+            raise InputError(
+                f"{len(self.teachers)} teachers and the sampler {self.settings.sampler!r}, which takes one; use "
+                "sampler='CrossSample()' or 'IntraSample(dedup=False)'"
+            )
+        if len(self.teachers) == 1 and self.settings.ensemble:
+            raise InputError(f"{self.settings.sampler!r} has no effect on one teacher; pass several, or use Top()")
+
+    def _check_second_opinion(self, opinion: SecondOpinion) -> None:
+        self._check_corpus_of(opinion.teacher)
+        settings = self.settings
+        wanted = settings.one_sampler.pool(settings.num_negatives)
+        if opinion.depth < wanted:
+            raise InputError(
+                f"the second opinion may be asked about {opinion.depth} candidates of a row, {settings.sampler!r} wants "
+                f"{wanted}; raise depth="
+            )
+        if settings.on_short == "random":
+            raise InputError("on_short='random' fills rows without a second opinion; use 'keep', 'drop' or 'raise'")
+
+    @property
+    def teacher_names(self) -> list[str]:
+        """The teachers' names in the output, numbered where they share one."""
+        names = [teacher.name for teacher in self.teachers]
+        return [f"{name} #{i + 1}" if names.count(name) > 1 else name for i, name in enumerate(names)]
+
+    @property
+    def _near_teacher(self) -> Any:
+        """The first teacher that can compare documents with each other."""
+        return next((t for t in self.teachers if callable(getattr(t, "near_documents", None))), None)
+
+    def _check_teacher(self, teacher: Any) -> None:
+        if not callable(getattr(teacher, "search", None)) or not hasattr(teacher, "score_kind"):
+            raise InputError(
+                f"teachers={teacher!r:.60} is no Teacher; pass a DenseTeacher, or use PositiveAwareMiner.from_dataset"
+            )
+        self._check_corpus_of(teacher)
+
+    def _check_corpus_of(self, teacher: Any) -> None:
+        theirs = getattr(teacher, "corpus", self.corpus)
+        if theirs.fingerprint != self.corpus.fingerprint:
+            raise InputError(
+                f"the teacher scores a corpus of {len(theirs):,} documents ({theirs.fingerprint[:8]}), the miner has one of "
+                f"{len(self.corpus):,} ({self.corpus.fingerprint[:8]}); make both with the same corpus"
+            )
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        teacher: Any = None,
+        *,
+        query_column: str | None = None,
+        positive_column: str | None = None,
+        positive_id_column: str | None = None,
+        corpus: Corpus | None = None,
+        teacher_options: dict[str, Any] | None = None,
+        second_opinion: SecondOpinion | None = None,
+        **options: Any,
+    ) -> PositiveAwareMiner:
+        """A miner for one dataset: its positives are known, and are the corpus unless one is given.
+
+        Args:
+            dataset: Dataset, DatasetDict or IterableDataset with queries and positives.
+            teacher: a Hub id, a folder, ``"embedded"``, ``"bm25"`` or another name of
+                :func:`~hf_posmine.teachers.factory.make_teacher`, a SentenceTransformer or a Teacher; by default
+                all-MiniLM-L6-v2. A list of them, the best first, for an ensemble.
+            query_column: by default found by name (query, anchor, question), else the first column of texts.
+            positive_column: by default found by name (positive, answer, ...), else the next column of texts.
+            positive_id_column: instead of ``positive_column``, ids of the corpus.
+            corpus: the candidates. Known positives it lacks are scored, and are no candidates.
+            teacher_options: for teachers that are not ready: prompts, store, device, ...
+            second_opinion: who else is asked about the candidates, such as
+                ``SecondOpinion("cross:BAAI/bge-reranker-base", "PercPos(0.9)")``.
+            options: see :class:`~hf_posmine.core.settings.MiningSettings`.
+        """
+        from hf_posmine.encoding.defaults import DEFAULT_MODEL
+        from hf_posmine.teachers.factory import make_teachers
+
+        MiningSettings.from_options(options)
+        if corpus is not None:
+            _require_corpus(corpus)
+        given = list(teacher) if isinstance(teacher, (list, tuple)) else [DEFAULT_MODEL if teacher is None else teacher]
+        ready = [t for t in given if callable(getattr(t, "search", None))]
+        if ready and len(ready) == len(given) and teacher_options:
+            raise InputError(
+                f"teacher_options {sorted(teacher_options)} have no effect on a ready teacher; set them there"
+            )
+        corpus = getattr(ready[0], "corpus", None) if ready and corpus is None else corpus
+        query, positive, positive_id = pick_columns(dataset, query_column, positive_column, positive_id_column)
+        match = "normalized" if corpus is None else corpus.match
+        known = Qrels.from_dataset(dataset, query, positive, positive_id, match=match)
+        if corpus is None:
+            if known.documents is None:
+                raise InputError(f"column {positive_id!r} holds ids; pass corpus= with the documents they name")
+            corpus = known.documents
+        elif known.documents is not None and not ready:
+            corpus = corpus.union(known.documents, candidates=False)
+        return cls(
+            corpus=corpus,
+            teachers=make_teachers(given, corpus, queries=known.queries, **(teacher_options or {})),
+            known_positives=known,
+            query_column=query,
+            positive_column=positive,
+            positive_id_column=positive_id,
+            second_opinion=second_opinion,
+            **options,
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of everything that decides the rows, by content: equal in any process and wherever files lie."""
+        recipe = {
+            "algo": ALGO_VERSION,
+            "corpus": self.corpus.fingerprint,
+            "teachers": [t.fingerprint for t in self.teachers],
+            "known_positives": self.known_positives.fingerprint if self.known_positives is not None else None,
+            "columns": [self.query_column, self.positive_column, self.positive_id_column],
+            "settings": self.settings.to_dict(),
+        }
+        opinion = self.second_opinion
+        if opinion is not None:
+            recipe["second_opinion"] = {"teacher": opinion.scorer.fingerprint, **opinion.to_dict()}
+        return json_digest(recipe)
+
+    def features(self, features: Any) -> Any:
+        """The features of the mapped dataset: needed for an IterableDataset, ``map(..., features=...)``."""
+        from datasets import Features
+        from datasets.features.features import generate_from_arrow_type
+
+        if features is None:
+            raise InputError("the dataset does not know its features; pass datasets.Features with every column")
+        types = column_types(self.settings, second=self.second_opinion is not None)
+        new = {name: generate_from_arrow_type(type_) for name, type_ in types.items()}
+        return Features({**features, **new})
+
+    def prepare(self) -> PositiveAwareMiner:
+        """Encode whatever is not stored yet, before the first row; returns the miner."""
+        opinion = self.second_opinion
+        for teacher in [*self.teachers, *([] if opinion is None else [opinion.teacher])]:
+            prepare = getattr(teacher, "prepare", None)
+            if callable(prepare):
+                prepare()
+        return self
+
+    @cached_property
+    def _reader(self) -> RowReader:
+        known = None if self.known_positives is None else self.known_positives.resolve(self.corpus)
+        return RowReader(
+            self.corpus, self.known_positives, known, self.query_column, self.positive_column, self.positive_id_column
+        )
+
+    @cached_property
+    def excluded_everywhere(self) -> Rows:
+        """Rows no query may get: the empty document, and other rows' positives if asked."""
+        empty = self.corpus.rows_of_texts([""])
+        known = self._reader.known
+        others = known.all_positive_rows if known is not None and self.settings.exclude_other_positives else empty[:0]
+        return np.union1d(empty[empty >= 0], others).astype(np.int64)
+
+    def __call__(self, batch: Any, *extra: Any) -> Any:
+        """Mine a batch (or, with ``batched=False``, a row) as ``datasets.map`` passes it.
+
+        Args:
+            batch: dict of lists, ``LazyBatch``, Arrow table, DataFrame, or a single row.
+            extra: indices and rank, if ``with_indices`` or ``with_rank`` is set; the rank chooses the GPU.
+        """
+        names = self._column_names(batch)
+        for column in self._reader.columns:
+            if column not in names:
+                raise ColumnError(f"the batch has no column {column!r}; its columns are {names}")
+        single = isinstance(batch, Mapping) and _is_row(batch[self.query_column])
+        self._use_rank(extra, single)
+        columns = {name: [_plain(batch[name])] if single else _plain_list(batch[name]) for name in self._reader.columns}
+        return self._finish(batch, self._mine(columns), single)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the dataset that decide the negatives."""
+        return self._reader.columns
+
+    def read(self, columns: Mapping[str, Sequence[Any]]) -> tuple[Batch, Exclusions, dict[str, Rows]]:
+        """A batch of rows, what may not be a negative of each, and how many documents that are for each reason."""
+        batch = self._reader.read(columns)
+        if self.settings.near_duplicates is not None:
+            near = _near_positives(self._near_teacher, batch.positives()[0], self.settings.near_duplicates)
+            batch = batch.with_near(near)
+        return (batch, *batch.exclusions(self.corpus.num_candidates, self.excluded_everywhere))
+
+    def _mine(self, columns: dict[str, list[Any]]) -> Any:
+        batch, exclude, counts = self.read(columns)
+        rngs = batch.generators(self.corpus, self.settings.seed)
+        candidates = self.corpus.num_candidates
+        mined = select(batch, self.teachers, self.settings, candidates, exclude, rngs, self.second_opinion)
+        mined.excluded = counts
+        return mined
+
+    def _finish(self, batch: Any, mined: Any, single: bool) -> Any:
+        columns = to_columns(mined, self.corpus, self.settings, self.teacher_names)
+        keep = kept_rows(mined, self.settings)
+        if not single:
+            return merge(batch, columns, keep)
+        if not keep.all():
+            raise InputError("rows can only be dropped with batched=True; map with it, or use on_short='keep'")
+        return {name: values[0].as_py() for name, values in columns.items()}
+
+    def _column_names(self, batch: Any) -> list[str]:
+        if isinstance(batch, pa.Table):
+            return list(batch.column_names)
+        if isinstance(batch, Mapping) or hasattr(batch, "columns"):
+            return [str(name) for name in batch]
+        raise ColumnError(
+            f"the miner got a {type(batch).__name__} instead of a batch of columns; map without input_columns="
+        )
+
+    def _use_rank(self, extra: tuple[Any, ...], single: bool) -> None:
+        """With ``with_rank=True`` and several GPUs, take the one of this rank, which comes after any indices."""
+        rank = extra[-1] if extra else None
+        if isinstance(rank, int) and not (single and len(extra) == 1):
+            for teacher in self.teachers:
+                use = getattr(teacher, "use_rank", None)
+                if callable(use):
+                    use(rank)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_reader", "excluded_everywhere")}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _hash_by_fingerprint(cls)
+
+
+_hash_by_fingerprint(PositiveAwareMiner)
+
+
+def _require_corpus(corpus: object) -> None:
+    if not isinstance(corpus, Corpus):
+        raise InputError(f"corpus={type(corpus).__name__}; pass a Corpus, such as Corpus.from_texts(texts)")
+
+
+def _near_positives(teacher: Any, positives: Rows, bound: float) -> list[Rows]:
+    """Documents near a positive of each row; a positive outside the corpus has no stored vector and is skipped."""
+    unique = np.unique(positives[positives >= 0])
+    near = dict(zip(unique.tolist(), teacher.near_documents(unique, bound) if len(unique) else [], strict=True))
+    return [np.concatenate([unique[:0], *(near[code] for code in row if code >= 0)]) for row in positives.tolist()]
+
+
+def _is_row(value: Any) -> bool:
+    """Whether a value of the query column is a row's own value and no column of them."""
+    return value is None or isinstance(value, (str, bytes, int, float))
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") and not isinstance(value, str) else value
+
+
+def _plain_list(values: Any) -> list[Any]:
+    if isinstance(values, (pa.Array, pa.ChunkedArray)):
+        return values.to_pylist()
+    return [_plain(value) for value in values]

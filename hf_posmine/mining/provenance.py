@@ -1,0 +1,191 @@
+"""The record of a mining run made from the miner, with digests of everything it depends on, and written to disk."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import re
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_posmine.core.errors import InputError
+from hf_posmine.mining.record import (
+    Columns,
+    CorpusRecord,
+    KnownRecord,
+    MiningRecord,
+    OpinionRecord,
+    RowsRecord,
+    Source,
+    TeacherRecord,
+)
+from hf_posmine.mining.rows_digest import file_digest, rows_digest
+from hf_posmine.utils.files import write_file
+from hf_posmine.utils.redact import redact, redacted
+
+if TYPE_CHECKING:
+    from hf_posmine.data.qrels import Qrels
+    from hf_posmine.mining.miner import PositiveAwareMiner
+    from hf_posmine.mining.second_opinion import SecondOpinion
+    from hf_posmine.mining.summary import MiningSummary
+
+FILE = "provenance.json"
+PACKAGES = ("hf-posmine", "datasets", "sentence-transformers", "transformers", "torch", "numpy", "pyarrow", "numba")
+
+
+def provenance(
+    miner: PositiveAwareMiner,
+    *,
+    source: Source | Mapping[str, Any],
+    corpus_source: Source | Mapping[str, Any] | None = None,
+    summary: MiningSummary | None = None,
+    command: str | None = None,
+    mined: Any = None,
+) -> MiningRecord:
+    """The record of a mining run.
+
+    Args:
+        miner: what mined.
+        source: where the rows came from, such as ``{"path": ..., "split": ..., "revision": ...}``.
+        corpus_source: where the documents came from; not needed if they are the rows' own positives.
+        summary: what came out.
+        command: the command line, if there was one; tokens are blotted out.
+        mined: the mined Dataset or DatasetDict, whose rows are digested.
+    """
+    from hf_posmine.mining.miner import ALGO_VERSION
+
+    return MiningRecord(
+        algo_version=ALGO_VERSION,
+        created=now(),
+        command=None if command is None else redact(command),
+        miner_fingerprint=miner.fingerprint,
+        settings=miner.settings.to_dict(),
+        teachers=tuple(_describe(teacher) for teacher in miner.teachers),
+        source=_source(source),
+        columns=Columns(miner.query_column, miner.positive_column, miner.positive_id_column),
+        corpus=_corpus(miner, corpus_source),
+        known_positives=None if miner.known_positives is None else describe_known(miner.known_positives),
+        summary=None if summary is None else summary.to_dict(),
+        versions=versions(),
+        rows={} if mined is None else describe_rows(mined),
+        second_opinion=None if miner.second_opinion is None else _describe_opinion(miner.second_opinion),
+    )
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def describe_rows(mined: Any) -> dict[str, RowsRecord]:
+    """Rows and digest of each split; a Dataset is the split that it was loaded as, else ``train``."""
+    return {name: RowsRecord(len(split), rows_digest(split)) for name, split in as_splits(mined).items()}
+
+
+def as_splits(mined: Any) -> dict[str, Any]:
+    """The splits of a Dataset or DatasetDict, by name."""
+    if isinstance(mined, Mapping):
+        return dict(mined)
+    name = str(getattr(mined, "split", None) or "train").split("[")[0]  # "train[:100]"
+    return {name if re.fullmatch(r"\w+(\.\w+)*", name) else "train": mined}
+
+
+def describe_known(known: Qrels) -> KnownRecord:
+    """Digest and counts of the known positives."""
+    return KnownRecord(known.fingerprint, known.num_queries, known.num_judgements)
+
+
+def source_of_path(path: str, split: str | None, name: str | None = None, **columns: str | None) -> Source:
+    """Where data came from: files with the digest of their bytes, Hub datasets with their commit."""
+    file = Path(path)
+    return Source(
+        path=redact(path),
+        name=name,
+        split=split,
+        sha256=file_digest(file) if file.is_file() else None,
+        revision=None if file.exists() else hub_revision(path),
+        **columns,
+    )
+
+
+def hub_revision(repository: str, kind: str = "dataset") -> str | None:
+    """The commit that is now the head of a repository; None where the Hub cannot be asked."""
+    from huggingface_hub import HfApi
+
+    try:
+        return HfApi().repo_info(repository, repo_type=kind).sha
+    except Exception:  # offline, private, renamed: the record then has no revision, the mining goes on
+        return None
+
+
+def write_provenance(path: str | Path, record: MiningRecord) -> None:
+    """Write the record as JSON, whole or not at all."""
+    write_file(Path(path), lambda temporary: temporary.write_text(record.to_json(), "utf8"))
+
+
+def read_provenance(path: str | Path) -> MiningRecord:
+    """Read a record back.
+
+    Raises:
+        InputError: no such file, or no record in it.
+    """
+    try:
+        text = Path(path).read_text("utf8")
+    except OSError:
+        raise InputError(f"no such file: {path}") from None
+    return MiningRecord.from_json(text, str(path))
+
+
+def _source(said: Source | Mapping[str, Any]) -> Source:
+    if isinstance(said, Source):
+        return said
+    unknown = sorted(set(said) - set(Source.__dataclass_fields__))
+    if unknown:
+        raise InputError(f"a source has no {unknown[0]!r}; it has {', '.join(Source.__dataclass_fields__)}")
+    return Source(**redacted(dict(said)))
+
+
+def _corpus(miner: PositiveAwareMiner, said: Source | Mapping[str, Any] | None) -> CorpusRecord:
+    """The corpus; its source is None if it is the rows' own positives, and without a path if nobody said."""
+    corpus, known = miner.corpus, miner.known_positives
+    positives = known is not None and known.documents is not None and known.documents.fingerprint == corpus.fingerprint
+    return CorpusRecord(
+        source=_source(said) if said is not None else None if positives else Source(),
+        fingerprint=corpus.fingerprint,
+        documents=len(corpus),
+        candidates=corpus.num_candidates,
+        duplicates_dropped=corpus.duplicates,
+        match=corpus.match,
+        excluded_everywhere=len(miner.excluded_everywhere),
+    )
+
+
+def _describe_opinion(opinion: SecondOpinion) -> OpinionRecord:
+    said = opinion.to_dict()
+    return OpinionRecord(_describe(opinion.teacher), tuple(said.pop("filters")), **said)
+
+
+def _describe(teacher: Any) -> TeacherRecord:
+    describe = getattr(teacher, "describe", None)
+    said = dict(describe()) if callable(describe) else {}
+    encoder = teacher.__dict__.get("encoder")  # not loaded for the record's sake
+    model = getattr(encoder, "model", None)
+    for name, attribute in (("weights_dtype", "dtype"), ("truncate_dim", "truncate_dim")):
+        value = getattr(model, attribute, None)
+        if value is not None:
+            said[name] = value if isinstance(value, int) else str(value)
+    said = {name: value for name, value in redacted(said).items() if name not in ("name", "score_kind", "fingerprint")}
+    return TeacherRecord(redact(teacher.name), teacher.score_kind, teacher.fingerprint, said)

@@ -1,0 +1,216 @@
+"""The record of a mining run: one frozen tree of plain values with one JSON form, wherever it is written.
+
+``hf-posmine mine`` puts it beside its output, ``push_dataset`` into the repository and its card, and ``remine`` reads it
+back. A reader ignores keys that it does not know; ``schema`` rises when a key changes its meaning.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from hf_posmine.core.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SCHEMA = 1
+TOOL = "hf_posmine"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where rows or documents came from.
+
+    Attributes:
+        path: Hub id, file or folder; None if it is not known.
+        name: configuration of a Hub dataset.
+        split: split; None for all.
+        revision: commit on the Hub.
+        sha256: digest of a file.
+        text: of documents, the column of the texts.
+        id: of documents, the column of the ids.
+        title: of documents, the column put before the text.
+    """
+
+    path: str | None = None
+    name: str | None = None
+    split: str | None = None
+    revision: str | None = None
+    sha256: str | None = None
+    text: str | None = None
+    id: str | None = None
+    title: str | None = None
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns that the miner read."""
+
+    query: str
+    positive: str | None = None
+    positive_id: str | None = None
+
+
+@dataclass(frozen=True)
+class CorpusRecord:
+    """The documents and their digest; the source is None where they are the rows' positives."""
+
+    source: Source | None
+    fingerprint: str
+    documents: int
+    candidates: int
+    duplicates_dropped: int
+    match: str
+    excluded_everywhere: int
+
+
+@dataclass(frozen=True)
+class KnownRecord:
+    """The known positives of all queries."""
+
+    fingerprint: str
+    queries: int
+    judgements: int
+
+
+@dataclass(frozen=True)
+class TeacherRecord:
+    """Who scored.
+
+    Attributes:
+        name: Hub id, folder or ``"embedded"``.
+        score_kind: what its scores mean.
+        fingerprint: digest of everything that a score depends on besides the texts.
+        recipe: the rest of what the teacher says of itself: kind, commit, weights digest, prompts, dtype, ...
+    """
+
+    name: str
+    score_kind: str
+    fingerprint: str
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OpinionRecord:
+    """The second scorer of the candidates; see :class:`~hf_posmine.mining.second_opinion.SecondOpinion`."""
+
+    teacher: TeacherRecord
+    filters: tuple[str, ...]
+    rank_by: str
+    depth: int
+    band: float | None = None
+
+
+@dataclass(frozen=True)
+class RowsRecord:
+    """The rows of one split: how many, and the digest of :func:`~hf_posmine.mining.rows_digest.rows_digest`."""
+
+    rows: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class MiningRecord:
+    """Everything that decided the rows, and what came out; see :func:`~hf_posmine.mining.provenance.provenance`."""
+
+    algo_version: int
+    created: str
+    command: str | None
+    miner_fingerprint: str
+    settings: Mapping[str, Any]
+    teachers: tuple[TeacherRecord, ...]
+    source: Source
+    columns: Columns
+    corpus: CorpusRecord
+    known_positives: KnownRecord | None
+    summary: Mapping[str, Any] | None
+    versions: Mapping[str, str]
+    rows: Mapping[str, RowsRecord] = field(default_factory=dict)
+    format: str | None = None
+    second_opinion: OpinionRecord | None = None
+    schema: int = SCHEMA
+    tool: str = TOOL
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; sources without the keys that do not concern them."""
+        plain = asdict(self)
+        first = {name: plain.pop(name) for name in ("schema", "tool")}
+        plain["source"] = _present(plain["source"])
+        if plain["corpus"]["source"] is not None:
+            plain["corpus"]["source"] = _present(plain["corpus"]["source"])
+        plain["teachers"] = [_plain_teacher(teacher) for teacher in self.teachers]
+        if self.second_opinion is not None:
+            plain["second_opinion"]["teacher"] = _plain_teacher(self.second_opinion.teacher)
+        for name in ("rows", "format", "second_opinion"):
+            if not plain[name]:
+                del plain[name]
+        return first | json.loads(json.dumps(plain))
+
+    def to_json(self) -> str:
+        """The canonical text: what is in every ``provenance.json``."""
+        return json.dumps(self.to_dict(), indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "provenance.json") -> MiningRecord:
+        """Read the canonical text.
+
+        Raises:
+            InputError: no record, one of a later version, or one that lacks something.
+        """
+        try:
+            said = json.loads(text)
+        except ValueError:
+            said = None
+        if not isinstance(said, dict) or said.get("tool") != TOOL or "miner_fingerprint" not in said:
+            raise InputError(f"{where} is no record of a mining run")
+        return cls.from_dict(said, where)
+
+    @classmethod
+    def from_dict(cls, said: Mapping[str, Any], where: str = "the record") -> MiningRecord:
+        """Read what :meth:`to_dict` gave; see :meth:`from_json`."""
+        schema = said.get("schema")
+        if not isinstance(schema, int) or not 1 <= schema <= SCHEMA:
+            raise InputError(f"{where} has schema {schema!r}, this version reads up to {SCHEMA}; upgrade hf-posmine")
+        try:
+            corpus, known = dict(said["corpus"]), said.get("known_positives")
+            source, opinion = corpus.pop("source"), said.get("second_opinion")
+            nested = {
+                "teachers": tuple(_teacher(t) for t in said["teachers"]),
+                "source": _known(Source, said["source"]),
+                "columns": _known(Columns, said["columns"]),
+                "corpus": _known(CorpusRecord, corpus | {"source": None if source is None else _known(Source, source)}),
+                "known_positives": None if known is None else _known(KnownRecord, known),
+                "second_opinion": None if opinion is None else _opinion(opinion),
+                "rows": {split: _known(RowsRecord, rows) for split, rows in (said.get("rows") or {}).items()},
+            }
+            return _known(cls, {**said, **nested})
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise InputError(f"{where} is incomplete or damaged ({type(error).__name__}: {error})") from None
+
+
+def _known(cls: type, said: Mapping[str, Any]) -> Any:
+    """An instance from a mapping that may hold more than this version knows."""
+    names = {entry.name for entry in fields(cls)}
+    return cls(**{name: value for name, value in said.items() if name in names})
+
+
+def _teacher(said: Mapping[str, Any]) -> TeacherRecord:
+    basic = {name: said[name] for name in ("name", "score_kind", "fingerprint")}
+    return TeacherRecord(**basic, recipe={name: value for name, value in said.items() if name not in basic})
+
+
+def _plain_teacher(teacher: TeacherRecord) -> dict[str, Any]:
+    said = {"name": teacher.name, "score_kind": teacher.score_kind, "fingerprint": teacher.fingerprint}
+    return said | dict(teacher.recipe)
+
+
+def _opinion(said: Mapping[str, Any]) -> OpinionRecord:
+    nested = {"teacher": _teacher(said["teacher"]), "filters": tuple(said["filters"])}
+    record: OpinionRecord = _known(OpinionRecord, {**said, **nested})
+    return record
+
+
+def _present(said: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in said.items() if value is not None}

@@ -1,0 +1,141 @@
+"""The SentenceTransformer of the embedder: instructions for each row in memory, stock modules on disk."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardData
+
+from hf_posmine.core.errors import InputError
+from hf_posmine.encoding.encode import Encoder, Role
+from hf_posmine.models.items import DEFAULT_TEMPLATE, RowError, check_template
+from hf_posmine.models.pooling import InstructionPooling
+from hf_posmine.models.portable import (
+    REQUIREMENTS,
+    STOCK_POOLING,
+    STOCK_TRANSFORMER,
+    has_adapters,
+    make_portable,
+    merge_adapters,
+)
+from hf_posmine.models.transformer import InstructionTransformer
+from hf_posmine.utils.progress import progress_bar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import nn
+
+    from hf_posmine.core.types import Floats
+
+
+class _CardData(SentenceTransformerModelCardData):
+    """Says nothing of columns that cannot be embedded, such as instructions, which may be empty; its parent would fail."""
+
+    def _compute_column_stats(self, dataset: Any, column: str, task: str | None = None) -> dict[str, Any]:
+        try:
+            return super()._compute_column_stats(dataset, column, task=task)
+        except RowError:
+            return {"dtype": "string", "modality": "text", "data": {}}
+
+
+class InstructSentenceTransformer(SentenceTransformer):
+    """A SentenceTransformer whose rows may bring their own instruction.
+
+    It is one in every respect, and loads any saved text model: ``encode``, ``encode_query``, ``encode_document``, the
+    trainer, several processes. Besides strings, rows may be ``(instruction, text)`` or
+    ``{"instruction": ..., "text": ...}``; a row without one takes the call's prompt. Instructions attend and are attended
+    to, but are left out of the mean where the pooling says ``include_prompt=False``.
+
+    What it saves is loaded by plain ``SentenceTransformer(path)``, without this package, with the same vectors
+    (:mod:`hf_posmine.models.portable`).
+    """
+
+    model_card_data_class = _CardData
+    _module_classes: ClassVar[dict[str, type[nn.Module]]] = {
+        reference: cls
+        for cls, stock in ((InstructionTransformer, STOCK_TRANSFORMER), (InstructionPooling, STOCK_POOLING))
+        for reference in (
+            stock,
+            f"{cls.__module__}.{cls.__qualname__}",
+            f"sentence_transformers.models.{stock.rsplit('.', 1)[1]}",
+        )
+    }
+
+    def __init__(self, *args: Any, instruction_template: str | None = None, **kwargs: Any) -> None:
+        self._template = instruction_template
+        super().__init__(*args, **kwargs)
+
+    @classmethod
+    def _load_with_module_classes(cls, name: str, module_classes: Any, **kwargs: Any) -> InstructSentenceTransformer:
+        return super()._load_with_module_classes(name, {**cls._module_classes, **module_classes}, **kwargs)
+
+    def _load_default_modules(self, model_name_or_path: str, *_: Any, **__: Any) -> Any:
+        raise InputError(
+            f"{model_name_or_path!r} is no saved sentence-transformers model (no modules.json); a decoder becomes one by "
+            "bidirectional_encoder(...)"
+        )
+
+    def _parse_model_config(self, model_config: dict[str, Any]) -> None:
+        super()._parse_model_config(model_config)
+        self._template = self._template or model_config.get("instruction_template")
+
+    def _post_init(self) -> None:
+        super()._post_init()
+        if isinstance(self[0], InstructionTransformer) and self._template is not None:
+            self[0].instruction_template = check_template(self._template)
+
+    def _get_model_config(self) -> dict[str, Any]:
+        extra: dict[str, Any] = {"requirements": REQUIREMENTS}
+        if self.instruction_template != DEFAULT_TEMPLATE:
+            extra["instruction_template"] = self.instruction_template
+        return super()._get_model_config() | extra
+
+    @property
+    def instruction_template(self) -> str:
+        """How an instruction and a text are joined."""
+        return getattr(self[0], "instruction_template", DEFAULT_TEMPLATE)
+
+    @property
+    def bidirectional(self) -> bool:
+        """Whether the backbone attends in both directions."""
+        return getattr(self[0].config, "is_causal", None) is False or not getattr(self[0].config, "is_decoder", True)
+
+    def save(self, path: str, *args: Any, **kwargs: Any) -> None:
+        """Save it for plain sentence-transformers; with adapters still loaded, for this package alone."""
+        super().save(path, *args, **kwargs)
+        if isinstance(self[0], InstructionTransformer) and not has_adapters(self[0].model):
+            masked = any(isinstance(module, InstructionPooling) and not module.include_prompt for module in self)
+            make_portable(Path(path), self.prompts if masked else {})
+
+    def merge_adapters(self) -> InstructSentenceTransformer:
+        """Add the LoRA adapters into the weights, so that the model can be saved for everybody; returns itself."""
+        merge_adapters(self[0].model)
+        return self
+
+    def _inference(self, inputs: list[Any], **kwargs: Any) -> Any:
+        with _rows_numbered_as_in(inputs):
+            return super()._inference(inputs, **kwargs)
+
+    def encode_by_tokens(self, inputs: Sequence[Any], role: Role = "document", *, tokens: int | None = None) -> Floats:
+        """Vectors float32 ``[m, d]`` in batches of at most ``tokens`` tokens, so that memory does not follow the lengths.
+
+        Args:
+            inputs: rows, as :meth:`encode` takes them.
+            role: query or document, which chooses the stored prompt and the maximum length.
+            tokens: tokens of a batch; by default 1,024 on a CPU and 16,384 elsewhere.
+        """
+        with progress_bar(len(inputs), f"Encoding {role} texts", "text") as bar, _rows_numbered_as_in(inputs):
+            return Encoder(self, tokens=tokens).encode(inputs, role, bar.update)
+
+
+@contextmanager
+def _rows_numbered_as_in(inputs: Sequence[Any]) -> Iterator[None]:
+    """Batches are sorted by length: an error says where the caller put its row."""
+    try:
+        yield
+    except RowError as error:
+        raise RowError(error.why, list(inputs).index(error.item), error.item) from None

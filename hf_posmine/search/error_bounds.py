@@ -1,0 +1,178 @@
+"""One scan for every similarity: ``products * scale + bias``, with a proved bound on its error.
+
+- dot: scale 1, bias 0. Cosine: scale 1/|d|, on unit queries. Euclidean: bias -|d|^2 / 2, which orders as -|q - d|.
+- int8: the same, with each row's own quantisation step folded into the scales.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hf_posmine.core.errors import InputError
+from hf_posmine.search import kernels
+
+if TYPE_CHECKING:
+    from hf_posmine.core.types import Floats, Rows
+    from hf_posmine.search.rescore import Similarity
+
+UNIT_ROUNDOFF = 2.0**-24
+TINY = 1e-37
+PAD = 64
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Documents as int8, for the coarse scan.
+
+    Attributes:
+        codes: int8 ``[N, d padded to 64]``.
+        scale: float32 ``[N]``, the step of each row times its scale.
+        moved: float32 ``[N]``, how far rounding moved each document, after scaling; rounded up.
+        most: the largest of ``moved``.
+    """
+
+    codes: np.ndarray
+    scale: Floats
+    moved: Floats
+    most: float
+
+
+@dataclass(frozen=True)
+class Documents:
+    """What a scan reads of the documents besides their vectors; large arrays are memory maps (:mod:`.prepared`).
+
+    Attributes:
+        scale: float32 ``[N]``.
+        bias: float32 ``[N]``.
+        length: the largest |d| after scaling.
+        square: the largest |d|^2 before scaling.
+        coded: the same documents as int8, for a scan that wants them.
+    """
+
+    scale: Floats
+    bias: Floats
+    length: float
+    square: float
+    coded: Coded | None = None
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Query vectors as a scan takes them.
+
+    Attributes:
+        vectors: float32 ``[B, d]``, of unit length for cosine.
+        squares: float64 ``[B]``, |q|^2.
+    """
+
+    vectors: Floats
+    squares: np.ndarray
+
+    @classmethod
+    def of(cls, similarity: Similarity, vectors: Floats) -> Queries:
+        """Prepare vectors float32 ``[B, d]``."""
+        squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+        refuse_tiny(squares, "query")
+        if similarity == "cosine":
+            norms = np.sqrt(np.where(squares > 0, squares, 1))
+            vectors, squares = (vectors / norms[:, None]).astype(np.float32), (squares > 0).astype(np.float64)
+        return cls(np.ascontiguousarray(vectors, np.float32), squares)
+
+    def take(self, at: Rows) -> Queries:
+        """Some of the queries."""
+        return Queries(self.vectors[at], self.squares[at])
+
+
+def scale_and_bias(similarity: Similarity, squares: np.ndarray) -> tuple[Floats, Floats]:
+    """Both float32 ``[m]``, from |d|^2 in float64."""
+    scale, bias = np.ones(len(squares), np.float32), np.zeros(len(squares), np.float32)
+    if similarity == "cosine":
+        scale = np.divide(1, np.sqrt(squares), out=np.zeros(len(squares)), where=squares > 0).astype(np.float32)
+    elif similarity == "euclidean":
+        bias = (-squares / 2).astype(np.float32)
+    return scale, bias
+
+
+def refuse_tiny(squares: np.ndarray, what: str, first: int = 0) -> None:
+    """Raise if a vector is not zero but so short that float32 products of it vanish; row 0 has the number ``first``."""
+    tiny = np.flatnonzero((squares > 0) & (squares < TINY**2))
+    if len(tiny):
+        raise InputError(
+            f"{what} vector {first + tiny[0]} has length {squares[tiny[0]] ** 0.5:.3g}, too short for float32 products; "
+            "scale the vectors up, or normalize them"
+        )
+
+
+def float_error(similarity: Similarity, queries: Queries, documents: Documents) -> np.ndarray:
+    """Largest error float64 ``[B]`` of a float32 scan: the dot product's rounding, scale and bias, and our roundings.
+
+    A float32 sum of d products is off by at most about ``d u |q||d|`` in any order (Higham, 2002, section 3.1).
+    """
+    dimensions = queries.vectors.shape[1]
+    lengths = np.sqrt(queries.squares)
+    if similarity == "manhattan":
+        reach = dimensions**0.5 * (lengths + documents.square**0.5)
+        return 2 * (dimensions + 16) * UNIT_ROUNDOFF * reach
+    reach = lengths * documents.length
+    if similarity == "euclidean":
+        reach = reach + queries.squares + documents.square
+    return 2 * (dimensions + 16) * UNIT_ROUNDOFF * reach
+
+
+ROUNDOFF = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
+SUBNORMAL = {"float16": 2.0**-24, "bfloat16": 0.0}
+"""What numbers near zero may be off by: float16 has few exponents."""
+
+
+def half_error(dimensions: int, dtype: str) -> float:
+    """Largest error of a product of two 16-bit vectors of length 1 at most, summed in float32 and rounded to 16 bits.
+
+    ``q.d - q'.d' = (q - q').d + q'.(d - d')``, where rounding moves a vector by at most u of its length (Cauchy-Schwarz).
+    Products of 16-bit numbers are exact in float32. Tensor cores may cut off instead of rounding, so a sum of d of them
+    is counted as off by 4 d u32 (Fasi et al., 2021, on their behaviour). The result is rounded once more.
+    """
+    u, near_zero = ROUNDOFF[dtype], SUBNORMAL[dtype]
+    moved = u + near_zero * dimensions**0.5
+    reach = (1 + moved) ** 2
+    return moved * (2 + moved) + 4 * (dimensions + 16) * UNIT_ROUNDOFF * reach + (u + near_zero) * 1.01 * reach
+
+
+@dataclass(frozen=True)
+class Int8:
+    """Vectors rounded to int8 with a step per row, and how far that moved them.
+
+    Attributes:
+        codes: int8 ``[m, d padded to 64]``.
+        steps: float32 ``[m]``; ``codes * steps`` is near the vectors.
+        moved: float64 ``[m]``, |v - codes * step|.
+        lengths: float64 ``[m]``, |codes * step|.
+    """
+
+    codes: np.ndarray
+    steps: Floats
+    moved: np.ndarray
+    lengths: np.ndarray
+
+    @classmethod
+    def of(cls, vectors: Floats) -> Int8:
+        """Round vectors float32 ``[m, d]``."""
+        rows, dimensions = vectors.shape
+        codes = np.zeros((rows, -(-dimensions // PAD) * PAD), np.int8)
+        return cls(codes, *kernels.round_to_int8(np.ascontiguousarray(vectors), codes))
+
+
+def int8_error(similarity: Similarity, queries: Queries, coded: Int8, documents: Documents) -> np.ndarray:
+    """Largest error float64 ``[B]`` of an int8 scan, besides ``coded.lengths[i] * documents.coded.moved[j]``.
+
+    ``q.d - q'.d' = (q - q').d + q'.(d - d')``, each at most the product of the lengths (Cauchy-Schwarz). The int32
+    product itself is exact; its scaling in float32 and the ends of the interval are not, nor is the rounding of the
+    distance that decides in the end.
+    """
+    most = documents.coded.most if documents.coded else 0.0
+    reach = (coded.lengths + coded.moved) * (documents.length + most) + documents.square
+    if similarity == "euclidean":
+        reach = reach + queries.squares
+    return coded.moved * documents.length + 16 * UNIT_ROUNDOFF * reach

@@ -1,0 +1,83 @@
+"""The files of a stored run, and how they are made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_posmine.core.errors import StoreError
+from hf_posmine.data.qrels import OUTSIDE, Qrels
+from hf_posmine.data.texts import text_keys
+from hf_posmine.utils.progress import progress_bar
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hf_posmine.core.types import Floats, Teacher
+    from hf_posmine.data.corpus import Corpus
+
+BLOCK_QUERIES = 1024
+
+
+def queries_of(known: Qrels) -> Corpus:
+    """The query texts of the known positives."""
+    if known.queries is None:
+        raise StoreError("the known positives do not hold the texts of their queries")
+    return known.queries
+
+
+def described(teacher: Any) -> dict[str, Any]:
+    """What a provenance record says of a teacher."""
+    describe = getattr(teacher, "describe", None)
+    return describe() if callable(describe) else {"kind": "other", "name": teacher.name}
+
+
+def pair_keys(query_rows: np.ndarray, documents: np.ndarray) -> np.ndarray:
+    """A key uint64 per (query, document); any two share one with a probability of about 5e-20."""
+    with np.errstate(over="ignore"):
+        mixed = (query_rows.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed ^= documents.astype(np.uint64) * np.uint64(0x94D049BB133111EB)
+        return (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xD6E8FEB86659FD93)
+
+
+def write_run(folder: Path, teacher: Any, corpus: Corpus, queries: Corpus, known: Qrels, depth: int) -> None:
+    """Search all queries, score all positives, and write the arrays."""
+    if callable(getattr(teacher, "prepare", None)):
+        teacher.prepare()
+    shape = (len(queries), depth)
+    ids = np.lib.format.open_memmap(folder / "doc_ids.npy", "w+", np.int32, shape)
+    scores = np.lib.format.open_memmap(folder / "scores.npy", "w+", np.float32, shape)
+    with progress_bar(len(queries), f"Searching with {teacher.name}", "text") as bar:
+        for start in range(0, len(queries), BLOCK_QUERIES):
+            at = np.arange(start, min(len(queries), start + BLOCK_QUERIES))
+            ranking = teacher.search(queries.texts(at).to_pylist(), depth)
+            ids[at], scores[at] = ranking.doc_ids, ranking.scores
+            bar.update(len(at))
+    ids.flush()
+    scores.flush()
+    texts = queries.texts(np.arange(len(queries))).to_pylist()
+    np.save(folder / "query_keys.npy", text_keys(texts, "exact"))
+    keys, values = _positive_scores(teacher, corpus, texts, known)
+    np.save(folder / "positive_keys.npy", keys)
+    np.save(folder / "positive_scores.npy", values)
+
+
+def _positive_scores(teacher: Teacher, corpus: Corpus, texts: list[str], known: Qrels) -> tuple[np.ndarray, Floats]:
+    """Key and score of every query with each of its positives."""
+    resolved = known.resolve(corpus)
+    rows, codes, relevant = resolved.of(text_keys(texts, known.match))
+    rows, codes = rows[relevant], codes[relevant]
+    scores = np.empty(len(rows), np.float32)
+    documents = codes.astype(np.uint64)
+    inside = np.flatnonzero(codes >= 0)
+    for start in range(0, len(inside), BLOCK_QUERIES):
+        at = inside[start : start + BLOCK_QUERIES]
+        scores[at] = teacher.score([texts[i] for i in rows[at].tolist()], codes[at, None])[:, 0]
+    outside = np.flatnonzero(codes < 0)
+    if len(outside) and known.documents is not None:
+        written = known.documents.texts(OUTSIDE - codes[outside]).to_pylist()
+        documents[outside] = text_keys(written, corpus.match)
+        scores[outside] = teacher.score_texts([texts[i] for i in rows[outside].tolist()], written)
+    return pair_keys(rows, documents), scores

@@ -1,0 +1,1 @@
+"""Files, memory, threads, HTTP, progress and digests: nothing here knows about mining."""

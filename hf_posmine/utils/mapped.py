@@ -1,0 +1,103 @@
+"""Numbers on disk: appended, filled in any order, sorted range by range; a block of them is in memory at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from hf_posmine.core.types import Rows
+
+BLOCK = 1 << 18
+RANGE = 1 << 18
+
+
+class Appended:
+    """A file of numbers that grows; :meth:`array` maps what was written."""
+
+    def __init__(self, path: Path, dtype: Any) -> None:
+        self.path, self.dtype = path, np.dtype(dtype)
+        self._file: IO[bytes] = path.open("wb")
+
+    def add(self, values: np.ndarray) -> None:
+        """Write some more."""
+        self._file.write(np.ascontiguousarray(values, self.dtype).data)
+
+    def array(self) -> np.ndarray:
+        """All that was written; nothing can be added after."""
+        self._file.close()
+        return mapped(self.path, self.dtype)
+
+
+def mapped(path: Path, dtype: Any) -> np.ndarray:
+    """The numbers of a file without a header, memory-mapped."""
+    return np.memmap(path, dtype, "r") if path.stat().st_size else np.empty(0, dtype)
+
+
+def blank(path: Path, dtype: Any, length: int) -> np.ndarray:
+    """Zeros in a new file, memory-mapped for writing; the space is taken now, so that no write can fail later."""
+    if not length:
+        return np.empty(0, dtype)
+    with path.open("wb") as file:
+        size = length * np.dtype(dtype).itemsize
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
+    return np.memmap(path, dtype, "r+")
+
+
+def forget(array: np.ndarray, start: int = 0, stop: int | None = None) -> None:
+    """Let go of the whole pages of rows ``start`` to ``stop`` of an array, if it is mapped from a file.
+
+    They stay in the system's cache, or are written by it in time, and no longer count as this process's memory.
+    """
+    stop = len(array) if stop is None else stop
+    mapped = getattr(array, "_mmap", None)
+    if not isinstance(mapped, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    first = array.__array_interface__["data"][0] - np.frombuffer(mapped, np.uint8).__array_interface__["data"][0]
+    begin = -(-(first + start * array.strides[0]) // mmap.PAGESIZE) * mmap.PAGESIZE
+    end = (first + stop * array.strides[0]) // mmap.PAGESIZE * mmap.PAGESIZE
+    if end > begin:
+        mapped.madvise(mmap.MADV_DONTNEED, begin, end - begin)
+
+
+@contextlib.contextmanager
+def npy_file(path: Path, dtype: Any, shape: tuple[int, ...]) -> Iterator[IO[bytes]]:
+    """A ``.npy`` file of known shape, whose rows are then written one after the other."""
+    with path.open("wb") as file:
+        header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        yield file
+
+
+def blocks(length: int) -> Iterator[slice]:
+    """Slices that cover ``length`` numbers, a block each."""
+    for start in range(0, length, BLOCK):
+        yield slice(start, min(length, start + BLOCK))
+
+
+def key_ranges(keys: np.ndarray) -> Iterator[Rows]:
+    """Positions int64 of the keys (uint64 ``[N]``, evenly spread, as hashes are) in one range of values after the other.
+
+    What is to be sorted is sorted range by range: the results one after the other are sorted as a whole.
+
+    >>> RANGE, [at.tolist() for at in key_ranges(np.array([7, 3, 7], np.uint64))]
+    (262144, [[0, 1, 2]])
+    """
+    bits = max(0, (len(keys) - 1) // RANGE).bit_length()
+    for number in range(1 << bits):
+        found = [np.empty(0, np.int64)]
+        for span in blocks(len(keys)):
+            here = keys[span] >> np.uint64(64 - bits) == number if bits else np.ones(len(keys[span]), bool)
+            found.append(span.start + np.flatnonzero(here))
+            forget(keys, span.start, span.stop)
+        yield np.concatenate(found)

@@ -1,0 +1,209 @@
+"""The configuration of an ablation: what is learnt from, who teaches, how students are trained, and the studies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ablation.grid import Cell, Mining, Study, check_keys, is_random, plain, read_study
+from ablation.student import STUDENT_KEYS
+from ablation.windows import Part, WindowSettings
+from hf_posmine.core.errors import InputError
+from hf_posmine.training.values import typed
+from hf_posmine.utils.digest import json_digest
+
+VERSION = 1
+"""Part of every digest: raised when the same configuration would give other figures."""
+
+KEYS = ("name", "windows", "train", "evaluate", "measure", "teachers", "mining", "training", "studies")
+TRAIN_KEYS = (
+    "name",
+    "path",
+    "config",
+    "split",
+    "query",
+    "positive",
+    "corpus",
+    "visible",
+    "qrels",
+    "instruction",
+    "task",
+)
+EVALUATE_KEYS = ("name", "path", "qrels", "instruction")
+MINING_KEYS = ("depth", "on_short", "anchor", "near_duplicates", "exclude_other_positives")
+SET_HERE = ("datasets", "output_dir", "seed", "num_negatives", "evals")
+"""Keys of a training stage that the cells set themselves."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """An ablation; see :func:`read_config`.
+
+    Attributes:
+        name: of the whole.
+        train: the sets that students learn from, each mined by itself.
+        evaluate: the judged collections that they are measured on.
+        measure: what the tables are of.
+        teachers: name -> ``model`` and options of the teacher.
+        mining: options of all mining, and the ``depth`` of stored runs.
+        training: name -> keys of a training stage, ``in_batch_negatives``, ``bag_of_words`` and ``prompts``.
+        studies: the tables.
+        windows: a corpus to be cut first, and SQuAD's places.
+    """
+
+    name: str
+    train: tuple[Mapping[str, Any], ...]
+    evaluate: tuple[Mapping[str, Any], ...]
+    measure: str
+    teachers: Mapping[str, Mapping[str, Any]]
+    mining: Mapping[str, Any]
+    training: Mapping[str, Mapping[str, Any]]
+    studies: tuple[Study, ...]
+    windows: WindowSettings | None = None
+    sources: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def cells(self) -> dict[str, Cell]:
+        """Every cell once, by digest, in the order of the studies."""
+        return {self.digest(cell): cell for study in self.studies for cell in study.cells}
+
+    def digest(self, cell: Cell) -> str:
+        """What a cell's result is kept under: equal for cells that must give the same."""
+        data = self._data(self.train, self.evaluate)
+        training = dict(self.training[cell.training])
+        told = {"version": VERSION, **data, **self._mining(cell.mining), "measure": self.measure}
+        return json_digest({**told, "training": training, "seed": cell.seed})[:16]
+
+    def mining_digest(self, mining: Mining) -> str:
+        """What mined negatives are kept under."""
+        return json_digest({"version": VERSION, **self._data(self.train, ()), **self._mining(mining)})[:16]
+
+    def minings(self) -> dict[str, Mining]:
+        """Every way to mine once, by digest."""
+        return {self.mining_digest(cell.mining): cell.mining for cell in self.cells.values()}
+
+    def teacher(self, name: str, seed: int) -> dict[str, Any]:
+        """A teacher as :func:`~hf_posmine.teachers.factory.make_teacher` takes it; a random one by the seed."""
+        told = dict(self.teachers[name])
+        if is_random(told):
+            told["model"] = f"random:{seed}"
+        return told
+
+    def _mining(self, mining: Mining) -> dict[str, Any]:
+        said = plain(Cell(mining, "", 0))["mining"]
+        teachers = [self.teacher(name, mining.seed) for name in mining.teachers]
+        return {"mining": {**said, "teachers": teachers}, "options": dict(self.mining) if mining.teachers else {}}
+
+    def _data(self, train: Any, evaluate: Any) -> dict[str, Any]:
+        from dataclasses import asdict
+
+        windows = None if self.windows is None else asdict(self.windows)
+        return {"train": [dict(t) for t in train], "evaluate": [dict(e) for e in evaluate], "windows": windows}
+
+
+def read_config(path: str | Path) -> Config:
+    """An ablation from its YAML file.
+
+    Raises:
+        InputError: no such file, a key or value that is not known, or a study that names what is not there.
+    """
+    try:
+        said = yaml.safe_load(Path(path).read_text("utf8"))
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        raise InputError(f"cannot read {str(path)!r}: {' '.join(str(error).split())}") from error
+    try:
+        return config_from(said)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def config_from(said: Any) -> Config:
+    """An ablation from one mapping; see :func:`read_config`."""
+    check_keys("the configuration", said, KEYS, ("name", "train", "evaluate", "teachers", "training", "studies"))
+    from hf_posmine.evaluation.measures import parse_measure
+
+    measure = str(said.get("measure", "ndcg@10"))
+    parse_measure(measure)
+    trainings = _training(said["training"])
+    teachers = said["teachers"]
+    check_keys("teachers", teachers, list(teachers))
+    for name, told in teachers.items():
+        if not isinstance(told, Mapping) or not told.get("model"):
+            raise InputError(f"teachers.{name}={told!r}; expected a mapping with model, such as {{model: embedded}}")
+    mining = said.get("mining") or {}
+    check_keys("mining", mining, MINING_KEYS)
+    check_keys("studies", said["studies"], list(said["studies"]))
+    studies = tuple(read_study(name, told, teachers, trainings) for name, told in said["studies"].items())
+    _check_contrast(studies, trainings)
+    windows, sources = _windows(said.get("windows"))
+    return Config(
+        str(said["name"]),
+        _mappings("train", said["train"], TRAIN_KEYS),
+        _mappings("evaluate", said["evaluate"], EVALUATE_KEYS),
+        measure,
+        teachers,
+        mining,
+        trainings,
+        studies,
+        windows,
+        sources,
+    )
+
+
+def _training(said: Any) -> dict[str, dict[str, Any]]:
+    from hf_posmine.training.recipe import recipe_from
+
+    check_keys("training", said, list(said) if isinstance(said, Mapping) else [])
+    for name, told in said.items():
+        if not isinstance(told, Mapping):
+            raise InputError(f"training.{name}={told!r}; expected a mapping of keys of a training stage")
+        wrong = [key for key in SET_HERE if key in told]
+        if wrong:
+            raise InputError(f"training.{name}: {wrong[0]} is set for each cell; leave it out")
+        stage = {key: value for key, value in told.items() if key not in (*STUDENT_KEYS, "in_batch_negatives")}
+        example = {"name": "x", "path": "x", "task": "retrieval", "instruction": ""}
+        try:
+            recipe_from({**stage, "datasets": [example], "output_dir": "x"})
+        except InputError as error:
+            raise InputError(f"training.{name}: {error}") from None
+    return {name: dict(told) for name, told in said.items()}
+
+
+def _check_contrast(studies: tuple[Study, ...], trainings: Mapping[str, Mapping[str, Any]]) -> None:
+    for study in studies:
+        for row in study.rows:
+            cell = row.cells[0]
+            if not cell.mining.teachers and trainings[cell.training].get("in_batch_negatives") is False:
+                raise InputError(
+                    f"studies.{study.name}: teacher 'none' with training {cell.training!r}, which has in_batch_negatives: "
+                    "false, leaves nothing to contrast with"
+                )
+
+
+def _mappings(where: str, said: Any, known: tuple[str, ...]) -> tuple[Mapping[str, Any], ...]:
+    if not isinstance(said, list):
+        raise InputError(f"{where}={said!r}; expected a list of mappings with name and path")
+    for number, told in enumerate(said):
+        check_keys(f"{where}.{number}", told, known, ("name", "path"))
+    names = [told["name"] for told in said]
+    if len(set(names)) < len(names):
+        raise InputError(f"{where}: names {names}; give each its own")
+    return tuple(said)
+
+
+def _windows(said: Any) -> tuple[WindowSettings | None, tuple[str, ...]]:
+    if said is None:
+        return None, ()
+    check_keys("windows", said, ("sources", "parts", "words", "stride", "seed"), ("sources", "parts"))
+    parts = []
+    for name, told in said["parts"].items():
+        check_keys(
+            f"windows.parts.{name}", told, ("source", "articles", "questions"), ("source", "articles", "questions")
+        )
+        parts.append(Part(**typed(Part, {"name": name, **told})))
+    numbers = {key: said[key] for key in ("words", "stride", "seed") if key in said}
+    return WindowSettings(tuple(parts), **typed(WindowSettings, numbers)), tuple(said["sources"])

@@ -1,0 +1,213 @@
+"""Texts on disk: when two count as the same, how they are found again, and what stays in memory."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import weakref
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hf_posmine.data import texts as module
+from hf_posmine.data.texts import KeyIndex, PartWriter, TextPart, normalize, text_keys, write_part
+from hf_posmine.utils import mapped
+
+FEW = ["Alpha", "beta", " ALPHA ", "gamma", "Beta", "delta"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Paris", "pARIS"),
+        ("a  b\t\nc", " a b c "),
+        ("no\u00a0break", "no break"),
+        ("\ufb01rst", "first"),
+        ("\uff21\uff22\uff23", "abc"),
+        ("Stra\u00dfe", "STRASSE"),
+        ("caf\u00e9", "cafe\u0301"),
+        ("\u0130stanbul", "i\u0307stanbul"),
+        ("x\u00b2", "x2"),
+        ("", " \n"),
+    ],
+)
+def test_texts_that_count_as_the_same(one, other):
+    assert normalize(one) == normalize(other)
+    assert text_keys([one]) == text_keys([other])
+    assert text_keys([one], "exact") != text_keys([other], "exact")
+
+
+@pytest.mark.parametrize(("one", "other"), [("a b", "ab"), ("cafe", "caf\u00e9"), ("a.", "a"), ("1", "01")])
+def test_texts_that_do_not(one, other):
+    assert text_keys([one]) != text_keys([other])
+
+
+@given(st.text(max_size=40))
+def test_normalising_twice_changes_nothing(text):
+    assert normalize(normalize(text)) == normalize(text)
+
+
+@given(st.lists(st.integers(0, 20), max_size=40), st.lists(st.integers(0, 25), max_size=10))
+def test_the_key_index_finds_the_first_row(keys, wanted):
+    found = KeyIndex.build(np.array(keys, np.uint64)).rows(np.array(wanted, np.uint64))
+    assert found.dtype == np.int64
+    assert found.tolist() == [keys.index(key) if key in keys else -1 for key in wanted]
+
+
+def blocks(texts, size, ids=None):
+    for at in range(0, len(texts), size):
+        yield texts[at : at + size], None if ids is None else ids[at : at + size]
+
+
+def test_the_first_of_equal_texts_stays_and_all_ids_lead_to_it(tmp_path):
+    part = write_part(blocks(FEW, 2, list("abcdef")), tmp_path, "normalized")
+    assert [text for batch in part.iter_texts() for text in batch] == ["Alpha", "beta", "gamma", "delta"]
+    assert part.by_text.rows(text_keys(["ALPHA", "gamma", "omega"])).tolist() == [0, 2, -1]
+    assert part.by_id.rows(text_keys("abcdefg", "exact")).tolist() == [0, 1, 0, 2, 1, 3, -1]
+    assert part.take("id", np.array([3, 0])).to_pylist() == ["f", "a"]
+    assert (len(part), part.info["duplicates"]) == (4, 2)
+
+
+def test_exact_matching_keeps_every_spelling(tmp_path):
+    part = write_part(blocks([*FEW, "beta"], 3), tmp_path, "exact")
+    assert (len(part), part.info["duplicates"]) == (6, 1)
+    assert part.by_text.rows(text_keys(["Beta", "beta", "BETA"], "exact")).tolist() == [4, 1, -1]
+
+
+def test_known_texts_are_left_out(tmp_path):
+    first = write_part(blocks(FEW, 9), tmp_path, "normalized")
+    second = write_part(blocks(["omega", "GAMMA", "psi"], 9), tmp_path, "normalized", [first.by_text])
+    assert [text for batch in second.iter_texts() for text in batch] == ["omega", "psi"]
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 3, 64, 65_536])
+@pytest.mark.parametrize("with_ids", [False, True])
+def test_take_over_chunks_of_any_size(tmp_path, monkeypatch, chunk_rows, with_ids):
+    monkeypatch.setattr(module, "CHUNK_ROWS", chunk_rows)
+    texts = [f"text {number} {'é' * (number % 3)}" for number in range(100)]
+    ids = [f"id{number}" for number in range(100)] if with_ids else None
+    part = write_part(blocks(texts, 7, ids), tmp_path, "normalized")
+    rng = np.random.default_rng(0)
+    for rows in (np.arange(100), np.array([], np.int64), np.array([99]), rng.integers(0, 100, 50)):
+        taken = part.take("text", rows)
+        assert isinstance(taken, pa.Array)
+        assert taken.to_pylist() == [texts[row] for row in rows]
+        assert part.take("id", rows).to_pylist() == [ids[row] if ids else str(row) for row in rows]
+    assert [text for batch in part.iter_texts(9) for text in batch] == texts
+
+
+def test_a_chunk_ends_after_so_many_bytes_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK_BYTES", 1000)
+    texts = [f"{number} " + "x" * 300 for number in range(20)]
+    part = write_part(blocks(texts, 1), tmp_path, "normalized")
+    assert part._table.column("text").num_chunks > 2
+    assert part.take("text", np.arange(19, -1, -1)).to_pylist() == texts[::-1]
+
+
+def test_batches_and_chunks_do_not_move_the_digest_but_content_order_and_ids_do(tmp_path, monkeypatch):
+    def digests(texts, size=9, ids=None, match="normalized"):
+        part = write_part(blocks(texts, size, ids), tmp_path / str(len(list(tmp_path.iterdir()))), match)
+        return part.digest, part.texts_digest
+
+    base = digests(FEW)
+    assert digests(FEW, 1) == base
+    monkeypatch.setattr(module, "CHUNK_ROWS", 2)
+    assert digests(FEW, 2) == base
+    for other in (FEW[::-1], FEW[:-1], [*FEW[:-1], "delta "], ["Al", "phabeta", *FEW[2:]]):
+        assert digests(other)[1] != base[1]
+    with_ids = digests(FEW, 9, list("abcdef"))
+    assert with_ids[0] != base[0]
+    assert with_ids[1] == base[1]
+    assert digests(FEW, 9, list("abcdeg"))[0] != with_ids[0]
+    assert digests(["a", "b"], match="exact")[0] != digests(["a", "b"])[0]
+
+
+def test_two_parts_that_differ_only_in_which_id_came_first_are_two_parts(tmp_path):
+    one = write_part([(["same", "Same"], ["a", "b"])], tmp_path, "normalized")
+    other = write_part([(["same", "Same"], ["b", "a"])], tmp_path, "normalized")
+    assert one.take("id", np.array([0])).to_pylist() == ["a"]
+    assert other.take("id", np.array([0])).to_pylist() == ["b"]
+
+
+@pytest.mark.parametrize("size", [1, 7, 40])
+def test_keys_sorted_range_by_range_give_the_same_part(tmp_path, monkeypatch, size):
+    texts, ids = [f"Text {number % 61}" for number in range(100)], [f"id{number}" for number in range(100)]
+    known = write_part(blocks(["TEXT 3", "text 50", "other"], 9), tmp_path / "known", "normalized").by_text
+
+    def files(name):
+        part = write_part(blocks(texts, 9, ids), tmp_path / name, "normalized", [known])
+        return {path.name: path.read_bytes() for path in part.path.iterdir()}
+
+    whole = files("whole")
+    monkeypatch.setattr(mapped, "RANGE", size)
+    monkeypatch.setattr(mapped, "BLOCK", size + 3)
+    assert files("ranges") == whole
+
+
+def test_lookups_are_memory_maps_and_nothing_keeps_the_strings(tmp_path):
+    class Text(str):
+        __slots__ = ("__weakref__",)
+
+    alive = []
+
+    def stream():
+        for at in range(0, 3000, 500):
+            block = [Text(f"document {number}") for number in range(at, at + 500)]
+            alive.extend(map(weakref.ref, block))
+            yield block, [str(number) for number in range(at, at + 500)]
+            del block
+            gc.collect()
+            assert sum(ref() is not None for ref in alive) <= 500
+
+    part = write_part(stream(), tmp_path, "normalized")
+    gc.collect()
+    assert not any(ref() is not None for ref in alive)
+    before = pa.total_allocated_bytes()
+    part.take("text", np.array([5]))
+    for index in (part.by_text, part.by_id):
+        assert isinstance(index.keys, np.memmap)
+        assert isinstance(index.values, np.memmap)
+        assert index.keys.nbytes + index.values.nbytes == 16 * 3000
+    assert pa.total_allocated_bytes() - before < 10_000
+
+
+def test_a_part_pickles_as_its_path(tmp_path):
+    part = write_part(blocks(FEW, 9), tmp_path, "normalized")
+    fresh = pickle.dumps(part)
+    part.take("text", np.arange(4))
+    _ = part.by_text, part.by_id, part.info
+    assert pickle.dumps(part) == fresh
+    assert pickle.loads(fresh) == part
+    assert pickle.loads(fresh).take("text", np.array([3])).to_pylist() == ["delta"]
+
+
+def test_only_finished_parts_lie_in_the_folder(tmp_path):
+    part = write_part(blocks(FEW, 2), tmp_path, "normalized")
+    again = write_part(blocks(FEW, 2), tmp_path, "normalized")
+    assert again == part
+    assert list(tmp_path.iterdir()) == [part.path]
+
+
+def test_an_abandoned_part_leaves_nothing(tmp_path):
+    def broken():
+        yield ["one"], None
+        raise RuntimeError("the source failed")
+
+    with pytest.raises(RuntimeError, match="the source failed"):
+        write_part(broken(), tmp_path, "normalized")
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_texts_make_an_empty_part(tmp_path):
+    writer = PartWriter(tmp_path, "normalized")
+    writer.add([])
+    part = writer.finish()
+    assert isinstance(part, TextPart)
+    assert len(part) == 0
+    assert part.take("text", np.array([], np.int64)).to_pylist() == []
+    assert part.by_text.rows(text_keys(["a"])).tolist() == [-1]
+    assert list(part.iter_texts()) == []

@@ -1,0 +1,102 @@
+"""BM25: against the formula in float64, against bm25s's own search, languages, the stored index."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+
+import numpy as np
+import pytest
+
+from hf_posmine import BM25Teacher, Corpus
+from hf_posmine.core.errors import InputError, MissingExtraError
+from hf_posmine.teachers.postings import Postings
+
+TEXTS = [
+    "the cat sat on the mat",
+    "a dog and a cat and another dog",
+    "dogs chase cats",
+    "nothing of the kind here",
+    "the the the",
+    "cat cat cat cat dog",
+]
+QUERIES = ["cat dog", "the cat the", "unheard of", "mat"]
+
+
+def formula(query: str, text: str, k1: float, b: float) -> float:
+    """Lucene's BM25 by hand, words of two letters or more."""
+    documents = [re.findall(r"\w\w+", t) for t in TEXTS]
+    words, average = re.findall(r"\w\w+", text), sum(map(len, documents)) / len(documents)
+    total = 0.0
+    for word in re.findall(r"\w\w+", query):
+        having = sum(word in d for d in documents)
+        if having:
+            idf = math.log(1 + (len(documents) - having + 0.5) / (having + 0.5))
+            total += idf * words.count(word) / (words.count(word) + k1 * (1 - b + b * len(words) / average))
+    return total
+
+
+@pytest.mark.parametrize(("k1", "b"), [(1.5, 0.75), (0.9, 0.4), (2.0, 0.0), (1.2, 1.0)])
+def test_scores_are_those_of_the_formula(k1, b, tmp_path):
+    teacher = BM25Teacher(Corpus.from_texts(TEXTS), language=None, k1=k1, b=b, store=tmp_path)
+    expected = [[formula(q, t, k1, b) for t in TEXTS] for q in QUERIES]
+    np.testing.assert_allclose(teacher.all_scores(QUERIES), expected, rtol=1e-6)
+    outside = "a mat for the dog, unlisted words included"
+    assert teacher.score_texts([QUERIES[0]], [outside])[0] == pytest.approx(formula(QUERIES[0], outside, k1, b))
+
+
+def test_the_ranking_is_that_of_bm25s(tmp_path, sample_corpus, sample_pairs):
+    import bm25s
+    import Stemmer
+
+    texts, queries = sample_corpus.texts(np.arange(len(sample_corpus))).to_pylist(), sample_pairs["query"][:40]
+    options = {"stopwords": "en", "stemmer": Stemmer.Stemmer("english"), "show_progress": False}
+    theirs = bm25s.BM25(method="lucene")
+    theirs.index(bm25s.tokenize(texts, **options), show_progress=False)
+    asked = bm25s.tokenize(queries, **options)
+    expected = theirs.retrieve(asked, k=5, show_progress=False).scores
+    found = BM25Teacher(sample_corpus, store=tmp_path).search(queries, 5)
+    np.testing.assert_allclose(found.scores, expected, rtol=1e-5)
+
+
+def test_language_sets_stop_words_and_stemmer(tmp_path):
+    corpus = Corpus.from_texts(["die Häuser der Stadt", "ein Haus", "die die die", "Städte"])
+    german = BM25Teacher(corpus, language="german", store=tmp_path)
+    assert (german.all_scores(["die Stadt"])[0] > 0).tolist() == [True, False, False, True]
+    plain = BM25Teacher(corpus, language=None, store=tmp_path)
+    assert (plain.all_scores(["die Stadt"])[0] > 0).tolist() == [True, False, True, False]
+    unstemmed = BM25Teacher(corpus, language="german", stem=False, store=tmp_path)
+    assert (unstemmed.all_scores(["die Stadt"])[0] > 0).tolist() == [True, False, False, False]
+    assert len({teacher.fingerprint for teacher in (german, plain, unstemmed)}) == 3
+
+
+def test_the_index_is_built_once_and_shared(tmp_path, monkeypatch):
+    corpus = Corpus.from_texts(TEXTS)
+    expected = BM25Teacher(corpus, store=tmp_path).all_scores(QUERIES)
+    monkeypatch.setattr(BM25Teacher, "_build", lambda *_: pytest.fail("built again"))
+    np.testing.assert_array_equal(BM25Teacher(corpus, store=tmp_path).all_scores(QUERIES), expected)
+
+
+def test_errors_say_what_is_wrong(tmp_path, monkeypatch):
+    corpus = Corpus.from_texts(TEXTS)
+    with pytest.raises(InputError, match=r"language='klingon'; choose None or one of .*'danish', 'dutch'"):
+        BM25Teacher(corpus, language="klingon")
+    with pytest.raises(InputError, match="b between 0 and 1"):
+        BM25Teacher(corpus, b=2)
+    with pytest.raises(InputError, match="no document has a word"):
+        BM25Teacher(Corpus.from_texts(["the", "? !"]), store=tmp_path).prepare()
+    monkeypatch.setitem(sys.modules, "bm25s", None)
+    with pytest.raises(MissingExtraError, match=r"hf-posmine\[bm25\]"):
+        BM25Teacher(corpus)
+
+
+def test_postings_multiply_like_the_matrix_they_stand_for(tmp_path):
+    rng = np.random.default_rng(0)
+    dense = rng.random((7, 5)).astype(np.float32) * (rng.random((7, 5)) < 0.5)
+    terms, documents = np.nonzero(dense.T)
+    starts = np.append(0, np.cumsum(np.bincount(terms, minlength=5)))
+    Postings(dense.T[terms, documents], documents.astype(np.int32), starts, 7).save(tmp_path)
+    queries = [{0: 1.0, 3: 0.5}, {}, {4: 2.0}]
+    expected = [[sum(w * float(row[t]) for t, w in q.items()) for row in dense] for q in queries]
+    np.testing.assert_array_equal(Postings.load(tmp_path).scores(queries), np.float32(expected))
