@@ -119,7 +119,7 @@ def run(index: str, folder: Path, result: Path) -> None:
     import datasets
 
     from hf_posmine.search.approximate import ApproximateIndex
-    from hf_posmine.search.index_factory import as_index
+    from hf_posmine.search.index_factory import as_index, open_index
 
     datasets.disable_progress_bars()
     warm_up()
@@ -128,7 +128,7 @@ def run(index: str, folder: Path, result: Path) -> None:
     release_memory()
     with MemoryPeak(watch) as building, watch("build"):
         kind = None if index in EXACT else as_index(index)
-        searched = exact if kind is None else ApproximateIndex(exact, kind.open(exact))
+        searched = exact if kind is None else ApproximateIndex(exact, open_index(kind, exact))
         if kind is None:
             exact.search(queries[:1], NEGATIVES)  # what it prepares once
     release_memory()

@@ -32,7 +32,7 @@ def prepare(folder: Path, rows: int) -> None:
     """The training files."""
     from datasets import Dataset
 
-    from hf_posmine.evaluation.collection import load_collection
+    from hf_posmine.evaluation.load_collection import load_collection
 
     claims = load_collection(DATA / "scifact", "qrels_train")
     positives = claims.corpus.texts(claims.corpus.rows_of_ids([d for _, d in claims.positives])).to_pylist()
@@ -84,7 +84,7 @@ def measure(model: Any, folder: Path, instructed: bool) -> dict[str, Any]:
     """The values of each task, per query or test row where there are any."""
     from datasets import Dataset
 
-    from hf_posmine.evaluation.collection import load_collection
+    from hf_posmine.evaluation.load_collection import load_collection
     from hf_posmine.evaluation.retrieval import evaluate_retrieval
     from hf_posmine.evaluation.tasks import clustering_v_measure, neighbour_accuracy, sts_spearman
 

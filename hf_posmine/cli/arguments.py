@@ -2,14 +2,72 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from hf_posmine.core.settings import MiningSettings, OnShort, WeakPositive
+from hf_posmine.core.types import Anchor
 from hf_posmine.encoding.defaults import DEFAULT_MODEL
+from hf_posmine.mining.second_opinion import RankBy
 from hf_posmine.teachers.factory import HELP
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
+
+
+def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """What to mine, and from which documents."""
+    parser.add_argument("data", metavar="DATA", nargs=None if required else "?", help="what to mine (see above)")
+    data = parser.add_argument_group("data")
+    data.add_argument("--name", help="configuration of a Hub dataset")
+    data.add_argument("--split", default="train", help="split of a Hub, saved or BEIR dataset (default: %(default)s)")
+    data.add_argument("--query-column", help="default: query, anchor or question, else the first column of texts")
+    data.add_argument("--positive-column", help="texts or lists of texts; default: positive, answer, ...")
+    data.add_argument("--positive-id-column", help="ids of --corpus, instead of texts")
+    data.add_argument("--corpus", help="candidates: a file, folder or Hub id (default: the positives)")
+    data.add_argument("--corpus-split", default="train", help="default: %(default)s")
+    data.add_argument("--corpus-text-column", default="text", help="default: %(default)s")
+    data.add_argument("--corpus-id-column", help="default: row numbers are the ids")
+    data.add_argument("--corpus-title-column", help="put before the text, with a space")
+
+
+def add_mining_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that become :class:`~hf_posmine.core.settings.MiningSettings`."""
+    default = MiningSettings()
+    group = parser.add_argument_group("mining")
+    group.add_argument("--filters", nargs="*", default=[], metavar="FILTER", help='such as "PercPos(0.95)"; see below')
+    group.add_argument("--sampler", default=repr(default.sampler), help="default: %(default)s")
+    group.add_argument("--num-negatives", type=int, default=default.num_negatives, help="default: %(default)s")
+    group.add_argument(
+        "--anchor", choices=get_args(Anchor), default=default.anchor,
+        help="which of several positives sets the ceiling (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--on-short", choices=get_args(OnShort), default=default.on_short,
+        help="rows with too few negatives (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--weak-positive", choices=get_args(WeakPositive), default=default.weak_positive,
+        help="rows whose positive is outranked by --weak-rank documents (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument("--weak-rank", type=int, default=default.weak_rank, help="default: %(default)s")
+    group.add_argument("--near-duplicates", type=float, metavar="COSINE", help="exclude documents that near a positive")
+    group.add_argument(
+        "--exclude-other-positives", action="store_true", help="exclude every document that is a positive of any row"
+    )
+    group.add_argument("--seed", type=int, default=default.seed, help="of the samplers (default: %(default)s)")
+    second = parser.add_argument_group(
+        "second opinion", "another teacher, asked only about candidates where it matters"
+    )
+    second.add_argument("--second-opinion", metavar="TEACHER", help="such as cross:BAAI/bge-reranker-base")
+    second.add_argument("--second-filters", nargs="*", default=[], metavar="FILTER", help="on its scores")
+    second.add_argument(
+        "--second-rank-by", choices=get_args(RankBy), default="teacher", help="who ranks (default: %(default)s)"
+    )
+    second.add_argument(
+        "--second-depth", type=int, default=50, help="candidates of a row it may be asked about (default: %(default)s)"
+    )
+    second.add_argument("--second-band", type=float, help="do not ask about those so far below the positive")
 
 
 def add_teacher_arguments(parser: argparse.ArgumentParser, *, several: bool = True) -> None:

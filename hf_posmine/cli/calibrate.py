@@ -13,8 +13,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from hf_posmine.cli.arguments import add_run_arguments, add_teacher_arguments, teacher_names, teacher_options
-from hf_posmine.cli.mine import add_data_arguments, load_work
+from hf_posmine.cli.arguments import (
+    add_data_arguments,
+    add_run_arguments,
+    add_teacher_arguments,
+    teacher_names,
+    teacher_options,
+)
+from hf_posmine.cli.work import DataOptions, load_work
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.settings import MiningSettings
 from hf_posmine.evaluation.negatives.hold_out import Hide
@@ -126,7 +132,7 @@ def _load(args: argparse.Namespace) -> tuple[Any, Any, Any]:
     if is_beir(folder) or {"corpus", "queries"} <= names:
         corpus, judgements, _ = load_judged(folder, args.qrels, None, args.seed)
     else:
-        work = load_work(args)
+        work = load_work(DataOptions.of(args))
         columns = {"query_column": work.query_column, "positive_column": work.positive_column}
         if work.positive_id_column:
             columns = {"query_column": work.query_column, "positive_id_column": work.positive_id_column}

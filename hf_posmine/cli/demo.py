@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.cli.arguments import add_run_arguments
+from hf_posmine.cli.output import check_output, write_output
+from hf_posmine.cli.work import DataOptions, load_work
 
 if TYPE_CHECKING:
     import argparse
@@ -29,27 +31,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Mine with both methods, compare them on the planted documents, and write the better one."""
-    from hf_posmine.cli import main as cli
-    from hf_posmine.cli import mine as mine_command
     from hf_posmine.mining.execution.local import mine
+    from hf_posmine.mining.miner import PositiveAwareMiner
     from hf_posmine.mining.provenance import provenance
     from hf_posmine.mining.summary import MiningSummary
+    from hf_posmine.teachers.factory import make_teachers
 
-    command = ["mine", str(SAMPLE), "--teacher", "embedded", "--output", args.output]
-    options = cli.make_parser().parse_args(command)
-    mine_command._check_output(Path(args.output))
-    work = mine_command.load_work(options)
+    check_output(Path(args.output))
+    work = load_work(DataOptions(str(SAMPLE)))
+    assert work.corpus is not None and work.known is not None  # the sample is a BEIR folder
+    teachers = make_teachers(["embedded"], work.corpus, queries=work.known.queries)
     made = {}
     for name, filters in METHODS.items():
-        options.filters = filters
-        miner = mine_command.make_miner(work, options)
+        miner = PositiveAwareMiner(
+            corpus=work.corpus, teachers=teachers, known_positives=work.known, query_column="query",
+            positive_id_column=work.positive_id_column, filters=filters, keep=("scores", "ids", "ranks", "stats"),
+        )  # fmt: skip
         made[name] = (mine(work.rows, miner), miner)
     mined, miner = made["PercPos(0.95)"]
     summary = MiningSummary.from_dataset(mined, miner.settings.num_negatives)
     record = provenance(
         miner, source=work.source, corpus_source=work.corpus_source, summary=summary, command=args.command_line
     )
-    output = mine_command.write_output(mined, Path(args.output), record)
+    output = write_output(mined, Path(args.output), record)
     planted = planted_documents()
     print(f"\n{summary}\n")
     _print_examples(mined, made["Naive Top-K"][0], planted)

@@ -10,7 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.cli.arguments import add_run_arguments, add_teacher_arguments, teacher_names, teacher_options
+from hf_posmine.cli.arguments import (
+    add_data_arguments,
+    add_run_arguments,
+    add_teacher_arguments,
+    teacher_names,
+    teacher_options,
+)
 from hf_posmine.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,8 +38,6 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``hf-posmine encode``."""
-    from hf_posmine.cli.mine import add_data_arguments
-
     add_data_arguments(parser, required=False)
     add_teacher_arguments(parser)
     store = parser.add_argument_group("store")
@@ -59,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
 
 def load_teachers(args: argparse.Namespace) -> list[Any]:
     """The teachers over what the arguments name, as mine would make them."""
-    from hf_posmine.cli.mine import load_corpus, load_work
+    from hf_posmine.cli.work import DataOptions, load_corpus, load_work
     from hf_posmine.mining.miner import PositiveAwareMiner
     from hf_posmine.teachers.factory import make_teachers
 
@@ -67,8 +71,8 @@ def load_teachers(args: argparse.Namespace) -> list[Any]:
     if args.shard_rows is not None:
         options["shard_rows"] = args.shard_rows
     if args.data is None:
-        return make_teachers(names, load_corpus(args)[0], **options)
-    work = load_work(args)
+        return make_teachers(names, load_corpus(DataOptions.of(args))[0], **options)
+    work = load_work(DataOptions.of(args))
     if work.known is not None and work.corpus is not None:
         return make_teachers(names, work.corpus, queries=work.known.queries, **options)
     miner = PositiveAwareMiner.from_dataset(

@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from hf_posmine.encoding.encode import load_model
-    from hf_posmine.evaluation.collection import load_collection
+    from hf_posmine.evaluation.load_collection import load_collection
     from hf_posmine.evaluation.results import results_table
     from hf_posmine.evaluation.retrieval import RetrievalSettings, evaluate_retrieval
     from hf_posmine.utils.files import store_root

@@ -60,7 +60,8 @@ def run_sharded(args: argparse.Namespace, push: dict[str, Any]) -> None:
     """Mine into shards, write the provenance beside them, print the summary and push."""
     from hf_posmine.cli.arguments import print_usage
     from hf_posmine.cli.limits import announce
-    from hf_posmine.cli.mine import account_of, check_no_input, load_work, make_miner
+    from hf_posmine.cli.output import account_of, check_no_input
+    from hf_posmine.cli.work import DataOptions, load_work, make_miner
     from hf_posmine.evaluation.negatives.index_recall import measure_approximation
     from hf_posmine.hub.push import push_dataset
     from hf_posmine.mining.execution.shards import check_folder, read_shards
@@ -73,14 +74,14 @@ def run_sharded(args: argparse.Namespace, push: dict[str, Any]) -> None:
         from hf_posmine.mining.execution.ray_pool import require_ray
 
         require_ray()
-    work = load_work(args)
+    work = load_work(DataOptions.of(args))
     miner = make_miner(work, args)
     if args.ray is None:
         announce(miner, work.rows, args.batch_size)
     _mine(work.rows, miner, root, args)
     mined = read_shards(root)
     reports = measure_approximation(miner, work.rows)
-    summary, record = account_of(work, miner, mined, args)
+    summary, record = account_of(work, miner, mined, args.command_line)
     write_provenance(root / "provenance.json", record)
     print("\n\n".join(map(str, [summary, *reports])))
     print_usage(miner.teachers)

@@ -10,8 +10,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from hf_posmine.cli.arguments import add_run_arguments, add_teacher_arguments, teacher_names, teacher_options
-from hf_posmine.cli.mine import add_data_arguments, load_work
+from hf_posmine.cli.arguments import (
+    add_data_arguments,
+    add_run_arguments,
+    add_teacher_arguments,
+    teacher_names,
+    teacher_options,
+)
+from hf_posmine.cli.work import DataOptions, load_work
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.settings import MiningSettings
 from hf_posmine.core.types import Anchor
@@ -19,7 +25,7 @@ from hf_posmine.core.types import Anchor
 if TYPE_CHECKING:
     import argparse
 
-    from hf_posmine.cli.mine import Work
+    from hf_posmine.cli.work import MiningInput
 
 HELP = "try many methods on a dataset, from one search"
 SHARES = ["naive", *(f"PercPos({share})" for share in (0.8, 0.85, 0.9, 0.95, 0.98, 1.0))]
@@ -70,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
     filters = [[] if f.strip() == "naive" else [part.strip() for part in f.split(" + ")] for f in args.filters]
     for method in filters:  # a misspelt filter should not be met after the search
         MiningSettings(filters=method)
-    work = load_work(args)
+    work = load_work(DataOptions.of(args))
     runs, columns = _runs(work, args)
     table = sweep(
         runs, work.rows, filters=filters, samplers=args.samplers, num_negatives=args.num_negatives, seeds=args.seeds,
@@ -89,7 +95,7 @@ def run(args: argparse.Namespace) -> None:
         )
 
 
-def _runs(work: Work, args: argparse.Namespace) -> tuple[list[Any], dict[str, Any]]:
+def _runs(work: MiningInput, args: argparse.Namespace) -> tuple[list[Any], dict[str, Any]]:
     """A stored run of each teacher, and the columns to read."""
     from hf_posmine.mining.miner import PositiveAwareMiner
     from hf_posmine.teachers.factory import make_teacher

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import numbers
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -166,3 +167,11 @@ def batched(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
 def _show(value: object) -> str:
     text = repr(value)
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"  # noqa: PLR2004
+
+
+def as_splits(mined: Any) -> dict[str, Any]:
+    """The splits of a Dataset or DatasetDict, by name."""
+    if isinstance(mined, Mapping):
+        return dict(mined)
+    name = str(getattr(mined, "split", None) or "train").split("[")[0]  # "train[:100]"
+    return {name if re.fullmatch(r"\w+(\.\w+)*", name) else "train": mined}

@@ -18,6 +18,7 @@ from hf_posmine.hub.cards import (
     size_category,
     split_card,
 )
+from hf_posmine.mining.wording import ANCHORS, METHODS, REASONS, SHORT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,28 +28,7 @@ if TYPE_CHECKING:
 
 TAGS = ("hard-negatives", "nv-retriever", "hf-posmine", "sentence-transformers")
 TASKS = ["text-retrieval", "sentence-similarity"]
-METHODS = {
-    "PercPos": "TopK-PercPos", "MarginPos": "TopK-MarginPos", "MaxScore": "TopK-Abs", "SkipTop": "Top-K shifted by N",
-    "RankWindow": "a window of ranks", "MinScore": "a least score",
-}  # fmt: skip
 POSITIVE_AWARE = ("PercPos", "MarginPos")
-REASONS = {
-    "positive": "the row's positive", "sibling": "another positive of the query",
-    "unknown": "of unknown relevance by the judgements", "query": "the query's own text",
-    "near_duplicate": "near duplicate of a positive",
-}  # fmt: skip
-SHORT = {
-    "keep": "kept",
-    "drop": "left out",
-    "raise": "none",
-    "random": "filled with random documents below the ceiling",
-}
-ANCHORS = {
-    "min": "lowest of their scores",
-    "own": "row's own",
-    "mean": "mean of their scores",
-    "max": "highest of their scores",
-}
 MEANINGS = {
     "negatives": "the hard negatives, best first",
     "negatives_scores": "their scores by the teacher",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import ColumnError, InputError
+from hf_posmine.data.columns import as_splits
 from hf_posmine.hub.cards import About, part_in, split_card
 from hf_posmine.hub.dataset_card import DatasetFacts, dataset_card
 from hf_posmine.hub.figures import score_histogram
@@ -19,7 +20,7 @@ from hf_posmine.hub.metadata import data_folder, merge_configs, replaced_files, 
 from hf_posmine.hub.repository import README, Changes, Destination, Pushed, Snapshot, check_login, publish, read_file
 from hf_posmine.hub.variants import Variant, make_configs
 from hf_posmine.mining.execution.shards import MinedShards
-from hf_posmine.mining.provenance import FILE, as_splits, describe_rows, read_provenance
+from hf_posmine.mining.provenance import FILE, describe_rows, read_provenance
 from hf_posmine.mining.record import MiningRecord
 from hf_posmine.utils.progress import quiet_bars
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.hub.cards import About
@@ -14,19 +14,14 @@ from hf_posmine.hub.repository import README, Changes, Destination, Pushed, Snap
 from hf_posmine.hub.training_record import (
     TrainingRecord,
     describe_model,
-    describe_stage,
     read_training_record,
     without_time,
-    write_training_record,
 )
 from hf_posmine.mining.provenance import FILE
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from hf_posmine.training.blend import Blend
-    from hf_posmine.training.recipe import Recipe
-    from hf_posmine.training.trainer import RecipeTrainer
 
 WEIGHTS = re.compile(
     r"(.*/)?(model.*\.safetensors(\.index\.json)?|pytorch_model.*\.bin|adapter_model\.(safetensors|bin)|adapter_config\.json)"
@@ -86,45 +81,6 @@ def push_model(
 
         changes(Snapshot(repo_id, "main", "", frozenset(), None))  # what fails here should fail before anything is sent
         return publish(to, "Model", changes)
-
-
-def record_stage(recipe: Recipe, trainer: RecipeTrainer, model: Any, blend: Blend) -> None:
-    """Write the record of a stage beside its model, and push both if the recipe says ``push_to_hub: true``.
-
-    The recipe's ``hub_model_id``, ``hub_private_repo`` and ``hub_revision`` say where to, as for any trainer.
-    """
-    if not trainer.is_world_process_zero():
-        return
-    evaluators = getattr(trainer.evaluator, "evaluators", None) or ([trainer.evaluator] if trainer.evaluator else [])
-    results = [e.result for e in evaluators if e.result is not None]
-    before = read_training_record(Path(recipe.student.model))
-    stage = describe_stage(recipe, blend, trainer.state.global_step, results)
-    record = describe_model(model, (stage,), before)
-    folder = Path(str(recipe.trainer["output_dir"]))
-    write_training_record(folder, record)
-    if recipe.trainer.get("push_to_hub"):
-        private, revision = recipe.trainer.get("hub_private_repo"), recipe.trainer.get("hub_revision")
-        push_model(model, _repo_id(recipe), record, private=private, revision=revision)
-
-
-def check_push(recipe: Recipe) -> None:
-    """Refuse what would fail after hours of training.
-
-    Raises:
-        InputError: a token in the recipe.
-        HubError: ``push_to_hub`` and nobody is logged in.
-    """
-    if recipe.trainer.get("hub_token"):
-        raise InputError(
-            "hub_token has no place in a recipe, which is kept and published; use hf auth login or HF_TOKEN"
-        )
-    if recipe.trainer.get("push_to_hub"):
-        Destination(_repo_id(recipe), "model")
-        check_login()
-
-
-def _repo_id(recipe: Recipe) -> str:
-    return str(recipe.trainer.get("hub_model_id") or Path(str(recipe.trainer["output_dir"])).name)
 
 
 def _load(folder: Path) -> SentenceTransformer:

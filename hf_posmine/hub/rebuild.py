@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.data.columns import as_splits
 from hf_posmine.hub.inputs import InputChange, Inputs
 from hf_posmine.hub.rebuild_teachers import rebuild_opinion, rebuild_teachers
-from hf_posmine.mining.provenance import as_splits, describe_rows, hub_revision, versions
+from hf_posmine.mining.provenance import describe_rows, hub_revision, versions
 from hf_posmine.mining.rows_digest import file_digest
 
 if TYPE_CHECKING:

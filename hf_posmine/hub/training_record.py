@@ -5,27 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from hf_posmine.core.errors import InputError
-from hf_posmine.mining.provenance import FILE, hub_revision, now, read_provenance, versions
+from hf_posmine.mining.provenance import FILE, now, versions
 from hf_posmine.mining.record import SCHEMA, TOOL
-from hf_posmine.mining.rows_digest import rows_digest
 from hf_posmine.utils.files import write_file
-from hf_posmine.utils.redact import redact, redacted
+from hf_posmine.utils.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from hf_posmine.evaluation.results import RetrievalResult
-    from hf_posmine.training.blend import Blend
-    from hf_posmine.training.recipe import Recipe
-
-RESAMPLES = 10_000
-INTERVAL = (2.5, 97.5)
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -175,23 +165,6 @@ def describe_model(
     )
 
 
-def describe_stage(recipe: Recipe, blend: Blend, steps: int, results: list[RetrievalResult]) -> StageRecord:
-    """The record of a stage that has just ended."""
-    datasets = tuple(_trained_on(blend, name) for name in blend.specs)
-    evaluation = tuple(interval(result, measure) for result in results for measure in result.scores)
-    return StageRecord(redacted(json.loads(json.dumps(recipe.as_dict(), default=str))), steps, datasets, evaluation)
-
-
-def interval(result: RetrievalResult, measure: str, seed: int = 0) -> EvaluationRecord:
-    """The mean of a measure with its bootstrap interval."""
-    from hf_posmine.evaluation.statistics.resampling import bootstrap_means
-
-    scores = np.asarray(result.scores[measure], np.float64)
-    drawn = bootstrap_means(scores, np.ones(len(scores), np.int64), RESAMPLES, np.random.default_rng(seed))
-    low, high = np.percentile(drawn, INTERVAL)
-    return EvaluationRecord(result.name, measure, float(scores.mean()), float(low), float(high), len(scores))
-
-
 def write_training_record(folder: Path, record: TrainingRecord) -> None:
     """Write it beside the model."""
     write_file(folder / FILE, lambda temporary: temporary.write_text(record.to_json(), "utf8"))
@@ -206,30 +179,3 @@ def read_training_record(folder: Path) -> TrainingRecord | None:
 def without_time(record: TrainingRecord) -> TrainingRecord:
     """The record without the time it was made, to compare two."""
     return dataclasses.replace(record, created="")
-
-
-def _trained_on(blend: Blend, name: str) -> TrainedOn:
-    spec, rows = blend.specs[name], blend.datasets[name]
-    local = Path(spec.path).exists()
-    return TrainedOn(
-        name=name,
-        path=redact(spec.path),
-        config=spec.config,
-        split=spec.split,
-        revision=None if local else spec.revision or hub_revision(spec.path),
-        task=spec.task,
-        instruction=spec.text_before,
-        rows=len(rows),
-        digest=rows_digest(rows),
-        mined=redacted(dict(spec.mine)) if spec.mine else _mined(Path(spec.path)),
-    )
-
-
-def _mined(folder: Path) -> dict[str, Any] | None:
-    """How the negatives of a local set were mined, from the record beside it."""
-    file = folder / FILE if folder.is_dir() else folder.with_suffix(f"{folder.suffix}.{FILE}")
-    if not file.is_file():
-        return None
-    record = read_provenance(file)
-    settings = {name: record.settings[name] for name in ("filters", "sampler", "num_negatives", "seed")}
-    return {"miner_fingerprint": record.miner_fingerprint, **settings, "teacher": record.teachers[0].name}

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import re
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.data.columns import as_splits
 from hf_posmine.mining.record import (
     Columns,
     CorpusRecord,
@@ -26,6 +25,8 @@ from hf_posmine.utils.files import write_file
 from hf_posmine.utils.redact import redact, redacted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hf_posmine.data.qrels import Qrels
     from hf_posmine.mining.miner import PositiveAwareMiner
     from hf_posmine.mining.second_opinion import SecondOpinion
@@ -93,14 +94,6 @@ def versions() -> dict[str, str]:
 def describe_rows(mined: Any) -> dict[str, RowsRecord]:
     """Rows and digest of each split; a Dataset is the split that it was loaded as, else ``train``."""
     return {name: RowsRecord(len(split), rows_digest(split)) for name, split in as_splits(mined).items()}
-
-
-def as_splits(mined: Any) -> dict[str, Any]:
-    """The splits of a Dataset or DatasetDict, by name."""
-    if isinstance(mined, Mapping):
-        return dict(mined)
-    name = str(getattr(mined, "split", None) or "train").split("[")[0]  # "train[:100]"
-    return {name if re.fullmatch(r"\w+(\.\w+)*", name) else "train": mined}
 
 
 def describe_known(known: Qrels) -> KnownRecord:

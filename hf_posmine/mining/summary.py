@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,11 @@ from hf_posmine.data.columns import column_names, splits_of
 from hf_posmine.mining.batch import REASONS
 from hf_posmine.mining.execution.shards import MinedShards
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+SCORES = ["negatives_scores", "positive_score"]
 
 
 @dataclass(frozen=True)
@@ -62,39 +66,48 @@ class MiningSummary:
             mined: with the column ``negatives``, and for more detail those of ``keep``.
             num_negatives: how many were asked for; by default the most that a row has.
         """
-        if any(isinstance(split, MinedShards) for split in splits_of(mined)):
-            from hf_posmine.mining.shard_summary import summarize_shards
-
-            return summarize_shards(splits_of(mined), num_negatives)
         splits = [split for split in splits_of(mined) if len(split)] or splits_of(mined)[:1]
         for split in splits:
             if "negatives" not in column_names(split):
                 raise ColumnError(
                     f"no column 'negatives' among {column_names(split)}; map the dataset with a miner first"
                 )
-        tables = [_columns(split) for split in splits if len(split)]
-        table = pa.concat_tables(tables) if tables else pa.table({"negatives": pa.array([], pa.list_(pa.string()))})
-        counts = pc.list_value_length(table["negatives"]).to_numpy().astype(np.int64)
-        n = num_negatives or int(counts.max(initial=0))
-        filled = table["negatives_filled"].to_numpy() if "negatives_filled" in table.column_names else None
-        short = counts < n if filled is None else (counts < n) | (filled > 0)
+        if num_negatives is None:
+            lists = (table["negatives"] for split in splits for table in _tables(split, ["negatives"]))
+            num_negatives = max((pc.max(pc.list_value_length(column)).as_py() or 0 for column in lists), default=0)
+        tables = (table for split in splits for table in _tables(split, _wanted(split)))
+        return cls.of_tables(tables, num_negatives, _score_quantiles(splits))
+
+    @classmethod
+    def of_tables(
+        cls, tables: Iterable[pa.Table], num_negatives: int, quantiles: dict[str, dict[str, float]]
+    ) -> MiningSummary:
+        """Summarize mined rows table by table, so that texts are held for one table at a time.
+
+        Args:
+            tables: the columns ``negatives``, and those of ``keep`` where they were kept.
+            num_negatives: how many were asked for per row.
+            quantiles: of the scores of all rows; they cannot be added up.
+        """
+        parts = [_part(table, num_negatives) for table in tables if len(table)]
+        if not parts:
+            return cls(0, num_negatives, 0, 0, 0)
+        rows, negatives = sum(part.rows for part in parts), sum(part.negatives for part in parts)
+        removed = _added((part.rows * num_negatives, part.removed) for part in parts)
+        replaced = _added((part.negatives, {"": part.replaced}) for part in parts if part.replaced is not None)
         return cls(
-            rows=len(counts),
-            num_negatives=n,
-            negatives=int(counts.sum()),
-            short_rows=int(short.sum()),
-            empty_rows=int((counts == 0).sum()),
-            filled=None if filled is None else int(filled.sum()),
-            weak_rows=int(pc.sum(table["weak_positive"]).as_py() or 0)
-            if "weak_positive" in table.column_names
-            else None,
-            rejected=int(pc.sum(table["second_rejected"]).as_py() or 0)
-            if "second_rejected" in table.column_names
-            else None,
-            excluded=_excluded(table),
-            removed=_removed(table, n),
-            replaced=_replaced(table, n),
-            quantiles=score_quantiles(table, counts),
+            rows=rows,
+            num_negatives=num_negatives,
+            negatives=negatives,
+            short_rows=sum(part.short_rows for part in parts),
+            empty_rows=sum(part.empty_rows for part in parts),
+            filled=_total([part.filled for part in parts]),
+            weak_rows=_total([part.weak_rows for part in parts]),
+            rejected=_total([part.rejected for part in parts]),
+            excluded={name: round(count) for name, count in _added((1, part.excluded) for part in parts).items()},
+            removed={name: round(count) / (num_negatives * rows) for name, count in removed.items()},
+            replaced=round(replaced[""]) / max(1, negatives) if replaced else None,
+            quantiles=quantiles,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -171,11 +184,67 @@ def _words(reason: str) -> str:
     }[reason]
 
 
-def _columns(split: Any) -> pa.Table:
-    """The columns that matter, as one Arrow table in row order."""
+def _wanted(split: Any) -> list[str]:
+    """The columns that a summary reads."""
     named = ("positive_score", "weak_positive", "second_rejected")
-    wanted = [c for c in split.column_names if c.startswith("negatives") or c in named]
-    return split.select_columns(wanted).with_format("arrow")[:]
+    return [c for c in column_names(split) if c.startswith("negatives") or c in named]
+
+
+def _tables(split: Any, columns: list[str]) -> Iterator[pa.Table]:
+    """Some columns of a split as Arrow tables in row order: one of a dataset, one of each shard on disk."""
+    if isinstance(split, MinedShards):
+        yield from split.select_columns(columns).tables()
+    else:
+        yield split.select_columns(columns).with_format("arrow")[:]
+
+
+def _part(table: pa.Table, n: int) -> MiningSummary:
+    """The summary of one table without its score quantiles."""
+    counts = pc.list_value_length(table["negatives"]).to_numpy().astype(np.int64)
+    filled = table["negatives_filled"].to_numpy() if "negatives_filled" in table.column_names else None
+    short = counts < n if filled is None else (counts < n) | (filled > 0)
+    return MiningSummary(
+        rows=len(counts),
+        num_negatives=n,
+        negatives=int(counts.sum()),
+        short_rows=int(short.sum()),
+        empty_rows=int((counts == 0).sum()),
+        filled=None if filled is None else int(filled.sum()),
+        weak_rows=_sum_of(table, "weak_positive"),
+        rejected=_sum_of(table, "second_rejected"),
+        excluded=_excluded(table),
+        removed=_removed(table, n),
+        replaced=_replaced(table, n),
+    )
+
+
+def _sum_of(table: pa.Table, column: str) -> int | None:
+    return int(pc.sum(table[column]).as_py() or 0) if column in table.column_names else None
+
+
+def _total(values: Sequence[int | None]) -> int | None:
+    """The sum of a count over all parts; None where it was not recorded."""
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def _added(parts: Iterable[tuple[float, Mapping[str, float]]]) -> dict[str, float]:
+    """Sums by name of weight times value."""
+    totals: dict[str, float] = {}
+    for weight, values in parts:
+        for name, value in values.items():
+            totals[name] = totals.get(name, 0) + weight * value
+    return totals
+
+
+def _score_quantiles(splits: Sequence[Any]) -> dict[str, dict[str, float]]:
+    if not all(set(SCORES) <= set(column_names(split)) for split in splits):
+        return {}
+    tables = [table for split in splits if len(split) for table in _tables(split, SCORES)]
+    if not tables:
+        return {}
+    table = pa.concat_tables(tables)
+    return score_quantiles(table, pc.list_value_length(table[SCORES[0]]).to_numpy().astype(np.int64))
 
 
 def _excluded(table: pa.Table) -> dict[str, int]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.hub.dataset_card import ANCHORS, REASONS, SHORT
+from hf_posmine.mining.wording import ANCHORS, REASONS, SHORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

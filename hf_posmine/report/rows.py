@@ -10,8 +10,15 @@ import numpy as np
 import pyarrow as pa
 
 from hf_posmine.core.errors import ColumnError, InputError
-from hf_posmine.data.columns import POSITIVE_ID_NAMES, POSITIVE_NAMES, find_column, pick_columns, require_column
-from hf_posmine.mining.provenance import FILE, as_splits, read_provenance
+from hf_posmine.data.columns import (
+    POSITIVE_ID_NAMES,
+    POSITIVE_NAMES,
+    as_splits,
+    find_column,
+    pick_columns,
+    require_column,
+)
+from hf_posmine.mining.provenance import FILE, read_provenance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hf_posmine.search.exact import ExactIndex
-    from hf_posmine.search.faiss import Approximate
+    from hf_posmine.search.specs import Approximate
 
 SEED = 0
 LISTS = "lists.ivfdata"

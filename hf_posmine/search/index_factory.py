@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.spec import parse
-from hf_posmine.search.faiss import Approximate
-from hf_posmine.search.lance import Lance
+from hf_posmine.search.faiss import open_faiss
+from hf_posmine.search.lance import open_lance
+from hf_posmine.search.specs import Approximate, Lance
 
 if TYPE_CHECKING:
     from hf_posmine.search.approximate import Searcher
@@ -17,14 +18,18 @@ if TYPE_CHECKING:
 INDEXES: dict[str, type] = {"Approximate": Approximate, "Lance": Lance}
 
 
-class IndexKind(Protocol):
-    """How documents are searched approximately: a frozen value, whose repr is its spelling."""
+@runtime_checkable
+class CustomIndex(Protocol):
+    """An engine of one's own: a frozen value whose repr is its spelling."""
 
     def open(self, exact: ExactIndex) -> Searcher:
         """The engine over the documents of ``exact``, built unless it is on disk."""
 
 
-def as_index(value: Any) -> IndexKind | None:
+IndexSpec: TypeAlias = Approximate | Lance | CustomIndex
+
+
+def as_index(value: Any) -> IndexSpec | None:
     """The index that a spelling names; None for exact search.
 
     Args:
@@ -40,6 +45,13 @@ def as_index(value: Any) -> IndexKind | None:
     if isinstance(value, str):
         spelled = value in INDEXES or re.fullmatch(r"[A-Za-z_]\w*\(.*\)", value.strip(), re.S)
         return parse(value, INDEXES, "index") if spelled else Approximate(value)
-    if callable(getattr(value, "open", None)):
+    if isinstance(value, (Approximate, Lance, CustomIndex)):
         return value
     raise InputError(f"index={value!r:.60}; write a factory string of FAISS such as 'IVF1024,SQ8', or 'Lance()'")
+
+
+def open_index(spec: IndexSpec, exact: ExactIndex) -> Searcher:
+    """The engine that ``spec`` names, over the documents of ``exact``; built unless it is on disk."""
+    if isinstance(spec, Approximate):
+        return open_faiss(spec, exact)
+    return open_lance(spec, exact) if isinstance(spec, Lance) else spec.open(exact)

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from filelock import FileLock
 
-from hf_posmine.core.errors import InputError, MissingExtraError, SpecError
-from hf_posmine.core.spec import spell
+from hf_posmine.core.errors import InputError, MissingExtraError
 from hf_posmine.core.types import PADDING, Floats, Rows
 from hf_posmine.search.index_files import blocks_of, index_folder
 from hf_posmine.utils.files import new_folder, remove_stale
@@ -26,9 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hf_posmine.search.exact import ExactIndex
+    from hf_posmine.search.specs import Lance
 
-INDEXES = ("IVF_RQ", "IVF_SQ", "IVF_FLAT", "IVF_HNSW_SQ", "IVF_HNSW_FLAT")
-SEARCH = ("nprobes", "ef", "refine_factor")
 SCALED = ("nprobes", "ef")
 """Search options that say how hard to look."""
 PER_PARTITION = 256
@@ -38,73 +35,44 @@ DEEPEST = 1 << 14
 _used_by: int | None = None
 
 
-@dataclass(frozen=True, repr=False)
-class Lance:
-    """Search by an index of Lance: ``Lance('IVF_RQ')``.
+def open_lance(spec: Lance, exact: ExactIndex) -> LanceSearcher:
+    """The Lance table over the documents of ``exact``, written and indexed unless it is on disk.
 
-    Attributes:
-        index: IVF_RQ (a bit per dimension), IVF_SQ (a byte), IVF_FLAT, IVF_HNSW_SQ or IVF_HNSW_FLAT.
-        search: options of the search: ``nprobes``, ``ef``, ``refine_factor``. By default twice as many probes as the
-            root of the number of partitions.
-        partitions: of the documents; by default one for each 256, and at most four times the root of their number.
-
-    >>> Lance("IVF_RQ", {"nprobes": 20})
-    Lance(index='IVF_RQ', search={'nprobes': 20}, partitions=None)
+    Raises:
+        InputError: documents that Lance refuses to index so.
+        MissingExtraError: Lance is not installed.
     """
+    lance = import_lance()
+    if exact.similarity == "manhattan":
+        raise InputError(f"{spec!r} cannot search Manhattan distances; search exactly, without index=")
+    home = index_folder(exact, ["lance", spec.index, spec.partitions])
+    path = home / "table"
+    if not (path.is_dir() and lance.dataset(str(path)).describe_indices()):
+        home.mkdir(parents=True, exist_ok=True)
+        with FileLock(home / ".lock"):  # several workers: one builds, the others wait and find it done
+            remove_stale(home)
+            table = _table(lance, exact, path)
+            if not table.describe_indices():
+                _build(spec, table, exact)
+    probes = 2 * math.isqrt(_partitions(spec, exact.num_candidates))
+    return LanceSearcher(str(path), {"nprobes": probes, **spec.search})
 
-    index: str = "IVF_RQ"
-    search: Mapping[str, int] = field(default_factory=dict, hash=False)
-    partitions: int | None = None
 
-    def __post_init__(self) -> None:
-        if self.index not in INDEXES:
-            raise SpecError(f"Lance has no index {self.index!r}; choose one of {', '.join(INDEXES)}")
-        if not isinstance(self.search, dict) or not set(self.search) <= set(SEARCH):
-            raise SpecError(f"search={self.search!r}; Lance has the options {', '.join(SEARCH)}")
-        for name, value in (*self.search.items(), ("partitions", self.partitions)):
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise SpecError(f"{name}={value!r}; expected a whole number of at least 1")
+def _partitions(spec: Lance, documents: int) -> int:
+    return spec.partitions or max(1, min(documents // PER_PARTITION, 4 * math.isqrt(documents)))
 
-    def __repr__(self) -> str:
-        return spell(self)
 
-    def open(self, exact: ExactIndex) -> LanceSearcher:
-        """The table over the documents of ``exact``, written and indexed unless it is on disk.
-
-        Raises:
-            InputError: documents that Lance refuses to index so.
-            MissingExtraError: Lance is not installed.
-        """
-        lance = import_lance()
-        if exact.similarity == "manhattan":
-            raise InputError(f"{self!r} cannot search Manhattan distances; search exactly, without index=")
-        home = index_folder(exact, ["lance", self.index, self.partitions])
-        path = home / "table"
-        if not (path.is_dir() and lance.dataset(str(path)).describe_indices()):
-            home.mkdir(parents=True, exist_ok=True)
-            with FileLock(home / ".lock"):  # several workers: one builds, the others wait and find it done
-                remove_stale(home)
-                table = _table(lance, exact, path)
-                if not table.describe_indices():
-                    self._build(table, exact)
-        probes = 2 * math.isqrt(self._partitions(exact.num_candidates))
-        return LanceSearcher(str(path), {"nprobes": probes, **self.search})
-
-    def _partitions(self, documents: int) -> int:
-        return self.partitions or max(1, min(documents // PER_PARTITION, 4 * math.isqrt(documents)))
-
-    def _build(self, table: Any, exact: ExactIndex) -> None:
-        """Lance writes an index whole or not at all: a kill here starts it again."""
-        metric = "l2" if exact.similarity == "euclidean" else "dot"
-        try:
-            table.create_index(
-                "vector", self.index, metric=metric, num_partitions=self._partitions(exact.num_candidates)
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise InputError(
-                f"Lance cannot build {self.index} over {exact.num_candidates:,} documents of {exact.vectors.dim} dimensions: "
-                f"{' '.join(str(error).split())[:200]}"
-            ) from None
+def _build(spec: Lance, table: Any, exact: ExactIndex) -> None:
+    """Lance writes an index whole or not at all: a kill here starts it again."""
+    metric = "l2" if exact.similarity == "euclidean" else "dot"
+    partitions = _partitions(spec, exact.num_candidates)
+    try:
+        table.create_index("vector", spec.index, metric=metric, num_partitions=partitions)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"Lance cannot build {spec.index} over {exact.num_candidates:,} documents of {exact.vectors.dim} dimensions: "
+            f"{' '.join(str(error).split())[:200]}"
+        ) from None
 
 
 class LanceSearcher:

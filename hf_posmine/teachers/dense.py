@@ -17,7 +17,7 @@ from hf_posmine.encoding.encode import Encoder, Role, TextFunction, load_again, 
 from hf_posmine.encoding.store import EmbeddingStore, Vectors
 from hf_posmine.search.approximate import ApproximateIndex
 from hf_posmine.search.exact import Engine, ExactIndex
-from hf_posmine.search.index_factory import as_index
+from hf_posmine.search.index_factory import as_index, open_index
 from hf_posmine.search.rescore import KINDS, check_similarity, exact_scores
 from hf_posmine.teachers.dense_sweep import search_ladder
 from hf_posmine.utils.digest import json_digest
@@ -58,7 +58,7 @@ class DenseTeacher:
         shard_rows: rows of a store's shard, which is what a kill can lose.
         engine: see :class:`~hf_posmine.search.exact.ExactIndex`.
         index: search approximately, for corpora where exact search is too dear: a factory string of FAISS such as
-            ``"IVF4096,SQ8"``, an :class:`~hf_posmine.search.faiss.Approximate` or a :class:`~hf_posmine.search.lance.Lance`.
+            ``"IVF4096,SQ8"``, an :class:`~hf_posmine.search.specs.Approximate` or a :class:`~hf_posmine.search.specs.Lance`.
         revision: of a Hub model.
         fingerprint: for models that are not SentenceTransformers.
     """
@@ -174,7 +174,9 @@ class DenseTeacher:
     def index(self) -> ExactIndex | ApproximateIndex:
         """What is searched: the candidates of the corpus."""
         return (
-            self.exact if self.approximate is None else ApproximateIndex(self.exact, self.approximate.open(self.exact))
+            self.exact
+            if self.approximate is None
+            else ApproximateIndex(self.exact, open_index(self.approximate, self.exact))
         )
 
     @cached_property

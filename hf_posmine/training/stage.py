@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError, MissingExtraError
-from hf_posmine.evaluation.collection import load_collection
 from hf_posmine.evaluation.evaluator import RetrievalEvaluator
+from hf_posmine.evaluation.load_collection import load_collection
 from hf_posmine.evaluation.retrieval import RetrievalSettings
 from hf_posmine.models.instruct import InstructSentenceTransformer
 from hf_posmine.models.items import prefix_of
@@ -63,7 +63,7 @@ def prepare(recipe: Recipe) -> tuple[RecipeTrainer, Blend]:
     """
     from transformers import set_seed
 
-    from hf_posmine.hub.push_model import check_push
+    from hf_posmine.training.record_stage import check_push
 
     check_push(recipe)
     RunFolder(Path(recipe.trainer["output_dir"])).check(recipe)
@@ -221,7 +221,7 @@ def choose_metric(recipe: Recipe, args: SentenceTransformerTrainingArguments, ev
 
 def finish(recipe: Recipe, trainer: RecipeTrainer, blend: Blend) -> InstructSentenceTransformer:
     """Evaluate once more, merge the adapters, and save the model with its record in ``output_dir``; push it if asked."""
-    from hf_posmine.hub.push_model import record_stage
+    from hf_posmine.training.record_stage import record_stage
 
     model: InstructSentenceTransformer = trainer.model
     if trainer.evaluator is not None:

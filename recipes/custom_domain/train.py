@@ -20,8 +20,9 @@ from sentence_transformers import SentenceTransformerTrainingArguments
 
 from hf_posmine import Corpus, InstructSentenceTransformer, PercPos, PositiveAwareMiner, mine, to_training
 from hf_posmine.encoding.encode import model_source
-from hf_posmine.evaluation.collection import Collection, load_collection, read_table
+from hf_posmine.evaluation.collection import Collection
 from hf_posmine.evaluation.evaluator import RetrievalEvaluator
+from hf_posmine.evaluation.load_collection import load_collection, read_table
 from hf_posmine.evaluation.statistics.significance import compare
 from hf_posmine.mining.summary import MiningSummary
 from hf_posmine.training.losses import CachedInfoNCELoss

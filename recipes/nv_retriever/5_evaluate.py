@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hf_posmine import InstructSentenceTransformer
-from hf_posmine.evaluation.collection import load_collection
+from hf_posmine.evaluation.load_collection import load_collection
 from hf_posmine.evaluation.results import RetrievalResult
 from hf_posmine.evaluation.retrieval import evaluate_retrieval
 from hf_posmine.training.instructions import instruction_for

@@ -21,7 +21,8 @@ from hf_posmine.cli.demo import SAMPLE
 from hf_posmine.cli.main import main as hf_posmine
 from hf_posmine.data.corpus import Corpus
 from hf_posmine.data.sources import beir_pairs
-from hf_posmine.evaluation.collection import Collection, load_collection
+from hf_posmine.evaluation.collection import Collection
+from hf_posmine.evaluation.load_collection import load_collection
 from hf_posmine.evaluation.results import RetrievalResult
 from hf_posmine.evaluation.retrieval import evaluate_retrieval
 from hf_posmine.evaluation.statistics.significance import compare_runs

@@ -22,9 +22,9 @@ from hf_posmine.hub.rebuild_teachers import rebuild_teachers
 from hf_posmine.mining.provenance import provenance
 from hf_posmine.search import approximate, faiss_files, index_files
 from hf_posmine.search.exact import ExactIndex
-from hf_posmine.search.faiss import Approximate, to_device
-from hf_posmine.search.index_factory import as_index
-from hf_posmine.search.lance import Lance
+from hf_posmine.search.faiss import to_device
+from hf_posmine.search.index_factory import as_index, open_index
+from hf_posmine.search.specs import Approximate, Lance
 from tests.conftest import ToyModel
 from tests.support.engines import DIMENSIONS, ROWS, assert_engine_is_sound, clustered, make_index
 
@@ -106,7 +106,7 @@ def test_it_is_built_once_for_the_same_vectors_and_recipe(home, monkeypatch):
 
 def test_only_the_candidates_are_in_the_index():
     exact = ExactIndex(clustered(), num_candidates=300)
-    searcher = Approximate("Flat").open(exact)
+    searcher = open_index(Approximate("Flat"), exact)
     assert searcher.index.ntotal == 300
     found = approximate.ApproximateIndex(exact, searcher).search(clustered(4, seed=1), 300)
     assert sorted(found.doc_ids[0].tolist()) == list(range(300))
@@ -154,7 +154,7 @@ def start(note: Path, *, kill_at: int = 0, on_disk: bool = False) -> int:
             return original(exact, rows)
 
         index_files.vectors_of = faiss_files.vectors_of = step
-        Approximate("IVF16,SQ8", train_rows=500, on_disk=on_disk).open(ExactIndex(clustered()))
+        open_index(Approximate("IVF16,SQ8", train_rows=500, on_disk=on_disk), ExactIndex(clustered()))
         note.write_text(str(len(steps)))
         os._exit(0)
     finally:
@@ -322,7 +322,7 @@ def test_on_a_gpu_it_is_asked_for_no_more_than_faiss_gives_there(monkeypatch):
         "GpuParameterSpace": faiss.ParameterSpace,
     }.items():
         monkeypatch.setattr(faiss, name, value, raising=False)
-    searcher = Approximate("IVF16,Flat", {"nprobe": 200}).open(ExactIndex(clustered(), device="cuda:0"))
+    searcher = open_index(Approximate("IVF16,Flat", {"nprobe": 200}), ExactIndex(clustered(), device="cuda:0"))
     assert searcher.deepest == 2048
     searcher.candidates(clustered(4), 5, 16)
     assert searcher.index.nprobe == 2048

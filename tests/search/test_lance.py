@@ -13,7 +13,7 @@ from hf_posmine import Corpus, PositiveAwareMiner, mine
 from hf_posmine.core.errors import InputError, MissingExtraError, SpecError
 from hf_posmine.evaluation.negatives.index_recall import measure_approximation
 from hf_posmine.search import index_files, lance
-from hf_posmine.search.lance import Lance
+from hf_posmine.search.specs import LANCE_INDEXES, Lance
 from tests.conftest import ToyModel
 from tests.support.engines import DIMENSIONS, ROWS, assert_engine_is_sound, clustered, make_index
 
@@ -30,7 +30,7 @@ def home(fresh_home) -> Path:
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean"])
-@pytest.mark.parametrize("kind", lance.INDEXES)
+@pytest.mark.parametrize("kind", LANCE_INDEXES)
 def test_every_kind_of_index_gives_sound_rankings(kind, similarity):
     assert_engine_is_sound(Lance(kind, partitions=8), similarity, 0.8)
 
@@ -43,7 +43,7 @@ def test_the_table_holds_the_vectors_and_is_written_and_indexed_once(home, monke
     lengths = np.linalg.norm(clustered(), axis=1, keepdims=True)
     assert table["row"].to_pylist() == list(range(ROWS))
     np.testing.assert_allclose(np.stack(table["vector"].to_numpy()), clustered() / np.where(lengths, lengths, 1), 1e-6)
-    monkeypatch.setattr(Lance, "_build", lambda *_: pytest.fail("indexed again"))
+    monkeypatch.setattr(lance, "_build", lambda *_: pytest.fail("indexed again"))
     monkeypatch.setattr(lance, "_table", lambda *_: pytest.fail("written again"))
     again = make_index(Lance("IVF_FLAT", {"nprobes": 2})).search(clustered(4, seed=1), 5)
     assert again.scores.shape == found.scores.shape
@@ -53,7 +53,7 @@ def test_a_kill_between_table_and_index_continues(home, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Lance, "_build", killed)
+    monkeypatch.setattr(lance, "_build", killed)
     with pytest.raises(KeyboardInterrupt):
         make_index(Lance("IVF_SQ"))
     monkeypatch.undo()

@@ -7,7 +7,7 @@ import numpy as np
 from hf_posmine.core.types import Exclusions
 from hf_posmine.search.approximate import ApproximateIndex
 from hf_posmine.search.exact import ExactIndex
-from hf_posmine.search.index_factory import as_index
+from hf_posmine.search.index_factory import as_index, open_index
 from tests.contracts.test_index import oracle_scores, oracle_search
 from tests.search.test_approximate import assert_sound
 
@@ -28,7 +28,7 @@ def make_index(spec: object, similarity: str = "cosine", vectors: np.ndarray | N
     exact = ExactIndex(clustered() if vectors is None else vectors, similarity)
     kind = as_index(spec)
     assert kind is not None
-    return ApproximateIndex(exact, kind.open(exact))
+    return ApproximateIndex(exact, open_index(kind, exact))
 
 
 def assert_engine_is_sound(spec: object, similarity: str, least_recall: float) -> None:

@@ -97,7 +97,7 @@ class Job:
 
 def jobs_of(dataset: Any, miner: PositiveAwareMiner, root: Path, batch_size: int, shard_rows: int | None) -> list[Job]:
     """A job for each split of a dataset, begun or continued."""
-    from hf_posmine.mining.provenance import as_splits
+    from hf_posmine.data.columns import as_splits
 
     jobs = []
     for name, rows in as_splits(dataset).items():

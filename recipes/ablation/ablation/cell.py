@@ -58,7 +58,7 @@ class Cells:
     @cached_property
     def collections(self) -> dict[str, Collection]:
         """What students are measured on."""
-        from hf_posmine.evaluation.collection import load_collection
+        from hf_posmine.evaluation.load_collection import load_collection
 
         return {
             told["name"]: load_collection(place(told["path"], self.output), told.get("qrels"))

@@ -1,0 +1,76 @@
+"""Where mined rows are written, and the record beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_posmine.core.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hf_posmine.cli.work import MiningInput
+    from hf_posmine.mining.miner import PositiveAwareMiner
+    from hf_posmine.mining.record import MiningRecord
+    from hf_posmine.mining.summary import MiningSummary
+
+FILES = (".parquet", ".jsonl")
+
+
+def write_output(mined: Any, output: Path, record: MiningRecord) -> Path:
+    """Write the dataset where the user asked, and its provenance in it or beside it; returns the path of the latter."""
+    from hf_posmine.mining.provenance import write_provenance
+    from hf_posmine.utils.files import replace_folder, write_file
+
+    if output.suffix in FILES:
+        write = mined.to_parquet if output.suffix == ".parquet" else mined.to_json
+        beside = _provenance_of(output)
+        write_provenance(beside, record)
+        write_file(output, lambda temporary: write(str(temporary)))
+        return beside
+
+    def write_folder(temporary: Path) -> None:
+        mined.save_to_disk(str(temporary))
+        write_provenance(temporary / "provenance.json", record)
+
+    replace_folder(output, write_folder)
+    return output / "provenance.json"
+
+
+def _provenance_of(file: Path) -> Path:
+    return file.with_suffix(file.suffix + ".provenance.json")
+
+
+def account_of(
+    work: MiningInput, miner: PositiveAwareMiner, mined: Any, command: str
+) -> tuple[MiningSummary, MiningRecord]:
+    """What came out of a mining, and the record of how it was made."""
+    from hf_posmine.mining.provenance import provenance
+    from hf_posmine.mining.summary import MiningSummary
+
+    summary = MiningSummary.from_dataset(mined, miner.settings.num_negatives)
+    told: dict[str, Any] = {"source": work.source, "corpus_source": work.corpus_source, "command": command}
+    return summary, provenance(miner, summary=summary, mined=mined, **told)
+
+
+def check_no_input(output: Path, inputs: Sequence[str | None]) -> None:
+    """Refuse to write over what is read."""
+    for source in inputs:
+        if source is not None and Path(source).exists() and Path(source).resolve() == output.resolve():
+            raise InputError(f"--output {output} is also an input; choose another place")
+
+
+def check_output(output: Path, inputs: Sequence[str | None] = ()) -> None:
+    """Refuse to replace what is no earlier output, before any work is done."""
+    check_no_input(output, inputs)
+    if output.suffix in FILES:
+        if output.exists() and not _provenance_of(output).is_file():
+            raise InputError(f"--output {output} exists and is no mined dataset; choose another name or remove it")
+        return
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output {output} is a file; write a folder, a .parquet or a .jsonl file")
+    if output.suffix and not output.is_dir():
+        raise InputError(f"--output {output}: write a folder, a .parquet or a .jsonl file")
+    if output.is_dir() and any(output.iterdir()) and not (output / "provenance.json").is_file():
+        raise InputError(f"--output {output} exists and is no mined dataset; choose another folder or remove it")

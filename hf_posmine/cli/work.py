@@ -1,0 +1,201 @@
+"""From arguments to work: the dataset, the corpus, the known positives, and the miner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from hf_posmine.cli.arguments import teacher_names, teacher_options
+from hf_posmine.core.errors import InputError
+from hf_posmine.core.settings import MiningSettings
+
+if TYPE_CHECKING:
+    import argparse
+
+    from hf_posmine.data.corpus import Corpus
+    from hf_posmine.data.qrels import Qrels
+    from hf_posmine.mining.miner import PositiveAwareMiner
+    from hf_posmine.mining.record import Source
+    from hf_posmine.mining.second_opinion import SecondOpinion
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """The dataset, its columns and the corpus, as the command line names them.
+
+    Attributes:
+        data: a Hub id, files, a saved dataset or a BEIR folder.
+        split: split of a Hub, saved or BEIR dataset.
+        name: configuration of a Hub dataset.
+        query_column: None to find it by name.
+        positive_column: None to find it by name.
+        positive_id_column: ids of the corpus, instead of texts.
+        corpus: a file, folder or Hub id; None takes the positives.
+        corpus_split: split of the corpus.
+        corpus_text_column: its texts.
+        corpus_id_column: its ids; None takes row numbers.
+        corpus_title_column: put before the text.
+        streaming: read both as streams.
+    """
+
+    data: str | None
+    split: str = "train"
+    name: str | None = None
+    query_column: str | None = None
+    positive_column: str | None = None
+    positive_id_column: str | None = None
+    corpus: str | None = None
+    corpus_split: str = "train"
+    corpus_text_column: str = "text"
+    corpus_id_column: str | None = None
+    corpus_title_column: str | None = None
+    streaming: bool = False
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> DataOptions:
+        """From the parsed command line."""
+        given = vars(args)
+        return cls(**{field.name: given[field.name] for field in fields(cls) if field.name in given})
+
+
+@dataclass
+class MiningInput:
+    """What to mine: rows, documents, known positives, and where they came from."""
+
+    rows: Any
+    query_column: str | None
+    positive_column: str | None
+    positive_id_column: str | None
+    corpus: Corpus | None
+    known: Qrels | None
+    source: Source
+    corpus_source: Source | None
+
+
+def load_work(options: DataOptions) -> MiningInput:
+    """Load the dataset, the corpus and the known positives."""
+    from hf_posmine.data.corpus import Corpus
+    from hf_posmine.data.qrels import Qrels
+    from hf_posmine.data.sources import beir_pairs, is_beir, load_source
+    from hf_posmine.mining.execution.shard_jobs import with_features
+    from hf_posmine.mining.provenance import source_of_path
+
+    if options.data is None:
+        raise InputError("nothing to mine: give DATA")
+    source = source_of_path(options.data, options.split, options.name)
+    if is_beir(options.data):
+        corpus = Corpus.from_beir(options.data)
+        rows = _with_texts(beir_pairs(options.data, options.split), "positive_id", corpus)
+        rows = rows.to_iterable_dataset() if options.streaming else rows
+        known = Qrels.from_beir(options.data, options.split)
+        return MiningInput(rows, "query", "positive", "positive_id", corpus, known, source, source)
+    rows = with_features(load_source(options.data, options.split, options.name, streaming=options.streaming))
+    if options.corpus is None:
+        return MiningInput(
+            rows, options.query_column, options.positive_column, options.positive_id_column, None, None, source, None
+        )
+    corpus, corpus_source = load_corpus(options)
+    if options.positive_id_column:
+        rows = _with_texts(rows, options.positive_id_column, corpus)
+    return MiningInput(
+        rows,
+        options.query_column,
+        options.positive_column,
+        options.positive_id_column,
+        corpus,
+        None,
+        source,
+        corpus_source,
+    )
+
+
+def load_corpus(options: DataOptions) -> tuple[Corpus, Source]:
+    """The corpus that ``--corpus`` names."""
+    from hf_posmine.data.corpus import Corpus
+    from hf_posmine.data.sources import is_beir, load_source
+    from hf_posmine.mining.provenance import source_of_path
+
+    if options.corpus is None:
+        raise InputError("no corpus: give --corpus")
+    columns: dict[str, Any] = {
+        "text": options.corpus_text_column,
+        "id": options.corpus_id_column,
+        "title": options.corpus_title_column,
+    }
+    source = source_of_path(options.corpus, options.corpus_split, **columns)
+    if is_beir(options.corpus):
+        return Corpus.from_beir(options.corpus), source
+    documents = load_source(options.corpus, options.corpus_split, streaming=options.streaming)
+    return Corpus.from_dataset(documents, **columns), source
+
+
+def make_miner(work: MiningInput, args: argparse.Namespace) -> PositiveAwareMiner:
+    """The miner that the arguments describe."""
+    from hf_posmine.mining.miner import PositiveAwareMiner
+    from hf_posmine.teachers.factory import make_teachers
+
+    names = MiningSettings.__dataclass_fields__
+    settings: dict[str, Any] = {name: getattr(args, name) for name in names}
+    settings["second_opinion"] = second_opinion(args)
+    if work.known is None or work.corpus is None:
+        return PositiveAwareMiner.from_dataset(
+            work.rows, teacher_names(args), query_column=work.query_column, positive_column=work.positive_column,
+            positive_id_column=work.positive_id_column, corpus=work.corpus, teacher_options=teacher_options(args), **settings,
+        )  # fmt: skip
+    how = {"queries": work.known.queries, **teacher_options(args)}
+    teachers = make_teachers(teacher_names(args), work.corpus, **how)
+    return PositiveAwareMiner(
+        corpus=work.corpus, teachers=teachers, known_positives=work.known, query_column="query",
+        positive_id_column=work.positive_id_column, **settings,
+    )  # fmt: skip
+
+
+def second_opinion(args: argparse.Namespace) -> SecondOpinion | None:
+    """The second opinion that the arguments describe."""
+    from hf_posmine.mining.second_opinion import SecondOpinion
+
+    if args.second_opinion is None:
+        given = [name for name in ("second_filters", "second_band") if getattr(args, name)]
+        if given or args.second_rank_by != "teacher":
+            raise InputError("--second-filters, --second-rank-by and --second-band need --second-opinion TEACHER")
+        return None
+    return SecondOpinion(
+        args.second_opinion, args.second_filters, args.second_rank_by, args.second_depth, args.second_band
+    )
+
+
+@dataclass(frozen=True)
+class _PositiveTexts:
+    """Adds the texts of positives that are given by id; a callable for ``datasets.map``."""
+
+    corpus: Corpus
+    column: str
+
+    def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        from hf_posmine.data.columns import check_ids
+
+        lists = check_ids(batch[self.column], self.column)
+        rows = self.corpus.required_rows([member for members in lists for member in members], self.column)
+        texts = iter(self.corpus.texts(rows).to_pylist())
+        several = isinstance(batch[self.column][0], list)
+        found = [[next(texts) for _ in members] for members in lists]
+        return {"positive": found if several else [members[0] for members in found]}
+
+    def features(self, features: Any) -> Any:
+        """The features of the mapped rows, which a stream cannot find out."""
+        from datasets import Features, List, Value
+
+        several = not isinstance(features[self.column], Value)
+        return Features({**features, "positive": List(Value("string")) if several else Value("string")})
+
+
+def _with_texts(rows: Any, column: str, corpus: Corpus) -> Any:
+    from hf_posmine.data.columns import require_column
+    from hf_posmine.utils.progress import quiet_bars
+
+    require_column(rows.column_names, column, "positive id")
+    if "positive" in rows.column_names or (hasattr(rows, "select") and not len(rows)):
+        return rows
+    make = _PositiveTexts(corpus, column)
+    with quiet_bars():
+        return rows.map(make, batched=True, features=make.features(rows.features))

@@ -1,0 +1,125 @@
+"""Judged collections from a folder, the Hub, NanoBEIR or MTEB."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hf_posmine.core.errors import InputError
+from hf_posmine.data.sources import BUILDERS, load_files, read_qrels
+from hf_posmine.evaluation.collection import Collection, find_column, query_texts
+
+NANO = (
+    "NanoArguAna", "NanoClimateFEVER", "NanoDBPedia", "NanoFEVER", "NanoFiQA2018", "NanoHotpotQA", "NanoMSMARCO",
+    "NanoNFCorpus", "NanoNQ", "NanoQuoraRetrieval", "NanoSCIDOCS", "NanoSciFact", "NanoTouche2020",
+)  # fmt: skip
+"""The sets of NanoBEIR, each ``zeta-alpha-ai/<name>`` on the Hub."""
+
+
+def load_collection(source: str | Path, qrels: str | None = None) -> Collection:
+    """A judged collection from wherever ``source`` points.
+
+    Args:
+        source: a BEIR folder; a folder with corpus, queries and qrels as parquet, jsonl, csv or tsv files; the name of a
+            NanoBEIR set, such as ``NanoNFCorpus``; ``mteb:<task>`` or ``mteb:<task>:<subset>``; or a Hub id with
+            configurations corpus, queries and qrels.
+        qrels: file, BEIR split or Hub split of the judgements; by default ``test``, or the only one there is.
+    """
+    text = str(source)
+    if text.startswith("mteb:"):
+        from hf_posmine.evaluation.mteb_tasks import mteb_collection
+
+        task, _, subset = text.removeprefix("mteb:").partition(":")
+        return mteb_collection(task, subset=subset or None, split=qrels)
+    if Path(source).is_dir():
+        return folder_collection(Path(source), qrels)
+    if text.lower().startswith("nano") and "/" not in text:
+        known = {name.lower(): name for name in NANO}
+        if text.lower() not in known:
+            raise InputError(f"no NanoBEIR set {text!r}; there are {', '.join(NANO)}")
+        return hub_collection(f"zeta-alpha-ai/{known[text.lower()]}", qrels)
+    if Path(source).is_absolute() or text.count("/") != 1:
+        raise InputError(
+            f"{text!r} is no folder; pass one with corpus, queries and qrels, a Hub id such as 'mteb/scifact', "
+            "'NanoNFCorpus' or 'mteb:SciFact'"
+        )
+    return hub_collection(text, qrels)
+
+
+def folder_collection(folder: Path, qrels: str | None = None) -> Collection:
+    """A collection from a folder: BEIR's layout, or files named corpus, queries and qrels."""
+    documents, queries = read_table(folder, "corpus"), read_table(folder, "queries")
+    rows = zip(*read_judgements(folder, qrels or _default_qrels(folder)), strict=True)
+    return Collection.of(folder.resolve().name, documents, query_texts(queries), rows)
+
+
+def hub_collection(repository: str, qrels: str | None = None) -> Collection:
+    """A collection from a data set with configurations corpus, queries, and qrels (or ``default``, as MTEB has it)."""
+    import datasets
+
+    try:
+        configurations = datasets.get_dataset_config_names(repository)
+        missing = [name for name in ("corpus", "queries") if name not in configurations]
+        judged = next((name for name in ("qrels", "default") if name in configurations), None)
+        if missing or (judged is None and Path(repository).exists()):
+            raise InputError(f"{repository!r} needs configurations corpus, queries and qrels; it has {configurations}")
+        place = repository if judged else f"{repository}-qrels"  # BEIR's own repositories keep them apart
+        documents, queries = (_hub_split(repository, name, name) for name in ("corpus", "queries"))
+        rows = _hub_split(place, judged, qrels)
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"cannot load the collection {repository!r}: {str(error).splitlines()[0]}") from error
+    return Collection.of(
+        Path(repository).name, documents, query_texts(queries), zip(*judgement_columns(rows), strict=True)
+    )
+
+
+def read_judgements(folder: Path, name: str) -> tuple[list[Any], list[Any], list[float]]:
+    """Query ids, document ids and scores of a split or file of judgements."""
+    place = folder / "qrels" if (folder / "qrels").is_dir() else folder
+    if (place / f"{name}.tsv").is_file():
+        judged = read_qrels(place / f"{name}.tsv")
+        return judged["query-id"], judged["corpus-id"], judged["score"]
+    return judgement_columns(read_table(place, name))
+
+
+def judgement_columns(rows: Any) -> tuple[list[Any], list[Any], list[float]]:
+    """Query ids, document ids and scores of a dataset of judgements; without scores every row is relevant."""
+    scores = rows["score"][:] if "score" in rows.column_names else [1.0] * len(rows)
+    return rows[find_column(rows, "query")][:], rows[find_column(rows, "document")][:], scores
+
+
+def read_table(folder: Path, stem: str) -> Any:
+    """The dataset ``stem`` of a folder, in whichever format it is there."""
+    from hf_posmine.utils.progress import quiet_bars
+
+    if not folder.is_dir():
+        raise InputError(f"{str(folder)!r} is no folder; pass one with corpus, queries and qrels")
+    with quiet_bars():
+        for suffix in BUILDERS:
+            if (folder / f"{stem}{suffix}").is_file():
+                return load_files(folder / f"{stem}{suffix}")
+    raise InputError(f"{str(folder)!r} has no {stem!r} file; there are {sorted(f.name for f in folder.iterdir())}")
+
+
+def _default_qrels(folder: Path) -> str:
+    if not (folder / "qrels").is_dir():
+        return "qrels"
+    there = sorted({file.stem for file in (folder / "qrels").iterdir() if file.suffix in BUILDERS})
+    if len(there) != 1 and "test" not in there:
+        raise InputError(f"{str(folder)!r} has the judgements {there}; say which with qrels=...")
+    return "test" if "test" in there else there[0]
+
+
+def _hub_split(repository: str, configuration: str | None, split: str | None) -> Any:
+    """The split asked for, else ``test``, else the only one."""
+    import datasets
+
+    there = datasets.get_dataset_split_names(repository, configuration)
+    chosen = next((name for name in (split, "test") if name in there), there[0] if len(there) == 1 else None)
+    if chosen is None or (split not in (None, configuration) and split not in there):
+        raise InputError(
+            f"{repository!r}, {configuration}: no split {split!r}; there are {there}, say which with qrels="
+        )
+    return datasets.load_dataset(repository, configuration, split=chosen)

@@ -1,0 +1,25 @@
+"""How settings, methods and exclusion reasons are written in cards, reports and the terminal."""
+
+from __future__ import annotations
+
+REASONS = {
+    "positive": "the row's positive", "sibling": "another positive of the query",
+    "unknown": "of unknown relevance by the judgements", "query": "the query's own text",
+    "near_duplicate": "near duplicate of a positive",
+}  # fmt: skip
+SHORT = {
+    "keep": "kept",
+    "drop": "left out",
+    "raise": "none",
+    "random": "filled with random documents below the ceiling",
+}
+ANCHORS = {
+    "min": "lowest of their scores",
+    "own": "row's own",
+    "mean": "mean of their scores",
+    "max": "highest of their scores",
+}
+METHODS = {
+    "PercPos": "TopK-PercPos", "MarginPos": "TopK-MarginPos", "MaxScore": "TopK-Abs", "SkipTop": "Top-K shifted by N",
+    "RankWindow": "a window of ranks", "MinScore": "a least score",
+}  # fmt: skip
