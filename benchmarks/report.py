@@ -143,8 +143,8 @@ def tables(rows: int, documents: int, negatives: int) -> Iterator[Any]:
         ) % documents
         ranks = np.sort(rng.geometric(0.2, (size, negatives)), axis=1)
         stats = {
-            "anchor": positive, "ceiling": positive * np.float32(0.95), "ceiling_by": ["PercPos(0.95)"] * size,
-            "above": rng.geometric(0.05, size),
+            "reference_score": positive, "ceiling": positive * np.float32(0.95), "ceiling_by": ["PercPos(0.95)"] * size,
+            "num_above_ceiling": rng.geometric(0.05, size),
         }  # fmt: skip
         zero = np.zeros(size, np.int64)
         yield pa.table({

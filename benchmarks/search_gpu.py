@@ -23,7 +23,7 @@ from benchmarks.synthetic import save_json
 from hf_posmine.core.types import Exclusions
 from hf_posmine.search.block_sizes import TorchSizes
 from hf_posmine.search.error_bounds import Documents, Queries
-from hf_posmine.search.scan import Limits
+from hf_posmine.search.scan import Ceilings
 from hf_posmine.search.scan_torch import TorchScan
 
 GOAL = 0.6
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace, sizes: TorchSizes) -> dict[str, Any]:
     for start in range(0, arguments.queries, arguments.batch):
         count = min(arguments.batch, arguments.queries - start)
         queries = Queries.of("cosine", rng.standard_normal((count, arguments.dim), np.float32))
-        limits = Limits(np.full(count, arguments.ceiling), Exclusions.none(count))
+        limits = Ceilings(np.full(count, arguments.ceiling), Exclusions.none(count))
         if not start:  # warm up
             scan(queries.take(np.arange(min(count, 256))), arguments.k, limits.take(np.arange(min(count, 256))), 512)
         found: list[Any] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, get_args
 
 from hf_posmine.core.settings import MiningSettings, OnShort, WeakPositive
-from hf_posmine.core.types import Anchor
+from hf_posmine.core.types import CeilingFrom
 from hf_posmine.encoding.defaults import DEFAULT_MODEL
 from hf_posmine.mining.second_opinion import RankBy
 from hf_posmine.teachers.factory import HELP
@@ -39,7 +39,7 @@ def add_mining_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--sampler", default=repr(default.sampler), help="default: %(default)s")
     group.add_argument("--num-negatives", type=int, default=default.num_negatives, help="default: %(default)s")
     group.add_argument(
-        "--anchor", choices=get_args(Anchor), default=default.anchor,
+        "--ceiling-from", choices=get_args(CeilingFrom), default=default.ceiling_from,
         help="which of several positives sets the ceiling (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(

@@ -10,7 +10,7 @@ from hf_posmine.utils import memory
 if TYPE_CHECKING:
     import argparse
 
-    from hf_posmine.mining.execution.plan import Plan
+    from hf_posmine.mining.execution.plan import JobEstimate
     from hf_posmine.mining.miner import PositiveAwareMiner
 
 LONG_TEXTS, LONG_PAIRS = 5000, 10**10
@@ -57,7 +57,7 @@ def announce(miner: PositiveAwareMiner, rows: Any, batch_size: int) -> None:
         print(plan.short())
 
 
-def make_plan(miner: PositiveAwareMiner, rows: Any, batch_size: int) -> Plan:
+def make_plan(miner: PositiveAwareMiner, rows: Any, batch_size: int) -> JobEstimate:
     """The plan of mining ``rows``, which may be a stream or a dict of splits."""
     from hf_posmine.mining.execution.plan import plan_mining
 

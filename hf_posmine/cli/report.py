@@ -30,9 +30,9 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``hf-posmine report``."""
-    from hf_posmine.report.sample import Limits
+    from hf_posmine.report.sample import TableLimits
 
-    limits = Limits()
+    limits = TableLimits()
     parser.add_argument(
         "path", metavar="PATH", help="mined rows: a folder (also of shards), a .parquet or a .jsonl file"
     )
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the page, and print what it found."""
-    from hf_posmine.report import Limits, MinedRows, write_report
+    from hf_posmine.report import MinedRows, TableLimits, write_report
 
     output = Path(args.output)
     if output.suffix.lower() not in (".html", ".htm") or output.is_dir():
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
     columns = {name: getattr(args, name) for name in ("query_column", "positive_column", "answer_column")}
     mined = MinedRows.load(args.path, **columns)
     against = None if args.against is None else MinedRows.load(args.against, **columns)
-    report = write_report(mined, output, against, Limits(args.rows, args.characters, args.megabytes))
+    report = write_report(mined, output, against, TableLimits(args.rows, args.characters, args.megabytes))
     print(f"{report.rows:,} rows, of which the table holds {report.shown:,}")
     for title, number in report.suspects.items():
         print(f"  {title.lower()}: {number:,}")

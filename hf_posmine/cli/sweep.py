@@ -20,7 +20,7 @@ from hf_posmine.cli.arguments import (
 from hf_posmine.cli.work import DataOptions, load_work
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.settings import MiningSettings
-from hf_posmine.core.types import Anchor
+from hf_posmine.core.types import CeilingFrom
 
 if TYPE_CHECKING:
     import argparse
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--samplers", nargs="+", default=["Top()"], metavar="SAMPLER", help="default: Top()")
     group.add_argument("--num-negatives", nargs="+", type=int, default=[4], help="default: 4")
     group.add_argument("--seeds", nargs="+", type=int, default=[0], help="default: 0")
-    group.add_argument("--anchor", choices=get_args(Anchor), default="min", help="default: %(default)s")
+    group.add_argument("--ceiling-from", choices=get_args(CeilingFrom), default="min", help="default: %(default)s")
     group.add_argument("--depth", type=int, default=200, help="documents stored per query (default: %(default)s)")
     output = parser.add_argument_group("output")
     output.add_argument("--output", help="the table, a .parquet, .csv or .jsonl file")
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
     runs, columns = _runs(work, args)
     table = sweep(
         runs, work.rows, filters=filters, samplers=args.samplers, num_negatives=args.num_negatives, seeds=args.seeds,
-        anchor=args.anchor, **columns,
+        ceiling_from=args.ceiling_from, **columns,
     )  # fmt: skip
     _print(table)
     if args.output:

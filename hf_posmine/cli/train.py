@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from hf_posmine.training.plan import Plan
+    from hf_posmine.training.plan import StagePlan
     from hf_posmine.training.recipe import Recipe
 
 HELP = "train a retriever on mined negatives"
@@ -74,7 +74,7 @@ def show(recipe: Recipe, console: Console) -> None:
         _show_examples(plan, console)
 
 
-def _show_data(plan: Plan, console: Console) -> None:
+def _show_data(plan: StagePlan, console: Console) -> None:
     """A line for each data set, and below it what stands before its queries and what became of its rows."""
     from rich.padding import Padding
     from rich.text import Text
@@ -103,7 +103,7 @@ def _show_data(plan: Plan, console: Console) -> None:
             console.print(Padding(Text(text, style="dim"), (0, 0, 0, 2), expand=False))
 
 
-def _show_work(plan: Plan, recipe: Recipe, console: Console) -> None:
+def _show_work(plan: StagePlan, recipe: Recipe, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -129,7 +129,7 @@ def _show_work(plan: Plan, recipe: Recipe, console: Console) -> None:
     console.print(table)
 
 
-def _show_examples(plan: Plan, console: Console) -> None:
+def _show_examples(plan: StagePlan, console: Console) -> None:
     """One line for each text, cut to the width of the screen unless the instruction fills it."""
     from rich.text import Text
 

@@ -11,7 +11,7 @@ from hf_posmine.core.ensembles import ENSEMBLES
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.filters import as_filters, common_window
 from hf_posmine.core.samplers import Choice, Top, as_sampler
-from hf_posmine.core.types import Anchor, Filter
+from hf_posmine.core.types import CeilingFrom, Filter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +32,8 @@ class MiningSettings:
         num_negatives: n.
         keep: columns to add besides ``negatives``: ``scores``, ``ids``, ``ranks``, ``positive_score``, ``stats``.
         on_short: what becomes of a row with fewer than n: ``keep`` it, ``drop`` it, ``raise``, or fill it at ``random``
-            from documents below its ceiling, which ``negatives_filled`` counts.
-        anchor: the positive's score that sets the ceiling where a query has several: the lowest (``min``), the row's
+            from documents below its ceiling, which ``num_random`` counts.
+        ceiling_from: the positive's score that sets the ceiling where a query has several: the lowest (``min``), the row's
             ``own``, the ``mean`` or the ``max``.
         weak_positive: what becomes of a row whose positive is outranked by at least ``weak_rank`` documents:
             ``keep``, ``flag`` (a column ``weak_positive``) or ``drop``.
@@ -48,7 +48,7 @@ class MiningSettings:
     num_negatives: int = 4
     keep: Sequence[Keep] = ()
     on_short: OnShort = "keep"
-    anchor: Anchor = "min"
+    ceiling_from: CeilingFrom = "min"
     weak_positive: WeakPositive = "keep"
     weak_rank: int = 1000
     near_duplicates: float | None = None
@@ -71,7 +71,7 @@ class MiningSettings:
         if self.seed >= 1 << 64:
             raise InputError(f"seed={self.seed}; expected a whole number below 2**64")
         _one_of("on_short", self.on_short, OnShort)
-        _one_of("anchor", self.anchor, Anchor)
+        _one_of("ceiling_from", self.ceiling_from, CeilingFrom)
         _one_of("weak_positive", self.weak_positive, WeakPositive)
         for column in self.keep:
             _one_of("keep", column, Keep)

@@ -20,7 +20,7 @@ RowGenerators: TypeAlias = Callable[[int], np.random.Generator]
 """Row of the batch -> its own generator; made only where a sampler draws."""
 
 ScoreKind: TypeAlias = Literal["cosine", "dot", "distance", "logit", "bm25", "probability"]
-Anchor: TypeAlias = Literal["min", "own", "mean", "max"]
+CeilingFrom: TypeAlias = Literal["min", "own", "mean", "max"]
 
 PADDING = -1
 """The document row, or column, that stands for "nothing here"."""

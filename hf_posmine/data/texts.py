@@ -23,7 +23,7 @@ import xxhash
 
 from hf_posmine.core.types import PADDING, Rows
 from hf_posmine.utils.files import new_folder
-from hf_posmine.utils.mapped import Appended, blank, blocks, forget, key_ranges, npy_file
+from hf_posmine.utils.mapped import Appended, blocks, key_ranges, npy_file, preallocate, release_pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -239,8 +239,8 @@ class _Unique:
     @classmethod
     def among(cls, keys: Keys, known: Sequence[KeyIndex], folder: Path) -> _Unique:
         """Of equal keys the first stays, unless it is known."""
-        kept = blank(folder / "kept", bool, len(keys))
-        first_of, before = (blank(folder / name, np.int64, len(keys)) for name in ("first", "before"))
+        kept = preallocate(folder / "kept", bool, len(keys))
+        first_of, before = (preallocate(folder / name, np.int64, len(keys)) for name in ("first", "before"))
         for at in key_ranges(keys):
             unique, first, inverse = np.unique(keys[at], return_index=True, return_inverse=True)
             new = np.ones(len(first), bool)
@@ -249,12 +249,12 @@ class _Unique:
             kept[at[first[new]]] = True
             first_of[at] = np.where(new, at[first], PADDING)[inverse]
             for array in (keys, kept, first_of):
-                forget(array)
+                release_pages(array)
         rows = 0
         for span in blocks(len(keys)):
             before[span] = rows + np.cumsum(kept[span]) - kept[span]
             rows += int(kept[span].sum())
-            forget(before, span.start, span.stop)
+            release_pages(before, span.start, span.stop)
         return cls(kept, first_of, before, rows)
 
     def write_lookups(self, keys: Keys, id_keys: Keys, folder: Path) -> None:
@@ -271,7 +271,7 @@ class _Unique:
                     key_file.write(index.keys.tobytes())
                     row_file.write(index.values.tobytes())
                     for array in (all_keys, self.kept, self.first, self.before):
-                        forget(array)
+                        release_pages(array)
 
 
 def write_part(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from hf_posmine.core.types import Floats, Rows
     from hf_posmine.data.texts import TextPart
 
-SHARD_ROWS = 2048
+EMBEDDING_SHARD_ROWS = 2048
 STORE_VERSION = 1
 
 
@@ -99,7 +99,7 @@ class EmbeddingStore:
         shard_rows: rows per shard; a kill loses at most one shard of work. A store begun with another number keeps it.
     """
 
-    def __init__(self, root: str | Path, *, dtype: str = "float32", shard_rows: int = SHARD_ROWS) -> None:
+    def __init__(self, root: str | Path, *, dtype: str = "float32", shard_rows: int = EMBEDDING_SHARD_ROWS) -> None:
         if dtype not in ("float32", "float16"):
             raise StoreError(f"dtype={dtype!r}; choose 'float32' or 'float16'")
         if shard_rows < 1:

@@ -18,7 +18,7 @@ from hf_posmine.hub.cards import (
     size_category,
     split_card,
 )
-from hf_posmine.mining.wording import ANCHORS, METHODS, REASONS, SHORT
+from hf_posmine.mining.wording import CEILING_FROM_WORDS, EXCLUSION_WORDS, FILTER_NAMES_IN_PAPER, ON_SHORT_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ MEANINGS = {
     "negatives_second_scores": "scores of the second opinion, null where it did not have to be asked",
     "positive_second_score": "score of the positive by the second opinion",
     "second_rejected": "candidates that the second opinion turned down",
-    "negatives_filled": "how many of them were drawn at random",
+    "num_random": "how many of them were drawn at random",
     "weak_positive": "the positive is outranked by so many documents that the row is doubtful",
 }
 TEXT_SHOWN = 300
@@ -133,9 +133,10 @@ def _facts(record: MiningRecord, facts: DatasetFacts, about: About, license_: An
             ensure_ascii=False,
             default=str,
         ),
-        "method": " + ".join(METHODS.get(f.partition("(")[0], f) for f in record.settings["filters"]) or "Naive Top-K",
-        "short_words": SHORT[record.settings["on_short"]],
-        "anchor_words": ANCHORS[record.settings["anchor"]],
+        "method": " + ".join(FILTER_NAMES_IN_PAPER.get(f.partition("(")[0], f) for f in record.settings["filters"])
+        or "Naive Top-K",
+        "short_words": ON_SHORT_WORDS[record.settings["on_short"]],
+        "ceiling_from_words": CEILING_FROM_WORDS[record.settings["ceiling_from"]],
         "teachers": [asdict(t) | {"link": _teacher_link(t)} for t in record.teachers],
         "opinion": _opinion(record.second_opinion),
         "source_words": source_words(record.source),
@@ -147,7 +148,7 @@ def _facts(record: MiningRecord, facts: DatasetFacts, about: About, license_: An
         "summary": {"filled": None, "weak_rows": None, "rejected": None} | summary,
         "removed": {_removed_words(name): share for name, share in (summary.get("removed") or {}).items()},
         "replaced": summary.get("replaced"),
-        "excluded": {REASONS.get(name, name): n for name, n in (summary.get("excluded") or {}).items() if n},
+        "excluded": {EXCLUSION_WORDS.get(name, name): n for name, n in (summary.get("excluded") or {}).items() if n},
         "quantiles": {name: [values[q] for q in names] for name, values in quantiles.items()},
         "quantile_names": [f"{float(q):.0%}" for q in names],
         "figure": facts.figure,

@@ -27,7 +27,7 @@ class Config:
 
 
 @dataclass(frozen=True)
-class Texts:
+class RowsAsTexts:
     """The columns that every layout needs.
 
     Attributes:
@@ -41,7 +41,7 @@ class Texts:
     num_negatives: int
 
     @classmethod
-    def of(cls, mined: Any, columns: Columns, num_negatives: int) -> Texts:
+    def of(cls, mined: Any, columns: Columns, num_negatives: int) -> RowsAsTexts:
         """From the columns that the miner read; where it read ids, the texts are looked for by name."""
         from hf_posmine.data.columns import pick_columns
 
@@ -86,7 +86,7 @@ def make_configs(
             raise InputError(
                 "variants are made from a Dataset; load the shards with load_dataset(folder) and push that"
             )
-        texts = Texts.of(mined, columns, num_negatives)
+        texts = RowsAsTexts.of(mined, columns, num_negatives)
         prefix = "" if name == "default" else f"{name}-"
         makers = {"n-tuple": _n_tuples, "scored": _scored, "flag-embedding": _flag_embedding}
         configs += [c for variant in dict.fromkeys(variants) for c in makers[variant](mined, texts, prefix)]
@@ -100,7 +100,7 @@ def make_configs(
     return configs
 
 
-def _n_tuples(mined: Mapping[str, Any], texts: Texts, prefix: str) -> list[Config]:
+def _n_tuples(mined: Mapping[str, Any], texts: RowsAsTexts, prefix: str) -> list[Config]:
     from hf_posmine.mining.training_formats import to_training
     from hf_posmine.utils.progress import quiet_bars
 
@@ -122,7 +122,7 @@ class _Numbers(dict):
         return self[text]
 
 
-def _scored(mined: Mapping[str, Any], texts: Texts, prefix: str) -> list[Config]:
+def _scored(mined: Mapping[str, Any], texts: RowsAsTexts, prefix: str) -> list[Config]:
     from datasets import Dataset, Features, List, Value
 
     features = Features(
@@ -149,7 +149,7 @@ def _scored(mined: Mapping[str, Any], texts: Texts, prefix: str) -> list[Config]
     ]
 
 
-def _flag_embedding(mined: Mapping[str, Any], texts: Texts, prefix: str) -> list[Config]:
+def _flag_embedding(mined: Mapping[str, Any], texts: RowsAsTexts, prefix: str) -> list[Config]:
     from datasets import Dataset, Features, List, Value
 
     wanted = {"positive_score", "negatives_scores"}
@@ -172,7 +172,7 @@ def _flag_embedding(mined: Mapping[str, Any], texts: Texts, prefix: str) -> list
     return [Config(f"{prefix}flag-embedding", made, "jsonl")]
 
 
-def _rows(split: Any, texts: Texts, *, scored: bool) -> Iterator[tuple[str, list[str], list[str], Any, Any]]:
+def _rows(split: Any, texts: RowsAsTexts, *, scored: bool) -> Iterator[tuple[str, list[str], list[str], Any, Any]]:
     """Query, positives, negatives, the positive's score and the negatives' scores of each row."""
     if scored:
         for column in ("positive_score", "negatives_scores"):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LOCAL = -(1 << 40)
 """Code ``LOCAL - i`` stands for text i of the batch, which neither the corpus nor the known positives hold."""
 
-REASONS = ("positive", "sibling", "unknown", "query", "near_duplicate")
+EXCLUSION_REASONS = ("positive", "sibling", "unknown", "query", "near_duplicate")
 """Why a document was excluded: it is the row's positive, another positive of the query, of unknown relevance by the
 judgements, the query's own text, or nearly the same as a positive."""
 
@@ -37,7 +37,7 @@ class Batch:
         queries: texts (B of them).
         entry_rows: int64 ``[E]``, row of the batch.
         codes: int64 ``[E]``.
-        reasons: int8 ``[E]``, the first of :data:`REASONS` that holds.
+        reasons: int8 ``[E]``, the first of :data:`EXCLUSION_REASONS` that holds.
         texts: the text of each negative code.
     """
 
@@ -61,27 +61,30 @@ class Batch:
 
     def with_near(self, near: Sequence[Rows]) -> Batch:
         """The batch with near duplicates of its positives (corpus rows per batch row) as one more reason."""
-        groups = [(self.entry_rows[self.reasons == r], self.codes[self.reasons == r]) for r in range(len(REASONS) - 1)]
+        groups = [
+            (self.entry_rows[self.reasons == r], self.codes[self.reasons == r])
+            for r in range(len(EXCLUSION_REASONS) - 1)
+        ]
         rows = np.repeat(np.arange(len(near)), [len(found) for found in near])
         return Batch.of(self.queries, [*groups, (rows, np.concatenate([rows[:0], *near]))], self.texts)
 
     def positives(self) -> tuple[Rows, np.ndarray]:
         """Codes int64 ``[B, m]`` of the positives of each query, -1 where padded, and which are the row's own."""
-        picked = np.flatnonzero(self.reasons <= REASONS.index("sibling"))
+        picked = np.flatnonzero(self.reasons <= EXCLUSION_REASONS.index("sibling"))
         rows = self.entry_rows[picked]
         counts = np.bincount(rows, minlength=len(self.queries))
         columns = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
         codes = np.full((len(self.queries), max(1, int(counts.max(initial=0)))), PADDING, np.int64)
         codes[rows, columns] = self.codes[picked]
         own = np.zeros(codes.shape, bool)
-        own[rows, columns] = self.reasons[picked] == REASONS.index("positive")
+        own[rows, columns] = self.reasons[picked] == EXCLUSION_REASONS.index("positive")
         return codes, own
 
     def exclusions(self, num_candidates: int, everywhere: Rows) -> tuple[Exclusions, dict[str, Rows]]:
         """Excluded candidates per query, and how many for each reason."""
         picked = np.flatnonzero((self.codes >= 0) & (self.codes < num_candidates))
         rows, reasons, size = self.entry_rows[picked], self.reasons[picked], len(self.queries)
-        counts = {reason: np.bincount(rows[reasons == r], minlength=size) for r, reason in enumerate(REASONS)}
+        counts = {reason: np.bincount(rows[reasons == r], minlength=size) for r, reason in enumerate(EXCLUSION_REASONS)}
         bounds = np.append(0, np.cumsum(np.bincount(rows, minlength=size)))
         return Exclusions(self.codes[picked], bounds, everywhere), counts
 
@@ -99,7 +102,7 @@ class Batch:
 
     def _own_texts(self, row: int, corpus: Corpus) -> list[str]:
         mine = slice(*np.searchsorted(self.entry_rows, [row, row + 1]).tolist())
-        codes = self.codes[mine][self.reasons[mine] == REASONS.index("positive")].tolist()
+        codes = self.codes[mine][self.reasons[mine] == EXCLUSION_REASONS.index("positive")].tolist()
         return [self.texts[c] if c < 0 else corpus.texts(np.array([c], np.int64))[0].as_py() for c in codes]
 
 

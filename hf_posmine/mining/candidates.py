@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hf_posmine.core.filters import common_window, highest_floor, lowest_ceiling
-from hf_posmine.core.types import PADDING, Anchor, Exclusions, Floats, Mask, Ranking, Rows, Teacher
+from hf_posmine.core.types import PADDING, CeilingFrom, Exclusions, Floats, Mask, Ranking, Rows, Teacher
 
 if TYPE_CHECKING:
     from hf_posmine.core.settings import MiningSettings
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Heard:
+class SecondScores:
     """What a second opinion said of candidates.
 
     Attributes:
@@ -31,7 +31,7 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class Found:
+class TeacherCandidates:
     """What one teacher found below its ceilings.
 
     Attributes:
@@ -42,8 +42,8 @@ class Found:
         anchors: float32 ``[B]``, the score that sets the ceiling.
         ceilings: float32 ``[B]``.
         ceiling_by: int64 ``[B]``, which filter sets it, -1 for none.
-        skipped: int64 ``[B]``, as in :class:`~hf_posmine.mining.select.Mined`.
-        floored: int64 ``[B]``, as in :class:`~hf_posmine.mining.select.Mined`.
+        skipped: int64 ``[B]``, as in :class:`~hf_posmine.mining.select.MinedBatch`.
+        floored: int64 ``[B]``, as in :class:`~hf_posmine.mining.select.MinedBatch`.
         second: what a second opinion said; None without one.
     """
 
@@ -51,33 +51,33 @@ class Found:
     ranks: Rows
     keep: Mask
     own: Floats
-    anchors: Floats
+    reference_scores: Floats
     ceilings: Floats
     ceiling_by: Rows
     skipped: Rows
     floored: Rows
-    second: Heard | None = None
+    second: SecondScores | None = None
 
 
 def find(
     batch: Batch, teacher: Teacher, settings: MiningSettings, exclude: Exclusions, pool: int | None = None
-) -> Found:
+) -> TeacherCandidates:
     """Score the positives, then search below the ceilings that follow from them; ``pool`` as in :func:`depth_of`."""
     n, filters = settings.num_negatives, settings.all_filters
-    own, anchors = positive_scores(batch, teacher, settings.anchor)
-    ceilings, by = lowest_ceiling(filters, anchors)
+    own, reference_scores = positive_scores(batch, teacher, settings.ceiling_from)
+    ceilings, by = lowest_ceiling(filters, reference_scores)
     first, last = common_window(filters)
     ranking = teacher.search(batch.queries, depth_of(settings, pool), below=ceilings, exclude=exclude)
     ranks = ranking.above[:, None] + np.arange(ranking.doc_ids.shape[1])
     there = ranking.doc_ids >= 0
     inside = (ranks >= first) & (ranks < (np.iinfo(np.int64).max if last is None else last))
-    reached = ranking.scores >= highest_floor(filters, anchors)[:, None]
-    return Found(
+    reached = ranking.scores >= highest_floor(filters, reference_scores)[:, None]
+    return TeacherCandidates(
         ranking=ranking,
         ranks=ranks,
         keep=there & inside & reached,
         own=own,
-        anchors=anchors,
+        reference_scores=reference_scores,
         ceilings=ceilings,
         ceiling_by=by,
         skipped=(there & ~inside & (ranks < n)).sum(axis=1),
@@ -92,7 +92,7 @@ def depth_of(settings: MiningSettings, pool: int | None = None) -> int:
     return depth if last is None else min(depth, last)
 
 
-def positive_scores(batch: Batch, teacher: Teacher, anchor: Anchor) -> tuple[Floats, Floats]:
+def positive_scores(batch: Batch, teacher: Teacher, ceiling_from: CeilingFrom) -> tuple[Floats, Floats]:
     """Scores float32 ``[B]`` of the rows' own positives (the lowest of several), and the anchors of the ceilings.
 
     The positive is always scored directly, whether or not a search would find it (semantics 6).
@@ -101,11 +101,11 @@ def positive_scores(batch: Batch, teacher: Teacher, anchor: Anchor) -> tuple[Flo
     scores = _scores_of(codes, batch, teacher)
     here = codes != PADDING
     own = np.where(mine, scores, np.inf).min(axis=1)
-    if anchor == "own":
+    if ceiling_from == "own":
         return own, own
-    if anchor == "min":
+    if ceiling_from == "min":
         return own, np.where(here, scores, np.inf).min(axis=1)
-    if anchor == "max":
+    if ceiling_from == "max":
         return own, np.where(here, scores, -np.inf).max(axis=1)
     return own, (np.where(here, scores, 0).sum(axis=1, dtype=np.float64) / here.sum(axis=1)).astype(np.float32)
 

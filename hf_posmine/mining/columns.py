@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from hf_posmine.mining.batch import REASONS
+from hf_posmine.mining.batch import EXCLUSION_REASONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from hf_posmine.core.settings import MiningSettings
     from hf_posmine.core.types import Floats, Rows
     from hf_posmine.data.corpus import Corpus
-    from hf_posmine.mining.select import Mined
+    from hf_posmine.mining.select import MinedBatch
 
 STATS = pa.struct(
     [
-        ("anchor", pa.float32()),
+        ("reference_score", pa.float32()),
         ("ceiling", pa.float32()),
         ("ceiling_by", pa.string()),
-        ("above", pa.int64()),
-        ("skipped", pa.int64()),
-        ("floored", pa.int64()),
-        *((f"excluded_{reason}", pa.int64()) for reason in REASONS),
+        ("num_above_ceiling", pa.int64()),
+        ("num_outside_ranks", pa.int64()),
+        ("num_below_floor", pa.int64()),
+        *((f"excluded_{reason}", pa.int64()) for reason in EXCLUSION_REASONS),
     ]
 )
 
@@ -67,13 +67,15 @@ def column_types(settings: MiningSettings, *, second: bool = False) -> dict[str,
     for name in settings.keep:
         types |= optional[name]
     if settings.on_short == "random":
-        types["negatives_filled"] = pa.int64()
+        types["num_random"] = pa.int64()
     if settings.weak_positive == "flag":
         types["weak_positive"] = pa.bool_()
     return types
 
 
-def to_columns(mined: Mined, corpus: Corpus, settings: MiningSettings, teachers: Sequence[str]) -> dict[str, pa.Array]:
+def to_columns(
+    mined: MinedBatch, corpus: Corpus, settings: MiningSettings, teachers: Sequence[str]
+) -> dict[str, pa.Array]:
     """The mined batch as Arrow columns; ``teachers`` are their names in the output."""
     offsets = pa.array(np.append(0, np.cumsum(mined.found)).astype(np.int32))
     there = mined.rows >= 0
@@ -92,7 +94,7 @@ def to_columns(mined: Mined, corpus: Corpus, settings: MiningSettings, teachers:
         "negatives_ranks": lambda: lists(pa.array(mined.ranks[there], pa.int64())),
         "positive_score": lambda: _scores(mined.positive_scores),
         "negatives_stats": lambda: _stats(mined, settings),
-        "negatives_filled": lambda: pa.array(mined.filled, pa.int64()),
+        "num_random": lambda: pa.array(mined.filled, pa.int64()),
         "weak_positive": lambda: pa.array(mined.weak(settings.weak_rank)),
     }
     if heard is not None:
@@ -103,7 +105,7 @@ def to_columns(mined: Mined, corpus: Corpus, settings: MiningSettings, teachers:
     return {name: made[name]().cast(type_) for name, type_ in types.items()}
 
 
-def kept_rows(mined: Mined, settings: MiningSettings) -> np.ndarray:
+def kept_rows(mined: MinedBatch, settings: MiningSettings) -> np.ndarray:
     """Which rows stay, bool ``[B]``: all, unless short or weak ones are to be dropped."""
     keep = np.ones(len(mined.rows), bool)
     if settings.on_short == "drop":
@@ -113,16 +115,16 @@ def kept_rows(mined: Mined, settings: MiningSettings) -> np.ndarray:
     return keep
 
 
-def _stats(mined: Mined, settings: MiningSettings) -> pa.Array:
+def _stats(mined: MinedBatch, settings: MiningSettings) -> pa.Array:
     names = [*(repr(f) for f in settings.all_filters), None]
     values = [
-        _scores(mined.anchors),
+        _scores(mined.reference_scores),
         pa.array(mined.ceilings, pa.float32()),
         pa.array([names[i] for i in mined.ceiling_by.tolist()], pa.string()),
         pa.array(mined.above, pa.int64()),
         pa.array(mined.skipped, pa.int64()),
         pa.array(mined.floored, pa.int64()),
-        *(pa.array(mined.excluded[reason], pa.int64()) for reason in REASONS),
+        *(pa.array(mined.excluded[reason], pa.int64()) for reason in EXCLUSION_REASONS),
     ]
     return pa.StructArray.from_arrays(values, [STATS.field(i).name for i in range(STATS.num_fields)])
 

@@ -53,15 +53,15 @@ def rerank(
     positives = check_text_lists(candidates[positive], str(positive))
     row_of = np.repeat(np.arange(len(queries)), [len(known) for known in positives])
     flat = [text for known in positives for text in known]
-    anchors = np.full(len(queries), np.inf, np.float32)
-    np.minimum.at(anchors, row_of, score_pairs(cross_encoder, [queries[i] for i in row_of.tolist()], flat))
+    reference_scores = np.full(len(queries), np.inf, np.float32)
+    np.minimum.at(reference_scores, row_of, score_pairs(cross_encoder, [queries[i] for i in row_of.tolist()], flat))
 
     def ask(rows: Rows, at: Rows) -> Floats:
         asked = [texts[row][column] for row, column in zip(rows.tolist(), at.tolist(), strict=True)]
         return score_pairs(cross_encoder, [queries[row] for row in rows.tolist()], asked)
 
     there = _mask(texts)
-    ceilings, floors = lowest_ceiling(filters, anchors)[0], highest_floor(filters, anchors)
+    ceilings, floors = lowest_ceiling(filters, reference_scores)[0], highest_floor(filters, reference_scores)
     width = there.shape[1] if rank_by == "second" else num_negatives
     assumed = None if band is None else _far(candidates, there, band)
     opinion = second_opinion(ask, there, ceilings, floors, width, assumed=assumed)
@@ -69,7 +69,7 @@ def rerank(
     if rank_by == "second":
         second = np.where(chosen >= 0, np.take_along_axis(opinion.scores, np.maximum(chosen, 0), axis=1), -np.inf)
         chosen = np.take_along_axis(chosen, np.argsort(-second, axis=1, kind="stable"), axis=1)[:, :num_negatives]
-    return _with_choice(candidates, chosen, opinion.scores, anchors)
+    return _with_choice(candidates, chosen, opinion.scores, reference_scores)
 
 
 def _check(
@@ -95,7 +95,7 @@ def _far(candidates: Any, there: Mask, band: float) -> Mask:
     return far_below(scores, np.asarray(candidates["positive_score"][:], np.float32), band)
 
 
-def _with_choice(candidates: Any, chosen: Rows, scores: Floats, anchors: Floats) -> Any:
+def _with_choice(candidates: Any, chosen: Rows, scores: Floats, reference_scores: Floats) -> Any:
     from datasets import Features, List, Value
 
     types = {"negatives_second_scores": List(Value("float32")), "positive_second_score": Value("float32")}
@@ -105,7 +105,7 @@ def _with_choice(candidates: Any, chosen: Rows, scores: Floats, anchors: Floats)
         order = [at for at in chosen[number].tolist() if at >= 0]
         second = [float(scores[number, at]) if np.isfinite(scores[number, at]) else None for at in order]
         lists = {name: [row[name][at] for at in order] for name in parallel}
-        return {**lists, "negatives_second_scores": second, "positive_second_score": float(anchors[number])}
+        return {**lists, "negatives_second_scores": second, "positive_second_score": float(reference_scores[number])}
 
     features = Features({**candidates.features, **types})
     return candidates.map(take, with_indices=True, features=features, load_from_cache_file=False)

@@ -16,7 +16,7 @@ import numpy as np
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.filters import as_filters, common_window, highest_floor, lowest_ceiling
 from hf_posmine.core.types import PADDING, Filter, Ranking
-from hf_posmine.mining.candidates import Found, Heard, positive_scores
+from hf_posmine.mining.candidates import SecondScores, TeacherCandidates, positive_scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,9 +86,9 @@ class SecondOpinion:
         filters = [repr(filter_) for filter_ in self.all_filters]
         return {"filters": filters, "rank_by": self.rank_by, "depth": int(self.depth), "band": self.band}
 
-    def apply(self, found: Found, batch: Batch, settings: MiningSettings) -> Found:
+    def apply(self, found: TeacherCandidates, batch: Batch, settings: MiningSettings) -> TeacherCandidates:
         """What is left of a teacher's candidates, ranked as asked for, with the second scores beside them."""
-        own, anchors = positive_scores(batch, self.scorer, settings.anchor)
+        own, reference_scores = positive_scores(batch, self.scorer, settings.ceiling_from)
         ids, queries = found.ranking.doc_ids, batch.queries
 
         def ask(rows: Rows, columns: Rows) -> Floats:
@@ -98,8 +98,8 @@ class SecondOpinion:
         opinion = second_opinion(
             ask,
             found.keep,
-            lowest_ceiling(self.all_filters, anchors)[0],
-            highest_floor(self.all_filters, anchors),
+            lowest_ceiling(self.all_filters, reference_scores)[0],
+            highest_floor(self.all_filters, reference_scores),
             ids.shape[1] if self.rank_by == "second" else settings.one_sampler.pool(settings.num_negatives),
             assumed=None if self.band is None else far_below(found.ranking.scores, found.own, self.band),
         )
@@ -107,7 +107,7 @@ class SecondOpinion:
         rows, at = np.nonzero(opinion.columns >= 0)
         keep[rows, opinion.columns[rows, at]] = True
         rejected = (~np.isnan(opinion.scores) & ~opinion.passed).sum(axis=1)
-        heard = Heard(opinion.scores, own, rejected)
+        heard = SecondScores(opinion.scores, own, rejected)
         left = replace(found, keep=keep, second=heard)
         return _by_second(left, heard) if self.rank_by == "second" else left
 
@@ -196,7 +196,7 @@ def check_effect(filters: Sequence[Filter], rank_by: str, band: float | None, sc
             filter_.check(score_kind)
 
 
-def _by_second(found: Found, heard: Heard) -> Found:
+def _by_second(found: TeacherCandidates, heard: SecondScores) -> TeacherCandidates:
     """The candidates in the order of the second scores; those that were not asked about are not kept, and come last."""
     ranking, scores = found.ranking, heard.scores
     order = np.argsort(np.where(np.isnan(scores), np.inf, -scores), axis=1, kind="stable")

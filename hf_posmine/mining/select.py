@@ -25,7 +25,7 @@ from hf_posmine.core.types import (
     Rows,
     Teacher,
 )
-from hf_posmine.mining.candidates import Found, Heard, find
+from hf_posmine.mining.candidates import SecondScores, TeacherCandidates, find
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ FILL_TRIES = 64
 
 
 @dataclass
-class Mined:
+class MinedBatch:
     """The negatives of a batch and how they came about.
 
     Attributes:
@@ -66,14 +66,14 @@ class Mined:
     teachers: Rows
     own_scores: Floats
     positive_scores: Floats
-    anchors: Floats
+    reference_scores: Floats
     ceilings: Floats
     ceiling_by: Rows
     above: Rows
     skipped: Rows
     floored: Rows
     filled: Rows
-    second: Heard | None = None
+    second: SecondScores | None = None
     excluded: dict[str, Rows] = field(default_factory=dict)
 
     @property
@@ -94,7 +94,7 @@ def select(
     exclude: Exclusions,
     rngs: RowGenerators,
     opinion: SecondOpinion | None = None,
-) -> Mined:
+) -> MinedBatch:
     """Mine a batch.
 
     Args:
@@ -128,7 +128,7 @@ def _select(
     exclude: Exclusions,
     rngs: RowGenerators,
     opinion: SecondOpinion | None,
-) -> Mined:
+) -> MinedBatch:
     """Mine a batch with one sampler over one teacher, or merge what several teachers found."""
     n, sampler = settings.num_negatives, settings.one_sampler
     pool = None if opinion is None else opinion.depth
@@ -150,14 +150,14 @@ def _select(
         return np.where(chosen, taken, nothing).astype(values.dtype)
 
     first = found[0]
-    mined = Mined(
+    mined = MinedBatch(
         rows=take(side.doc_ids, PADDING),
         scores=take(side.scores, -np.inf),
         ranks=take(ranks, PADDING),
         teachers=np.where(chosen, side.teacher[np.maximum(columns, 0)], PADDING).astype(np.int64),
         own_scores=take(side.positive_scores, np.nan),
         positive_scores=first.own,
-        anchors=first.anchors,
+        reference_scores=first.reference_scores,
         ceilings=first.ceilings,
         ceiling_by=first.ceiling_by,
         above=first.ranking.above,
@@ -167,27 +167,27 @@ def _select(
     )
     if first.second is not None:
         rejected = np.sum([heard.rejected for heard in _heard(found)], axis=0)
-        mined.second = Heard(take(_second_side(found).scores, np.nan), first.second.own, rejected)
+        mined.second = SecondScores(take(_second_side(found).scores, np.nan), first.second.own, rejected)
     if settings.on_short == "random":
         for row in np.flatnonzero(mined.found < n).tolist():
             _fill(mined, row, batch.queries[row], teachers[0], num_candidates, exclude, rngs(row))
     return mined
 
 
-def _side_by_side(found: Sequence[Found]) -> Candidates:
+def _side_by_side(found: Sequence[TeacherCandidates]) -> Candidates:
     return _candidates(found, [f.ranking.scores for f in found], [f.own for f in found])
 
 
-def _second_side(found: Sequence[Found]) -> Candidates:
+def _second_side(found: Sequence[TeacherCandidates]) -> Candidates:
     """The candidates with the scores of the second opinion instead of the teachers'."""
     return _candidates(found, [heard.scores for heard in _heard(found)], [heard.own for heard in _heard(found)])
 
 
-def _heard(found: Sequence[Found]) -> list[Heard]:
+def _heard(found: Sequence[TeacherCandidates]) -> list[SecondScores]:
     return [f.second for f in found if f.second is not None]
 
 
-def _candidates(found: Sequence[Found], scores: Sequence[Floats], own: Sequence[Floats]) -> Candidates:
+def _candidates(found: Sequence[TeacherCandidates], scores: Sequence[Floats], own: Sequence[Floats]) -> Candidates:
     widths = [f.ranks.shape[1] for f in found]
     return Candidates(
         np.concatenate([f.ranking.doc_ids for f in found], axis=1),
@@ -206,7 +206,7 @@ def _select_by_row(
     exclude: Exclusions,
     rngs: RowGenerators,
     opinion: SecondOpinion | None,
-) -> Mined:
+) -> MinedBatch:
     """Mine each row with the teacher that was drawn for it, int64 ``[B]``."""
     alone = dataclasses.replace(settings, sampler=Top())
     parts = []
@@ -233,7 +233,7 @@ def _rows_of(batch: Batch, rows: Rows) -> Batch:
     return type(batch)(queries, numbers, batch.codes[keep], batch.reasons[keep], batch.texts)
 
 
-def _in_order(parts: Sequence[tuple[Rows, Mined]]) -> Mined:
+def _in_order(parts: Sequence[tuple[Rows, MinedBatch]]) -> MinedBatch:
     """Parts of a batch as one, each with its row numbers."""
     order = np.argsort(np.concatenate([rows for rows, _ in parts]))
 
@@ -242,11 +242,11 @@ def _in_order(parts: Sequence[tuple[Rows, Mined]]) -> Mined:
         return {name: np.concatenate([getattr(value, name) for value in values])[order] for name in names}
 
     heard = [mined.second for _, mined in parts if mined.second is not None]
-    second = Heard(**join(heard, Heard)) if heard else None
-    return Mined(**join([mined for _, mined in parts], Mined, "excluded", "second"), second=second)
+    second = SecondScores(**join(heard, SecondScores)) if heard else None
+    return MinedBatch(**join([mined for _, mined in parts], MinedBatch, "excluded", "second"), second=second)
 
 
-def _refuse_short_rows(mined: Mined, batch: Batch) -> None:
+def _refuse_short_rows(mined: MinedBatch, batch: Batch) -> None:
     n = mined.rows.shape[1]
     short = np.flatnonzero(mined.found < n)
     if len(short):
@@ -259,7 +259,7 @@ def _refuse_short_rows(mined: Mined, batch: Batch) -> None:
 
 
 def _fill(
-    mined: Mined,
+    mined: MinedBatch,
     row: int,
     query: str,
     teacher: Teacher,

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from hf_posmine.core.errors import ColumnError
 from hf_posmine.data.columns import column_names, splits_of
-from hf_posmine.mining.batch import REASONS
+from hf_posmine.mining.batch import EXCLUSION_REASONS
 from hf_posmine.mining.execution.shards import MinedShards
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def _tables(split: Any, columns: list[str]) -> Iterator[pa.Table]:
 def _part(table: pa.Table, n: int) -> MiningSummary:
     """The summary of one table without its score quantiles."""
     counts = pc.list_value_length(table["negatives"]).to_numpy().astype(np.int64)
-    filled = table["negatives_filled"].to_numpy() if "negatives_filled" in table.column_names else None
+    filled = table["num_random"].to_numpy() if "num_random" in table.column_names else None
     short = counts < n if filled is None else (counts < n) | (filled > 0)
     return MiningSummary(
         rows=len(counts),
@@ -251,20 +251,22 @@ def _excluded(table: pa.Table) -> dict[str, int]:
     if "negatives_stats" not in table.column_names:
         return {}
     stats = table["negatives_stats"].combine_chunks()
-    return {reason: int(pc.sum(pc.struct_field(stats, f"excluded_{reason}")).as_py() or 0) for reason in REASONS}
+    return {
+        reason: int(pc.sum(pc.struct_field(stats, f"excluded_{reason}")).as_py() or 0) for reason in EXCLUSION_REASONS
+    }
 
 
 def _removed(table: pa.Table, n: int) -> dict[str, float]:
     if "negatives_stats" not in table.column_names or not n or not len(table):
         return {}
     stats = table["negatives_stats"].combine_chunks()
-    above = np.minimum(pc.struct_field(stats, "above").to_numpy(), n)
+    above = np.minimum(pc.struct_field(stats, "num_above_ceiling").to_numpy(), n)
     by = pc.struct_field(stats, "ceiling_by").to_pylist()
     totals: dict[str, float] = {}
     for name, count in zip(by, above.tolist(), strict=True):
         if name is not None:
             totals[name] = totals.get(name, 0) + count
-    for name, column in (("rank window", "skipped"), ("score floor", "floored")):
+    for name, column in (("rank window", "num_outside_ranks"), ("score floor", "num_below_floor")):
         total = pc.sum(pc.struct_field(stats, column)).as_py()
         if total:
             totals[name] = total

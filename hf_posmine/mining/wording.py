@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-REASONS = {
+EXCLUSION_WORDS = {
     "positive": "the row's positive", "sibling": "another positive of the query",
     "unknown": "of unknown relevance by the judgements", "query": "the query's own text",
     "near_duplicate": "near duplicate of a positive",
 }  # fmt: skip
-SHORT = {
+ON_SHORT_WORDS = {
     "keep": "kept",
     "drop": "left out",
     "raise": "none",
     "random": "filled with random documents below the ceiling",
 }
-ANCHORS = {
+CEILING_FROM_WORDS = {
     "min": "lowest of their scores",
     "own": "row's own",
     "mean": "mean of their scores",
     "max": "highest of their scores",
 }
-METHODS = {
+FILTER_NAMES_IN_PAPER = {
     "PercPos": "TopK-PercPos", "MarginPos": "TopK-MarginPos", "MaxScore": "TopK-Abs", "SkipTop": "Top-K shifted by N",
     "RankWindow": "a window of ranks", "MinScore": "a least score",
 }  # fmt: skip

@@ -9,12 +9,12 @@ from hf_posmine.report import page
 from hf_posmine.report.comparison import compare
 from hf_posmine.report.payload import pack
 from hf_posmine.report.rows import MinedRows
-from hf_posmine.report.sample import Limits, choose_rows
+from hf_posmine.report.sample import TableLimits, choose_rows
 from hf_posmine.report.side import read_side
 from hf_posmine.report.suspects import flags
 from hf_posmine.utils.files import write_file
 
-__all__ = ["Limits", "MinedRows", "Report", "make_report", "write_report"]
+__all__ = ["TableLimits", "MinedRows", "Report", "make_report", "write_report"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Report:
     changed: int | None = None
 
 
-def make_report(mined: MinedRows, against: MinedRows | None = None, limits: Limits | None = None) -> Report:
+def make_report(mined: MinedRows, against: MinedRows | None = None, limits: TableLimits | None = None) -> Report:
     """A page about mined rows.
 
     Statistics are over all rows. The table holds a sample where there are more rows than ``limits`` allow: the same rows each
@@ -50,7 +50,7 @@ def make_report(mined: MinedRows, against: MinedRows | None = None, limits: Limi
     Raises:
         InputError: ``against`` is of other data.
     """
-    limits = limits or Limits()
+    limits = limits or TableLimits()
     side = read_side(mined)
     other = None if against is None else compare(side, read_side(against))
     worst = [kind.rows for kind in side.suspects] + ([other.changed] if other is not None else [])
@@ -66,7 +66,7 @@ def make_report(mined: MinedRows, against: MinedRows | None = None, limits: Limi
 
 
 def write_report(
-    mined: MinedRows, output: str | Path, against: MinedRows | None = None, limits: Limits | None = None
+    mined: MinedRows, output: str | Path, against: MinedRows | None = None, limits: TableLimits | None = None
 ) -> Report:
     """As :func:`make_report`, and write the page, whole or not at all."""
     report = make_report(mined, against, limits)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hf_posmine.core.types import Rows
     from hf_posmine.data.texts import Keys
     from hf_posmine.report.numbers import Doubles
-    from hf_posmine.report.reading import Texts
+    from hf_posmine.report.reading import RowTexts
     from hf_posmine.report.side import Side
 
 LEAST_SHARED = 0.5
@@ -23,7 +23,7 @@ LEAST_SHARED = 0.5
 
 
 @dataclass(frozen=True)
-class Comparison:
+class MiningComparison:
     """Another mining, row by row.
 
     Attributes:
@@ -55,7 +55,7 @@ class Comparison:
         return rows[np.argsort(self.jaccard[rows], kind="stable")]
 
 
-def compare(side: Side, other: Side) -> Comparison:
+def compare(side: Side, other: Side) -> MiningComparison:
     """Match rows by the texts of query and positive, equal ones in their order, and compare their negatives as sets.
 
     Raises:
@@ -72,7 +72,7 @@ def compare(side: Side, other: Side) -> Comparison:
         )
     jaccard = np.full(len(partners), np.nan)
     jaccard[matched] = _jaccard(texts, matched, theirs, partners[matched])
-    return Comparison(other, partners, jaccard, len(theirs.pairs) - len(matched))
+    return MiningComparison(other, partners, jaccard, len(theirs.pairs) - len(matched))
 
 
 def flat_places(counts: Rows, rows: Rows) -> Rows:
@@ -93,7 +93,7 @@ def _numbered(keys: Keys) -> Keys:
     return keys ^ number * ODD
 
 
-def _jaccard(texts: Texts, rows: Rows, other: Texts, partners: Rows) -> Doubles:
+def _jaccard(texts: RowTexts, rows: Rows, other: RowTexts, partners: Rows) -> Doubles:
     """Of the sets of negatives of each pair of rows, float64 ``[m]``; 1 for two empty ones."""
     here, mine = _members(texts, rows)
     there, theirs = _members(other, partners)
@@ -102,7 +102,7 @@ def _jaccard(texts: Texts, rows: Rows, other: Texts, partners: Rows) -> Doubles:
     return np.divide(shared, union, out=np.ones(len(rows)), where=union > 0)
 
 
-def _members(texts: Texts, rows: Rows) -> tuple[Keys, Rows]:
+def _members(texts: RowTexts, rows: Rows) -> tuple[Keys, Rows]:
     """Keys of (position in ``rows``, negative), each once, and the positions."""
     position = np.repeat(np.arange(len(rows)), texts.counts[rows])
     keys = together(position.astype(np.uint64), texts.negatives[flat_places(texts.counts, rows)])

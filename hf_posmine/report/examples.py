@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hf_posmine.core.types import Rows
-    from hf_posmine.report.comparison import Comparison
+    from hf_posmine.report.comparison import MiningComparison
     from hf_posmine.report.numbers import Numbers
     from hf_posmine.report.side import Side
 
@@ -119,7 +119,7 @@ def most_shared(side: Side) -> list[Shared]:
     ]
 
 
-def most_changed(side: Side, other: Comparison) -> list[Changed]:
+def most_changed(side: Side, other: MiningComparison) -> list[Changed]:
     """The rows whose negatives changed most."""
     rows = other.changed[:SHOWN]
     partners = other.partners[rows]

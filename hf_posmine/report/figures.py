@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hf_posmine.core.types import Floats, Rows
-    from hf_posmine.report.comparison import Comparison
+    from hf_posmine.report.comparison import MiningComparison
     from hf_posmine.report.numbers import Doubles, Numbers
 
 BINS = 40
@@ -27,7 +27,7 @@ OVERLAP_EDGES = (-0.1, 1e-9, 0.25 + 1e-9, 0.5 + 1e-9, 0.75 + 1e-9, 1 - 1e-9, 1.1
 """Nothing shared, quarters with their upper ends, and the same."""
 
 
-def histograms(numbers: Numbers, other: Comparison | None) -> list[Histogram]:
+def histograms(numbers: Numbers, other: MiningComparison | None) -> list[Histogram]:
     """All figures that the data have numbers for; another mining is drawn as an outline."""
     theirs, name = (None, "") if other is None else (other.side.numbers, other.name)
     found = [
@@ -150,7 +150,7 @@ def _counts(numbers: Numbers, theirs: Numbers | None, name: str) -> Histogram:
     return Histogram("counts", "Negatives per row", says, "negatives", across, tuple(series), labels)
 
 
-def _overlap(other: Comparison) -> Histogram:
+def _overlap(other: MiningComparison) -> Histogram:
     values = other.jaccard[np.isfinite(other.jaccard)]
     counts = np.histogram(values, OVERLAP_EDGES)[0]
     labels = ("0", "to 1/4", "to 1/2", "to 3/4", "below 1", "1")

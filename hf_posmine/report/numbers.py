@@ -97,7 +97,7 @@ def read_numbers(mined: MinedRows) -> Numbers:
     for name, column, kind in (
         ("positive", "positive_score", np.float32),
         ("second_positive", "positive_second_score", np.float32),
-        ("filled", "negatives_filled", np.int64),
+        ("filled", "num_random", np.int64),
         ("weak", "weak_positive", bool),
     ):
         if column in names:
@@ -111,7 +111,7 @@ def read_numbers(mined: MinedRows) -> Numbers:
     if STATS in names:
         stats = mined.numbers([STATS])[STATS].combine_chunks()
         made["ceiling"] = _plain(pc.struct_field(stats, "ceiling"), np.float32)
-        made["above"] = _plain(pc.struct_field(stats, "above"), np.int64)
+        made["above"] = _plain(pc.struct_field(stats, "num_above_ceiling"), np.int64)
     return Numbers(**made)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.mining.wording import ANCHORS, REASONS, SHORT
+from hf_posmine.mining.wording import ON_SHORT_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -94,7 +94,7 @@ def _suspects(side: Side) -> dict[str, str]:
 
 def _removed(side: Side) -> dict[str, str]:
     summary = side.summary
-    said = {f"excluded: {REASONS.get(reason, reason)}": f"{n:,}" for reason, n in summary.excluded.items() if n}
+    said = {f"excluded: {EXCLUSION_WORDS.get(reason, reason)}": f"{n:,}" for reason, n in summary.excluded.items() if n}
     for name, share in summary.removed.items():
         what = f"the {name}" if name in ("rank window", "score floor") else f"the ceiling of {name}"
         said[f"of the naive top {summary.num_negatives}, removed by {what}"] = percent(share)
@@ -117,8 +117,8 @@ def _made(side: Side) -> dict[str, str]:
         "second opinion": "" if record.second_opinion is None else _opinion(record.second_opinion),
         "sampler": str(settings.get("sampler", "–")),
         "seed": str(settings.get("seed", "–")),
-        "ceiling of a query with several positives": f"set by the {ANCHORS.get(settings.get('anchor', ''), '–')}",
-        "rows with too few negatives": SHORT.get(settings.get("on_short", ""), "–"),
+        "ceiling of a query with several positives": f"set by the {CEILING_FROM_WORDS.get(settings.get('ceiling_from', ''), '–')}",
+        "rows with too few negatives": ON_SHORT_WORDS.get(settings.get("on_short", ""), "–"),
         "source of the rows": _source(record.source),
         "candidates": f"{corpus.candidates:,} documents, {_candidates(record)}",
         "known positives": "" if record.known_positives is None else f"{record.known_positives.judgements:,} of "

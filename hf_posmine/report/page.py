@@ -11,15 +11,15 @@ from hf_posmine.report import examples, figures, overview
 from hf_posmine.report.text_table import LINE_TEXTS
 
 if TYPE_CHECKING:
-    from hf_posmine.report.comparison import Comparison
+    from hf_posmine.report.comparison import MiningComparison
     from hf_posmine.report.payload import Payload
-    from hf_posmine.report.sample import Limits
+    from hf_posmine.report.sample import TableLimits
     from hf_posmine.report.side import Side
 
 TEMPLATE = "page.html.jinja"
 
 
-def render(side: Side, payload: Payload, limits: Limits, other: Comparison | None) -> str:
+def render(side: Side, payload: Payload, limits: TableLimits, other: MiningComparison | None) -> str:
     """The page as text; whatever the data hold is escaped.
 
     Args:
@@ -45,7 +45,7 @@ def render(side: Side, payload: Payload, limits: Limits, other: Comparison | Non
     )
 
 
-def _facts(side: Side, payload: Payload, limits: Limits, other: Comparison | None) -> dict[str, Any]:
+def _facts(side: Side, payload: Payload, limits: TableLimits, other: MiningComparison | None) -> dict[str, Any]:
     kinds = examples.kinds(side)
     return {
         "name": side.mined.name,

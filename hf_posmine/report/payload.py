@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.report.comparison import Comparison, flat_places
+from hf_posmine.report.comparison import MiningComparison, flat_places
 from hf_posmine.report.rows import as_texts
 from hf_posmine.report.text_table import TextTable
 from hf_posmine.utils.progress import progress_bar
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hf_posmine.core.types import Rows
     from hf_posmine.report.numbers import Numbers
     from hf_posmine.report.rows import MinedRows
-    from hf_posmine.report.sample import Limits, Sample
+    from hf_posmine.report.sample import Sample, TableLimits
 
 BLOCK_ROWS = 500
 DIGITS = 4
@@ -39,7 +39,7 @@ class Payload:
 
 
 def pack(
-    mined: MinedRows, numbers: Numbers, marks: Rows, sample: Sample, limits: Limits, other: Comparison | None
+    mined: MinedRows, numbers: Numbers, marks: Rows, sample: Sample, limits: TableLimits, other: MiningComparison | None
 ) -> Payload:
     """Pack a sample until the limit of size is met.
 
@@ -73,7 +73,7 @@ class _Found:
     rows: list[int] = field(default_factory=list)
     texts: dict[str, list[list[int]]] = field(default_factory=dict)
 
-    def read(self, mined: MinedRows, rows: Rows, table: TextTable, other: Comparison | None) -> None:
+    def read(self, mined: MinedRows, rows: Rows, table: TextTable, other: MiningComparison | None) -> None:
         columns = mined.columns
         wanted = [c for c in (columns.query, columns.positive, "negatives") if c is not None]
         batch = mined.take(rows, wanted)
@@ -105,7 +105,7 @@ def _columns(
     marks: Rows,
     rows: Rows,
     texts: dict[str, list[list[int]]],
-    other: Comparison | None,
+    other: MiningComparison | None,
 ) -> dict[str, Any]:
     """The columns of the table as JSON values; lists of lists are flat, with their lengths."""
     starts = np.append(0, np.cumsum([len(split) for split in mined.splits.values()]))
@@ -136,7 +136,7 @@ def _columns(
     return columns
 
 
-def _other(other: Comparison, rows: Rows, texts: list[list[int]]) -> dict[str, Any]:
+def _other(other: MiningComparison, rows: Rows, texts: list[list[int]]) -> dict[str, Any]:
     partners = other.partners[rows]
     places = flat_places(other.side.numbers.counts, partners[partners >= 0])
     columns = {"jaccard": _plain(other.jaccard[rows]), "other": _ragged(texts)}

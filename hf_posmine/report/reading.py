@@ -23,7 +23,7 @@ ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
-class Texts:
+class RowTexts:
     """What a look at every text gave; no text stays in memory.
 
     Attributes:
@@ -48,7 +48,7 @@ class Texts:
     negatives: Keys
     counts: Rows
     likeness: Floats | None = None
-    likest: Rows | None = None
+    most_similar: Rows | None = None
     answers: Mask | None = None
     has_answer: Mask | None = None
     answered: Mask | None = None
@@ -64,7 +64,7 @@ class Texts:
         return len(self.negatives) - len(np.unique(together(rows, self.negatives)))
 
 
-def read_texts(mined: MinedRows) -> Texts:
+def read_texts(mined: MinedRows) -> RowTexts:
     """Read every query, positive, negative and answer once."""
     columns = mined.columns
     wanted = [c for c in (columns.query, columns.positive, columns.answer, "negatives") if c is not None]
@@ -73,7 +73,7 @@ def read_texts(mined: MinedRows) -> Texts:
         for batch in mined.batches(wanted):
             parts.append(_read(batch, columns))
             bar.update(len(batch["negatives"]))
-    return Texts(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+    return RowTexts(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
 
 def _read(batch: dict[str, list[Any]], columns: TextColumns) -> dict[str, Any]:
@@ -108,14 +108,14 @@ def _likeness(positives: Sequence[list[str]], negatives: Sequence[list[str]]) ->
             seen[text] = pieces(text)
         return seen[text]
 
-    likeness, likest = np.zeros(len(negatives), np.float32), np.zeros(len(negatives), np.int64)
+    likeness, most_similar = np.zeros(len(negatives), np.float32), np.zeros(len(negatives), np.int64)
     for row, (wanted, found) in enumerate(zip(positives, negatives, strict=True)):
         sets = [of(text) for text in wanted]
         values = [max((jaccard(one, of(text)) for one in sets), default=0.0) for text in found]
         if values:
-            likest[row] = int(np.argmax(values))
-            likeness[row] = values[likest[row]]
-    return likeness, likest
+            most_similar[row] = int(np.argmax(values))
+            likeness[row] = values[most_similar[row]]
+    return likeness, most_similar
 
 
 def together(one: Keys, two: Keys) -> Keys:

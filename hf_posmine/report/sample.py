@@ -20,7 +20,7 @@ ALWAYS = 200
 
 
 @dataclass(frozen=True)
-class Limits:
+class TableLimits:
     """How much the page holds.
 
     Attributes:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hf_posmine.mining.summary import MiningSummary
 from hf_posmine.report.numbers import Numbers, read_numbers
-from hf_posmine.report.reading import Texts, read_texts
+from hf_posmine.report.reading import RowTexts, read_texts
 from hf_posmine.report.suspects import Suspects, find_suspects
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Side:
 
     mined: MinedRows
     numbers: Numbers
-    texts: Texts
+    texts: RowTexts
     summary: MiningSummary
     suspects: Sequence[Suspects]
 

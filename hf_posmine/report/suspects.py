@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hf_posmine.core.types import Floats, Mask, Rows
     from hf_posmine.mining.record import MiningRecord
     from hf_posmine.report.numbers import Doubles, Numbers
-    from hf_posmine.report.reading import Texts
+    from hf_posmine.report.reading import RowTexts
 
 NEAR = 0.8
 """Jaccard of words from which a negative counts as a near duplicate of its positive."""
@@ -59,7 +59,7 @@ class Suspects:
         return self.wording.format(abs(value), side="above" if value < 0 else "below")
 
 
-def find_suspects(numbers: Numbers, texts: Texts, n: int, record: MiningRecord | None) -> list[Suspects]:
+def find_suspects(numbers: Numbers, texts: RowTexts, n: int, record: MiningRecord | None) -> list[Suspects]:
     """All kinds that the data can tell, also those without any row.
 
     Args:
@@ -90,7 +90,7 @@ def flags(kinds: Sequence[Suspects], rows: int) -> Rows:
     return marked
 
 
-def shared_documents(texts: Texts, most: int = 10) -> tuple[Rows, Rows, Rows]:
+def shared_documents(texts: RowTexts, most: int = 10) -> tuple[Rows, Rows, Rows]:
     """The negatives of the most rows: how many, and the first row and place of each; int64 ``[m]`` each."""
     if not len(texts.negatives):
         return (np.empty(0, np.int64),) * 3
@@ -135,8 +135,8 @@ def _close(numbers: Numbers, filters: Sequence[str]) -> Suspects | None:
     )  # fmt: skip
 
 
-def _near_duplicates(texts: Texts) -> Suspects | None:
-    if texts.likeness is None or texts.likest is None:
+def _near_duplicates(texts: RowTexts) -> Suspects | None:
+    if texts.likeness is None or texts.most_similar is None:
         return None
     rows = np.flatnonzero(texts.likeness >= NEAR)
     rows = rows[np.argsort(-texts.likeness[rows], kind="stable")]
@@ -147,10 +147,10 @@ def _near_duplicates(texts: Texts) -> Suspects | None:
     )
     values = texts.likeness[rows].astype(np.float64)
     return Suspects("duplicate", "Near duplicates of the positive", why, "{:.0%} of the words shared", rows,
-                    texts.likest[rows], values)  # fmt: skip
+                    texts.most_similar[rows], values)  # fmt: skip
 
 
-def _answers(texts: Texts, numbers: Numbers) -> Suspects | None:
+def _answers(texts: RowTexts, numbers: Numbers) -> Suspects | None:
     if texts.answers is None:
         return None
     rows, at, values = _marked(texts.answers, numbers)
@@ -161,7 +161,7 @@ def _answers(texts: Texts, numbers: Numbers) -> Suspects | None:
     return Suspects("answer", "The answer is in a negative", why, "in {:.0f} of its negatives", rows, at, values)
 
 
-def _labelled(texts: Texts, numbers: Numbers) -> Suspects | None:
+def _labelled(texts: RowTexts, numbers: Numbers) -> Suspects | None:
     if texts.likeness is None:  # no texts of positives
         return None
     rows, at, values = _marked(texts.labelled(), numbers)
@@ -191,7 +191,7 @@ def _marked(marks: Mask, numbers: Numbers) -> tuple[Rows, Rows, Doubles]:
     return rows, which - numbers.bounds[rows], many[rows].astype(np.float64)
 
 
-def _shared(texts: Texts, numbers: Numbers) -> Suspects | None:
+def _shared(texts: RowTexts, numbers: Numbers) -> Suspects | None:
     if not len(texts.negatives):
         return None
     least = max(LEAST_SHARED, int(np.ceil(SHARED_ROWS * len(numbers.counts))))

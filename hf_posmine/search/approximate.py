@@ -13,7 +13,7 @@ import numpy as np
 
 from hf_posmine.core.types import PADDING, Exclusions, Floats, Mask, Ranking, Rows
 from hf_posmine.search.error_bounds import Queries
-from hf_posmine.search.scan import Found
+from hf_posmine.search.scan import ScanResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -146,7 +146,7 @@ class ApproximateIndex:
         ids = self.searcher.candidates(queries.vectors, depth, effort)
         complete = (ids >= 0).sum(axis=1) == self.exact.num_candidates
         ids = _without(ids, exclude, self.exact.num_candidates)
-        found = Found(ids, np.zeros(len(ids), np.int64), complete)
+        found = ScanResult(ids, np.zeros(len(ids), np.int64), complete)
         ranking = self.exact.decide(vectors, k, below, found)
         full = ranking.doc_ids[:, -1] >= 0
         return ranking, complete | (full & (SURE * (ranking.above + k) <= (ids >= 0).sum(axis=1)))

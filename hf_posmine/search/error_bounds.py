@@ -31,12 +31,12 @@ class Coded:
         codes: int8 ``[N, d padded to 64]``.
         scale: float32 ``[N]``, the step of each row times its scale.
         moved: float32 ``[N]``, how far rounding moved each document, after scaling; rounded up.
-        most: the largest of ``moved``.
+        most: the largest of ``quantization_error``.
     """
 
     codes: np.ndarray
     scale: Floats
-    moved: Floats
+    quantization_error: Floats
     most: float
 
 
@@ -135,9 +135,13 @@ def half_error(dimensions: int, dtype: str) -> float:
     is counted as off by 4 d u32 (Fasi et al., 2021, on their behaviour). The result is rounded once more.
     """
     u, near_zero = ROUNDOFF[dtype], SUBNORMAL[dtype]
-    moved = u + near_zero * dimensions**0.5
-    reach = (1 + moved) ** 2
-    return moved * (2 + moved) + 4 * (dimensions + 16) * UNIT_ROUNDOFF * reach + (u + near_zero) * 1.01 * reach
+    quantization_error = u + near_zero * dimensions**0.5
+    reach = (1 + quantization_error) ** 2
+    return (
+        quantization_error * (2 + quantization_error)
+        + 4 * (dimensions + 16) * UNIT_ROUNDOFF * reach
+        + (u + near_zero) * 1.01 * reach
+    )
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,7 @@ class Int8:
 
     codes: np.ndarray
     steps: Floats
-    moved: np.ndarray
+    quantization_error: np.ndarray
     lengths: np.ndarray
 
     @classmethod
@@ -172,7 +176,7 @@ def int8_error(similarity: Similarity, queries: Queries, coded: Int8, documents:
     distance that decides in the end.
     """
     most = documents.coded.most if documents.coded else 0.0
-    reach = (coded.lengths + coded.moved) * (documents.length + most) + documents.square
+    reach = (coded.lengths + coded.quantization_error) * (documents.length + most) + documents.square
     if similarity == "euclidean":
         reach = reach + queries.squares
-    return coded.moved * documents.length + 16 * UNIT_ROUNDOFF * reach
+    return coded.quantization_error * documents.length + 16 * UNIT_ROUNDOFF * reach

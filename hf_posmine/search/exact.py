@@ -11,13 +11,13 @@ import numpy as np
 
 from hf_posmine.core.errors import InputError, MissingExtraError
 from hf_posmine.core.types import PADDING, Exclusions, Floats, Ranking, Rows
-from hf_posmine.encoding.store import SHARD_ROWS, Vectors
+from hf_posmine.encoding.store import EMBEDDING_SHARD_ROWS, Vectors
 from hf_posmine.search import kernels
 from hf_posmine.search.block_sizes import Sizes, TorchSizes
 from hf_posmine.search.error_bounds import Queries
 from hf_posmine.search.prepared import prepare
 from hf_posmine.search.rescore import check_similarity, exact_scores, to_scan
-from hf_posmine.search.scan import Found, Limits, Scan
+from hf_posmine.search.scan import Ceilings, Scan, ScanResult
 from hf_posmine.search.scan_cpu import CpuScan, int8_is_faster
 from hf_posmine.search.scan_torch import TorchScan
 from hf_posmine.utils.memory import Budget
@@ -100,16 +100,16 @@ class ExactIndex:
         below = np.full(len(vectors), np.inf, np.float32) if below is None else np.asarray(below, np.float32)
         exclude = Exclusions.given(exclude, len(vectors))
         queries = Queries.of(self.similarity, vectors)
-        limits = Limits(to_scan(self.similarity, below, queries.squares), exclude)
+        limits = Ceilings(to_scan(self.similarity, below, queries.squares), exclude)
         return self.decide(vectors, k, below, self._find(queries, k, limits))
 
     def score(self, vectors: Floats, rows: Rows) -> Floats:
         """Scores float32 ``[B, m]`` of document rows int64 ``[B, m]``; ``-inf`` where the row is -1."""
         return exact_scores(self.similarity, np.asarray(vectors, np.float32), self.vectors, rows)
 
-    def _find(self, queries: Queries, k: int, limits: Limits) -> Found:
+    def _find(self, queries: Queries, k: int, limits: Ceilings) -> ScanResult:
         """Scan; then scan again, with more room, the queries whose result is not certain."""
-        found = Found.empty(len(queries.vectors))
+        found = ScanResult.empty(len(queries.vectors))
         passes = list(self._scans)
         scan, room = passes[0], 0
         while not found.complete.all():
@@ -122,7 +122,7 @@ class ExactIndex:
         """Room in which a buffer of all documents never overflows."""
         return 2 * max(self.num_candidates, k) + 512
 
-    def decide(self, vectors: Floats, k: int, below: Floats, found: Found) -> Ranking:
+    def decide(self, vectors: Floats, k: int, below: Floats, found: ScanResult) -> Ranking:
         """Score what was found exactly, apply the ceiling, and order by score, then by document."""
         scores = self.score(vectors, found.ids)
         here = found.ids >= 0
@@ -196,9 +196,12 @@ def _pieces(vectors: np.ndarray) -> Vectors:
         raise InputError(f"document vectors have shape {array.shape}; expected [documents, dimensions]")
     if array.dtype != np.float32 or not array.flags.c_contiguous:
         array = np.ascontiguousarray(array, np.float32)
-    pieces = Vectors(tuple(array[at : at + SHARD_ROWS] for at in range(0, max(1, len(array)), SHARD_ROWS)))
+    pieces = Vectors(
+        tuple(array[at : at + EMBEDDING_SHARD_ROWS] for at in range(0, max(1, len(array)), EMBEDDING_SHARD_ROWS))
+    )
     bad = [
-        start + np.flatnonzero(~np.isfinite(piece).all(axis=1)) for start, piece in pieces.blocks(SHARD_ROWS, once=True)
+        start + np.flatnonzero(~np.isfinite(piece).all(axis=1))
+        for start, piece in pieces.blocks(EMBEDDING_SHARD_ROWS, once=True)
     ]
     lost = np.concatenate([np.empty(0, np.int64), *bad])
     if len(lost):

@@ -10,7 +10,7 @@ import numpy as np
 
 from hf_posmine.search import resident
 from hf_posmine.search.block_sizes import CHUNK
-from hf_posmine.utils.mapped import forget
+from hf_posmine.utils.mapped import release_pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hf_posmine.search.block_sizes import TorchSizes
 
 
-class Feed:
+class GpuBlocks:
     """Blocks of scaled documents on ``device``, each with its first row; iterate as often as needed.
 
     On CUDA they are kept there if that fits. Otherwise a thread reads the next block into pinned memory and copies it on
@@ -112,7 +112,7 @@ class Feed:
             local = slice(at - int(starts[number]), end - int(starts[number]))
             out[at - start : end - start] = shards[number][local]
             if resident.large(self.vectors):
-                forget(shards[number], local.start, local.stop)
+                release_pages(shards[number], local.start, local.stop)
             at, number = end, number + 1
         return out
 

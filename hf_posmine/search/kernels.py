@@ -41,9 +41,13 @@ def pick(*args: Any) -> int:
 
 def round_to_int8(vectors: Any, codes: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Write int8 ``codes``; returns the float32 step of each row, |v - codes * step| and |codes * step| in float64."""
-    steps, moved, lengths = np.empty(len(vectors), np.float32), np.empty(len(vectors)), np.empty(len(vectors))
-    _kernel("round")(vectors, codes, steps, moved, lengths)
-    return steps, moved, lengths
+    steps, quantization_error, lengths = (
+        np.empty(len(vectors), np.float32),
+        np.empty(len(vectors)),
+        np.empty(len(vectors)),
+    )
+    _kernel("round")(vectors, codes, steps, quantization_error, lengths)
+    return steps, quantization_error, lengths
 
 
 def pair_products(queries: Any, at: Any, documents: Any, rows: Any) -> np.ndarray:
@@ -131,13 +135,13 @@ def _prune(k, low, below, found, count):  # type: ignore[no-untyped-def]
     return kept, low
 
 
-def _group_hits(products, factor, spread, scale, bias, moved, bound, hits):  # type: ignore[no-untyped-def]
+def _group_hits(products, factor, spread, scale, bias, quantization_error, bound, hits):  # type: ignore[no-untyped-def]
     """Count the values of each group that may reach a bound: a loop of constant length compiles to vector registers."""
     for g in range(products.shape[0] // GROUP):
         block = products[g * GROUP : (g + 1) * GROUP]
         s = scale[g * GROUP : (g + 1) * GROUP]
         b = bias[g * GROUP : (g + 1) * GROUP]
-        m = moved[g * GROUP : (g + 1) * GROUP]
+        m = quantization_error[g * GROUP : (g + 1) * GROUP]
         found = np.int32(0)
         for j in range(GROUP):
             reach = np.float32(block[j]) * factor * s[j] + b[j] + spread * m[j]
@@ -145,14 +149,14 @@ def _group_hits(products, factor, spread, scale, bias, moved, bound, hits):  # t
         hits[g] = found
 
 
-def _best_ends(products, factor, spread, error, scale, bias, moved, below, best):  # type: ignore[no-untyped-def]
+def _best_ends(products, factor, spread, error, scale, bias, quantization_error, below, best):  # type: ignore[no-untyped-def]
     """The highest lower end certainly below the ceiling among every ``GROUP``-th document, float32 ``[GROUP]``."""
     lowest = np.float32(-np.inf)
     for g in range(products.shape[0] // GROUP):
         block = products[g * GROUP : (g + 1) * GROUP]
         s = scale[g * GROUP : (g + 1) * GROUP]
         b = bias[g * GROUP : (g + 1) * GROUP]
-        m = moved[g * GROUP : (g + 1) * GROUP]
+        m = quantization_error[g * GROUP : (g + 1) * GROUP]
         for j in range(GROUP):
             value = np.float32(block[j]) * factor * s[j] + b[j]
             margin = spread * m[j] + error
@@ -167,7 +171,7 @@ def _collect(  # type: ignore[no-untyped-def]
     error,
     scale,
     bias,
-    moved,
+    quantization_error,
     offset,
     k,
     above_from,
@@ -203,11 +207,11 @@ def _collect(  # type: ignore[no-untyped-def]
         f, s, e, start, stop = factor[i], spread[i], error[i], bounds[i], bounds[i + 1]
         if low[i] == -np.inf:
             ends = np.full(GROUP, -np.inf, np.float32)
-            _best_ends(products[i], f, s, e, scale, bias, moved, below[i], ends)
+            _best_ends(products[i], f, s, e, scale, bias, quantization_error, below[i], ends)
             low[i] = _best(ends, k + stop - start)  # at most so many of them are excluded
 
         bound = np.float32(low[i] - e)
-        _group_hits(products[i], f, s, scale, bias, moved, bound, hits)
+        _group_hits(products[i], f, s, scale, bias, quantization_error, bound, hits)
         for g in range(hits.shape[0]):
             if hits[g] == 0:
                 continue
@@ -215,13 +219,13 @@ def _collect(  # type: ignore[no-untyped-def]
             size = min(GROUP, products.shape[1] - first)
             reached = 0
             for j in range(first, first + size):  # without a branch: most documents of a group fall short
-                reach = np.float32(products[i, j]) * f * scale[j] + bias[j] + s * moved[j]
+                reach = np.float32(products[i, j]) * f * scale[j] + bias[j] + s * quantization_error[j]
                 columns[reached] = j
                 reached += np.int64(reach >= bound)
             for c in range(reached):
                 j = columns[c]
                 value = np.float32(products[i, j]) * f * scale[j] + bias[j]
-                margin = s * moved[j] + e
+                margin = s * quantization_error[j] + e
                 if not value + margin >= low[i] or _excluded(offset + j, excluded, start, stop):
                     continue
                 if value - margin >= above_from[i]:
@@ -293,7 +297,7 @@ def _pick(want, ceiling, settled, found, starts, count, at, places):  # type: ig
     return number
 
 
-def _round(vectors, codes, steps, moved, lengths):  # type: ignore[no-untyped-def]
+def _round(vectors, codes, steps, quantization_error, lengths):  # type: ignore[no-untyped-def]
     for i in range(vectors.shape[0]):
         largest = np.float32(0)
         for j in range(vectors.shape[1]):
@@ -310,7 +314,7 @@ def _round(vectors, codes, steps, moved, lengths):  # type: ignore[no-untyped-de
             codes[i, j] = np.int8(code)
             apart += (np.float64(vectors[i, j]) - near) ** 2
             square += near * near
-        steps[i], moved[i], lengths[i] = step, np.sqrt(apart), np.sqrt(square)
+        steps[i], quantization_error[i], lengths[i] = step, np.sqrt(apart), np.sqrt(square)
 
 
 def _products(queries, at, documents, rows, out):  # type: ignore[no-untyped-def]

@@ -73,7 +73,11 @@ def _layout(dimensions: int, int8: bool) -> Layout:
     columns: Layout = {"scale": (np.float32, ()), "bias": (np.float32, ())}
     if int8:
         padded = -(-dimensions // PAD) * PAD
-        columns |= {"codes": (np.int8, (padded,)), "coded_scale": (np.float32, ()), "moved": (np.float32, ())}
+        columns |= {
+            "codes": (np.int8, (padded,)),
+            "coded_scale": (np.float32, ()),
+            "quantization_error": (np.float32, ()),
+        }
     return columns
 
 
@@ -89,8 +93,12 @@ def _measured(
         columns = {"squares": squares, "scale": scale, "bias": bias}
         if int8:
             coded = Int8.of(block)
-            moved = np.nextafter((coded.moved * scale).astype(np.float32), np.float32(np.inf))
-            columns |= {"codes": coded.codes, "coded_scale": coded.steps * scale, "moved": moved}
+            quantization_error = np.nextafter((coded.quantization_error * scale).astype(np.float32), np.float32(np.inf))
+            columns |= {
+                "codes": coded.codes,
+                "coded_scale": coded.steps * scale,
+                "quantization_error": quantization_error,
+            }
         yield columns
 
 
@@ -157,12 +165,16 @@ class _Extremes:
     """The largest of what goes into error bounds."""
 
     def __init__(self, said: dict[str, float] | None = None) -> None:
-        self.said = said or {"length": 0.0, "square": 0.0, "moved": 0.0}
+        self.said = said or {"length": 0.0, "square": 0.0, "quantization_error": 0.0}
 
     def see(self, block: dict[str, np.ndarray]) -> int:
         """Take note of a block; returns its rows."""
         lengths = np.sqrt(block["squares"]) * block["scale"]
-        for name, values in (("length", lengths), ("square", block["squares"]), ("moved", block.get("moved"))):
+        for name, values in (
+            ("length", lengths),
+            ("square", block["squares"]),
+            ("quantization_error", block.get("quantization_error")),
+        ):
             if values is not None:
                 self.said[name] = max(self.said[name], float(values.max(initial=0)))
         return len(lengths)
@@ -171,7 +183,9 @@ class _Extremes:
         """The columns with what was noted of them."""
         coded = None
         if "codes" in columns:
-            coded = Coded(columns["codes"], columns["coded_scale"], columns["moved"], self.said["moved"])
+            coded = Coded(
+                columns["codes"], columns["coded_scale"], columns["quantization_error"], self.said["quantization_error"]
+            )
         return Documents(columns["scale"], columns["bias"], self.said["length"], self.said["square"], coded)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.search import kernels, resident
-from hf_posmine.utils.mapped import forget
+from hf_posmine.utils.mapped import release_pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +63,7 @@ def in_shards(vectors: Vectors, rows: Rows) -> Iterator[tuple[Rows, np.ndarray, 
         chosen = order[ends[shard] - counts[shard] : ends[shard]]
         yield chosen, vectors.shards[shard], rows[chosen] - vectors.starts[shard]
         if resident.large(vectors):
-            forget(vectors.shards[shard])
+            release_pages(vectors.shards[shard])
 
 
 def pair_scores(similarity: Similarity, queries: Floats, at: Rows, documents: np.ndarray, rows: Rows) -> np.ndarray:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Limits:
+class Ceilings:
     """Ceilings as scan values.
 
     Attributes:
@@ -25,13 +25,13 @@ class Limits:
     ceiling: np.ndarray
     exclude: Exclusions
 
-    def take(self, at: Rows) -> Limits:
+    def take(self, at: Rows) -> Ceilings:
         """The limits of some of the queries."""
-        return Limits(self.ceiling[at], self.exclude.take(at))
+        return Ceilings(self.ceiling[at], self.exclude.take(at))
 
 
 @dataclass(frozen=True)
-class Found:
+class ScanResult:
     """The outcome of a scan.
 
     Every document that is not excluded is either in ``ids``, or certainly at or above the ceiling and counted in
@@ -48,18 +48,18 @@ class Found:
     complete: np.ndarray
 
     @classmethod
-    def empty(cls, queries: int) -> Found:
+    def empty(cls, queries: int) -> ScanResult:
         """Nothing found yet."""
         return cls(np.full((queries, 0), PADDING, np.int64), np.zeros(queries, np.int64), np.zeros(queries, bool))
 
-    def put(self, at: Rows, other: Found) -> Found:
+    def put(self, at: Rows, other: ScanResult) -> ScanResult:
         """These results with those of the queries ``at`` replaced."""
         width = max(self.ids.shape[1], other.ids.shape[1])
         ids = np.pad(self.ids, ((0, 0), (0, width - self.ids.shape[1])), constant_values=PADDING)
         ids[at] = np.pad(other.ids, ((0, 0), (0, width - other.ids.shape[1])), constant_values=PADDING)
         above, complete = self.above.copy(), self.complete.copy()
         above[at], complete[at] = other.above, other.complete
-        return Found(ids, above, complete)
+        return ScanResult(ids, above, complete)
 
 
 class Scan(Protocol):
@@ -71,5 +71,5 @@ class Scan(Protocol):
 
     least: int
 
-    def __call__(self, queries: Queries, k: int, limits: Limits, room: int) -> Found:
+    def __call__(self, queries: Queries, k: int, limits: Ceilings, room: int) -> ScanResult:
         """Find the best ``k`` below the ceilings, with room for ``room`` documents per query, or more if it has it."""

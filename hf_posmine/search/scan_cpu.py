@@ -19,8 +19,8 @@ from hf_posmine.core.types import PADDING, Exclusions, Floats, Rows, spans
 from hf_posmine.search import kernels, resident
 from hf_posmine.search.error_bounds import PAD, Coded, Documents, Int8, Queries, float_error, int8_error
 from hf_posmine.search.rescore import in_shards
-from hf_posmine.search.scan import Found, Limits
-from hf_posmine.utils.mapped import forget
+from hf_posmine.search.scan import Ceilings, ScanResult
+from hf_posmine.utils.mapped import release_pages
 from hf_posmine.utils.threads import one_torch_thread_each
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class CpuScan:
         """Whether it multiplies int8."""
         return self.coded is not None
 
-    def __call__(self, queries: Queries, k: int, limits: Limits, room: int) -> Found:
+    def __call__(self, queries: Queries, k: int, limits: Ceilings, room: int) -> ScanResult:
         """Scan spans of queries side by side, one per core."""
         import torch
 
@@ -61,12 +61,12 @@ class CpuScan:
         most = max(1, min(self.sizes.queries, self.sizes.records // room))
         size = -(-total // (threads * -(-total // (threads * most)))) if total else 1
         parts = [np.arange(start, min(start + size, total)) for start in range(0, total, size)]
-        found = Found.empty(total)
+        found = ScanResult.empty(total)
         threads = min(threads, len(parts))
         scan = self._scan_int8 if self.int8 else self._scan_float
         _ = self._documents if self.int8 else None  # made here, not by several threads at once
 
-        def one(span: Rows) -> Found:
+        def one(span: Rows) -> ScanResult:
             return scan(queries.take(span), k, limits.take(span), room)
 
         with _one_blas_thread():
@@ -79,7 +79,7 @@ class CpuScan:
             found = found.put(span, result)
         return found
 
-    def _scan_float(self, queries: Queries, k: int, limits: Limits, room: int) -> Found:
+    def _scan_float(self, queries: Queries, k: int, limits: Ceilings, room: int) -> ScanResult:
         error = float_error(self.similarity, queries, self.documents)
         candidates = _Candidates.of(k, limits, room, self.sizes.records)
         block_of = _Blocks(self.documents, None, limits.exclude)
@@ -106,7 +106,7 @@ class CpuScan:
             else:
                 yield start, np.matmul(queries, block.T)
 
-    def _scan_int8(self, queries: Queries, k: int, limits: Limits, room: int) -> Found:
+    def _scan_int8(self, queries: Queries, k: int, limits: Ceilings, room: int) -> ScanResult:
         q = Int8.of(queries.vectors)
         error = int8_error(self.similarity, queries, q, self.documents)
         settled = float_error(self.similarity, queries, self.documents)
@@ -132,7 +132,7 @@ class CpuScan:
         for start in range(0, len(documents), self.sizes.int8_rows):
             if start - passed >= stride:
                 for column in self._columns:
-                    forget(column, passed, start)
+                    release_pages(column, passed, start)
                 passed = start
             block = documents[start : start + self.sizes.int8_rows]
             full = len(block) == self.sizes.int8_rows
@@ -143,7 +143,7 @@ class CpuScan:
     def _columns(self) -> tuple[np.ndarray, ...]:
         """What an int8 scan reads from beginning to end."""
         assert self.coded is not None
-        return self.coded.codes, self.coded.scale, self.coded.moved, self.documents.bias
+        return self.coded.codes, self.coded.scale, self.coded.quantization_error, self.documents.bias
 
     @cached_property
     def _documents(self) -> Any:
@@ -169,7 +169,7 @@ class CpuScan:
             out[chosen] = kernels.pair_products(queries, at[chosen], np.asarray(shard), local)
         values: Floats = out * self.documents.scale[rows] + self.documents.bias[rows]
         for column in (self.documents.scale, self.documents.bias):
-            forget(column)
+            release_pages(column)
         return values
 
 
@@ -189,8 +189,10 @@ class _Blocks:
         if last > first:
             scale = scale.copy()
             scale[self.exclude.everywhere[first:last] - start] = np.nan
-        moved = np.zeros(size, np.float32) if self.coded is None else np.asarray(self.coded.moved[span])
-        return scale, np.asarray(self.documents.bias[span]), moved, start
+        quantization_error = (
+            np.zeros(size, np.float32) if self.coded is None else np.asarray(self.coded.quantization_error[span])
+        )
+        return scale, np.asarray(self.documents.bias[span]), quantization_error, start
 
 
 @dataclass
@@ -201,7 +203,7 @@ class _Candidates:
     """
 
     k: int
-    limits: Limits
+    limits: Ceilings
     above_from: Floats
     below: Floats
     found: np.ndarray
@@ -214,7 +216,7 @@ class _Candidates:
     full: np.ndarray
 
     @classmethod
-    def of(cls, k: int, limits: Limits, room: int, records: int) -> _Candidates:
+    def of(cls, k: int, limits: Ceilings, room: int, records: int) -> _Candidates:
         """With ``room`` records for each query to begin with, of at least ``records`` in all."""
         queries = len(limits.ceiling)
         ceiling = limits.ceiling.astype(np.float32)
@@ -285,12 +287,12 @@ class _Candidates:
     def prune(self) -> None:
         kernels.prune(self.k, self.above_from, self.below, self.found, self.starts, self.count, self.low, self.above)
 
-    def rows(self) -> Found:
+    def rows(self) -> ScanResult:
         """What is left."""
         ids = np.full((len(self.count), int(self.count.max(initial=0))), PADDING, np.int64)
         here = np.arange(ids.shape[1]) < self.count[:, None]
         ids[here] = self.found["row"][spans(self.starts, self.count)]
-        return Found(ids, self.above, ~self.full)
+        return ScanResult(ids, self.above, ~self.full)
 
 
 def _up(values: np.ndarray) -> Floats:

@@ -14,8 +14,8 @@ import numpy as np
 
 from hf_posmine.core.types import PADDING, Exclusions, Rows
 from hf_posmine.search.error_bounds import Documents, Queries, float_error, half_error
-from hf_posmine.search.gpu_blocks import Feed
-from hf_posmine.search.scan import Found, Limits
+from hf_posmine.search.gpu_blocks import GpuBlocks
+from hf_posmine.search.scan import Ceilings, ScanResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,9 +47,9 @@ class TorchScan:
     sizes: TorchSizes
     half: str | None = None
     least: int = 512
-    _feed: Feed | None = field(default=None, repr=False)
+    _feed: GpuBlocks | None = field(default=None, repr=False)
 
-    def __call__(self, queries: Queries, k: int, limits: Limits, room: int) -> Found:
+    def __call__(self, queries: Queries, k: int, limits: Ceilings, room: int) -> ScanResult:
         """Scan each block of documents for all spans of queries before the next, so that it is read once."""
         import torch
 
@@ -61,20 +61,20 @@ class TorchScan:
             for start, block in self.feed:
                 for span in spans:
                     span.take(self._values(span.queries, block, start), start)
-            found = Found.empty(total)
+            found = ScanResult.empty(total)
             for part, span in zip(parts, spans, strict=True):
                 found = found.put(part, span.found())
         return found
 
     @property
-    def feed(self) -> Feed:
+    def feed(self) -> GpuBlocks:
         """The documents, block by block, as they are multiplied."""
         if self._feed is None:
             scale = 1.0 if self.half is None else 1 / (self.documents.length or 1.0)
-            self._feed = Feed(self.vectors, self.documents.scale, scale, self.sizes, self.device, self.half)
+            self._feed = GpuBlocks(self.vectors, self.documents.scale, scale, self.sizes, self.device, self.half)
         return self._feed
 
-    def _span(self, queries: Queries, k: int, limits: Limits, room: int) -> _Span:
+    def _span(self, queries: Queries, k: int, limits: Ceilings, room: int) -> _Span:
         """Queries on the device. For 16-bit products both sides have length 1 at most, so that none overflows."""
         import torch
 
@@ -126,7 +126,7 @@ class _Span:
         self.low = torch.full((size,), LOWEST, device=device)
         self.best = torch.full((size, k), -torch.inf, device=device)  # certainly below the ceiling, best first
         self.above = torch.zeros(size, dtype=torch.int64, device=device)
-        self.crowded = torch.zeros(size, dtype=torch.bool, device=device)
+        self.overflowed = torch.zeros(size, dtype=torch.bool, device=device)
         self.at = torch.empty(0, dtype=torch.int64, device=device)
         self.rows = torch.empty(0, dtype=torch.int64, device=device)
         self.values = torch.empty(0, device=device)
@@ -144,7 +144,7 @@ class _Span:
             self._raise_low(groups)
         hit = groups.amax(dim=2).float() >= self.low[:, None]
         self._give_up(hit.sum(dim=1) > self.room)
-        hit &= ~self.crowded[:, None]
+        hit &= ~self.overflowed[:, None]
         at, group = hit.nonzero(as_tuple=True)
         members = groups[at, group].float()
         self.above.index_add_(0, at, (members >= self.high[at, None]).sum(dim=1))
@@ -182,22 +182,22 @@ class _Span:
         self._keep(self.values >= self.low[self.at])
         self._give_up(torch.bincount(self.at, minlength=len(self.queries)) > self.room)
 
-    def _give_up(self, crowded: Any) -> None:
+    def _give_up(self, overflowed: Any) -> None:
         """Stop looking for queries with too many candidates: they are scanned again."""
-        self.crowded |= crowded
-        self._keep(~self.crowded[self.at])
+        self.overflowed |= overflowed
+        self._keep(~self.overflowed[self.at])
 
     def _keep(self, mask: Any) -> None:
         self.at, self.rows, self.values = self.at[mask], self.rows[mask], self.values[mask]
 
-    def found(self) -> Found:
+    def found(self) -> ScanResult:
         """What is left, on the host."""
         at, rows = self.at.cpu().numpy(), self.rows.cpu().numpy()
         order = np.lexsort((rows, at))
         counts = np.bincount(at, minlength=len(self.queries))
         ids = np.full((len(counts), int(counts.max(initial=0))), PADDING, np.int64)
         ids[np.arange(ids.shape[1]) < counts[:, None]] = rows[order]
-        return Found(ids, self.above.cpu().numpy(), ~self.crowded.cpu().numpy())
+        return ScanResult(ids, self.above.cpu().numpy(), ~self.overflowed.cpu().numpy())
 
 
 def _thresholds(ceiling: np.ndarray, error: np.ndarray) -> Iterator[np.ndarray]:

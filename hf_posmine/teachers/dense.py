@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from hf_posmine.data.texts import TextPart
     from hf_posmine.encoding.backends import Backend, Compute
     from hf_posmine.search.recall_report import ApproximateReport
-    from hf_posmine.teachers.multi_search import Want
+    from hf_posmine.teachers.multi_search import SearchRequest
 
 
 class DenseTeacher:
@@ -285,7 +285,7 @@ class DenseTeacher:
         """The best ``k`` documents strictly below the ceilings; see :class:`hf_posmine.core.types.Teacher`."""
         return self.index.search(self.embed_queries(queries), k, below=below, exclude=exclude)
 
-    def search_many(self, queries: Sequence[str], wants: Sequence[Want], exclude: Exclusions) -> list[Ranking]:
+    def search_many(self, queries: Sequence[str], wants: Sequence[SearchRequest], exclude: Exclusions) -> list[Ranking]:
         """Several searches that share one scan; see :func:`~hf_posmine.teachers.dense_sweep.search_ladder`."""
         vectors, index = self.embed_queries(queries), self.index
         if isinstance(index, ApproximateIndex):

@@ -9,7 +9,7 @@ import numpy as np
 
 from hf_posmine.core.types import PADDING, Exclusions, Floats, Ranking, Rows
 from hf_posmine.search.rescore import exact_scores
-from hf_posmine.teachers.multi_search import Want, placed
+from hf_posmine.teachers.multi_search import SearchRequest, placed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,9 @@ SLACK = (12, 64)
 """Documents scored exactly beyond those wanted, so that the coarse order need not be the exact one: at first, and in doubt."""
 
 
-def search_ladder(index: ExactIndex, vectors: Floats, wants: Sequence[Want], exclude: Exclusions) -> list[Ranking]:
+def search_ladder(
+    index: ExactIndex, vectors: Floats, wants: Sequence[SearchRequest], exclude: Exclusions
+) -> list[Ranking]:
     """The rankings of several searches, exactly as ``index.search`` gives them one by one.
 
     All documents of a query are scored in float32 and sorted once. The documents around each ceiling are scored again as
@@ -48,7 +50,7 @@ def search_ladder(index: ExactIndex, vectors: Floats, wants: Sequence[Want], exc
         for want, part in zip(wants, parts, strict=True):
             mine = np.flatnonzero((want.rows >= block[0]) & (want.rows <= block[-1]))
             at = np.searchsorted(block, want.rows[mine])
-            part.append((mine, ladder.below(Want(at, want.k, want.below[mine]))))
+            part.append((mine, ladder.below(SearchRequest(at, want.k, want.below[mine]))))
     return [placed(part, want) for part, want in zip(parts, wants, strict=True)]
 
 
@@ -74,20 +76,20 @@ class _Ladder:
         longest = float(norms.max(initial=0)) * lengths if index.similarity == "dot" else np.ones(len(vectors))
         self.error = longest * (vectors.shape[1] + 8) * 2.0**-23
 
-    def below(self, want: Want) -> Ranking:
+    def below(self, want: SearchRequest) -> Ranking:
         """The best ``k`` below the ceilings of some of the queries."""
         whole, open_ = Ranking.nothing(len(want.rows), want.k), np.arange(len(want.rows))
         for slack in SLACK:
             if len(open_):
-                ranking, doubtful = self._scored(Want(want.rows[open_], want.k, want.below[open_]), slack)
+                ranking, doubtful = self._scored(SearchRequest(want.rows[open_], want.k, want.below[open_]), slack)
                 whole.put(open_, ranking)
                 open_ = open_[doubtful]
         if len(open_):
-            again = Want(want.rows[open_], want.k, want.below[open_])
+            again = SearchRequest(want.rows[open_], want.k, want.below[open_])
             whole.put(open_, _alone(self.index, self.vectors, again, self.exclude))
         return whole
 
-    def _scored(self, want: Want, slack: int) -> tuple[Ranking, Rows]:
+    def _scored(self, want: SearchRequest, slack: int) -> tuple[Ranking, Rows]:
         """The best ``k`` of some documents around each ceiling, and where it may take more of them to be sure."""
         ceilings, error = want.below.astype(np.float64), self.error[want.rows]
         lowest = np.finfo(np.float32).min  # excluded ones are at -inf
@@ -152,7 +154,7 @@ def _sorted(ids: Rows, scores: Floats, k: int) -> tuple[Rows, Floats]:
     return np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
 
-def _alone(index: ExactIndex, vectors: Floats, want: Want, exclude: Exclusions) -> Ranking:
+def _alone(index: ExactIndex, vectors: Floats, want: SearchRequest, exclude: Exclusions) -> Ranking:
     if not len(want.rows):
         return Ranking.nothing(0, want.k)
     return index.search(vectors[want.rows], want.k, below=want.below, exclude=exclude.take(want.rows))

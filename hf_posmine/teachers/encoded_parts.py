@@ -27,7 +27,7 @@ ENCODE_TEXTS = 256
 Arrays = dict[str, np.ndarray]
 
 
-def built(folder: Path, build: Callable[[Path, Path], object]) -> Path:
+def build_once(folder: Path, build: Callable[[Path, Path], object]) -> Path:
     """The folder; built first, by one of several processes, unless it is there.
 
     Args:

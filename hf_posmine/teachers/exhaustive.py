@@ -8,7 +8,7 @@ import numpy as np
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.types import Exclusions, Floats, Ranking, Rows
-from hf_posmine.teachers.multi_search import Want, placed, stored_prefix
+from hf_posmine.teachers.multi_search import SearchRequest, placed, stored_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -87,7 +87,7 @@ class FullScores:
             found.append(select_below(scores[:, : self.corpus.num_candidates], k, ceilings, exclude.take(at)))
         return joined(found, k)
 
-    def search_many(self, queries: Sequence[str], wants: Sequence[Want], exclude: Exclusions) -> list[Ranking]:
+    def search_many(self, queries: Sequence[str], wants: Sequence[SearchRequest], exclude: Exclusions) -> list[Ranking]:
         """Several searches from one scoring and one sort of each query's documents."""
         rows = np.unique(np.concatenate([want.rows for want in wants]))
         parts: list[list[tuple[Rows, Ranking]]] = [[] for _ in wants]
@@ -98,7 +98,7 @@ class FullScores:
             everything = np.ones(len(found), bool)
             inside = [np.flatnonzero((w.rows >= found[0]) & (w.rows <= found[-1])) for w in wants]
             local = [
-                Want(np.searchsorted(found, w.rows[mine]), w.k, w.below[mine])
+                SearchRequest(np.searchsorted(found, w.rows[mine]), w.k, w.below[mine])
                 for w, mine in zip(wants, inside, strict=True)
             ]
             rankings = stored_prefix(ids, values, local, exclude.take(found), complete=True, known=everything)

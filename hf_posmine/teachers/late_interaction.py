@@ -11,7 +11,7 @@ import numpy as np
 from hf_posmine.core.errors import InputError
 from hf_posmine.encoding.encode import Encoder, Role, load_again, load_as
 from hf_posmine.teachers.dense import commit_of
-from hf_posmine.teachers.encoded_parts import built, encoded_parts
+from hf_posmine.teachers.encoded_parts import build_once, encoded_parts
 from hf_posmine.teachers.exhaustive import FullScores
 from hf_posmine.utils.digest import json_digest
 from hf_posmine.utils.files import cache_root
@@ -156,7 +156,7 @@ class LateInteractionTeacher(FullScores):
     def _tokens(self) -> tuple[np.ndarray, Rows]:
         """Token vectors float32 ``[T, d]`` of all documents, memory-mapped, and their bounds int64 ``[N + 1]``."""
         folder = self._store / f"{self.keys['document']}-{self.corpus.fingerprint}"
-        built(folder, self._write)
+        build_once(folder, self._write)
         starts = np.load(folder / "starts.npy")
         return np.memmap(folder / "tokens.f32", np.float32, "r").reshape(starts[-1], -1), starts
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Want:
+class SearchRequest:
     """One search of some of the queries of a batch.
 
     Attributes:
@@ -28,7 +28,9 @@ class Want:
     below: Floats
 
 
-def search_many(teacher: Any, queries: Sequence[str], wants: Sequence[Want], exclude: Exclusions) -> list[Ranking]:
+def search_many(
+    teacher: Any, queries: Sequence[str], wants: Sequence[SearchRequest], exclude: Exclusions
+) -> list[Ranking]:
     """The rankings of several searches: by the teacher's own ``search_many`` if it has one, else one after the other."""
     if callable(getattr(teacher, "search_many", None)):
         return teacher.search_many(queries, wants, exclude)
@@ -42,7 +44,7 @@ def search_many(teacher: Any, queries: Sequence[str], wants: Sequence[Want], exc
     ]
 
 
-def placed(parts: Sequence[tuple[Rows, Ranking]], want: Want) -> Ranking:
+def placed(parts: Sequence[tuple[Rows, Ranking]], want: SearchRequest) -> Ranking:
     """One ranking of a want from parts of it, each with its positions in the want."""
     whole = Ranking.nothing(len(want.rows), want.k)
     for at, part in parts:
@@ -51,7 +53,7 @@ def placed(parts: Sequence[tuple[Rows, Ranking]], want: Want) -> Ranking:
 
 
 def stored_prefix(
-    ids: np.ndarray, scores: Floats, wants: Sequence[Want], exclude: Exclusions, *, complete: bool, known: Mask
+    ids: np.ndarray, scores: Floats, wants: Sequence[SearchRequest], exclude: Exclusions, *, complete: bool, known: Mask
 ) -> list[tuple[Ranking, Mask]]:
     """What the best documents of each query say about each want, and of which queries they say all.
 
@@ -68,7 +70,7 @@ def stored_prefix(
 
 
 def _one(
-    ids: np.ndarray, scores: Floats, want: Want, excluded: tuple[Rows, Rows], *, complete: bool, known: Mask
+    ids: np.ndarray, scores: Floats, want: SearchRequest, excluded: tuple[Rows, Rows], *, complete: bool, known: Mask
 ) -> tuple[Ranking, Mask]:
     depth, mine = ids.shape[1], want.rows
     first = np.zeros(len(ids), np.int64)

@@ -15,7 +15,7 @@ from hf_posmine.utils.files import store_root
 if TYPE_CHECKING:
     from hf_posmine.data.corpus import Corpus
 
-SHARD_ROWS = 256
+ANSWER_SHARD_ROWS = 256
 
 
 class RemoteTeacher(DenseTeacher):
@@ -39,7 +39,7 @@ class RemoteTeacher(DenseTeacher):
         corpus: Corpus,
         *,
         fingerprint: str | None = None,
-        shard_rows: int = SHARD_ROWS,
+        shard_rows: int = ANSWER_SHARD_ROWS,
         **options: Any,
     ) -> None:
         self.endpoint = Endpoint(endpoint) if isinstance(endpoint, str) else endpoint

@@ -11,7 +11,7 @@ import numpy as np
 from hf_posmine.core.errors import InputError
 from hf_posmine.encoding.encode import Encoder, Role, load_again, load_as
 from hf_posmine.teachers.dense import commit_of
-from hf_posmine.teachers.encoded_parts import ENCODE_TEXTS, built, encoded_parts
+from hf_posmine.teachers.encoded_parts import ENCODE_TEXTS, build_once, encoded_parts
 from hf_posmine.teachers.exhaustive import FullScores
 from hf_posmine.teachers.postings import Postings, pair_score
 from hf_posmine.utils.digest import json_digest
@@ -141,7 +141,7 @@ class SparseTeacher(FullScores):
     @cached_property
     def _index(self) -> Postings:
         folder = self._store / f"{self.keys['document']}-{self.max_active_dims or 'all'}-{self.corpus.fingerprint}"
-        return Postings.load(built(folder, lambda new, parts: self._build(parts).save(new)))
+        return Postings.load(build_once(folder, lambda new, parts: self._build(parts).save(new)))
 
     def _build(self, folder: Path) -> Postings:
         parts = list(encoded_parts(folder, self.corpus, self._document_terms))

@@ -14,7 +14,7 @@ from hf_posmine.core.types import Exclusions, Floats, Ranking, Rows, ScoreKind
 from hf_posmine.data.columns import pick_columns
 from hf_posmine.data.qrels import Qrels
 from hf_posmine.data.texts import KeyIndex, text_keys
-from hf_posmine.teachers.multi_search import Want, search_many, stored_prefix
+from hf_posmine.teachers.multi_search import SearchRequest, search_many, stored_prefix
 from hf_posmine.teachers.run_writer import described, pair_keys, queries_of, write_run
 from hf_posmine.utils.digest import json_digest
 from hf_posmine.utils.files import cache_root, new_folder
@@ -137,10 +137,10 @@ class StoredRun:
     ) -> Ranking:
         """The best ``k`` documents strictly below the ceilings; see :class:`hf_posmine.core.types.Teacher`."""
         below = np.full(len(queries), np.inf, np.float32) if below is None else below
-        return self.search_many(queries, [Want(np.arange(len(queries)), k, below)], exclude)[0]
+        return self.search_many(queries, [SearchRequest(np.arange(len(queries)), k, below)], exclude)[0]
 
     def search_many(
-        self, queries: Sequence[str], wants: Sequence[Want], exclude: Exclusions | None = None
+        self, queries: Sequence[str], wants: Sequence[SearchRequest], exclude: Exclusions | None = None
     ) -> list[Ranking]:
         """Several searches at once, which share what has to be searched again.
 
@@ -156,7 +156,8 @@ class StoredRun:
         complete = self.depth >= self.corpus.num_candidates
         found = stored_prefix(ids, scores, wants, exclude, complete=complete, known=rows >= 0)
         open_ = [
-            Want(want.rows[~sure], want.k, want.below[~sure]) for want, (_, sure) in zip(wants, found, strict=True)
+            SearchRequest(want.rows[~sure], want.k, want.below[~sure])
+            for want, (_, sure) in zip(wants, found, strict=True)
         ]
         if any(len(want.rows) for want in open_):
             again = search_many(self._asked(queries, open_), queries, open_, exclude)
@@ -164,7 +165,7 @@ class StoredRun:
                 ranking.put(~sure, deep)
         return [ranking for ranking, _ in found]
 
-    def _asked(self, queries: Sequence[str], open_: Sequence[Want]) -> Teacher:
+    def _asked(self, queries: Sequence[str], open_: Sequence[SearchRequest]) -> Teacher:
         if self.teacher is None:
             row = next(int(want.rows[0]) for want in open_ if len(want.rows))
             raise StoreError(
@@ -185,7 +186,7 @@ class StoredRun:
         lost &= np.isnan(out)
         open_ = np.flatnonzero(lost.any(axis=1))
         if len(open_):
-            teacher = self._asked(queries, [Want(open_, 1, np.empty(0, np.float32))])
+            teacher = self._asked(queries, [SearchRequest(open_, 1, np.empty(0, np.float32))])
             out[open_] = teacher.score([queries[i] for i in open_.tolist()], doc_ids[open_])
         out[doc_ids < 0] = -np.inf
         return out
@@ -196,7 +197,7 @@ class StoredRun:
         out = self._of_positives(self._rows(queries), keys)
         lost = np.flatnonzero(np.isnan(out))
         if len(lost):
-            teacher = self._asked(queries, [Want(lost, 1, np.empty(0, np.float32))])
+            teacher = self._asked(queries, [SearchRequest(lost, 1, np.empty(0, np.float32))])
             out[lost] = teacher.score_texts([queries[i] for i in lost.tolist()], [documents[i] for i in lost.tolist()])
         return out
 

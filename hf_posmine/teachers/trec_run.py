@@ -12,7 +12,7 @@ import numpy as np
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.types import PADDING, Exclusions, Floats, Ranking, Rows, ScoreKind
 from hf_posmine.data.texts import KeyIndex, text_keys
-from hf_posmine.teachers.multi_search import Want, stored_prefix
+from hf_posmine.teachers.multi_search import SearchRequest, stored_prefix
 from hf_posmine.utils.files import cache_root, new_folder
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class RunTeacher:
         no_candidates = np.arange(self.corpus.num_candidates, len(self.corpus))
         exclude = Exclusions(exclude.rows, exclude.bounds, np.union1d(exclude.everywhere, no_candidates))
         known = np.ones(len(rows), bool)
-        found = stored_prefix(ids, scores, [Want(everyone, k, below)], exclude, complete=True, known=known)
+        found = stored_prefix(ids, scores, [SearchRequest(everyone, k, below)], exclude, complete=True, known=known)
         return found[0][0]
 
     def score(self, queries: Sequence[str], doc_ids: Rows) -> Floats:

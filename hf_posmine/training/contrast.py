@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from hf_posmine.core.types import Filter
 
-REASONS = ("same_text", "same_query", "above_ceiling")
+MASK_REASONS = ("same_text", "same_query", "above_ceiling")
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _excluded(similarity: Tensor, batch: ContrastBatch, ceiling: Filter | None) 
     for reason in reasons:
         counts.append((kept & reason).sum())
         kept = kept & ~reason
-    counts += [torch.zeros_like(counts[0])] * (1 + len(REASONS) - len(counts))
+    counts += [torch.zeros_like(counts[0])] * (1 + len(MASK_REASONS) - len(counts))
     return other & ~kept, torch.stack(counts)
 
 
@@ -169,9 +169,9 @@ class MaskedPairs:
 
     def take(self) -> dict[str, int]:
         """The counts since the last call: ``pairs``, ``same_text``, ``same_query``, ``above_ceiling``."""
-        counts = [0] * (1 + len(REASONS)) if self._counts is None else self._counts.tolist()
+        counts = [0] * (1 + len(MASK_REASONS)) if self._counts is None else self._counts.tolist()
         self._counts = None
-        return dict(zip(("pairs", *REASONS), counts, strict=True))
+        return dict(zip(("pairs", *MASK_REASONS), counts, strict=True))
 
 
 def _unit(embeddings: Tensor) -> Tensor:

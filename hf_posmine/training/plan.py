@@ -28,7 +28,7 @@ LAYER_INPUT_BYTES = 2
 
 
 @dataclass(frozen=True)
-class Plan:
+class StagePlan:
     """See :func:`make_plan`.
 
     Attributes:
@@ -60,7 +60,7 @@ class Plan:
     examples: tuple[tuple[str, str, str, str], ...]
 
 
-def make_plan(chosen: Contrastive, trainer: RecipeTrainer, blend: Blend) -> Plan:
+def make_plan(chosen: Contrastive, trainer: RecipeTrainer, blend: Blend) -> StagePlan:
     """The plan of a stage; tokens are measured on at most 512 rows of each data set.
 
     Args:
@@ -78,7 +78,7 @@ def make_plan(chosen: Contrastive, trainer: RecipeTrainer, blend: Blend) -> Plan
     padded = float(np.average([_padded(tokens, args.train_batch_size) for tokens in lengths], weights=rows))
     in_flight = _rows_in_flight(chosen, args.train_batch_size, row_tokens)
     step_tokens = in_flight * (row_tokens if model[0].can_flatten_inputs else padded)
-    return Plan(
+    return StagePlan(
         lines=describe(blend),
         device_batch=args.train_batch_size,
         batch=args.train_batch_size * args.world_size * args.gradient_accumulation_steps,

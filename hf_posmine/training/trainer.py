@@ -11,7 +11,7 @@ from sentence_transformers.base.sampler import BatchSamplers, MultiDatasetBatchS
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.training.collator import RowCollator, text_columns
-from hf_posmine.training.contrast import REASONS
+from hf_posmine.training.contrast import MASK_REASONS
 from hf_posmine.training.losses import CachedInfoNCELoss, InfoNCELoss
 from hf_posmine.training.samplers import NoDuplicateTexts, SameDatasetPerStep
 
@@ -119,7 +119,7 @@ class RecipeTrainer(SentenceTransformerTrainer):
         if "loss" in logs:
             counts = [loss.masked_pairs.take() for loss in self._losses()]
             if pairs := sum(count["pairs"] for count in counts):
-                logs = logs | {f"masked_{why}": round(sum(c[why] for c in counts) / pairs, 4) for why in REASONS}
+                logs = logs | {f"masked_{why}": round(sum(c[why] for c in counts) / pairs, 4) for why in MASK_REASONS}
         super().log(logs, start_time)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:

@@ -41,7 +41,7 @@ def mapped(path: Path, dtype: Any) -> np.ndarray:
     return np.memmap(path, dtype, "r") if path.stat().st_size else np.empty(0, dtype)
 
 
-def blank(path: Path, dtype: Any, length: int) -> np.ndarray:
+def preallocate(path: Path, dtype: Any, length: int) -> np.ndarray:
     """Zeros in a new file, memory-mapped for writing; the space is taken now, so that no write can fail later."""
     if not length:
         return np.empty(0, dtype)
@@ -54,7 +54,7 @@ def blank(path: Path, dtype: Any, length: int) -> np.ndarray:
     return np.memmap(path, dtype, "r+")
 
 
-def forget(array: np.ndarray, start: int = 0, stop: int | None = None) -> None:
+def release_pages(array: np.ndarray, start: int = 0, stop: int | None = None) -> None:
     """Let go of the whole pages of rows ``start`` to ``stop`` of an array, if it is mapped from a file.
 
     They stay in the system's cache, or are written by it in time, and no longer count as this process's memory.
@@ -99,5 +99,5 @@ def key_ranges(keys: np.ndarray) -> Iterator[Rows]:
         for span in blocks(len(keys)):
             here = keys[span] >> np.uint64(64 - bits) == number if bits else np.ones(len(keys[span]), bool)
             found.append(span.start + np.flatnonzero(here))
-            forget(keys, span.start, span.stop)
+            release_pages(keys, span.start, span.stop)
         yield np.concatenate(found)

@@ -28,7 +28,7 @@ from hf_posmine import (
 )
 from hf_posmine.core.errors import SpecError
 from hf_posmine.core.types import Exclusions, ScoreKind
-from hf_posmine.teachers.multi_search import Want, search_many
+from hf_posmine.teachers.multi_search import SearchRequest, search_many
 from tests.conftest import ToyModel
 from tests.contracts.test_index import assert_same, oracle_search
 from tests.models.conftest import random_encoder
@@ -213,13 +213,13 @@ def test_many_ceilings_at_once_are_what_they_are_one_by_one(teacher, scores, cor
     best = np.argsort(-candidates, axis=1, kind="stable")
     exclude = Exclusions.of([np.sort(row[3 : 3 + i]) for i, row in enumerate(best)], np.arange(0, len(corpus), 7))
     wants = [
-        Want(np.arange(6), 4, np.full(6, np.inf, np.float32)),
-        Want(np.array([], np.int64), 2, np.zeros(0, np.float32)),
+        SearchRequest(np.arange(6), 4, np.full(6, np.inf, np.float32)),
+        SearchRequest(np.array([], np.int64), 2, np.zeros(0, np.float32)),
     ]
     for rank, k, rows in ((1, 3, [0, 2, 5]), (12, 8, [5]), (30, 1, range(6)), (50, 40, range(6)), (2, 2, [1, 3])):
         at = np.array(rows)
-        wants.append(Want(at, k, candidates[at, best[at, rank]]))
-    wants.append(Want(np.arange(6), 3, np.full(6, -np.inf, np.float32)))
+        wants.append(SearchRequest(at, k, candidates[at, best[at, rank]]))
+    wants.append(SearchRequest(np.arange(6), 3, np.full(6, -np.inf, np.float32)))
     for want, found in zip(wants, search_many(teacher, QUERIES, wants, exclude), strict=True):
         assert_same(found, oracle_search(candidates[want.rows], want.k, want.below, exclude.take(want.rows)))
 

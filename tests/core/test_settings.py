@@ -21,7 +21,7 @@ FULL = MiningSettings(
     num_negatives=3,
     keep=["scores", "ranks"],
     on_short="random",
-    anchor="mean",
+    ceiling_from="mean",
     weak_positive="flag",
     weak_rank=50,
     near_duplicates=0.95,
@@ -33,7 +33,12 @@ FULL = MiningSettings(
 def test_the_defaults_are_naive_top_k():
     settings = MiningSettings()
     assert (settings.filters, settings.sampler, settings.num_negatives) == ((), Top(), 4)
-    assert (settings.on_short, settings.anchor, settings.weak_positive, settings.seed) == ("keep", "min", "keep", 0)
+    assert (settings.on_short, settings.ceiling_from, settings.weak_positive, settings.seed) == (
+        "keep",
+        "min",
+        "keep",
+        0,
+    )
 
 
 def test_spellings_become_objects():
@@ -74,7 +79,7 @@ def test_settings_are_frozen_hashable_and_equal_by_value():
         ({"seed": -1}, "seed=-1; expected"),
         ({"weak_rank": 0}, "weak_rank=0; expected"),
         ({"on_short": "skip"}, r"on_short='skip'; choose one of \['keep', 'drop', 'raise', 'random'\]"),
-        ({"anchor": "median"}, r"anchor='median'; choose one of \['min', 'own', 'mean', 'max'\]"),
+        ({"ceiling_from": "median"}, r"ceiling_from='median'; choose one of \['min', 'own', 'mean', 'max'\]"),
         ({"weak_positive": None}, "weak_positive=None; choose one of"),
         ({"keep": ["scores", "score"]}, "keep='score'; choose one of"),
         ({"near_duplicates": 1.5}, r"near_duplicates=1\.5; expected a cosine above 0 and at most 1"),

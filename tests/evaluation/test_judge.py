@@ -228,7 +228,7 @@ def mined():
             "negatives": [["a", "b", "c", "d"], []],
             "negatives_scores": [[0.4, 0.3, 0.2, 0.1], []],
             "negatives_ids": [["1", "2", "3", "4"], []],
-            "negatives_stats": [{"above": 3}, {"above": 9}],
+            "negatives_stats": [{"num_above_ceiling": 3}, {"num_above_ceiling": 9}],
             "number": [7, 8],
         }
     )
@@ -251,7 +251,7 @@ def test_every_column_of_a_row_follows_the_action(mined, action, suspect, kept):
     assert row["negatives_ids"] == [str(place[text] + 1) for text in kept]
     assert row["negatives_scores"] == pytest.approx([0.4 - 0.1 * place[text] for text in kept])
     assert row["negatives_verdicts"] == [VERDICTS[0][place[text]] for text in kept]
-    assert (row["number"], row["negatives_stats"], judged[1]["negatives"]) == (7, {"above": 3}, [])
+    assert (row["number"], row["negatives_stats"], judged[1]["negatives"]) == (7, {"num_above_ceiling": 3}, [])
     if action == "flag":
         assert judged["negatives_suspect"][:] == [[True, False, True, False], []]
     if action == "relabel":
@@ -259,8 +259,8 @@ def test_every_column_of_a_row_follows_the_action(mined, action, suspect, kept):
 
 
 def test_random_fills_are_still_counted_after_a_drop(mined):
-    filled = mined.add_column("negatives_filled", [2, 0])
-    assert apply_judgements(filled, VERDICTS, action="drop")["negatives_filled"][:] == [1, 0]
+    filled = mined.add_column("num_random", [2, 0])
+    assert apply_judgements(filled, VERDICTS, action="drop")["num_random"][:] == [1, 0]
     with pytest.raises(InputError, match="demote would mix"):
         apply_judgements(filled, VERDICTS, action="demote")
 

@@ -107,7 +107,7 @@ def test_only_queries_whose_stored_depth_is_too_shallow_are_searched_again(toy, 
     counting.searched = counting.scored = 0
     stats = pairs.map(miner, batched=True)["negatives_stats"]
     # 12 stored, the positive among them or not: 4 are certain up to rank 7, and not from rank 8 on
-    certain, open_ = sum(s["above"] <= 7 for s in stats), sum(s["above"] > 8 for s in stats)
+    certain, open_ = sum(s["num_above_ceiling"] <= 7 for s in stats), sum(s["num_above_ceiling"] > 8 for s in stats)
     assert certain > 4 and open_ > 10
     assert open_ <= counting.searched <= 60 - certain
     assert counting.scored == 0
@@ -195,7 +195,10 @@ def test_every_row_is_what_mining_directly_gives(table, toy, pairs):
         assert row["hardness"] == pytest.approx(sum(flat) / sum(own))
         assert row["mean_gap"] == pytest.approx(np.mean(own) - np.mean(flat))
         assert row["replaced"] == np.mean([rank >= n for ranks in out["negatives_ranks"] for rank in ranks])
-        removed = [min(s["above"], n) + s["skipped"] + s["floored"] for s in out["negatives_stats"]]
+        removed = [
+            min(s["num_above_ceiling"], n) + s["num_outside_ranks"] + s["num_below_floor"]
+            for s in out["negatives_stats"]
+        ]
         assert row["removed"] == pytest.approx(sum(removed) / (60 * n))
         chosen.append([set(ids) for ids in out["negatives_ids"]])
         assert row["false_negative_rate"] is None

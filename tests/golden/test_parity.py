@@ -1,6 +1,6 @@
 """The same negatives as sentence-transformers' mine_hard_negatives, with the semantics set alike.
 
-Alike means: anchor ``min`` (its only one), exact text matching, exact search on its side, and a window deep enough for
+Alike means: ``ceiling_from="min"`` (its only one), exact text matching, exact search on its side, and a window deep enough for
 the rows compared. The differences that remain are listed in docs/semantics.md and shown below, one test each.
 """
 

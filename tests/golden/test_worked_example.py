@@ -78,7 +78,12 @@ def test_each_method_takes_the_candidates_worked_out_by_hand(filters, sampler, n
 def test_the_record_of_the_row_is_the_one_worked_out_by_hand():
     stats = mine(SCORES, filters=["MaxScore(0.5)", "PercPos(0.75)"], num_negatives=4)["negatives_stats"][0]
     counts = {name: stats[name] for name in stats if name.startswith("excluded")}
-    assert (stats["anchor"], stats["ceiling"], stats["ceiling_by"], stats["above"]) == (0.5, 0.375, "PercPos(0.75)", 7)
+    assert (stats["reference_score"], stats["ceiling"], stats["ceiling_by"], stats["num_above_ceiling"]) == (
+        0.5,
+        0.375,
+        "PercPos(0.75)",
+        7,
+    )
     assert {name: count for name, count in counts.items() if count} == {"excluded_positive": 1}
 
 

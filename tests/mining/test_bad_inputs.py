@@ -344,10 +344,10 @@ SETTINGS = {
         e.InputError,
         r"on_short='fill'; choose one of \['keep', 'drop', 'raise', 'random'\]",
     ),
-    "bad anchor": (
-        lambda t: miner(anchor="median"),
+    "bad ceiling_from": (
+        lambda t: miner(ceiling_from="median"),
         e.InputError,
-        r"anchor='median'; choose one of \['min', 'own', 'mean', 'max'\]",
+        r"ceiling_from='median'; choose one of \['min', 'own', 'mean', 'max'\]",
     ),
     "bad weak_positive": (lambda t: miner(weak_positive="raise"), e.InputError, "weak_positive='raise'; choose one of"),
     "an unknown option": (

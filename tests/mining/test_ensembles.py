@@ -71,8 +71,8 @@ def test_intra_sample_by_hand(sampler, n, negatives, teachers, ranks):
     ):
         assert score == np.float32(TABLE[teacher][DOCUMENTS.index(document)]) < positive
         assert positive == np.float32(TABLE[teacher][0])
-    assert row["positive_score"] == row["negatives_stats"]["anchor"] == np.float32(0.9)  # of the first teacher
-    assert row["negatives_stats"]["above"] == 1
+    assert row["positive_score"] == row["negatives_stats"]["reference_score"] == np.float32(0.9)  # of the first teacher
+    assert row["negatives_stats"]["num_above_ceiling"] == 1
 
 
 def test_cross_sample_takes_all_negatives_of_a_row_from_one_teacher():
@@ -156,7 +156,7 @@ def test_each_teacher_keeps_its_own_ceiling_where_one_has_nothing_below_it():
     finally:
         del TABLE["none"]
     assert (row["negatives"], row["negatives_teachers"]) == (["a", "b"], ["two", "two"])
-    assert row["positive_score"] == 0 and row["negatives_stats"]["above"] == 4
+    assert row["positive_score"] == 0 and row["negatives_stats"]["num_above_ceiling"] == 4
 
 
 def test_short_rows_of_ensembles():
@@ -167,7 +167,7 @@ def test_short_rows_of_ensembles():
     window = {"filters": ["RankWindow(0, 3)", MarginPos(0)], "on_short": "random"}
     row = table_row("IntraSample(dedup=True)", 3, teachers=("one", "two"), **window)
     assert (row["negatives"], row["negatives_teachers"]) == (["b", "a", "c"], ["one", "two", "one"])
-    assert (row["negatives_filled"], row["negatives_ranks"]) == (1, [1, 2, -1])
+    assert (row["num_random"], row["negatives_ranks"]) == (1, [1, 2, -1])
 
 
 def test_teachers_of_one_name_are_numbered():

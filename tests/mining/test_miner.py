@@ -121,7 +121,9 @@ def test_every_negative_is_below_its_ceiling_unique_and_no_positive(mined, sampl
         assert (np.diff(scores) <= 0).all()
         assert row["positive"] not in row["negatives"] and row["query"] not in row["negatives"]
         assert row["negatives"] == sample_corpus.texts(sample_corpus.rows_of_ids(row["negatives_ids"])).to_pylist()
-        assert all(stats["above"] <= rank < stats["above"] + 8 for rank in row["negatives_ranks"])
+        assert all(
+            stats["num_above_ceiling"] <= rank < stats["num_above_ceiling"] + 8 for rank in row["negatives_ranks"]
+        )
         positive = row["positive_score"]
         assert np.float32(stats["ceiling"]) == np.float32(positive - positive * (1 - 0.95))
 
@@ -302,7 +304,7 @@ OTHERS = {
     "num_negatives": {"num_negatives": 3},
     "keep": {"keep": "ids"},
     "on_short": {"on_short": "drop"},
-    "anchor": {"anchor": "max"},
+    "ceiling_from": {"ceiling_from": "max"},
     "seed": {"seed": 1},
     "near_duplicates": {"near_duplicates": 0.9},
     "exclude_other_positives": {"exclude_other_positives": True},
@@ -362,16 +364,16 @@ DOCUMENTS = {"a": 1.125, "b": 0.625, "c": 0.375, "d": 0.1875}
 
 
 @pytest.mark.parametrize(
-    ("anchor", "score", "negatives"),
+    ("ceiling_from", "score", "negatives"),
     [("min", 0.25, ["d"]), ("own", 0.5, ["c", "d"]), ("mean", 0.75, ["b", "c", "d"]), ("max", 1.25, [*"abcd"])],
 )
-def test_the_anchor_of_several_positives(anchor, score, negatives):
+def test_the_anchor_of_several_positives(ceiling_from, score, negatives):
     rows = {"query": ["q"], "positive": ["own"]}
     known = Qrels.from_columns(["q"] * 4, list(SIBLINGS))
-    out = hand_mined(SIBLINGS | DOCUMENTS, rows, known=known, anchor=anchor, filters=MarginPos(0))
+    out = hand_mined(SIBLINGS | DOCUMENTS, rows, known=known, ceiling_from=ceiling_from, filters=MarginPos(0))
     assert out["negatives"] == [negatives]
     assert out["positive_score"] == [0.5]
-    assert out["negatives_stats"][0]["anchor"] == score
+    assert out["negatives_stats"][0]["reference_score"] == score
     assert out["negatives_stats"][0]["excluded_sibling"] == 3
 
 
@@ -512,7 +514,7 @@ SHORT_SCORES = {"p": [1.0, 0.0], "a": [0.75, -1.0], "b": [0.5, 0.5], "c": [0.25,
 def test_a_query_whose_first_50_candidates_are_above_the_ceiling_still_gets_the_right_ones():
     scores = {"p": 0.5} | {f"d{i}": 2 - i / 64 for i in range(200)}
     out = hand_mined(scores, {"query": ["q"], "positive": ["p"]}, filters=PercPos(0.75), num_negatives=3)
-    assert out["negatives_stats"][0]["above"] == 105  # 2 - 104/64 = 0.375 is at the ceiling
+    assert out["negatives_stats"][0]["num_above_ceiling"] == 105  # 2 - 104/64 = 0.375 is at the ceiling
     assert out["negatives"] == [["d105", "d106", "d107"]]
 
 
@@ -552,7 +554,7 @@ def test_random_fills_are_counted_below_the_ceiling_unique_and_reproducible():
     assert out == again
     for row in range(3):
         assert out["negatives"][row][:2] == ["d63", "d62"]
-        assert out["negatives_filled"][row] == 3 == len(set(out["negatives"][row][2:]) - {"p", "d63", "d62"})
+        assert out["num_random"][row] == 3 == len(set(out["negatives"][row][2:]) - {"p", "d63", "d62"})
         assert all(score < 0 for score in out["negatives_scores"][row])
         assert out["negatives_ranks"][row] == [64, 65, -1, -1, -1]
     assert len({tuple(row) for row in out["negatives"]}) > 1
@@ -562,14 +564,14 @@ def test_random_fills_stop_when_nothing_is_left_below_the_ceiling():
     miner = hand_miner(SHORT_SCORES, SHORT, filters=["RankWindow(0, 1)", PercPos(1.0)], on_short="random")
     out = miner(SHORT)
     assert [sorted(row) for row in out["negatives"]] == [["a", "b", "c"], ["a"]]
-    assert out["negatives_filled"] == [2, 1]
+    assert out["num_random"] == [2, 1]
 
 
 def test_random_fills_find_the_few_documents_below_the_ceiling_of_a_large_corpus():
     scores = {"p": 0.0} | {f"d{i}": float(i - 5) for i in range(3000)}  # d0 to d4 below 0
     rows = {"query": ["q"], "positive": ["p"]}
     out = hand_mined(scores, rows, filters=[RankWindow(0, 10), PercPos(1.0)], num_negatives=4, on_short="random")
-    assert out["negatives_filled"] == [4]
+    assert out["num_random"] == [4]
 
 
 @pytest.mark.parametrize(
@@ -580,7 +582,7 @@ def test_weak_positives(weak_positive, rows, flags):
     mined = Dataset.from_dict(SHORT).map(hand_miner(SHORT_SCORES, SHORT, **options), batched=True)
     assert mined["number"][:] == rows
     assert (mined["weak_positive"][:] if flags else None) == flags
-    assert [stats["above"] for stats in mined["negatives_stats"]] == [0, 2][: len(rows)]
+    assert [stats["num_above_ceiling"] for stats in mined["negatives_stats"]] == [0, 2][: len(rows)]
 
 
 def test_a_single_row_cannot_be_dropped():
@@ -637,7 +639,7 @@ class Points:
         return -float(sum((x - y) ** 2 for x, y in pairs) ** 0.5)
 
 
-def oracle(model, documents, pairs, row, filters, n, anchor, exclude_all):
+def oracle(model, documents, pairs, row, filters, n, ceiling_from, exclude_all):
     """Loops over everything, in float64: (texts, ranks, above) of one row."""
     query, own = pairs["query"][row], pairs["positive"][row]
     known = {}
@@ -647,7 +649,7 @@ def oracle(model, documents, pairs, row, filters, n, anchor, exclude_all):
     every = mine | known[normalize(query)]
     own_score = min(model.score(query, p) for p in mine)
     scores = sorted(float(np.float32(model.score(query, p))) for p in every)
-    p = {"min": scores[0], "max": scores[-1], "own": own_score, "mean": sum(scores) / len(scores)}[anchor]
+    p = {"min": scores[0], "max": scores[-1], "own": own_score, "mean": sum(scores) / len(scores)}[ceiling_from]
     p = float(np.float32(p))
     banned = every | {normalize(query), ""} | ({t for texts in known.values() for t in texts} if exclude_all else set())
     unique = {}
@@ -699,14 +701,14 @@ def cases(draw):
 @given(
     case=cases(),
     n=st.integers(1, 5),
-    anchor=st.sampled_from(["min", "own", "mean", "max"]),
+    ceiling_from=st.sampled_from(["min", "own", "mean", "max"]),
     exclude_all=st.booleans(),
     engine=st.sampled_from(["auto", "float32", "torch"]),
 )
-def test_the_negatives_are_those_of_a_slow_oracle(case, n, anchor, exclude_all, engine):
+def test_the_negatives_are_those_of_a_slow_oracle(case, n, ceiling_from, exclude_all, engine):
     similarity, points, documents, pairs, filters = case
     try:
-        options = {"filters": filters, "num_negatives": n, "anchor": anchor, "keep": ("ranks", "stats")}
+        options = {"filters": filters, "num_negatives": n, "ceiling_from": ceiling_from, "keep": ("ranks", "stats")}
         model, dataset = Points(points, similarity), Dataset.from_dict(pairs)
         miner = PositiveAwareMiner.from_dataset(
             dataset,
@@ -721,9 +723,9 @@ def test_the_negatives_are_those_of_a_slow_oracle(case, n, anchor, exclude_all, 
         return
     out = miner(pairs)
     for row in range(len(pairs["query"])):
-        texts, ranks, above = oracle(model, documents, pairs, row, filters, n, anchor, exclude_all)
+        texts, ranks, above = oracle(model, documents, pairs, row, filters, n, ceiling_from, exclude_all)
         stats = out["negatives_stats"][row]
-        assert (out["negatives"][row], out["negatives_ranks"][row], stats["above"]) == (texts, ranks, above)
+        assert (out["negatives"][row], out["negatives_ranks"][row], stats["num_above_ceiling"]) == (texts, ranks, above)
 
 
 def test_a_model_that_changed_since_the_teacher_was_made_does_not_fill_the_store(sample_corpus, fresh_home):

@@ -11,7 +11,7 @@ from hf_posmine.cli import limits
 from hf_posmine.cli.main import main
 from hf_posmine.core.errors import InputError
 from hf_posmine.mining.execution import plan as module
-from hf_posmine.mining.execution.plan import Plan, Step, plan_mining
+from hf_posmine.mining.execution.plan import JobEstimate, Step, plan_mining
 from hf_posmine.utils.memory import parse_size
 from tests.conftest import SAMPLE, ToyModel
 
@@ -37,7 +37,7 @@ def miner():
     )
 
 
-def steps(plan: Plan) -> dict[str, Step]:
+def steps(plan: JobEstimate) -> dict[str, Step]:
     return {f"{step.name} {step.amount.split(' ', 1)[-1]}": step for step in plan.steps}
 
 
@@ -85,13 +85,13 @@ def test_the_search_fits_the_memory_that_is_allowed(miner, monkeypatch):
         plan_mining(miner, 100)
 
 
-def plan_of(**changes) -> Plan:
+def plan_of(**changes) -> JobEstimate:
     steps = (
         Step("encode", "5 documents", 10, 300 * MIB, 2000 * MIB, 7.0),
         Step("search on cpu", "1 x 5", seconds=None),
     )
     usual = {"program": 500 * MIB, "limit": None, "free": 4 << 40, "place": "/data", "batch_size": 1}
-    return Plan(**{"steps": steps, **usual, **changes})
+    return JobEstimate(**{"steps": steps, **usual, **changes})
 
 
 def test_a_plan_that_cannot_work_says_what_is_missing():

@@ -26,7 +26,7 @@ OPTIONS = {
     "num_negatives": 3,
     "keep": ("scores", "ids"),
     "on_short": "random",
-    "anchor": "mean",
+    "ceiling_from": "mean",
     "weak_positive": "flag",
     "weak_rank": 20,
     "near_duplicates": 0.97,

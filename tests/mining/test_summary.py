@@ -52,7 +52,7 @@ def test_exclusions_and_removals_are_those_of_pandas(mined, summary):
         assert count == sum(row[f"excluded_{reason}"] for row in stats)
     assert summary.excluded["positive"] == 171
     for name in ("MaxScore(0.6)", "PercPos(0.8)"):
-        removed = sum(min(row["above"], N) for row in stats if row["ceiling_by"] == name)
+        removed = sum(min(row["num_above_ceiling"], N) for row in stats if row["ceiling_by"] == name)
         assert summary.removed[name] == pytest.approx(removed / (N * 171))
     assert set(summary.removed) == {"MaxScore(0.6)", "PercPos(0.8)"}
 
@@ -78,8 +78,8 @@ def test_filled_rows_count_as_short(sample_pairs, sample_corpus):
     filters = ["RankWindow(0, 3)", PercPos(1.0)]
     mined = toy_mined(sample_pairs, sample_corpus, filters=filters, on_short="random")
     frame, summary = mined.to_pandas(), MiningSummary.from_dataset(mined, N)
-    assert summary.filled == frame["negatives_filled"].sum() > 0
-    assert summary.short_rows == ((frame["negatives"].map(len) < N) | (frame["negatives_filled"] > 0)).sum() > 0
+    assert summary.filled == frame["num_random"].sum() > 0
+    assert summary.short_rows == ((frame["negatives"].map(len) < N) | (frame["num_random"] > 0)).sum() > 0
 
 
 def test_n_is_the_most_that_a_row_has_unless_it_is_given():

@@ -26,7 +26,7 @@ from ablation.cell import Cells
 from ablation.config import config_from, read_config
 from ablation.figures import parameter
 from ablation.grid import IN_BATCH_ONLY, Mining
-from ablation.mined import Mined
+from ablation.mined import MinedSets
 from ablation.student import changed_student
 from ablation.table import check_same_queries, markdown, mean_interval, study_table
 from ablation.training_set import load_training_set
@@ -460,7 +460,7 @@ def test_a_cell_that_cannot_be_trained_is_a_result(config, tmp_path):
 
 def test_rows_that_stay_short_are_counted_and_left_out(config, tmp_path):
     config["studies"]["methods"] |= {"teachers": ["words"], "filters": ["PercPos(0.5)"], "paper": {}, "also": []}
-    mined = Mined(config_from(config), tmp_path)
+    mined = MinedSets(config_from(config), tmp_path)
     (mining,) = mined.config.minings().values()
     pairs = mined.sets[0].pairs
     odd = pairs.map(lambda row, at: row if at % 3 else {"query": f"qqqxyz{at}"}, with_indices=True)

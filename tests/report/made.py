@@ -53,8 +53,12 @@ def by_hand() -> Dataset:
 
 def stats(ceiling: float, above: int = 0) -> dict[str, Any]:
     """The stats of a row."""
-    held = dict.fromkeys(STATS.names, 0) | {"anchor": ceiling, "ceiling": ceiling, "ceiling_by": "PercPos(0.95)"}
-    return held | {"above": above, "excluded_positive": 1}
+    held = dict.fromkeys(STATS.names, 0) | {
+        "reference_score": ceiling,
+        "ceiling": ceiling,
+        "ceiling_by": "PercPos(0.95)",
+    }
+    return held | {"num_above_ceiling": above, "excluded_positive": 1}
 
 
 def at_random(rows: int, seed: int = 0, most: int = 4) -> Dataset:

@@ -56,7 +56,7 @@ def test_second_opinions_judgements_and_marks_are_read():
     rows = {
         "query": ["a", "b"], "positive": ["c", "d"], "negatives": [["x", "y"], ["z"]],
         "negatives_second_scores": [[0.5, None], [0.25]], "positive_second_score": [1.0, 0.75],
-        "negatives_suspect": [[True, False], [False]], "negatives_filled": [0, 1], "weak_positive": [False, True],
+        "negatives_suspect": [[True, False], [False]], "num_random": [0, 1], "weak_positive": [False, True],
     }  # fmt: skip
     numbers = read_numbers(mined(Dataset.from_dict(rows)))
     np.testing.assert_array_equal(numbers.second, np.float32([0.5, np.nan, 0.25]))

@@ -44,7 +44,7 @@ def test_the_likest_negative_of_a_row():
         wanted = set(row["positive"].split())
         values = [len(wanted & set(t.split())) / len(wanted | set(t.split())) for t in row["negatives"]]
         assert texts.likeness[i] == pytest.approx(max(values, default=0.0))
-        assert not values or values[texts.likest[i]] == max(values)
+        assert not values or values[texts.most_similar[i]] == max(values)
 
 
 def test_answers_in_negatives_and_in_positives():
@@ -80,4 +80,4 @@ def test_the_hand_made_rows():
     texts = read_texts(mined(by_hand()))
     assert texts.labelled().tolist() == [False, True, *[False] * 7]
     assert texts.answers.tolist() == [False, True, True, *[False] * 6]
-    assert texts.likeness[1] == 1.0 and texts.likest[1] == 0
+    assert texts.likeness[1] == 1.0 and texts.most_similar[1] == 0

@@ -64,7 +64,7 @@ def test_without_any_ceiling_there_are_no_weak_positives_to_tell():
 
 def test_filled_rows_are_short_of_their_own():
     rows = Dataset.from_dict({
-        "query": ["a", "b"], "positive": ["c", "d"], "negatives": [["x", "y"], ["x", "z"]], "negatives_filled": [0, 1],
+        "query": ["a", "b"], "positive": ["c", "d"], "negatives": [["x", "y"], ["x", "z"]], "num_random": [0, 1],
     })  # fmt: skip
     short = suspects(rows)["short"]
     assert short.rows.tolist() == [1] and short.values.tolist() == [1.0]

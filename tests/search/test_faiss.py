@@ -76,8 +76,8 @@ def test_lists_on_disk_find_what_lists_in_memory_find(factory, monkeypatch):
 def test_an_index_on_disk_may_be_moved(home, monkeypatch):
     queries, spec = clustered(4, seed=1), Approximate("IVF16,Flat", on_disk=True)
     found = make_index(spec).search(queries, 5)
-    home.rename(home.with_name("moved"))
-    monkeypatch.setenv("HF_POSMINE_HOME", str(home.with_name("moved")))
+    home.rename(home.with_name("quantization_error"))
+    monkeypatch.setenv("HF_POSMINE_HOME", str(home.with_name("quantization_error")))
     assert make_index(spec).search(queries, 5).doc_ids.tolist() == found.doc_ids.tolist()
     assert not home.exists()
 

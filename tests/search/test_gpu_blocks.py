@@ -11,15 +11,15 @@ import torch
 from hf_posmine.encoding.store import Vectors
 from hf_posmine.search import gpu_blocks as module
 from hf_posmine.search.block_sizes import TorchSizes
-from hf_posmine.search.gpu_blocks import Feed
+from hf_posmine.search.gpu_blocks import GpuBlocks
 
 DOCUMENTS = np.random.default_rng(0).standard_normal((100, 6)).astype(np.float32)
 SCALE = np.linspace(0.5, 2, 90).astype(np.float32)
 
 
-def feed(half=None, *, rows=32, resident=0, vectors=None, cut=(1, 1, 40, 70)) -> Feed:
+def feed(half=None, *, rows=32, resident=0, vectors=None, cut=(1, 1, 40, 70)) -> GpuBlocks:
     vectors = Vectors(tuple(np.split(DOCUMENTS, cut))) if vectors is None else vectors
-    return Feed(vectors, SCALE, 0.25, TorchSizes(block_rows=rows, resident=resident), "cpu", half)
+    return GpuBlocks(vectors, SCALE, 0.25, TorchSizes(block_rows=rows, resident=resident), "cpu", half)
 
 
 def expected(half=None) -> torch.Tensor:

@@ -58,9 +58,9 @@ def test_columns_in_memory_and_on_disk_are_what_the_vectors_say(similarity, int8
     if int8:
         near = in_memory.coded.codes[:, :40] * in_memory.coded.scale[:, None].astype(np.float64)
         apart = np.linalg.norm(DOCUMENTS * in_memory.scale[:, None].astype(np.float64) - near, axis=1)
-        assert (apart <= in_memory.coded.moved * (1 + 1e-5) + 1e-7).all()
-        assert in_memory.coded.most == in_memory.coded.moved.max()
-        for name in ("codes", "scale", "moved"):
+        assert (apart <= in_memory.coded.quantization_error * (1 + 1e-5) + 1e-7).all()
+        assert in_memory.coded.most == in_memory.coded.quantization_error.max()
+        for name in ("codes", "scale", "quantization_error"):
             assert np.array_equal(getattr(in_memory.coded, name), getattr(on_disk.coded, name))
             assert isinstance(getattr(on_disk.coded, name), np.memmap)
         assert on_disk.coded.most == in_memory.coded.most
@@ -75,7 +75,9 @@ def test_int8_codes_are_the_nearest_steps():
     np.testing.assert_allclose(coded.steps, steps, rtol=1e-6)
     assert np.array_equal(coded.codes[:, :40], np.rint(DOCUMENTS / coded.steps[:, None]))
     near = coded.codes[:, :40] * coded.steps[:, None].astype(np.float64)
-    np.testing.assert_allclose(coded.moved, np.linalg.norm(DOCUMENTS - near, axis=1), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        coded.quantization_error, np.linalg.norm(DOCUMENTS - near, axis=1), rtol=1e-12, atol=1e-12
+    )
     np.testing.assert_allclose(coded.lengths, np.linalg.norm(near, axis=1), rtol=1e-12)
     assert not coded.codes[:, 40:].any()
 

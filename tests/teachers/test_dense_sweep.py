@@ -12,7 +12,7 @@ from hf_posmine.core.types import Exclusions
 from hf_posmine.search.exact import ExactIndex
 from hf_posmine.teachers import dense_sweep
 from hf_posmine.teachers.dense_sweep import DOCUMENT, _ranked, _scores_of, search_ladder
-from hf_posmine.teachers.multi_search import Want
+from hf_posmine.teachers.multi_search import SearchRequest
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_subnormal=True)
 
@@ -41,8 +41,8 @@ def test_every_ceiling_gives_what_a_search_of_its_own_gives(similarity, slack, m
     )
     everyone, all_scores = np.arange(7), index.score(queries, np.tile(np.arange(300), (7, 1)))
     ceilings = [np.full(7, np.inf), np.quantile(all_scores, 0.5, axis=1), all_scores[:, 17], all_scores.min(axis=1)]
-    wants = [Want(everyone, k, below.astype(np.float32)) for below in ceilings for k in (1, 12)]
-    wants.append(Want(np.array([1, 4, 6]), 5, np.zeros(3, np.float32)))
+    wants = [SearchRequest(everyone, k, below.astype(np.float32)) for below in ceilings for k in (1, 12)]
+    wants.append(SearchRequest(np.array([1, 4, 6]), 5, np.zeros(3, np.float32)))
     for want, ranking in zip(wants, search_ladder(index, queries, wants, exclude), strict=True):
         alone = index.search(queries[want.rows], want.k, below=want.below, exclude=exclude.take(want.rows))
         for field in ("doc_ids", "scores", "above"):

@@ -72,15 +72,17 @@ def test_both_layouts_are_the_same_teacher(teacher, corpus):
 
 def test_a_positive_in_the_run_sets_the_ceiling(teacher):
     rows = mined(teacher, filters=PercPos(0.75))
-    assert rows["negatives"][0] == ["c"] and rows["negatives_stats"][0]["above"] == 1
+    assert rows["negatives"][0] == ["c"] and rows["negatives_stats"][0]["num_above_ceiling"] == 1
     assert rows["positive_score"][0] == 9
 
 
 @pytest.mark.parametrize("filters", [PercPos(1.0), PercPos(1.5), MarginPos(0)], ids=str)
 def test_a_positive_below_the_run_is_outranked_by_all_of_it(teacher, filters):
     row = mined(teacher, filters=filters)[1]
-    assert row["negatives"] == [] and row["positive_score"] is None and row["negatives_stats"]["anchor"] is None
-    assert row["negatives_stats"]["above"] == 2
+    assert (
+        row["negatives"] == [] and row["positive_score"] is None and row["negatives_stats"]["reference_score"] is None
+    )
+    assert row["negatives_stats"]["num_above_ceiling"] == 2
     with pytest.raises(ShortRowError, match="row 1"):
         mined(teacher, rows={n: v[:2] for n, v in ROWS.items()}, filters=filters, on_short="raise", num_negatives=1)
 
@@ -93,7 +95,7 @@ def test_methods_without_the_positive_s_score_do_not_need_it(teacher):
 
 def test_random_fills_come_from_below_the_run_and_have_no_score(teacher):
     row = mined(teacher, num_negatives=4, on_short="random")[1]
-    assert row["negatives"][:2] == ["d", "e"] and row["negatives_filled"] == 2
+    assert row["negatives"][:2] == ["d", "e"] and row["num_random"] == 2
     assert row["negatives_scores"][:2] == [3, 2]
     assert [s for s in row["negatives_scores"][2:] if s is not None] == []
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_posmine.utils import mapped as module
-from hf_posmine.utils.mapped import Appended, blank, blocks, key_ranges, npy_file
+from hf_posmine.utils.mapped import Appended, blocks, key_ranges, npy_file, preallocate
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=200), st.integers(1, 50), st.integers(1, 30))
@@ -44,12 +44,12 @@ def test_appended_numbers_are_mapped(tmp_path):
 
 
 def test_blank_files_take_their_space_at_once(tmp_path):
-    array = blank(tmp_path / "a", np.int64, 1000)
+    array = preallocate(tmp_path / "a", np.int64, 1000)
     assert (tmp_path / "a").stat().st_size == 8000
     assert not array.any()
     array[7] = 5
     assert np.fromfile(tmp_path / "a", np.int64)[7] == 5
-    assert blank(tmp_path / "b", bool, 0).tolist() == []
+    assert preallocate(tmp_path / "b", bool, 0).tolist() == []
 
 
 def test_an_npy_file_is_written_row_by_row(tmp_path):

@@ -63,7 +63,7 @@ def apply_judgements(
         raise InputError(f"suspect={suspect!r}; expected one of {', '.join(SUSPECTS)}")
     if len(judgements) != len(mined):
         raise InputError(f"{len(judgements)} judged rows for {len(mined)} mined ones; judge the same dataset")
-    if action == "demote" and "negatives_filled" in mined.column_names:
+    if action == "demote" and "num_random" in mined.column_names:
         raise InputError("demote would mix random fills with mined negatives; use flag, drop or relabel")
     parallel = [name for name in SIDE_BY_SIDE if name in mined.column_names]
     return mined.map(
@@ -104,8 +104,8 @@ def _act(
         order = [at for at in order if not bad[at]]
         if action == "relabel":
             new["judged_positives"] = [row["negatives"][at] for at in range(count) if bad[at]]
-        if "negatives_filled" in row:  # they are at the end
-            new["negatives_filled"] = row["negatives_filled"] - sum(bad[count - row["negatives_filled"] :])
+        if "num_random" in row:  # they are at the end
+            new["num_random"] = row["num_random"] - sum(bad[count - row["num_random"] :])
     for name in parallel:
         new[name] = [row[name][at] for at in order]
     return {**new, "negatives_verdicts": [verdicts[at] for at in order]}

@@ -17,7 +17,7 @@ from hf_posmine.core.filters import MarginPos, MaxScore, PercPos, SkipTop, as_fi
 from hf_posmine.core.settings import MiningSettings
 from hf_posmine.evaluation.negatives.calibration import Calibration, Sums
 from hf_posmine.evaluation.negatives.hold_out import DOCUMENT_BITS, HiddenRows, Hide
-from hf_posmine.evaluation.negatives.prefetch import Prefetched
+from hf_posmine.evaluation.negatives.prefetch import CachedTeacher
 from hf_posmine.mining.miner import PositiveAwareMiner
 from hf_posmine.mining.select import select
 from hf_posmine.utils.progress import progress_bar
@@ -155,7 +155,7 @@ def _measure(reader: PositiveAwareMiner, hidden: HiddenRows, settings: Sequence[
         for start in range(0, total, BATCH_ROWS):
             numbers = hidden.of_query[start : start + BATCH_ROWS]
             batch, exclude, _ = reader.read(hidden.columns(start, start + BATCH_ROWS))
-            fetched = Prefetched(reader.teachers[0], batch, exclude, settings)
+            fetched = CachedTeacher(reader.teachers[0], batch, exclude, settings)
             rngs = batch.generators(reader.corpus, reader.settings.seed)
             rows = start + np.arange(len(numbers))
             for at, setting in enumerate(settings):

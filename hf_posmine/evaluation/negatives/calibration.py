@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hf_posmine.core.types import Mask, Rows
-    from hf_posmine.mining.select import Mined
+    from hf_posmine.mining.select import MinedBatch
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
 CELLS = 4_000_000
@@ -46,7 +46,7 @@ class Sums:
         false, negatives, score, positive = np.zeros((4, settings, queries))
         return cls(false, negatives, score, positive, np.zeros(queries))
 
-    def add(self, setting: int, of_query: Rows, weights: Doubles, mined: Mined, false: Mask) -> None:
+    def add(self, setting: int, of_query: Rows, weights: Doubles, mined: MinedBatch, false: Mask) -> None:
         """Add mined rows of the queries ``of_query``, each with the weight of its query."""
         scored = (mined.rows >= 0) & np.isfinite(mined.own_scores) & np.isfinite(mined.scores)
         counted = {

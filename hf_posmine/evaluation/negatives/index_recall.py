@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.mining.candidates import Found, find
+from hf_posmine.mining.candidates import TeacherCandidates, find
 from hf_posmine.search.approximate import EXHAUSTIVE
 from hf_posmine.search.recall_report import ApproximateReport
 
@@ -86,7 +86,7 @@ class _Near(_Exact):
         return ranking
 
 
-def _report(index: str, found: Found, exact: Found, rounds: Rows) -> ApproximateReport:
+def _report(index: str, found: TeacherCandidates, exact: TeacherCandidates, rounds: Rows) -> ApproximateReport:
     hits = np.array([_hits(found, exact, row) for row in range(len(rounds))])
     wanted = exact.keep.sum(axis=1)
     above = exact.ranking.above.sum()
@@ -101,7 +101,7 @@ def _report(index: str, found: Found, exact: Found, rounds: Rows) -> Approximate
     )
 
 
-def _hits(found: Found, exact: Found, row: int) -> int:
+def _hits(found: TeacherCandidates, exact: TeacherCandidates, row: int) -> int:
     """How many candidates of a row are those of exact search, or score the same as one of them."""
     mine, theirs = found.keep[row], exact.keep[row]
     same = np.isin(found.ranking.doc_ids[row, mine], exact.ranking.doc_ids[row, theirs])

@@ -8,7 +8,7 @@ import numpy as np
 
 from hf_posmine.core.filters import lowest_ceiling
 from hf_posmine.mining.candidates import depth_of, positive_scores
-from hf_posmine.teachers.multi_search import Want, search_many
+from hf_posmine.teachers.multi_search import SearchRequest, search_many
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hf_posmine.mining.batch import Batch
 
 
-class Prefetched:
+class CachedTeacher:
     """A teacher that has answered already what some settings will ask about a batch.
 
     Args:
@@ -31,12 +31,12 @@ class Prefetched:
     def __init__(self, teacher: Teacher, batch: Batch, exclude: Exclusions, settings: Sequence[MiningSettings]) -> None:
         self.teacher, self.queries = teacher, batch.queries
         self._scores: dict[bytes, Floats] = {}
-        asked: dict[tuple[int, bytes], Want] = {}
+        asked: dict[tuple[int, bytes], SearchRequest] = {}
         everyone = np.arange(len(batch.queries))
         for setting in settings:
-            _, anchors = positive_scores(batch, self, setting.anchor)
-            below, _ = lowest_ceiling(setting.all_filters, anchors)
-            asked.setdefault((depth_of(setting), below.tobytes()), Want(everyone, depth_of(setting), below))
+            _, reference_scores = positive_scores(batch, self, setting.ceiling_from)
+            below, _ = lowest_ceiling(setting.all_filters, reference_scores)
+            asked.setdefault((depth_of(setting), below.tobytes()), SearchRequest(everyone, depth_of(setting), below))
         found = search_many(teacher, batch.queries, list(asked.values()), exclude)
         self._rankings: dict[tuple[int, bytes], Ranking] = dict(zip(asked, found, strict=True))
 

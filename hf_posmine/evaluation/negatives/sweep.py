@@ -16,7 +16,7 @@ from hf_posmine.core.errors import InputError
 from hf_posmine.core.settings import MiningSettings
 from hf_posmine.data.columns import iter_columns
 from hf_posmine.evaluation.negatives.agreement import overlap_matrix
-from hf_posmine.evaluation.negatives.prefetch import Prefetched, repeatable
+from hf_posmine.evaluation.negatives.prefetch import CachedTeacher, repeatable
 from hf_posmine.mining.miner import PositiveAwareMiner
 from hf_posmine.mining.select import select
 from hf_posmine.utils.progress import progress_bar
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from hf_posmine.core.types import Rows, Teacher
     from hf_posmine.data.qrels import Qrels
-    from hf_posmine.mining.select import Mined
+    from hf_posmine.mining.select import MinedBatch
 
 BATCH_ROWS = 2048
 OVERLAP_ROWS = 2000
@@ -88,7 +88,7 @@ def sweep(  # noqa: PLR0913 - the grid, by keyword
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPoint:
     """One row of the table: who scores, and how."""
 
     teachers: tuple[Teacher, ...]
@@ -112,7 +112,7 @@ class _Tally:
     positive: float = 0.0
     sample: list[Rows] = field(default_factory=list)
 
-    def add(self, mined: Mined, n: int, sampled: Rows, relevant: np.ndarray | None) -> None:
+    def add(self, mined: MinedBatch, n: int, sampled: Rows, relevant: np.ndarray | None) -> None:
         there, found = mined.rows >= 0, mined.found
         self.rows += len(found)
         self.negatives += int(found.sum())
@@ -134,7 +134,7 @@ class _Tally:
 class _Sweeper:
     """Tallies all settings, batch by batch."""
 
-    def __init__(self, reader: PositiveAwareMiner, plans: Sequence[Plan], judgements: Qrels | None) -> None:
+    def __init__(self, reader: PositiveAwareMiner, plans: Sequence[SweepPoint], judgements: Qrels | None) -> None:
         self.reader, self.plans = reader, plans
         self.tallies = [_Tally() for _ in plans]
         self.judged = None if judgements is None else judgements.resolve(reader.corpus)
@@ -145,7 +145,7 @@ class _Sweeper:
         batch, exclude, counts = self.reader.read(columns)
         runs = list({id(t): t for plan in self.plans for t in plan.teachers}.values())
         fetched = {
-            id(t): Prefetched(t, batch, exclude, [p.settings for p in self.plans if t in p.teachers]) for t in runs
+            id(t): CachedTeacher(t, batch, exclude, [p.settings for p in self.plans if t in p.teachers]) for t in runs
         }
         rngs = {
             seed: repeatable(batch.generators(self.reader.corpus, seed))
@@ -183,7 +183,7 @@ class _Sweeper:
         return Dataset.from_list(rows)
 
 
-def _spelled(plan: Plan) -> dict[str, Any]:
+def _spelled(plan: SweepPoint) -> dict[str, Any]:
     settings = plan.settings
     return {
         "teacher": " + ".join(teacher.name for teacher in plan.teachers),
@@ -194,7 +194,7 @@ def _spelled(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _figures(tally: _Tally, plan: Plan, *, judged: bool) -> dict[str, Any]:
+def _figures(tally: _Tally, plan: SweepPoint, *, judged: bool) -> dict[str, Any]:
     asked, given = tally.rows * plan.settings.num_negatives, max(1, tally.negatives)
     return {
         "rows": tally.rows,
@@ -220,16 +220,16 @@ def _plans(
     num_negatives: Sequence[int],
     seeds: Sequence[int],
     options: dict[str, Any],
-) -> list[Plan]:
+) -> list[SweepPoint]:
     plans = []
     for method, sampler, n, seed in itertools.product(filters, samplers, num_negatives, seeds):
         settings = MiningSettings.from_options(
             {**options, "filters": method, "sampler": sampler, "num_negatives": n, "seed": seed}
         )
         if settings.ensemble:
-            plans.append(Plan(tuple(runs), settings))
+            plans.append(SweepPoint(tuple(runs), settings))
         else:
-            plans += [Plan((run,), settings) for run in runs]
+            plans += [SweepPoint((run,), settings) for run in runs]
     if not plans:
         raise InputError("nothing to try; give at least one of filters, samplers, num_negatives and seeds")
     return plans
@@ -240,7 +240,7 @@ def _of_reading(options: dict[str, Any]) -> dict[str, Any]:
     return {name: options[name] for name in ("near_duplicates", "exclude_other_positives") if name in options}
 
 
-def _miner_of(plan: Plan, reader: PositiveAwareMiner) -> PositiveAwareMiner:
+def _miner_of(plan: SweepPoint, reader: PositiveAwareMiner) -> PositiveAwareMiner:
     return PositiveAwareMiner(
         corpus=reader.corpus,
         teachers=plan.teachers,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from hf_posmine.mining.miner import PositiveAwareMiner
 
-SHARD_ROWS = 5000
+MAP_SHARD_ROWS = 5000
 
 
 def mine(
@@ -74,7 +74,7 @@ def mine(
             "mine(stream, miner, output=...), or map it with "
             "stream.map(miner, batched=True, features=miner.features(stream.features))"
         )
-    return _mine_cached(dataset, miner, shard_rows=SHARD_ROWS if shard_rows is None else shard_rows, **options)
+    return _mine_cached(dataset, miner, shard_rows=MAP_SHARD_ROWS if shard_rows is None else shard_rows, **options)
 
 
 def _mine_into(output: Path, dataset: Any, miner: PositiveAwareMiner, batch_size: int, shard_rows: int | None) -> Any:

@@ -44,7 +44,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
+class JobEstimate:
     """A job before it starts; ``str(plan)`` is a table.
 
     Attributes:
@@ -80,7 +80,7 @@ class Plan:
         """Of all steps that were estimated."""
         return sum(step.seconds or 0.0 for step in self.steps)
 
-    def check(self) -> Plan:
+    def check(self) -> JobEstimate:
         """The plan, if disk and memory suffice.
 
         Raises:
@@ -129,7 +129,7 @@ class Plan:
         return stream.getvalue().rstrip() + "\n" + "\n".join(said)
 
 
-def plan_mining(miner: PositiveAwareMiner, rows: int | None, *, batch_size: int | None = None) -> Plan:
+def plan_mining(miner: PositiveAwareMiner, rows: int | None, *, batch_size: int | None = None) -> JobEstimate:
     """Plan a job: count what is to be done, and try a second of each kind of work.
 
     Args:
@@ -156,7 +156,7 @@ def plan_mining(miner: PositiveAwareMiner, rows: int | None, *, batch_size: int 
         notes.append("What the second opinion takes is not estimated.")
     steps.append(_writing(miner, rows))
     place = _existing(place or Path.cwd())
-    return Plan(
+    return JobEstimate(
         tuple(steps),
         own_memory(),
         budget.memory,

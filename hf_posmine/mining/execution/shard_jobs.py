@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.mining.execution.shards import SHARD_ROWS, MinedShards, ShardFolder, Work
-from hf_posmine.mining.execution.streams import Place, StreamReader, first_row_key
+from hf_posmine.mining.execution.shards import PARQUET_SHARD_ROWS, MinedShards, ShardFolder, ShardManifest
+from hf_posmine.mining.execution.streams import StreamCheckpoint, StreamReader, first_row_key
 from hf_posmine.utils.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Job:
 
     rows: Any
     folder: ShardFolder
-    work: Work
+    work: ShardManifest
 
     @property
     def countable(self) -> bool:
@@ -101,7 +101,9 @@ def jobs_of(dataset: Any, miner: PositiveAwareMiner, root: Path, batch_size: int
 
     jobs = []
     for name, rows in as_splits(dataset).items():
-        work = Work(miner.fingerprint, _key(rows), SHARD_ROWS if shard_rows is None else shard_rows, batch_size)
+        work = ShardManifest(
+            miner.fingerprint, _key(rows), PARQUET_SHARD_ROWS if shard_rows is None else shard_rows, batch_size
+        )
         folder = ShardFolder(root, name)
         jobs.append(Job(rows, folder, folder.begin(work)))
     return jobs
@@ -133,11 +135,11 @@ def _mine_rows(job: Job, miner: PositiveAwareMiner) -> MinedShards:
 def _mine_stream(job: Job, miner: PositiveAwareMiner) -> MinedShards:
     """Shard after shard; what finished ones hold is not read again."""
     folder, work, stream = job.folder, job.work, with_features(job.rows)
-    place, reader, number = Place(), None, 0
+    place, reader, number = StreamCheckpoint(), None, 0
     with ExitStack() as stack, progress_bar(None, "Mining", "row") as bar:
         while number != work.shards:
             if folder.has(number, noted=True):
-                before, place = place.rows, Place(**folder.note(number))
+                before, place = place.rows, StreamCheckpoint(**folder.note(number))
                 bar.update(place.rows - before)
             else:
                 if reader is None or reader.place != place:

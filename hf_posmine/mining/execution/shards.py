@@ -23,12 +23,12 @@ from hf_posmine.utils.files import remove_stale, write_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-SHARD_ROWS = 50_000
+PARQUET_SHARD_ROWS = 50_000
 WORK = ".mining"
 
 
 @dataclass(frozen=True)
-class Work:
+class ShardManifest:
     """What a folder of shards holds.
 
     Attributes:
@@ -41,7 +41,7 @@ class Work:
 
     miner: str
     rows: str
-    shard_rows: int = SHARD_ROWS
+    shard_rows: int = PARQUET_SHARD_ROWS
     batch_rows: int = 1000
     shards: int | None = None
 
@@ -79,11 +79,11 @@ class ShardFolder:
         return self.root / WORK / f"{self.split}.json"
 
     @property
-    def work(self) -> Work | None:
+    def work(self) -> ShardManifest | None:
         """What the shards are of; None if nothing was begun."""
-        return Work(**json.loads(self.work_file.read_text())) if self.work_file.is_file() else None
+        return ShardManifest(**json.loads(self.work_file.read_text())) if self.work_file.is_file() else None
 
-    def begin(self, work: Work) -> Work:
+    def begin(self, work: ShardManifest) -> ShardManifest:
         """Begin or continue; work that was begun with other shard and batch sizes keeps them.
 
         Raises:
@@ -106,7 +106,7 @@ class ShardFolder:
         self._clear()
         return begun or work
 
-    def finish(self, work: Work, shards: int) -> MinedShards:
+    def finish(self, work: ShardManifest, shards: int) -> MinedShards:
         """Name all shards for good, and return them."""
         self._write_work(replace(work, shards=shards))
         for number in range(shards):
@@ -120,7 +120,7 @@ class ShardFolder:
         remove_stale(self.path(0).parent)
         remove_stale(self._note_file(0).parent)
 
-    def _write_work(self, work: Work) -> None:
+    def _write_work(self, work: ShardManifest) -> None:
         write_file(self.work_file, lambda path: path.write_text(json.dumps(asdict(work), indent=1)))
 
     def has(self, number: int, *, noted: bool = False) -> bool:

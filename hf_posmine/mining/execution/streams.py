@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Place:
+class StreamCheckpoint:
     """Where in a stream a shard ended.
 
     Attributes:
@@ -49,7 +49,7 @@ class StreamReader:
         InputError: even from its beginning the stream does not give the rows that it gave.
     """
 
-    def __init__(self, stream: Any, batch_rows: int, place: Place) -> None:
+    def __init__(self, stream: Any, batch_rows: int, place: StreamCheckpoint) -> None:
         self._batch_rows, self._read, self._start = batch_rows, place.rows, place
         self._last: tuple[dict[str, Any] | None, pa.Table] | None = None
         if not place.rows:
@@ -68,12 +68,12 @@ class StreamReader:
         )
 
     @property
-    def place(self) -> Place:
+    def place(self) -> StreamCheckpoint:
         """Where the batches so far end."""
         if self._last is None:
             return self._start
         state, table = self._last
-        return Place(self._read, _plain(state), len(table), rows_key(table))
+        return StreamCheckpoint(self._read, _plain(state), len(table), rows_key(table))
 
     def batches(self, rows: int) -> Iterator[pa.Table]:
         """The next ``rows`` rows, or as many as there are."""
@@ -86,7 +86,7 @@ class StreamReader:
         """Let go of open files."""
         self._rows.close()
 
-    def _is_at(self, place: Place, stream: Any, state: dict[str, Any] | None) -> bool:
+    def _is_at(self, place: StreamCheckpoint, stream: Any, state: dict[str, Any] | None) -> bool:
         """Open a stream before the last batch up to a place, and read that batch: whether it is the one."""
         self._open(stream, state)
         table = self._next(place.batch_rows)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablation.grid import plain
-from ablation.mined import Mined
+from ablation.mined import MinedSets
 from ablation.student import STUDENT_KEYS, changed_student
 from ablation.training_set import place
 from hf_posmine.core.errors import InputError, PosmineError
@@ -38,7 +38,7 @@ class Cells:
 
     def __init__(self, config: Config, output: Path) -> None:
         self.config, self.output = config, Path(output)
-        self.mined = Mined(config, self.output)
+        self.mined = MinedSets(config, self.output)
 
     def path(self, digest: str) -> Path:
         """Where a cell's result is kept."""

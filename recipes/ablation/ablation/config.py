@@ -34,7 +34,7 @@ TRAIN_KEYS = (
     "task",
 )
 EVALUATE_KEYS = ("name", "path", "qrels", "instruction")
-MINING_KEYS = ("depth", "on_short", "anchor", "near_duplicates", "exclude_other_positives")
+MINING_KEYS = ("depth", "on_short", "ceiling_from", "near_duplicates", "exclude_other_positives")
 SET_HERE = ("datasets", "output_dir", "seed", "num_negatives", "evals")
 """Keys of a training stage that the cells set themselves."""
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ablation.config import Config
     from ablation.grid import Row, Study
-    from ablation.mined import Mined
+    from ablation.mined import MinedSets
 
 BINS = 40
 MOST_ROWS = 6
@@ -27,7 +27,7 @@ MOST_ROWS = 6
 
 
 def draw(
-    study: Study, config: Config, mined: Mined, table: Mapping[str, Any], records: Any, folder: Path
+    study: Study, config: Config, mined: MinedSets, table: Mapping[str, Any], records: Any, folder: Path
 ) -> list[Path]:
     """Every figure that a study asks for, as far as its cells are done.
 
@@ -136,7 +136,7 @@ def parameter(row: Row) -> tuple[str | None, float]:
         return None, 0.0
 
 
-def plot_histograms(study: Study, config: Config, mined: Mined, path: Path) -> Path | None:
+def plot_histograms(study: Study, config: Config, mined: MinedSets, path: Path) -> Path | None:
     """Scores of positives and of the hardest negatives, their difference, and the loss they give (paper, Figure 4).
 
     All by the teacher, so that they say what the student is given, not what it makes of it. The loss is InfoNCE over the
@@ -178,7 +178,7 @@ def _columns(positives: np.ndarray, negatives: np.ndarray, temperature: float) -
     }
 
 
-def plot_overlaps(study: Study, config: Config, mined: Mined, path: Path) -> Path | None:
+def plot_overlaps(study: Study, config: Config, mined: MinedSets, path: Path) -> Path | None:
     """Mean Jaccard overlap of the negatives of every two rows (paper, Tables 6 to 8), of the first set."""
     rows = _mined_rows(study)
     if len(rows) < 2:  # noqa: PLR2004 - an overlap needs two
@@ -198,7 +198,7 @@ def _mined_rows(study: Study) -> list[Row]:
     return list(found.values())
 
 
-def _row_scores(row: Row, config: Config, mined: Mined) -> tuple[np.ndarray, np.ndarray]:
+def _row_scores(row: Row, config: Config, mined: MinedSets) -> tuple[np.ndarray, np.ndarray]:
     """Scores of positives ``[B]`` and negatives ``[B, n]`` of all sets, rows without negatives left out."""
     parts = [scores_of(mined.read(row.cells[0].mining, said["name"])) for said in config.train]
     positives = np.concatenate([part["positives"] for part in parts])

@@ -33,7 +33,7 @@ FULL = ".full.parquet"
 COLUMNS = {"query_column": "query", "positive_column": "positive"}
 
 
-class Mined:
+class MinedSets:
     """The mined sets of an ablation, below ``<output>/mined``.
 
     Args:
