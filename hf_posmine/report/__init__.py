@@ -14,7 +14,7 @@ from hf_posmine.report.side import read_side
 from hf_posmine.report.suspects import flags
 from hf_posmine.utils.files import write_file
 
-__all__ = ["TableLimits", "MinedRows", "Report", "make_report", "write_report"]
+__all__ = ["MinedRows", "Report", "TableLimits", "make_report", "write_report"]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.mining.wording import ON_SHORT_WORDS
+from hf_posmine.mining.wording import CEILING_FROM_WORDS, EXCLUSION_WORDS, ON_SHORT_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
