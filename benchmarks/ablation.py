@@ -40,8 +40,10 @@ def main() -> None:
     os.environ["HF_POSMINE_HOME"] = tempfile.mkdtemp(prefix="posmine-ablation-")
     from datasets import concatenate_datasets, disable_progress_bars
 
-    from hf_posmine import Corpus, DenseTeacher, PercPos, PositiveAwareMiner, StoredRun, mine, sweep
-    from hf_posmine.data.sources import load_files
+    from hf_posmine import Corpus, DenseTeacher, PercPos, PositiveAwareMiner, mine
+    from hf_posmine.data import load_files
+    from hf_posmine.evaluation import sweep
+    from hf_posmine.teachers import StoredRun
 
     disable_progress_bars()
     loaded = {name: load_files(DATA / f"train_{name}.parquet") for name in ("corpus", "pairs")}

@@ -29,10 +29,12 @@ def main() -> None:
     from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
-    from hf_posmine import BM25Teacher, Corpus, DenseTeacher, LateInteractionTeacher, PercPos, teacher_agreement
-    from hf_posmine.data.sources import load_files
-    from hf_posmine.encoding.encode import load_model, model_source
-    from hf_posmine.evaluation.plots.settings import plot_overlap
+    from hf_posmine import Corpus, DenseTeacher, PercPos
+    from hf_posmine.data import load_files
+    from hf_posmine.encoding import load_model, model_source
+    from hf_posmine.evaluation import teacher_agreement
+    from hf_posmine.evaluation.plots import plot_overlap
+    from hf_posmine.teachers import BM25Teacher, LateInteractionTeacher
 
     disable_progress_bars()
     pairs = load_files(DATA / f"{args.split}_pairs.parquet").shuffle(seed=0).select(range(args.rows))

@@ -23,7 +23,7 @@ from benchmarks.measure import ROOT, MemoryPeak, Watch, busy_seconds, machine, m
 from benchmarks.synthetic import Task, save_json
 
 if TYPE_CHECKING:
-    from hf_posmine.search.exact import ExactIndex
+    from hf_posmine.search import ExactIndex
 
 SQUAD = ROOT.parent / "shared" / "data" / "squad_v1.1"
 NEGATIVES, SHARE, BATCH = 4, 0.95, 1000
@@ -91,7 +91,7 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 def squad(arguments: argparse.Namespace) -> Task:
     """Vectors of SQuAD's passages, some of its questions, and each one's passage."""
     from hf_posmine import Corpus, DenseTeacher
-    from hf_posmine.data.sources import load_files
+    from hf_posmine.data import load_files
 
     corpus = Corpus.from_dataset(load_files(SQUAD / "train_corpus.parquet"), "text", "id")
     pairs = load_files(SQUAD / "train_pairs.parquet").shuffle(seed=0).select(range(arguments.queries))
@@ -157,7 +157,7 @@ def given(index: str, folder: Path) -> tuple[ExactIndex, np.ndarray, np.ndarray,
     """Exact search over the mapped documents, the queries, their ceilings, and their positives."""
     from hf_posmine import PercPos
     from hf_posmine.encoding.store import Vectors
-    from hf_posmine.search.exact import ExactIndex
+    from hf_posmine.search import ExactIndex
 
     documents = np.load(folder / "documents.npy", mmap_mode="r")
     queries, positives = np.load(folder / "queries.npy"), np.load(folder / "positives.npy")
@@ -168,7 +168,7 @@ def given(index: str, folder: Path) -> tuple[ExactIndex, np.ndarray, np.ndarray,
 
 def find(index: Any, queries: np.ndarray, below: np.ndarray, positives: np.ndarray) -> tuple[np.ndarray, ...]:
     """Negatives, their scores, documents above the ceilings, and rounds, of one batch."""
-    from hf_posmine.core.types import Exclusions
+    from hf_posmine.core import Exclusions
 
     options = {"below": below, "exclude": Exclusions.of(positives[:, None])}
     if hasattr(index, "search_in_rounds"):
@@ -187,7 +187,7 @@ def shallow(index: Any, queries: np.ndarray, below: np.ndarray, positives: np.nd
 
 def warm_up() -> None:
     """Imports, thread pools and compiled kernels."""
-    from hf_posmine.search.exact import ExactIndex
+    from hf_posmine.search import ExactIndex
 
     vectors = np.random.default_rng(0).standard_normal((6000, 384)).astype(np.float32)
     for engine in ("int8", "float32"):

@@ -30,8 +30,7 @@ SHOWN = (
 
 def collection(name: str):
     from hf_posmine import Corpus, DenseTeacher
-    from hf_posmine.evaluation.negatives.calibrate import calibrate
-    from hf_posmine.evaluation.negatives.false_negatives import load_judged
+    from hf_posmine.evaluation import calibrate, load_judged
 
     corpus, judgements, _ = load_judged(DATA / name, "qrels", None, 0)
     queries = Corpus.from_texts(judgements.queries.values(), match="exact")

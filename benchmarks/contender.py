@@ -96,7 +96,7 @@ class Ours:
 
     def mine(self, watch: Watch, task: Task, pairs: Any, documents: list[str]) -> Any:
         from hf_posmine import Corpus, PercPos, PositiveAwareMiner
-        from hf_posmine.search.exact import ExactIndex
+        from hf_posmine.search import ExactIndex
 
         self.scanned = self._count_scans()
         search = ExactIndex.search

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from hf_posmine.models.instruct import InstructSentenceTransformer
+    from hf_posmine.models import InstructSentenceTransformer
 
 SIZES = {"7b": Shape(4096, 32, 32, 8, 14336, vocabulary=32_000), "tiny": Shape(64, 2, 4, 2, 128)}
 MATRIX = {"7b": 8192, "tiny": 512}

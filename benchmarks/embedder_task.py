@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from transformers import MistralConfig, PreTrainedTokenizerFast
 
-    from hf_posmine.models.instruct import InstructSentenceTransformer
+    from hf_posmine.models import InstructSentenceTransformer
 
 WORDS = 4000
 INSTRUCTION = "Given a question, retrieve passages that answer the question"
@@ -45,7 +45,7 @@ class Lengths:
         """Of questions and passages of SQuAD 1.1, drawn with a fixed seed, in tokens of the embedded MiniLM."""
         import pyarrow.parquet as pq
 
-        from hf_posmine.encoding.encode import load_model
+        from hf_posmine.encoding import load_model
 
         tokenizer = load_model("embedded", device="cpu").tokenizer
         rng = np.random.default_rng(0)
@@ -121,7 +121,7 @@ class Shape:
         """Random weights made on the device; the same ones for every kind of attention."""
         import torch
 
-        from hf_posmine.models.bidirectional import bidirectional_encoder
+        from hf_posmine.models import bidirectional_encoder
 
         torch.manual_seed(0)
         with torch.device(device):

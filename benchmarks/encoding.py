@@ -66,7 +66,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Both in turn in one process, as often as asked, after a warm-up."""
     import torch
 
-    from hf_posmine.encoding.encode import Encoder, load_model
+    from hf_posmine.encoding import load_model
+    from hf_posmine.encoding.encode import Encoder
 
     texts = (paragraphs if arguments.texts == "mixed" else passages)(arguments.passages)
     models = {name: load_model("embedded", device="cpu", **LOADED.get(name, {})) for name in arguments.only}
@@ -105,7 +106,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 def effect(changed: dict[str, str]) -> dict[str, float]:
     """What another way to compute does to the mined lists of the embedded sample: 4 negatives under ``PercPos(0.95)``."""
     from hf_posmine import Corpus, PositiveAwareMiner
-    from hf_posmine.data.sources import beir_pairs
+    from hf_posmine.data import beir_pairs
 
     folder = ROOT / "hf_posmine" / "data" / "sample"
     pairs, corpus, lists = beir_pairs(folder), Corpus.from_beir(folder), {}

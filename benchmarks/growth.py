@@ -95,7 +95,7 @@ def texts(documents: int) -> Iterator[str]:
 def work(folder: Path, documents: int, queries: int, dim: int, watch: Watch) -> None:
     """Mine ``queries`` against ``documents`` as the command line does."""
     from hf_posmine import Corpus, DenseTeacher, PercPos, PositiveAwareMiner, Qrels, mine
-    from hf_posmine.search.exact import ExactIndex
+    from hf_posmine.search import ExactIndex
 
     rows = pairs_on_disk(folder / "pairs.arrow", queries, documents)
     with watch("total"):

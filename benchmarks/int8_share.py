@@ -44,7 +44,7 @@ def main() -> None:
     from datasets import disable_progress_bars
 
     from hf_posmine import Corpus, PositiveAwareMiner
-    from hf_posmine.data.sources import load_files
+    from hf_posmine.data import load_files
 
     disable_progress_bars()
     pairs = load_files(DATA / "train_pairs.parquet")

@@ -27,7 +27,7 @@ import datasets
 
 from benchmarks.measure import forked
 from hf_posmine import Corpus, DenseTeacher, PositiveAwareMiner, Qrels, mine
-from hf_posmine.data.sources import beir_pairs
+from hf_posmine.data import beir_pairs
 
 SAMPLE = Path(__file__).parents[1] / "hf_posmine" / "data" / "sample"
 

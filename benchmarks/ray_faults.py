@@ -27,8 +27,8 @@ import datasets
 from datasets import Dataset, load_dataset
 
 from hf_posmine import Corpus
-from hf_posmine.core.errors import DiskFullError
-from hf_posmine.data.sources import beir_pairs
+from hf_posmine.core import DiskFullError
+from hf_posmine.data import beir_pairs
 from hf_posmine.mining.execution import Workers, mine_on_ray
 from tests.support.ray_jobs import NODE_MEMORY, encoded_shards, make_miner, ray_cluster, remove_a_working_node
 from tests.support.small_disk import small_disk

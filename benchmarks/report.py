@@ -63,12 +63,12 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Write the rows, then the page, then open it as often as asked."""
     import datasets
 
-    from hf_posmine.report import Limits, MinedRows, write_report
+    from hf_posmine.report import MinedRows, TableLimits, write_report
 
     datasets.disable_progress_bars()
     write_rows(folder / "mined.parquet", arguments.rows, arguments.documents, arguments.negatives)
     mined = MinedRows.load(folder / "mined.parquet")  # as the command does; datasets makes an Arrow file of it
-    limits = Limits() if arguments.megabytes is None else Limits(megabytes=arguments.megabytes)
+    limits = TableLimits() if arguments.megabytes is None else TableLimits(megabytes=arguments.megabytes)
     watch, page = Watch(), folder / "report.html"
     before = busy_seconds(), resource.getrusage(resource.RUSAGE_SELF)
     with MemoryPeak(watch) as memory, watch("report"):

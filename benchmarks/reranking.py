@@ -62,7 +62,8 @@ def squad(questions: int, passages: int) -> tuple[list[str], list[str], list[str
 
 
 def embeddings(texts: list[str]) -> dict[str, np.ndarray]:
-    from hf_posmine.encoding.encode import Encoder, load_model
+    from hf_posmine.encoding import load_model
+    from hf_posmine.encoding.encode import Encoder
 
     vectors = Encoder(load_model("embedded", device="cpu"), unit=True).encode(texts, "document")
     return dict(zip(texts, vectors, strict=True))
@@ -73,7 +74,7 @@ def cross_encoder(questions: list[str], positives: list[str], steps: int) -> Any
     import torch
     from sentence_transformers import CrossEncoder
 
-    from hf_posmine.encoding.encode import model_source
+    from hf_posmine.encoding import model_source
 
     torch.manual_seed(0)
     model = CrossEncoder(model_source("embedded"), num_labels=1, device="cpu", max_length=256)
@@ -120,7 +121,9 @@ def ours(watch: Watch, name: str, task: Any, model: Any, **options: Any) -> tupl
     """Our mining; returns the score of every pair that was asked about, and the mined rows."""
     from datasets import Dataset
 
-    from hf_posmine import Corpus, CrossEncoderTeacher, PositiveAwareMiner, SecondOpinion
+    from hf_posmine import Corpus, PositiveAwareMiner
+    from hf_posmine.mining import SecondOpinion
+    from hf_posmine.teachers import CrossEncoderTeacher
 
     questions, positives, documents, known = task
     pairs = Dataset.from_dict({"query": questions, "positive": positives})

@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.measure import machine, markdown
 from benchmarks.synthetic import save_json
-from hf_posmine.core.types import Exclusions
+from hf_posmine.core import Exclusions
 from hf_posmine.search.block_sizes import TorchSizes
 from hf_posmine.search.error_bounds import Documents, Queries
 from hf_posmine.search.scan import Ceilings

@@ -31,8 +31,8 @@ import datasets
 
 from benchmarks.measure import forked
 from hf_posmine import Corpus, DenseTeacher, PositiveAwareMiner, Qrels, mine
-from hf_posmine.data.sources import beir_pairs, load_files
-from hf_posmine.mining.execution.shards import read_shards
+from hf_posmine.data import beir_pairs, load_files
+from hf_posmine.mining.execution import read_shards
 from tests.conftest import ToyModel
 from tests.mining.test_mine import make_pairs
 

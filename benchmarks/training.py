@@ -97,10 +97,9 @@ def _trainer(name: str, dataset: Any, asked: dict[str, Any], folder: str) -> tup
     from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss
     from torch.nn import Dropout
 
-    from hf_posmine.encoding.encode import model_source
-    from hf_posmine.models.instruct import InstructSentenceTransformer
-    from hf_posmine.training.losses import CachedInfoNCELoss
-    from hf_posmine.training.trainer import RecipeTrainer
+    from hf_posmine.encoding import model_source
+    from hf_posmine.models import InstructSentenceTransformer
+    from hf_posmine.training import CachedInfoNCELoss, RecipeTrainer
 
     arguments = SentenceTransformerTrainingArguments(
         output_dir=folder, per_device_train_batch_size=asked["batch"], max_steps=asked["steps"], learning_rate=2e-5,

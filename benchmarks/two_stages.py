@@ -32,7 +32,7 @@ def prepare(folder: Path, rows: int) -> None:
     """The training files."""
     from datasets import Dataset
 
-    from hf_posmine.evaluation.load_collection import load_collection
+    from hf_posmine.evaluation import load_collection
 
     claims = load_collection(DATA / "scifact", "qrels_train")
     positives = claims.corpus.texts(claims.corpus.rows_of_ids([d for _, d in claims.positives])).to_pylist()
@@ -84,9 +84,13 @@ def measure(model: Any, folder: Path, instructed: bool) -> dict[str, Any]:
     """The values of each task, per query or test row where there are any."""
     from datasets import Dataset
 
-    from hf_posmine.evaluation.load_collection import load_collection
-    from hf_posmine.evaluation.retrieval import evaluate_retrieval
-    from hf_posmine.evaluation.tasks import clustering_v_measure, neighbour_accuracy, sts_spearman
+    from hf_posmine.evaluation import (
+        clustering_v_measure,
+        evaluate_retrieval,
+        load_collection,
+        neighbour_accuracy,
+        sts_spearman,
+    )
 
     def vectors(texts: list[str], instruction: str) -> Any:
         return model.encode_by_tokens([(instruction, text) for text in texts] if instructed else texts, "query")
@@ -121,11 +125,10 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args(given)
 
-    from hf_posmine.encoding.encode import model_source
-    from hf_posmine.evaluation.statistics.significance import compare
-    from hf_posmine.models.instruct import InstructSentenceTransformer
-    from hf_posmine.training.recipe import recipe_from
-    from hf_posmine.training.stage import run_stage
+    from hf_posmine.encoding import model_source
+    from hf_posmine.evaluation import compare
+    from hf_posmine.models import InstructSentenceTransformer
+    from hf_posmine.training import recipe_from, run_stage
 
     folder = asked.output / "two_stages"
     folder.mkdir(parents=True, exist_ok=True)

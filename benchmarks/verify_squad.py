@@ -90,7 +90,7 @@ def stored_vectors(mined: datasets.Dataset, texts: dict[str, str]) -> tuple[dict
 
 def fresh_difference(mined: datasets.Dataset, rows: int) -> float:
     """Written scores against sentence-transformers' own encode with its default batches."""
-    from hf_posmine.encoding.encode import load_model
+    from hf_posmine.encoding import load_model
 
     model = load_model("embedded")
     picked = mined.select(np.random.default_rng(0).choice(len(mined), min(rows, len(mined)), replace=False))

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from hf_posmine.cli.arguments import add_run_arguments
 from hf_posmine.cli.output import check_output, write_output
 from hf_posmine.cli.work import DataOptions, load_work
+from hf_posmine.data.bundled import SAMPLE
 
 if TYPE_CHECKING:
     import argparse
 
 HELP = "mine the embedded sample, offline"
 EXAMPLES = "example:\n  hf-posmine demo --output out/demo\n"
-SAMPLE = Path(__file__).parents[1] / "data" / "sample"
+
 METHODS = {"Naive Top-K": [], "PercPos(0.95)": ["PercPos(0.95)"]}
 
 

@@ -32,6 +32,8 @@ from hf_posmine.utils.progress import VARIABLE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+__all__ = ["main"]
+
 COMMANDS = {
     "mine": mine,
     "encode": encode,

@@ -1,1 +1,113 @@
 """What a model is worth: retrieval per query, second-stage tasks, and what may be claimed of a difference."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hf_posmine.core.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from hf_posmine.evaluation.collection import Collection
+    from hf_posmine.evaluation.evaluator import RetrievalEvaluator
+    from hf_posmine.evaluation.judge.actions import apply_judgements, judge_negatives
+    from hf_posmine.evaluation.judge.chat import ChatServer, HubChat
+    from hf_posmine.evaluation.judge.judge import Judge
+    from hf_posmine.evaluation.load_collection import load_collection, read_table
+    from hf_posmine.evaluation.measures import Scores, parse_measure
+    from hf_posmine.evaluation.negatives.agreement import overlap_matrix, teacher_agreement
+    from hf_posmine.evaluation.negatives.calibrate import calibrate
+    from hf_posmine.evaluation.negatives.false_negatives import Judgements, load_judged
+    from hf_posmine.evaluation.negatives.hold_out import judgements_of_pairs
+    from hf_posmine.evaluation.negatives.sweep import sweep
+    from hf_posmine.evaluation.results import RetrievalResult
+    from hf_posmine.evaluation.retrieval import RetrievalSettings, evaluate_retrieval
+    from hf_posmine.evaluation.statistics.comparison import Comparison
+    from hf_posmine.evaluation.statistics.significance import DRAWS, compare, compare_runs, compare_table, corrected
+    from hf_posmine.evaluation.tasks import clustering_v_measure, neighbour_accuracy, sts_spearman
+
+__all__ = [
+    "DRAWS",
+    "ChatServer",
+    "Collection",
+    "Comparison",
+    "HubChat",
+    "Judge",
+    "Judgements",
+    "RetrievalEvaluator",
+    "RetrievalResult",
+    "RetrievalSettings",
+    "Scores",
+    "apply_judgements",
+    "calibrate",
+    "clustering_v_measure",
+    "compare",
+    "compare_runs",
+    "compare_table",
+    "corrected",
+    "evaluate_retrieval",
+    "judge_negatives",
+    "judgements_of_pairs",
+    "load_collection",
+    "load_judged",
+    "neighbour_accuracy",
+    "overlap_matrix",
+    "parse_measure",
+    "read_table",
+    "sts_spearman",
+    "sweep",
+    "teacher_agreement",
+]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "collection": ("Collection",),
+        "evaluator": ("RetrievalEvaluator",),
+        "judge.actions": (
+            "apply_judgements",
+            "judge_negatives",
+        ),
+        "judge.chat": (
+            "ChatServer",
+            "HubChat",
+        ),
+        "judge.judge": ("Judge",),
+        "load_collection": (
+            "load_collection",
+            "read_table",
+        ),
+        "measures": (
+            "Scores",
+            "parse_measure",
+        ),
+        "negatives.agreement": (
+            "overlap_matrix",
+            "teacher_agreement",
+        ),
+        "negatives.calibrate": ("calibrate",),
+        "negatives.false_negatives": (
+            "Judgements",
+            "load_judged",
+        ),
+        "negatives.hold_out": ("judgements_of_pairs",),
+        "negatives.sweep": ("sweep",),
+        "results": ("RetrievalResult",),
+        "retrieval": (
+            "RetrievalSettings",
+            "evaluate_retrieval",
+        ),
+        "statistics.comparison": ("Comparison",),
+        "statistics.significance": (
+            "DRAWS",
+            "compare",
+            "compare_runs",
+            "compare_table",
+            "corrected",
+        ),
+        "tasks": (
+            "clustering_v_measure",
+            "neighbour_accuracy",
+            "sts_spearman",
+        ),
+    },
+)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from hf_posmine.mining.second_opinion import SecondOpinion
     from hf_posmine.mining.summary import MiningSummary
 
+__all__ = ["now", "provenance", "read_provenance", "versions", "write_provenance"]
+
 FILE = "provenance.json"
 PACKAGES = ("hf-posmine", "datasets", "sentence-transformers", "transformers", "torch", "numpy", "pyarrow", "numba")
 

@@ -11,3 +11,25 @@
     bidirectional  bidirectional_encoder: from a decoder to the embedder
     nv_retriever   load_nv_retriever: the published weights
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hf_posmine.core.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from hf_posmine.models.bidirectional import bidirectional_encoder
+    from hf_posmine.models.instruct import InstructSentenceTransformer
+    from hf_posmine.models.nv_retriever import load_nv_retriever
+
+__all__ = ["InstructSentenceTransformer", "bidirectional_encoder", "load_nv_retriever"]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "bidirectional": ("bidirectional_encoder",),
+        "instruct": ("InstructSentenceTransformer",),
+        "nv_retriever": ("load_nv_retriever",),
+    },
+)

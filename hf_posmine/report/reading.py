@@ -35,7 +35,7 @@ class RowTexts:
         counts: int64 ``[R]``, negatives of each row.
         likeness: float32 ``[R]``, of the negative most like a positive of its row (Jaccard of words); None without texts
             of positives.
-        likest: int64 ``[R]``, which of the row's negatives that is.
+        most_similar: int64 ``[R]``, which of the row's negatives that is.
         answers: bool ``[N]``, negatives that hold an answer of their row; None without a column of answers.
         has_answer: bool ``[R]``, rows with an answer long enough to be looked for.
         answered: bool ``[R]``, those of them whose positive holds it.
@@ -89,7 +89,7 @@ def _read(batch: dict[str, list[Any]], columns: TextColumns) -> dict[str, Any]:
         "counts": np.array([len(row) for row in negatives], np.int64),
     }
     if columns.positive and columns.positive_is_text:
-        read["likeness"], read["likest"] = _likeness(positives, negatives)
+        read["likeness"], read["most_similar"] = _likeness(positives, negatives)
     if columns.answer:
         answers = [answers_of(value) for value in batch[columns.answer]]
         rows = list(zip(answers, positives, negatives, strict=True))

@@ -1,1 +1,58 @@
 """Who scores: retrieval models and lexical indexes behind one Protocol, :class:`hf_posmine.core.types.Teacher`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hf_posmine.core.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from hf_posmine.teachers.bm25 import BM25Teacher
+    from hf_posmine.teachers.cross_encoder import CrossEncoderTeacher
+    from hf_posmine.teachers.dense import DenseTeacher
+    from hf_posmine.teachers.endpoint import Endpoint
+    from hf_posmine.teachers.factory import make_teacher, make_teachers
+    from hf_posmine.teachers.late_interaction import LateInteractionTeacher
+    from hf_posmine.teachers.random import RandomTeacher
+    from hf_posmine.teachers.remote import RemoteTeacher
+    from hf_posmine.teachers.sparse import SparseTeacher
+    from hf_posmine.teachers.stored_run import StoredRun
+    from hf_posmine.teachers.trec_run import RunTeacher
+    from hf_posmine.teachers.vectors import VectorTeacher
+
+__all__ = [
+    "BM25Teacher",
+    "CrossEncoderTeacher",
+    "DenseTeacher",
+    "Endpoint",
+    "LateInteractionTeacher",
+    "RandomTeacher",
+    "RemoteTeacher",
+    "RunTeacher",
+    "SparseTeacher",
+    "StoredRun",
+    "VectorTeacher",
+    "make_teacher",
+    "make_teachers",
+]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "bm25": ("BM25Teacher",),
+        "cross_encoder": ("CrossEncoderTeacher",),
+        "dense": ("DenseTeacher",),
+        "endpoint": ("Endpoint",),
+        "factory": (
+            "make_teacher",
+            "make_teachers",
+        ),
+        "late_interaction": ("LateInteractionTeacher",),
+        "random": ("RandomTeacher",),
+        "remote": ("RemoteTeacher",),
+        "sparse": ("SparseTeacher",),
+        "stored_run": ("StoredRun",),
+        "trec_run": ("RunTeacher",),
+        "vectors": ("VectorTeacher",),
+    },
+)

@@ -22,8 +22,8 @@ from ablation.cell import Cells
 from ablation.config import read_config
 from ablation.report import estimate, write_report
 from ablation.windows import write_windows
-from hf_posmine.core.errors import PosmineError
-from hf_posmine.utils.progress import progress_bar
+from hf_posmine.core import PosmineError
+from hf_posmine.utils import progress_bar
 
 
 def main(given: list[str] | None = None) -> int:

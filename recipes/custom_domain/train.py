@@ -18,15 +18,11 @@ from pathlib import Path
 from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainingArguments
 
-from hf_posmine import Corpus, InstructSentenceTransformer, PercPos, PositiveAwareMiner, mine, to_training
-from hf_posmine.encoding.encode import model_source
-from hf_posmine.evaluation.collection import Collection
-from hf_posmine.evaluation.evaluator import RetrievalEvaluator
-from hf_posmine.evaluation.load_collection import load_collection, read_table
-from hf_posmine.evaluation.statistics.significance import compare
-from hf_posmine.mining.summary import MiningSummary
-from hf_posmine.training.losses import CachedInfoNCELoss
-from hf_posmine.training.trainer import RecipeTrainer
+from hf_posmine import Corpus, MiningSummary, PercPos, PositiveAwareMiner, mine, to_training
+from hf_posmine.encoding import model_source
+from hf_posmine.evaluation import Collection, RetrievalEvaluator, compare, load_collection, read_table
+from hf_posmine.models import InstructSentenceTransformer
+from hf_posmine.training import CachedInfoNCELoss, RecipeTrainer
 
 
 def main() -> None:

@@ -19,13 +19,12 @@ from datasets import Dataset, load_dataset
 from rich.console import Console
 from sentence_transformers import SentenceTransformer
 
-from hf_posmine import Corpus, PositiveAwareMiner, mine
-from hf_posmine.encoding.encode import load_model
+from hf_posmine import Corpus, MiningSummary, PositiveAwareMiner, mine
+from hf_posmine.encoding import load_model
 from hf_posmine.mining.provenance import provenance, write_provenance
-from hf_posmine.mining.summary import MiningSummary
+from hf_posmine.training import read_recipe
 from hf_posmine.training.convert import sts_to_pairs
-from hf_posmine.training.recipe import read_recipe
-from hf_posmine.utils.files import replace_folder
+from hf_posmine.utils import replace_folder
 
 HERE, OUT = Path(__file__).parent, Path("out/nv_retriever/mined")
 

@@ -14,7 +14,7 @@ import numpy as np
 from datasets import Dataset, load_dataset
 from rich.console import Console
 
-from hf_posmine.data.texts import normalize
+from hf_posmine.data import normalize
 
 OUT = Path("out/nv_retriever/clusters")
 ROWS = 200_000  # ours: that many arXiv papers (of two million) are enough to draw 35,000 rows and their documents from

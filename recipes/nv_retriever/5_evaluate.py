@@ -15,12 +15,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hf_posmine import InstructSentenceTransformer
-from hf_posmine.evaluation.load_collection import load_collection
-from hf_posmine.evaluation.results import RetrievalResult
-from hf_posmine.evaluation.retrieval import evaluate_retrieval
-from hf_posmine.training.instructions import instruction_for
-from hf_posmine.utils.files import store_root
+from hf_posmine.evaluation import RetrievalResult, evaluate_retrieval, load_collection
+from hf_posmine.models import InstructSentenceTransformer
+from hf_posmine.training import instruction_for
+from hf_posmine.utils import store_root
 
 OUT = Path("out/nv_retriever/results")
 PAPER = {

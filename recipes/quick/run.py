@@ -16,20 +16,19 @@ from datasets import Dataset
 from rich.console import Console
 from rich.table import Table
 
-from hf_posmine import InstructSentenceTransformer
-from hf_posmine.cli.demo import SAMPLE
+from hf_posmine import Corpus
 from hf_posmine.cli.main import main as hf_posmine
-from hf_posmine.data.corpus import Corpus
-from hf_posmine.data.sources import beir_pairs
-from hf_posmine.evaluation.collection import Collection
-from hf_posmine.evaluation.load_collection import load_collection
-from hf_posmine.evaluation.results import RetrievalResult
-from hf_posmine.evaluation.retrieval import evaluate_retrieval
-from hf_posmine.evaluation.statistics.significance import compare_runs
-from hf_posmine.evaluation.tasks import neighbour_accuracy
-from hf_posmine.training.recipe import read_recipe
-from hf_posmine.training.stage import run_stage
-from hf_posmine.training.student import load_student
+from hf_posmine.data import SAMPLE, beir_pairs
+from hf_posmine.evaluation import (
+    Collection,
+    RetrievalResult,
+    compare_runs,
+    evaluate_retrieval,
+    load_collection,
+    neighbour_accuracy,
+)
+from hf_posmine.models import InstructSentenceTransformer
+from hf_posmine.training import load_student, read_recipe, run_stage
 
 HERE, OUT = Path(__file__).parent, Path("out/quick")
 SEEDS = (1, 2, 3)

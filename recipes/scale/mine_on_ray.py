@@ -28,7 +28,7 @@ def main() -> None:
     from datasets import load_dataset
 
     from hf_posmine import Corpus, PositiveAwareMiner
-    from hf_posmine.data.sources import load_source
+    from hf_posmine.data import load_source
     from hf_posmine.mining.execution import Workers, mine_on_ray
 
     # 2. The driver reads rows and documents once; the miner travels as its recipe, a few kilobytes.

@@ -10,15 +10,13 @@ import numpy as np
 import pytest
 from datasets import Dataset, disable_progress_bars
 
-from hf_posmine import (
+from hf_posmine import Corpus, DenseTeacher, MarginPos, PercPos, PositiveAwareMiner
+from hf_posmine.core.errors import SpecError
+from hf_posmine.core.types import Exclusions, ScoreKind
+from hf_posmine.teachers import (
     BM25Teacher,
-    Corpus,
     CrossEncoderTeacher,
-    DenseTeacher,
     LateInteractionTeacher,
-    MarginPos,
-    PercPos,
-    PositiveAwareMiner,
     RandomTeacher,
     RemoteTeacher,
     RunTeacher,
@@ -26,8 +24,6 @@ from hf_posmine import (
     StoredRun,
     VectorTeacher,
 )
-from hf_posmine.core.errors import SpecError
-from hf_posmine.core.types import Exclusions, ScoreKind
 from hf_posmine.teachers.multi_search import SearchRequest, search_many
 from tests.conftest import ToyModel
 from tests.contracts.test_index import assert_same, oracle_search

@@ -177,7 +177,8 @@ def test_simans_draws_by_the_distance_to_the_positive():
 
 
 def test_simans_sees_scores_relative_to_the_positive():
-    from hf_posmine import Corpus, PositiveAwareMiner, VectorTeacher
+    from hf_posmine import Corpus, PositiveAwareMiner
+    from hf_posmine.teachers import VectorTeacher
 
     table = np.float32([5.0, 9.0, 5.2, 4.9, 1.0])[:, None]
     teacher = VectorTeacher(Corpus.from_texts([*"pabcd"]), table, ["q"], [[1]], similarity="dot")

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from datasets import Dataset, disable_progress_bars
 
-from hf_posmine import Corpus, DenseTeacher, MarginPos, MaxScore, PercPos, SkipTop, VectorTeacher
+from hf_posmine import Corpus, DenseTeacher, MarginPos, MaxScore, PercPos, SkipTop
 from hf_posmine.cli.main import main
 from hf_posmine.core.errors import ColumnError, InputError, SpecError
 from hf_posmine.evaluation.negatives.calibrate import calibrate, default_families
 from hf_posmine.evaluation.negatives.calibration import Calibration, Sums
 from hf_posmine.evaluation.negatives.false_negatives import Judgements, load_judged
 from hf_posmine.evaluation.negatives.hold_out import judgements_of_pairs
+from hf_posmine.teachers import VectorTeacher
 from tests.conftest import SAMPLE, real_data
 
 disable_progress_bars()

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_posmine import (
-    BM25Teacher,
     Corpus,
     DenseTeacher,
     MarginPos,
@@ -22,18 +21,16 @@ from hf_posmine import (
     PercPos,
     PositiveAwareMiner,
     Qrels,
-    RandomTeacher,
     RankWindow,
     SkipTop,
-    StoredRun,
-    VectorTeacher,
-    sweep,
 )
 from hf_posmine.core.errors import InputError, SpecError, StoreError
 from hf_posmine.core.filters import parse_filter
+from hf_posmine.evaluation import sweep
 from hf_posmine.evaluation.negatives.agreement import jaccard, teacher_agreement
 from hf_posmine.evaluation.negatives.choice import choose, mine_config
 from hf_posmine.evaluation.plots.settings import plot_overlap, plot_sweep
+from hf_posmine.teachers import BM25Teacher, RandomTeacher, StoredRun, VectorTeacher
 from hf_posmine.teachers.factory import make_teachers
 from tests.conftest import ToyModel
 

@@ -12,11 +12,12 @@ import torch
 from huggingface_hub import HfApi, ModelCard
 from sentence_transformers import SentenceTransformer
 
-from hf_posmine import InstructSentenceTransformer, push_model
+from hf_posmine import push_model
 from hf_posmine.cli.main import main
 from hf_posmine.core.errors import HubError, InputError
 from hf_posmine.hub.cards import About
 from hf_posmine.hub.training_record import TrainingRecord
+from hf_posmine.models import InstructSentenceTransformer
 from tests.hub.mining import make_miner, make_pairs
 
 REPO = "alice/retriever"
@@ -76,7 +77,7 @@ def test_adapters_come_back_and_do_not_outlive_the_full_model(hub, tiny_model_fo
     assert "adapter_model.safetensors" in files(hub) and "model.safetensors" not in files(hub)
     loaded = InstructSentenceTransformer(REPO, device="cpu")
     np.testing.assert_allclose(loaded.encode(TEXTS), model.encode(TEXTS), rtol=1e-5)
-    assert "from hf_posmine import InstructSentenceTransformer" in files(hub)["README.md"].decode()
+    assert "from hf_posmine.models import InstructSentenceTransformer" in files(hub)["README.md"].decode()
     model.merge_adapters()
     push_model(model, REPO)
     assert "adapter_config.json" not in files(hub) and "adapter_model.safetensors" not in files(hub)

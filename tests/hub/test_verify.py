@@ -10,21 +10,12 @@ from datasets import Dataset, DatasetDict, load_dataset
 from huggingface_hub import HfApi
 from sentence_transformers import SentenceTransformer
 
-from hf_posmine import (
-    BM25Teacher,
-    Corpus,
-    DenseTeacher,
-    PositiveAwareMiner,
-    Qrels,
-    RandomTeacher,
-    push_dataset,
-    remine,
-    verify,
-)
+from hf_posmine import Corpus, DenseTeacher, PositiveAwareMiner, Qrels, push_dataset, remine, verify
 from hf_posmine.cli.main import main
 from hf_posmine.core.errors import HubError, InputError
 from hf_posmine.hub.inputs import Inputs
 from hf_posmine.mining.provenance import provenance
+from hf_posmine.teachers import BM25Teacher, RandomTeacher
 from tests.hub.mining import KEEP, make_miner, make_pairs, make_splits, miner_over
 
 REPO, TEACHER = "alice/mined", "alice/teacher"

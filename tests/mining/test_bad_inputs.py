@@ -11,10 +11,8 @@ from datasets import Dataset, DatasetDict, load_dataset
 from hf_posmine import (
     Corpus,
     DenseTeacher,
-    ExactIndex,
     MarginPos,
     MaxScore,
-    MiningSettings,
     MiningSummary,
     MinScore,
     PercPos,
@@ -29,9 +27,11 @@ from hf_posmine import (
     to_training,
 )
 from hf_posmine import mine as mine_in_shards
+from hf_posmine.core import MiningSettings
 from hf_posmine.core import errors as e
 from hf_posmine.data.sources import beir_pairs, load_files, load_source
 from hf_posmine.encoding.encode import load_model
+from hf_posmine.search import ExactIndex
 from tests.conftest import SAMPLE, ToyModel
 
 if TYPE_CHECKING:

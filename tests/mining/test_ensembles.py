@@ -10,9 +10,10 @@ from datasets import Dataset, disable_progress_bars
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_posmine import Corpus, CrossSample, IntraSample, MarginPos, PositiveAwareMiner, VectorTeacher
+from hf_posmine import Corpus, CrossSample, IntraSample, MarginPos, PositiveAwareMiner
 from hf_posmine.core.errors import InputError, ShortRowError, SpecError
 from hf_posmine.core.samplers import as_sampler, parse_sampler
+from hf_posmine.teachers import VectorTeacher
 
 disable_progress_bars()
 KEEP = ("scores", "ids", "ranks", "stats")

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict, disable_progress_bars
 
-from hf_posmine import Corpus, IntraSample, PositiveAwareMiner, RandomTeacher, RankWindow, Uniform
+from hf_posmine import Corpus, IntraSample, PositiveAwareMiner, RankWindow, Uniform
 from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.mining.labels import to_margin_mse
 from hf_posmine.mining.presets import RAGATOUILLE_MODELS, ragatouille
+from hf_posmine.teachers import RandomTeacher
 
 disable_progress_bars()
 

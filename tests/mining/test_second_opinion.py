@@ -8,25 +8,15 @@ import numpy as np
 import pytest
 from datasets import Dataset, disable_progress_bars
 
-from hf_posmine import (
-    Corpus,
-    CrossEncoderTeacher,
-    DenseTeacher,
-    IntraSample,
-    MiningSummary,
-    PercPos,
-    PositiveAwareMiner,
-    RandomTeacher,
-    SecondOpinion,
-    SkipTop,
-    mine,
-)  # fmt: skip
+from hf_posmine import Corpus, DenseTeacher, IntraSample, MiningSummary, PercPos, PositiveAwareMiner, SkipTop, mine
 from hf_posmine.core.errors import InputError, SpecError, StoreError
 from hf_posmine.encoding.batches import plan_batches
 from hf_posmine.hub.inputs import Inputs
 from hf_posmine.hub.rebuild import rebuild
+from hf_posmine.mining import SecondOpinion
 from hf_posmine.mining.provenance import provenance
 from hf_posmine.mining.record import MiningRecord
+from hf_posmine.teachers import CrossEncoderTeacher, RandomTeacher  # fmt: skip
 from hf_posmine.teachers.cross_encoder import _lengths, score_pairs
 from tests.conftest import ToyModel
 from tests.support import tiny

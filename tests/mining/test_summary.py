@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
 
-from hf_posmine import Corpus, ExactIndex, MiningSummary, PercPos, PositiveAwareMiner
+from hf_posmine import Corpus, MiningSummary, PercPos, PositiveAwareMiner
 from hf_posmine.core.errors import ColumnError
+from hf_posmine.search import ExactIndex
 from tests.conftest import ToyModel
 
 KEEP = ("scores", "ranks", "stats")

@@ -7,8 +7,9 @@ import math
 import pytest
 from datasets import Dataset, DatasetDict, Features, List, Value
 
-from hf_posmine import NegativesCollator, PositiveAwareMiner, to_training
+from hf_posmine import PositiveAwareMiner, to_training
 from hf_posmine.core.errors import ColumnError, InputError, ShortRowError
+from hf_posmine.mining import NegativesCollator
 
 MINED = Dataset.from_dict(
     {

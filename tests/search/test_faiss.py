@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from datasets import Dataset, disable_progress_bars
 
-from hf_posmine import Corpus, DenseTeacher, PositiveAwareMiner, StoredRun, mine, sweep
+from hf_posmine import Corpus, DenseTeacher, PositiveAwareMiner, mine
 from hf_posmine.core.errors import InputError, MissingExtraError, SpecError
+from hf_posmine.evaluation import sweep
 from hf_posmine.evaluation.negatives.index_recall import measure_approximation
 from hf_posmine.hub.inputs import Inputs
 from hf_posmine.hub.rebuild_teachers import rebuild_teachers
@@ -25,6 +26,7 @@ from hf_posmine.search.exact import ExactIndex
 from hf_posmine.search.faiss import to_device
 from hf_posmine.search.index_factory import as_index, open_index
 from hf_posmine.search.specs import Approximate, Lance
+from hf_posmine.teachers import StoredRun
 from tests.conftest import ToyModel
 from tests.support.engines import DIMENSIONS, ROWS, assert_engine_is_sound, clustered, make_index
 

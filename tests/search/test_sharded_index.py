@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_posmine import ExactIndex, RandomTeacher
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.types import Exclusions, Ranking
 from hf_posmine.encoding.store import Vectors
+from hf_posmine.search import ExactIndex
 from hf_posmine.search.sharded import ShardedIndex, even_starts, merge, search_on, within
+from hf_posmine.teachers import RandomTeacher
 from tests.mining.test_mine import make_miner, make_pairs
 
 FIELDS = ("doc_ids", "scores", "above")

@@ -9,8 +9,9 @@ import sys
 import numpy as np
 import pytest
 
-from hf_posmine import BM25Teacher, Corpus
+from hf_posmine import Corpus
 from hf_posmine.core.errors import InputError, MissingExtraError
+from hf_posmine.teachers import BM25Teacher
 from hf_posmine.teachers.postings import Postings
 
 TEXTS = [

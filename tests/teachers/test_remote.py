@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from datasets import Dataset, disable_progress_bars
 
-from hf_posmine import Corpus, DenseTeacher, Endpoint, PercPos, PositiveAwareMiner, RemoteTeacher
+from hf_posmine import Corpus, DenseTeacher, PercPos, PositiveAwareMiner
 from hf_posmine.cli.main import main
 from hf_posmine.core.errors import InputError, StoreError
+from hf_posmine.teachers import Endpoint, RemoteTeacher
 from tests.conftest import ToyModel
 from tests.support import services
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from hf_posmine import Corpus, DenseTeacher, LateInteractionTeacher, PositiveAwareMiner, SparseTeacher
+from hf_posmine import Corpus, DenseTeacher, PositiveAwareMiner
 from hf_posmine.core.errors import InputError, StoreError
-from hf_posmine.teachers import encoded_parts
+from hf_posmine.teachers import LateInteractionTeacher, SparseTeacher, encoded_parts
 from tests.support import tiny
 
 if TYPE_CHECKING:

@@ -6,18 +6,9 @@ import numpy as np
 import pytest
 from datasets import Dataset, disable_progress_bars
 
-from hf_posmine import (
-    Corpus,
-    MarginPos,
-    MaxScore,
-    MiningSummary,
-    PercPos,
-    PositiveAwareMiner,
-    Qrels,
-    RunTeacher,
-    SkipTop,
-)
+from hf_posmine import Corpus, MarginPos, MaxScore, MiningSummary, PercPos, PositiveAwareMiner, Qrels, SkipTop
 from hf_posmine.core.errors import InputError, ShortRowError
+from hf_posmine.teachers import RunTeacher
 
 disable_progress_bars()
 QUERIES = {"1": "first", "2": "second", "3": "third"}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hf_posmine import Corpus, RandomTeacher, VectorTeacher
+from hf_posmine import Corpus
 from hf_posmine.core.errors import InputError
+from hf_posmine.teachers import RandomTeacher, VectorTeacher
 from hf_posmine.teachers.exhaustive import joined, select_below
 
 DOCUMENTS = np.array([[1, 0], [0, 1], [1, 1]], np.float32)

@@ -15,15 +15,13 @@ from ablation.grid import plain
 from ablation.mined import MinedSets
 from ablation.student import STUDENT_KEYS, changed_student
 from ablation.training_set import place
-from hf_posmine.core.errors import InputError, PosmineError
-from hf_posmine.utils.files import remove_stale, write_file
-from hf_posmine.utils.progress import quiet_bars
+from hf_posmine.core import InputError, PosmineError
+from hf_posmine.utils import quiet_bars, remove_stale, write_file
 
 if TYPE_CHECKING:
     from ablation.config import Config
     from ablation.grid import Cell
-    from hf_posmine.evaluation.collection import Collection
-    from hf_posmine.evaluation.results import RetrievalResult
+    from hf_posmine.evaluation import Collection, RetrievalResult
 
 KIND = "hf_posmine ablation cell"
 
@@ -58,7 +56,7 @@ class Cells:
     @cached_property
     def collections(self) -> dict[str, Collection]:
         """What students are measured on."""
-        from hf_posmine.evaluation.load_collection import load_collection
+        from hf_posmine.evaluation import load_collection
 
         return {
             told["name"]: load_collection(place(told["path"], self.output), told.get("qrels"))
@@ -100,9 +98,8 @@ class Cells:
         }
 
     def _train(self, cell: Cell, folder: Path) -> dict[str, Any]:
-        from hf_posmine.evaluation.retrieval import evaluate_retrieval
-        from hf_posmine.training.recipe import recipe_from
-        from hf_posmine.training.stage import run_stage
+        from hf_posmine.evaluation import evaluate_retrieval
+        from hf_posmine.training import recipe_from, run_stage
 
         start, cpu = time.perf_counter(), time.process_time()
         model = run_stage(recipe_from(self.recipe(cell, folder)))

@@ -12,9 +12,9 @@ import yaml
 from ablation.grid import Cell, Mining, Study, check_keys, is_random, plain, read_study
 from ablation.student import STUDENT_KEYS
 from ablation.windows import Part, WindowSettings
-from hf_posmine.core.errors import InputError
-from hf_posmine.training.values import typed
-from hf_posmine.utils.digest import json_digest
+from hf_posmine.core import InputError
+from hf_posmine.training import typed
+from hf_posmine.utils import json_digest
 
 VERSION = 1
 """Part of every digest: raised when the same configuration would give other figures."""
@@ -124,7 +124,7 @@ def read_config(path: str | Path) -> Config:
 def config_from(said: Any) -> Config:
     """An ablation from one mapping; see :func:`read_config`."""
     check_keys("the configuration", said, KEYS, ("name", "train", "evaluate", "teachers", "training", "studies"))
-    from hf_posmine.evaluation.measures import parse_measure
+    from hf_posmine.evaluation import parse_measure
 
     measure = str(said.get("measure", "ndcg@10"))
     parse_measure(measure)
@@ -155,7 +155,7 @@ def config_from(said: Any) -> Config:
 
 
 def _training(said: Any) -> dict[str, dict[str, Any]]:
-    from hf_posmine.training.recipe import recipe_from
+    from hf_posmine.training import recipe_from
 
     check_keys("training", said, list(said) if isinstance(said, Mapping) else [])
     for name, told in said.items():

@@ -8,10 +8,9 @@ import numpy as np
 
 from ablation.table import mean_interval
 from ablation.training_set import scores_of
-from hf_posmine.data.texts import text_keys
-from hf_posmine.evaluation.negatives.agreement import overlap_matrix
-from hf_posmine.evaluation.plots.settings import plot_overlap
-from hf_posmine.evaluation.plots.style import COLOURS, look, new_figure, save_figure, shared_legend
+from hf_posmine.data import text_keys
+from hf_posmine.evaluation import overlap_matrix
+from hf_posmine.evaluation.plots import COLOURS, look, new_figure, plot_overlap, save_figure, shared_legend
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from hf_posmine.core.ensembles import ENSEMBLES
-from hf_posmine.core.errors import InputError
-from hf_posmine.core.samplers import Top, as_sampler
-from hf_posmine.core.settings import MiningSettings
+from hf_posmine import Top
+from hf_posmine.core import ENSEMBLES, InputError, MiningSettings, as_sampler
 
 NAIVE = "naive"
 NO_TEACHER = "none"

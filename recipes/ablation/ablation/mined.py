@@ -14,19 +14,16 @@ import numpy as np
 
 from ablation.grid import is_random
 from ablation.training_set import TrainingSet, load_training_set, scores_of
-from hf_posmine.mining.miner import PositiveAwareMiner
-from hf_posmine.mining.summary import MiningSummary
-from hf_posmine.teachers.factory import make_teacher
-from hf_posmine.teachers.stored_run import StoredRun
-from hf_posmine.utils.files import new_folder, write_file
-from hf_posmine.utils.progress import progress_bar, quiet_bars
+from hf_posmine import MiningSummary, PositiveAwareMiner
+from hf_posmine.teachers import StoredRun, make_teacher
+from hf_posmine.utils import new_folder, progress_bar, quiet_bars, write_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ablation.config import Config
     from ablation.grid import Mining
-    from hf_posmine.core.types import Teacher
+    from hf_posmine.core import Teacher
 
 DEPTH = 200
 FULL = ".full.parquet"

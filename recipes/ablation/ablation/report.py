@@ -9,8 +9,8 @@ import numpy as np
 
 from ablation.figures import draw, figure_names
 from ablation.table import check_same_queries, markdown, study_table
-from hf_posmine.evaluation.statistics.significance import DRAWS
-from hf_posmine.utils.files import write_file
+from hf_posmine.evaluation import DRAWS
+from hf_posmine.utils import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.core.errors import InputError
-from hf_posmine.encoding.encode import load_model, model_source
-from hf_posmine.utils.digest import json_digest
-from hf_posmine.utils.files import new_folder
+from hf_posmine.core import InputError
+from hf_posmine.encoding import load_model, model_source
+from hf_posmine.utils import json_digest, new_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.core.errors import InputError
-from hf_posmine.evaluation.statistics.significance import DRAWS, compare, compare_runs, corrected
+from hf_posmine.core import InputError
+from hf_posmine.evaluation import DRAWS, compare, compare_runs, corrected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ablation.config import Config
     from ablation.grid import Row, Study
-    from hf_posmine.evaluation.measures import Scores
-    from hf_posmine.evaluation.statistics.comparison import Comparison
+    from hf_posmine.evaluation import Comparison, Scores
 
     Records = Mapping[str, Mapping[str, Any]]
     Systems = Mapping[str, Mapping[str, Scores]]

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.data.columns import pick_columns
-from hf_posmine.data.corpus import Corpus
-from hf_posmine.data.qrels import Qrels
+from hf_posmine import Corpus, Qrels
+from hf_posmine.data import pick_columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hf_posmine.evaluation.negatives.false_negatives import Judgements
+    from hf_posmine.evaluation import Judgements
 
 WINDOWS = "windows/"
 """How paths start that are below the output folder, where windows are cut."""
@@ -67,7 +66,7 @@ def load_training_set(said: Mapping[str, Any], output: Path) -> TrainingSet:
     """
     if "visible" in said:
         return _judged(said, output)
-    from hf_posmine.data.sources import is_beir, load_source
+    from hf_posmine.data import is_beir, load_source
 
     rows = load_source(place(said["path"], output), said.get("split", "train"), said.get("config"))
     query, positive, _ = pick_columns(rows, said.get("query"), said.get("positive"), None)
@@ -89,7 +88,7 @@ def _renamed(query: str, positive: str) -> dict[str, str]:
 def _judged(said: Mapping[str, Any], output: Path) -> TrainingSet:
     from datasets import Dataset
 
-    from hf_posmine.evaluation.negatives.false_negatives import load_judged
+    from hf_posmine.evaluation import load_judged
 
     folder = Path(place(said["path"], output))
     corpus, judgements, visible = load_judged(folder, said.get("qrels", "qrels"), said["visible"], 0)

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.core.errors import InputError
-from hf_posmine.data.sources import load_files
-from hf_posmine.utils.files import new_folder
-from hf_posmine.utils.progress import quiet_bars
+from hf_posmine.core import InputError
+from hf_posmine.data import load_files
+from hf_posmine.utils import new_folder, quiet_bars
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
