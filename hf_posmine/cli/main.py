@@ -28,6 +28,7 @@ from hf_posmine.cli import (
 from hf_posmine.core.errors import InputError, PosmineError
 from hf_posmine.utils.files import disk_full
 from hf_posmine.utils.progress import VARIABLE
+from hf_posmine.utils.upstream import command_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,14 +114,9 @@ def with_config(arguments: list[str], parser: argparse.ArgumentParser) -> list[s
     found, _ = finder.parse_known_args(arguments)
     if found.config is None or not arguments or arguments[0] not in COMMANDS or arguments[0] == "train":
         return arguments  # a recipe is no list of options
-    options = _options(parser, arguments[0])
+    options = command_options(parser, arguments[0])
     expanded = _config_arguments(Path(found.config), options)
     return [arguments[0], *expanded, "--config", found.config, *arguments[1:]]  # a list must not swallow what follows
-
-
-def _options(parser: argparse.ArgumentParser, command: str) -> dict[str, argparse.Action]:
-    subparsers = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    return {action.dest: action for action in subparsers.choices[command]._actions if action.dest != "help"}
 
 
 def _config_arguments(path: Path, options: dict[str, argparse.Action]) -> list[str]:

@@ -77,8 +77,8 @@ def load_work(options: DataOptions) -> MiningInput:
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.data.qrels import Qrels
     from hf_posmine.data.sources import beir_pairs, is_beir, load_source
-    from hf_posmine.mining.execution.shard_jobs import with_features
     from hf_posmine.mining.provenance import source_of_path
+    from hf_posmine.utils.upstream import with_features
 
     if options.data is None:
         raise InputError("nothing to mine: give DATA")

@@ -11,7 +11,8 @@
     │   └── CorruptShardError          a shard whose checksum does not match its content
     ├── DiskFullError (OSError)        no space left; what is finished stays, nothing half-written is left
     ├── HubError (RuntimeError)        the Hub refused, or could not be reached
-    └── MissingExtraError (ImportError) an optional capability that is not installed
+    ├── MissingExtraError (ImportError) an optional capability that is not installed
+    └── UpstreamError (RuntimeError)    a release of a library without a private part that is used
 
 Every message says what is wrong, the values that disagree, and the cure.
 """
@@ -60,3 +61,7 @@ class MissingExtraError(PosmineError, ImportError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs the extra '{extra}'; install it with: pip install 'hf-posmine[{extra}]'")
+
+
+class UpstreamError(PosmineError, RuntimeError):
+    """A release of another library that lacks a private part this package relies on."""

@@ -22,6 +22,7 @@ from filelock import FileLock
 from hf_posmine.core.errors import CorruptShardError, StoreError
 from hf_posmine.utils.files import remove_stale, write_file
 from hf_posmine.utils.memory import allow_files
+from hf_posmine.utils.upstream import mapped_buffer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -264,9 +265,9 @@ class EmbeddingStore:
 
 
 def _release(shard: np.ndarray) -> None:
-    mapped = getattr(shard, "_mmap", None)
-    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        mapped.madvise(mmap.MADV_DONTNEED)
+    buffer = mapped_buffer(shard)
+    if buffer is not None and hasattr(mmap, "MADV_DONTNEED"):
+        buffer.madvise(mmap.MADV_DONTNEED)
 
 
 def _shard_name(number: int) -> str:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.mining.record import Source
+from hf_posmine.utils.upstream import HubRows, hub_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-COMMIT = re.compile(r"[0-9a-f]{40}")
-LEVELS = 4
-"""``<user>___<name>/<configuration>/<version>/<commit>``: the cache folder of a Hub dataset, below that of datasets."""
 
 
 def loaded_from(splits: Mapping[str, Any]) -> Source:
@@ -24,21 +19,11 @@ def loaded_from(splits: Mapping[str, Any]) -> Source:
     """
     found = {_of(split) for split in splits.values()}
     split = next(iter(splits)) if len(splits) == 1 else None
-    if len(found) != 1 or None in found:
+    rows = found.pop() if len(found) == 1 else None
+    if rows is None:
         return Source(split=split)
-    path, name, revision = found.pop()  # type: ignore[misc]
-    return Source(path=path, name=name, split=split, revision=revision)
+    return Source(path=rows.path, name=rows.config, split=split, revision=rows.revision)
 
 
-def _of(dataset: Any) -> tuple[str, str | None, str] | None:
-    import datasets
-
-    cache = Path(datasets.config.HF_DATASETS_CACHE).resolve()
-    for file in dataset.cache_files[:1]:
-        folder = Path(file["filename"]).resolve().parent
-        if not folder.is_relative_to(cache):
-            continue
-        parts = folder.relative_to(cache).parts
-        if len(parts) == LEVELS and COMMIT.fullmatch(parts[3]) and "___" in parts[0]:
-            return parts[0].replace("___", "/", 1), None if parts[1] == "default" else parts[1], parts[3]
-    return None
+def _of(dataset: Any) -> HubRows | None:
+    return next((hub_rows(file["filename"]) for file in dataset.cache_files[:1]), None)

@@ -10,6 +10,7 @@ import fnmatch
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.utils.upstream import dataset_infos, metadata_configs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,12 +31,10 @@ def merge_configs(metadata: Mapping[str, Any], configs: Sequence[Config], files:
         InputError: a split that stays has other columns or types than those that are pushed.
     """
     from datasets import DatasetInfo, SplitDict, SplitInfo
-    from datasets.info import DatasetInfosDict
-    from datasets.utils.metadata import MetadataConfigs
     from huggingface_hub import DatasetCardData
 
     data: Any = DatasetCardData(**metadata)
-    infos = DatasetInfosDict.from_dataset_card_data(data)
+    infos = dataset_infos().from_dataset_card_data(data)
     for config in configs:
         if config.suffix != "parquet":  # load_dataset reads all configurations of a repository in one format
             continue
@@ -53,10 +52,10 @@ def merge_configs(metadata: Mapping[str, Any], configs: Sequence[Config], files:
             splits[name] = SplitInfo(name, num_bytes=size, num_examples=len(rows))
         total = sum(info.num_bytes for info in splits.values())
         info = DatasetInfo(features=features, splits=SplitDict(splits), download_size=total, dataset_size=total)
-        DatasetInfosDict({config.name: info}).to_dataset_card_data(data)
+        dataset_infos({config.name: info}).to_dataset_card_data(data)
         held = [entry for entry in _data_files(metadata, config.name) if entry["split"] in kept]
         held += [{"split": name, "path": pattern(config, name)} for name in config.splits]
-        MetadataConfigs({config.name: {"data_files": held}}).to_dataset_card_data(data)
+        metadata_configs({config.name: {"data_files": held}}).to_dataset_card_data(data)
     return data.to_dict()
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from hf_posmine.core.errors import HubError, InputError
 from hf_posmine.hub.retry import LOG_IN, with_retry
+from hf_posmine.utils.upstream import check_repo_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,13 +47,7 @@ class Destination:
     token: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        from huggingface_hub.errors import HFValidationError
-        from huggingface_hub.utils._validators import validate_repo_id
-
-        try:
-            validate_repo_id(self.repo_id)
-        except HFValidationError as error:
-            raise InputError(f"repo_id={self.repo_id!r}: {' '.join(str(error).split())}") from None
+        check_repo_id(self.repo_id)
         if self.create_pr and self.revision is not None:
             raise InputError(f"a pull request goes to main; leave revision={self.revision!r} or create_pr out")
 

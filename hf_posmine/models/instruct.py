@@ -23,6 +23,7 @@ from hf_posmine.models.portable import (
 )
 from hf_posmine.models.transformer import InstructionTransformer
 from hf_posmine.utils.progress import progress_bar
+from hf_posmine.utils.upstream import overrides_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from hf_posmine.core.types import Floats
 
 
+@overrides_private("_compute_column_stats")
 class _CardData(SentenceTransformerModelCardData):
     """Says nothing of columns that cannot be embedded, such as instructions, which may be empty; its parent would fail."""
 
@@ -42,6 +44,15 @@ class _CardData(SentenceTransformerModelCardData):
             return {"dtype": "string", "modality": "text", "data": {}}
 
 
+@overrides_private(
+    "_load_with_module_classes",
+    "_load_default_modules",
+    "_parse_model_config",
+    "_post_init",
+    "_get_model_config",
+    "_inference",
+    "_module_classes",
+)
 class InstructSentenceTransformer(SentenceTransformer):
     """A SentenceTransformer whose rows may bring their own instruction.
 

@@ -9,6 +9,7 @@ from sentence_transformers.base.modules.transformer import Transformer
 from hf_posmine.core.errors import InputError
 from hf_posmine.models.items import DEFAULT_TEMPLATE, Row, RowError, instruction_mask, read_rows
 from hf_posmine.models.varlen import VARLEN, register_varlen, without_padding
+from hf_posmine.utils.upstream import overrides_private
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +36,9 @@ def make_bidirectional(config: PretrainedConfig) -> PretrainedConfig:
     return config
 
 
+@overrides_private(
+    "_load_config", "_load_model", "_can_flatten_inputs", "_should_flatten_inputs", "_DEFAULT_CONFIG_VALUES"
+)
 class InstructionTransformer(Transformer):
     """A transformer that takes an instruction for each row.
 

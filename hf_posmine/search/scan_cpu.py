@@ -22,6 +22,7 @@ from hf_posmine.search.rescore import in_shards
 from hf_posmine.search.scan import Ceilings, ScanResult
 from hf_posmine.utils.mapped import release_pages
 from hf_posmine.utils.threads import one_torch_thread_each
+from hf_posmine.utils.upstream import int8_product
 
 if TYPE_CHECKING:
     import contextlib
@@ -136,7 +137,7 @@ class CpuScan:
                 passed = start
             block = documents[start : start + self.sizes.int8_rows]
             full = len(block) == self.sizes.int8_rows
-            products = torch._int_mm(codes, block.t(), out=out) if full else torch._int_mm(codes, block.t())
+            products = int8_product(codes, block.t(), out if full else None)
             yield start, products.numpy()
 
     @property
@@ -326,7 +327,7 @@ def int8_is_faster(dimensions: int) -> bool:
     try:
         with _one_blas_thread(), one_torch_thread_each(1) as pool:
             seconds = [
-                pool.submit(_best_of, run).result() for run in (lambda: torch._int_mm(a8, b8.t()), lambda: a @ b.T)
+                pool.submit(_best_of, run).result() for run in (lambda: int8_product(a8, b8.t()), lambda: a @ b.T)
             ]
     except (RuntimeError, AttributeError):  # a private operator of torch: absent or refused on some builds
         return False

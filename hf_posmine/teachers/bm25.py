@@ -16,6 +16,7 @@ from hf_posmine.teachers.exhaustive import FullScores
 from hf_posmine.teachers.postings import Postings, pair_score
 from hf_posmine.utils.digest import json_digest
 from hf_posmine.utils.files import cache_root, new_folder
+from hf_posmine.utils.upstream import bm25_weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,7 +144,7 @@ class BM25Teacher(FullScores):
         if not average:
             raise InputError("no document has a word that BM25 could count; check the corpus and language=")
         model = bm25s.BM25(method="lucene", k1=self.k1, b=self.b, backend="numpy")
-        scores, vocabulary = model.build_index_from_tokens(tokens, show_progress=False)
+        scores, vocabulary = bm25_weights(model, tokens)
         terms = sorted(vocabulary, key=vocabulary.__getitem__)
         starts, documents = scores["indptr"].astype(np.int64), scores["indices"].astype(np.int32)
         with new_folder(folder) as new:

@@ -16,6 +16,7 @@ from sentence_transformers.sentence_transformer.losses import (
 
 from hf_posmine.core.filters import as_filters
 from hf_posmine.training.contrast import Contrast, ContrastBatch, MaskedPairs, row_losses
+from hf_posmine.utils.upstream import overrides_private
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from hf_posmine.core.types import Filter
 
 
+@overrides_private("compute_loss_from_embeddings")
 class InfoNCELoss(MultipleNegativesRankingLoss):
     """InfoNCE with in-batch negatives on or off, and positive-aware masking of in-batch false negatives.
 
@@ -72,6 +74,7 @@ class InfoNCELoss(MultipleNegativesRankingLoss):
         return _config(self.contrast)
 
 
+@overrides_private("calculate_loss")
 class CachedInfoNCELoss(CachedMultipleNegativesRankingLoss):
     """:class:`InfoNCELoss` with gradient caching: any batch size in the memory of one mini-batch.
 

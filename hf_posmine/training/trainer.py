@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from accelerate.data_loader import BatchSamplerShard
 from datasets import IterableDataset
 from sentence_transformers import SentenceTransformerTrainer
 from sentence_transformers.base.sampler import BatchSamplers, MultiDatasetBatchSamplers
@@ -14,6 +13,7 @@ from hf_posmine.training.collator import RowCollator, text_columns
 from hf_posmine.training.contrast import MASK_REASONS
 from hf_posmine.training.losses import CachedInfoNCELoss, InfoNCELoss
 from hf_posmine.training.samplers import NoDuplicateTexts, SameDatasetPerStep
+from hf_posmine.utils.upstream import forward_epochs, overrides_private
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 OUR_BATCHES = (BatchSamplers.BATCH_SAMPLER, BatchSamplers.NO_DUPLICATES, BatchSamplers.NO_DUPLICATES_HASHED)
 
 
+@overrides_private("_save", package="sentence-transformers")
 class RecipeTrainer(SentenceTransformerTrainer):
     """SentenceTransformerTrainer for rows ``query, positive, negative_1..n``, one data set per task or one mixed.
 
@@ -108,10 +109,7 @@ class RecipeTrainer(SentenceTransformerTrainer):
     def get_train_dataloader(self) -> DataLoader:
         """As stock; and a run resumed on several processes within a later epoch meets the batches of that epoch."""
         loader = super().get_train_dataloader()
-        shard = loader.batch_sampler
-        if isinstance(shard, BatchSamplerShard) and hasattr(shard.batch_sampler, "set_epoch"):
-            # accelerate does not forward the epoch, and the Trainer looks one wrapper too shallow when it skips batches
-            shard.set_epoch = shard.batch_sampler.set_epoch
+        forward_epochs(loader)
         return loader
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

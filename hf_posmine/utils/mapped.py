@@ -9,6 +9,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_posmine.utils.upstream import mapped_buffer
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -60,14 +62,14 @@ def release_pages(array: np.ndarray, start: int = 0, stop: int | None = None) ->
     They stay in the system's cache, or are written by it in time, and no longer count as this process's memory.
     """
     stop = len(array) if stop is None else stop
-    mapped = getattr(array, "_mmap", None)
-    if not isinstance(mapped, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
+    buffer = mapped_buffer(array)
+    if buffer is None or not hasattr(mmap, "MADV_DONTNEED"):
         return
-    first = array.__array_interface__["data"][0] - np.frombuffer(mapped, np.uint8).__array_interface__["data"][0]
+    first = array.__array_interface__["data"][0] - np.frombuffer(buffer, np.uint8).__array_interface__["data"][0]
     begin = -(-(first + start * array.strides[0]) // mmap.PAGESIZE) * mmap.PAGESIZE
     end = (first + stop * array.strides[0]) // mmap.PAGESIZE * mmap.PAGESIZE
     if end > begin:
-        mapped.madvise(mmap.MADV_DONTNEED, begin, end - begin)
+        buffer.madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
 
 @contextlib.contextmanager

@@ -107,7 +107,7 @@ def two_processes(folder) -> Path:
     root = Path(__file__).parents[2]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
     ran = subprocess.run(
-        [*command, str(root / "tests" / "distributed.py"), str(folder)],
+        [*command, str(root / "tests" / "support" / "distributed.py"), str(folder)],
         env=environment,
         timeout=240,
         capture_output=True,

@@ -14,6 +14,7 @@ from hf_posmine.core.errors import InputError
 from hf_posmine.utils.digest import json_digest
 from hf_posmine.utils.files import cache_root, new_folder, remove_stale
 from hf_posmine.utils.progress import progress_bar, quiet_bars
+from hf_posmine.utils.upstream import dataset_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -133,7 +134,7 @@ def _map(
 
     return rows.map(
         miner if processes else watched,
-        new_fingerprint=json_digest([rows._fingerprint, miner.fingerprint]),  # a bar has no digest
+        new_fingerprint=json_digest([dataset_fingerprint(rows), miner.fingerprint]),  # a bar has no digest
         batched=True,
         batch_size=batch_size,
         num_proc=processes,
@@ -145,5 +146,5 @@ def _map(
 
 def _folder(work_dir: str | Path | None, dataset: Any, miner: PositiveAwareMiner, shard_rows: int) -> Path:
     """One folder per work: these rows, this miner, these shards."""
-    key = hashlib.sha256(f"{dataset._fingerprint} {miner.fingerprint} {shard_rows}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(f"{dataset_fingerprint(dataset)} {miner.fingerprint} {shard_rows}".encode()).hexdigest()[:32]
     return (Path(work_dir) if work_dir else cache_root() / "mined") / key

@@ -11,6 +11,7 @@ from hf_posmine.core.errors import InputError
 from hf_posmine.mining.execution.shards import PARQUET_SHARD_ROWS, MinedShards, ShardFolder, ShardManifest
 from hf_posmine.mining.execution.streams import StreamCheckpoint, StreamReader, first_row_key
 from hf_posmine.utils.progress import progress_bar
+from hf_posmine.utils.upstream import dataset_fingerprint, with_features
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -118,7 +119,7 @@ def _key(rows: Any) -> str:
     if hasattr(rows, "select"):
         if not len(rows):
             raise InputError("the dataset has no rows; there is nothing to mine")
-        return str(rows._fingerprint)
+        return dataset_fingerprint(rows)
     if not hasattr(rows, "skip"):
         raise InputError(f"mine() takes a dataset of Hugging Face, not {type(rows).__name__}")
     return first_row_key(rows)
@@ -173,8 +174,3 @@ def _watched(tables: Iterable[pa.Table], progress: Callable[[int], object]) -> I
     for table in tables:
         yield table
         progress(len(table))
-
-
-def with_features(stream: Any) -> Any:
-    """The stream; one that does not know its features takes them from its first rows, as ``datasets`` does."""
-    return stream if stream.features is not None else stream._resolve_features()

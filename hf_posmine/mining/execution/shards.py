@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from hf_posmine.core.errors import CorruptShardError, InputError
 from hf_posmine.utils.files import remove_stale, write_file
+from hf_posmine.utils.upstream import cast_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -153,8 +154,6 @@ class ShardFolder:
             features: ``datasets.Features``, kept in the file.
             note: what to note with the shard, not in its file; called once the tables are through.
         """
-        from datasets.table import table_cast
-
         schema = features.arrow_schema
 
         def write(temporary: Path) -> None:
@@ -162,7 +161,7 @@ class ShardFolder:
             with pq.ParquetWriter(temporary, schema, **options) as writer:
                 for table in tables:
                     if len(table):  # datasets cannot read a row group of no rows
-                        writer.write_table(table_cast(table, schema))
+                        writer.write_table(cast_table(table, schema))
             if note is not None:  # before the shard gets its name, which says that all is there
                 write_file(self._note_file(number), lambda path: path.write_text(json.dumps(note())))
 
