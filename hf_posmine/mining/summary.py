@@ -186,7 +186,7 @@ def _words(reason: str) -> str:
 
 def _wanted(split: Any) -> list[str]:
     """The columns that a summary reads."""
-    named = ("positive_score", "weak_positive", "second_rejected")
+    named = ("positive_score", "weak_positive", "second_rejected", "num_random")
     return [c for c in column_names(split) if c.startswith("negatives") or c in named]
 
 

@@ -29,7 +29,8 @@ RECIPES = ROOT / "recipes"
 NV = RECIPES / "nv_retriever"
 STAGES = sorted(RECIPES.glob("*/stage*.yaml"))
 ACCELERATE = sorted((RECIPES / "accelerate").glob("*.yaml"))
-SCRIPTS = sorted(RECIPES.rglob("*.py"))
+PACKAGE = RECIPES / "ablation" / "ablation"  # modules of its run.py, not scripts
+SCRIPTS = sorted(path for path in RECIPES.rglob("*.py") if path.parent != PACKAGE)
 RETRIEVAL = {
     "ArguAna": 4_065, "BioASQ": 2_495, "FEVER": 50_000, "FiQA2018": 14_166, "GOOAQ": 20_000, "HotpotQA": 85_000,
     "MS-MARCO": 200_000, "NFCorpus": 3_685, "NLI": 20_000, "NQ": 100_231, "PAQ": 20_000, "SciFact": 919, "SQuAD": 87_599,

@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 import pytest
 from datasets import Dataset, DatasetDict
 
-from hf_posmine.report import Limits, make_report, write_report
+from hf_posmine.report import TableLimits, make_report, write_report
 from tests.report.made import at_random, by_hand, mined, rows_of
 from tests.report.test_comparison import remined
 
@@ -140,7 +140,7 @@ def test_hostile_texts_stay_texts(column):
             column: [HOSTILE + text for text in row[column]] if isinstance(row[column], list) else HOSTILE + row[column]
         }
 
-    html = make_report(mined(by_hand().map(spoil), name=HOSTILE), limits=Limits(characters=10_000)).html
+    html = make_report(mined(by_hand().map(spoil), name=HOSTILE), limits=TableLimits(characters=10_000)).html
     outline = Outline(html)
     assert outline.wrong == [] and len(outline.of("script")) == 4 and not outline.of("img")
     assert "{{ 7*7 }}" in outline.text and "<script>alert(1)" not in html

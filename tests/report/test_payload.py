@@ -9,7 +9,7 @@ from datasets import Dataset, DatasetDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_posmine.report import Limits, make_report
+from hf_posmine.report import TableLimits, make_report
 from hf_posmine.report.sample import choose_rows
 from tests.report.made import at_random, by_hand, mined, rows_of, table
 from tests.report.test_comparison import remined
@@ -59,15 +59,15 @@ def test_every_text_is_held_once():
 
 def test_a_sample_has_the_suspects_and_is_the_same_for_the_same_rows():
     rows = at_random(3000, 34)
-    report = make_report(mined(rows), limits=Limits(rows=2500))
+    report = make_report(mined(rows), limits=TableLimits(rows=2500))
     assert (report.rows, report.shown) == (3000, 2500)
     first = {(row["query"], tuple(row["negatives"])) for row in rows_of(report.html)}
     again = {
         (row["query"], tuple(row["negatives"]))
-        for row in rows_of(make_report(mined(rows), limits=Limits(rows=2500)).html)
+        for row in rows_of(make_report(mined(rows), limits=TableLimits(rows=2500)).html)
     }
     assert first == again
-    few = make_report(mined(rows), limits=Limits(rows=1))
+    few = make_report(mined(rows), limits=TableLimits(rows=1))
     assert few.shown > 1 and "The table holds" in few.html
     columns, _ = table(few.html)
     assert all(columns["flags"])  # only suspects were taken
@@ -78,13 +78,13 @@ def test_the_limit_of_size_takes_fewer_rows(monkeypatch):
     monkeypatch.setattr("hf_posmine.report.text_table.LINE_TEXTS", 50)
     texts = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(3000)]  # nothing to compress but the alphabet
     rows = Dataset.from_dict({"query": texts, "positive": texts, "negatives": [[text] for text in texts]})
-    report = make_report(mined(rows), limits=Limits(megabytes=0.03))
+    report = make_report(mined(rows), limits=TableLimits(megabytes=0.03))
     assert 300 <= report.shown < 1500 and len(report.html) < 1_000_000
     assert [row["query"] for row in rows_of(report.html)] == [texts[row["row"]] for row in rows_of(report.html)]
 
 
 def test_long_texts_are_cut_and_counted():
-    html = make_report(mined(by_hand()), limits=Limits(characters=15)).html
+    html = make_report(mined(by_hand()), limits=TableLimits(characters=15)).html
     _, texts = table(html)
     assert max(map(len, texts)) <= 17 and "Mars is red." in texts and "Paris is the ca …" in texts
     assert "texts are cut after 15 characters" in html
