@@ -39,7 +39,7 @@ class TeacherCandidates:
         ranks: int64 ``[B, K]``, their positions among the candidates that are not excluded.
         keep: bool ``[B, K]``, which of them are inside the rank window and above the floor.
         own: float32 ``[B]``, the score of the row's own positive.
-        anchors: float32 ``[B]``, the score that sets the ceiling.
+        reference_scores: float32 ``[B]``, the score that sets the ceiling.
         ceilings: float32 ``[B]``.
         ceiling_by: int64 ``[B]``, which filter sets it, -1 for none.
         skipped: int64 ``[B]``, as in :class:`~hf_posmine.mining.select.MinedBatch`.

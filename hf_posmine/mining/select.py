@@ -49,7 +49,7 @@ class MinedBatch:
         own_scores: float32 ``[B, n]``, of the row's own positive by the teacher of each negative.
         positive_scores: float32 ``[B]``, of the row's own positive (the lowest of several). Here and below, where several
             teachers gave negatives, by the first of them.
-        anchors: float32 ``[B]``, the score that sets the ceiling.
+        reference_scores: float32 ``[B]``, the score that sets the ceiling.
         ceilings: float32 ``[B]``, ``inf`` where there is none.
         ceiling_by: int64 ``[B]``, which filter sets it, -1 for none.
         above: int64 ``[B]``, candidates at or above the ceiling.
