@@ -21,14 +21,16 @@ def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool = True
     data = parser.add_argument_group("data")
     data.add_argument("--name", help="configuration of a Hub dataset")
     data.add_argument("--split", default="train", help="split of a Hub, saved or BEIR dataset (default: %(default)s)")
-    data.add_argument("--query-column", help="default: query, anchor or question, else the first column of texts")
-    data.add_argument("--positive-column", help="texts or lists of texts; default: positive, answer, ...")
+    data.add_argument("--query-column", help="default: found by its name, such as query, anchor or question")
+    data.add_argument("--positive-column", help="texts or lists of texts (default: found by its name)")
     data.add_argument("--positive-id-column", help="ids of --corpus, instead of texts")
     data.add_argument("--corpus", help="candidates: a file, folder or Hub id (default: the positives)")
     data.add_argument("--corpus-split", default="train", help="default: %(default)s")
-    data.add_argument("--corpus-text-column", default="text", help="default: %(default)s")
-    data.add_argument("--corpus-id-column", help="default: row numbers are the ids")
-    data.add_argument("--corpus-title-column", help="put before the text, with a space")
+    data.add_argument("--corpus-text-column", help="default: found by its name, such as text, body or passage")
+    data.add_argument("--corpus-id-column", help='default: found by its name, such as _id or docid; "" for row numbers')
+    data.add_argument(
+        "--corpus-title-column", help='put before the text, with a space (default: title, if there is one; "" for none)'
+    )
 
 
 def add_mining_arguments(parser: argparse.ArgumentParser) -> None:

@@ -144,7 +144,7 @@ def _load(args: argparse.Namespace) -> tuple[Any, Any, Any]:
 
 def _positives(rows: Any, columns: dict[str, str | None]) -> Any:
     """The positives as the corpus."""
-    from hf_posmine.data.columns import pick_columns
+    from hf_posmine.data.layouts import pick_columns
     from hf_posmine.data.qrels import Qrels
 
     picked = pick_columns(rows, columns["query_column"], columns.get("positive_column"), None)

@@ -118,7 +118,8 @@ def _print_verdicts(verdicts: list[Verdict], suspect: Suspect, judge: Judge) -> 
 
 
 def _print_controls(mined: Any, judge: Judge, observed: float, args: argparse.Namespace) -> None:
-    from hf_posmine.data.columns import check_text_lists, pick_columns
+    from hf_posmine.data.columns import check_text_lists
+    from hf_posmine.data.layouts import pick_columns
 
     inputs = mined.remove_columns([name for name in mined.column_names if name.startswith("negatives")])
     query, positive, _ = pick_columns(inputs, args.query_column, args.positive_column, None)
@@ -151,7 +152,7 @@ def _print_agreement(other: str, found: Agreement, observed: float | None = None
 
 def _truth(mined: Any, args: argparse.Namespace) -> list[bool | None]:
     """What people said of each negative, None where its relevance is unknown; what they did not list is not relevant."""
-    from hf_posmine.data.columns import pick_columns
+    from hf_posmine.data.layouts import pick_columns
     from hf_posmine.evaluation.negatives.false_negatives import load_judged
 
     if "negatives_ids" not in mined.column_names:

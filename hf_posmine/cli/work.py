@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.cli.arguments import teacher_names, teacher_options
@@ -32,9 +32,9 @@ class DataOptions:
         positive_id_column: ids of the corpus, instead of texts.
         corpus: a file, folder or Hub id; None takes the positives.
         corpus_split: split of the corpus.
-        corpus_text_column: its texts.
-        corpus_id_column: its ids; None takes row numbers.
-        corpus_title_column: put before the text.
+        corpus_text_column: its texts; None to find it by name, like the other two.
+        corpus_id_column: its ids; "" takes row numbers.
+        corpus_title_column: put before the text; "" for none.
         streaming: read both as streams.
     """
 
@@ -46,7 +46,7 @@ class DataOptions:
     positive_id_column: str | None = None
     corpus: str | None = None
     corpus_split: str = "train"
-    corpus_text_column: str = "text"
+    corpus_text_column: str | None = None
     corpus_id_column: str | None = None
     corpus_title_column: str | None = None
     streaming: bool = False
@@ -117,16 +117,14 @@ def load_corpus(options: DataOptions) -> tuple[Corpus, Source]:
 
     if options.corpus is None:
         raise InputError("no corpus: give --corpus")
-    columns: dict[str, Any] = {
-        "text": options.corpus_text_column,
-        "id": options.corpus_id_column,
-        "title": options.corpus_title_column,
-    }
-    source = source_of_path(options.corpus, options.corpus_split, **columns)
+    source = source_of_path(options.corpus, options.corpus_split)
     if is_beir(options.corpus):
         return Corpus.from_beir(options.corpus), source
     documents = load_source(options.corpus, options.corpus_split, streaming=options.streaming)
-    return Corpus.from_dataset(documents, **columns), source
+    corpus = Corpus.from_dataset(
+        documents, options.corpus_text_column, options.corpus_id_column, options.corpus_title_column
+    )
+    return corpus, replace(source, **asdict(corpus.columns))  # type: ignore[arg-type]
 
 
 def make_miner(work: MiningInput, args: argparse.Namespace) -> PositiveAwareMiner:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hf_posmine.core.errors import ColumnError, InputError
+from hf_posmine.data import aliases
 
 if TYPE_CHECKING:
     import datasets
@@ -16,10 +17,6 @@ if TYPE_CHECKING:
     AnyDataset: TypeAlias = (
         "datasets.Dataset | datasets.IterableDataset | datasets.DatasetDict | datasets.IterableDatasetDict"
     )
-
-QUERY_NAMES = ("query", "anchor", "question", "sentence1", "premise", "title")
-POSITIVE_NAMES = ("positive", "positives", "pos", "answer", "answers", "document", "passage", "context", "sentence2")
-POSITIVE_ID_NAMES = ("positive_id", "positive_ids", "document_id", "doc_id", "corpus_id", "corpus-id")
 
 
 def splits_of(dataset: Any) -> list[Any]:
@@ -80,7 +77,7 @@ def check_text_lists(values: Iterable[Any], column: str, start: int = 0) -> list
         if isinstance(value, str):
             lists.append([value])
         elif isinstance(value, (list, tuple)) or hasattr(value, "tolist"):
-            members = list(value)
+            members = [text_of_record(member) for member in value]
             if not members:
                 raise ColumnError(f"column {column!r}, row {row}: an empty list; every row needs a positive")
             for member in members:
@@ -94,12 +91,35 @@ def check_text_lists(values: Iterable[Any], column: str, start: int = 0) -> list
     return lists
 
 
+def text_of_record(member: Any) -> Any:
+    """The text of a record such as tevatron's ``{"docid": ..., "title": ..., "text": ...}``, after its title; else the value.
+
+    >>> text_of_record({"docid": "7", "title": "Faust", "text": "A play."}), text_of_record("A play.")
+    ('Faust A play.', 'A play.')
+    """
+    if not isinstance(member, Mapping):
+        return member
+    text = aliases.first_named(member, aliases.TEXT_NAMES)
+    title = aliases.first_named((name for name in member if name != text), aliases.TITLE_NAMES)
+    if text is None or not isinstance(member[text], str):
+        return member
+    return f"{(member[title] if title else None) or ''} {member[text]}".strip()
+
+
+def id_of_record(member: Any) -> Any:
+    """The id of a record such as NeMo's ``{"id": ...}``; else the value."""
+    found = aliases.first_named(member, aliases.ID_NAMES) if isinstance(member, Mapping) else None
+    return member if found is None else member[found]
+
+
 def check_ids(values: Iterable[Any], column: str, start: int = 0) -> list[list[str]]:
     """Each value as a list of ids, spelled as strings (whole numbers are accepted)."""
     lists = []
     for row, value in enumerate(values, start):
-        several = isinstance(value, (list, tuple)) or (hasattr(value, "__len__") and not isinstance(value, str))
-        members = list(value) if several else [value]
+        several = isinstance(value, (list, tuple)) or (
+            hasattr(value, "__len__") and not isinstance(value, (str, Mapping))
+        )
+        members = [id_of_record(member) for member in (value if several else [value])]
         if not members:
             raise ColumnError(f"column {column!r}, row {row}: an empty list; every row needs a positive")
         for member in members:
@@ -107,50 +127,6 @@ def check_ids(values: Iterable[Any], column: str, start: int = 0) -> list[list[s
                 raise ColumnError(f"column {column!r}, row {row}: expected an id, got {_show(member)}")
         lists.append([str(member) for member in members])
     return lists
-
-
-def find_column(names: Sequence[str], wanted: Sequence[str], what: str, argument: str) -> str | None:
-    """The one column among ``wanted`` names, None if there is none; two of them are an error."""
-    found = [name for name in wanted if name in names]
-    if len(found) > 1:
-        raise ColumnError(f"several columns could be the {what}: {found}; say which with {argument}=...")
-    return found[0] if found else None
-
-
-def text_columns(dataset: Any) -> list[str]:
-    """The columns that hold texts, in order, by the features or else by the first row."""
-    first = splits_of(dataset)[0]
-    if first.features is not None:
-        return [name for name, f in first.features.items() if getattr(f, "dtype", None) in ("string", "large_string")]
-    return [name for name, value in next(iter(first), {}).items() if isinstance(value, str)]
-
-
-def pick_columns(
-    dataset: Any, query: str | None, positive: str | None, positive_id: str | None
-) -> tuple[str, str | None, str | None]:
-    """The query, positive-text and positive-id columns: as given, else by name, else the first two text columns."""
-    names = column_names(dataset)
-    if positive and positive_id:
-        raise ColumnError(f"give positive_column={positive!r} or positive_id_column={positive_id!r}, not both")
-    query = (
-        require_column(names, query, "query") if query else find_column(names, QUERY_NAMES[:3], "query", "query_column")
-    )
-    if positive:
-        require_column(names, positive, "positive")
-    elif positive_id:
-        require_column(names, positive_id, "positive id")
-    else:
-        positive = find_column(names, POSITIVE_NAMES[:6], "positive", "positive_column")
-        positive_id = None if positive else find_column(names, POSITIVE_ID_NAMES, "positive id", "positive_id_column")
-    rest = [name for name in text_columns(dataset) if name not in (query, positive, positive_id)]
-    if query is None and rest:
-        query = rest.pop(0)
-    if positive is None and positive_id is None and rest:
-        positive = rest.pop(0)
-    if query is None or (positive is None and positive_id is None):
-        missing = "query" if query is None else "positive"
-        raise ColumnError(f"no {missing} column found among {names}; say which with {missing}_column=...")
-    return query, positive, positive_id
 
 
 def batched(values: Iterable[Any], size: int) -> Iterator[list[Any]]:

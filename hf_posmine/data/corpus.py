@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 from collections.abc import Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ import pyarrow as pa
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.types import PADDING, Rows
 from hf_posmine.data.columns import batched, check_ids, check_text_lists, check_texts, iter_columns
+from hf_posmine.data.layouts import CorpusColumns, corpus_columns
 from hf_posmine.data.texts import KeyIndex, Match, TextPart, text_keys, write_part
 from hf_posmine.utils.files import cache_root, new_folder
 
@@ -35,6 +37,7 @@ class Corpus:
         num_candidates: rows from here on are known documents (positives) that are never candidates.
         match: which texts count as the same.
         aliases: ids of documents that a union found under another id.
+        columns: where the texts and ids were read; None for texts that came without columns. No part of the identity.
 
     >>> corpus = Corpus.from_texts(["Paris is in France.", "paris is  in france.", "Rome is in Italy."], ids="abc")
     >>> len(corpus), corpus.rows_of_ids(["a", "b", "c", "x"]).tolist()
@@ -45,6 +48,7 @@ class Corpus:
     num_candidates: int
     match: Match = "normalized"
     aliases: IdAliases | None = None
+    columns: CorpusColumns | None = field(default=None, compare=False)
 
     @classmethod
     def from_texts(
@@ -67,7 +71,7 @@ class Corpus:
     def from_dataset(
         cls,
         dataset: Any,
-        text: str = "text",
+        text: str | None = None,
         id: str | None = None,
         title: str | None = None,
         *,
@@ -76,31 +80,22 @@ class Corpus:
     ) -> Corpus:
         """A corpus from a column of texts (or lists of texts) of a Dataset, IterableDataset or DatasetDict.
 
+        Columns that are not given are found by their usual names, see :data:`~hf_posmine.data.aliases.TEXT_NAMES`.
+
         Args:
-            dataset: any Hugging Face dataset, in memory, on disk or streaming.
-            text: column of the texts.
-            id: column of the ids, if there is one.
-            title: column put before the text with a space, as BEIR does.
+            dataset: any Hugging Face dataset, in memory, on disk or streaming; a DataFrame or a list of dicts.
+            text: column of the texts. Who names it gets no title that is not named, too.
+            id: column of the ids; "" takes row numbers although there is one.
+            title: column put before the text with a space, as BEIR does; "" takes none although there is one.
             match: which texts count as the same.
             cache_dir: where the corpus is kept, by default :func:`~hf_posmine.utils.files.cache_root`.
         """
-        columns = [c for c in (text, id, title) if c is not None]
-
-        def batches() -> Iterator[tuple[list[str], list[str] | None]]:
-            for start, batch in iter_columns(dataset, columns):
-                if id is None and title is None:
-                    yield [t for row in check_text_lists(batch[text], text, start) for t in row], None
-                    continue
-                texts = check_texts(batch[text], text, start)
-                if title is not None:
-                    titles = check_texts((t or "" for t in batch[title]), title, start)
-                    texts = [f"{head} {body}".strip() for head, body in zip(titles, texts, strict=True)]
-                yield texts, None if id is None else _check_id_values(batch[id], id, start)
-
-        return cls._write(batches(), match, cache_dir)
+        columns = corpus_columns(dataset, text, id, title)
+        corpus = cls._write(_documents(dataset, columns), match, cache_dir)
+        return dataclasses.replace(corpus, columns=columns)
 
     @classmethod
-    def from_files(cls, files: str | Path | Sequence[str | Path], text: str = "text", **kwargs: Any) -> Corpus:
+    def from_files(cls, files: str | Path | Sequence[str | Path], text: str | None = None, **kwargs: Any) -> Corpus:
         """A corpus from parquet, jsonl or csv files; arguments as :meth:`from_dataset`."""
         from hf_posmine.data.sources import load_files
 
@@ -142,7 +137,7 @@ class Corpus:
         part = write_part(batches, root, self.match, [p.by_text for p in self.parts])
         parts = (*self.parts, part) if len(part) else self.parts
         total = sum(map(len, parts))
-        union = Corpus(parts, total if candidates else self.num_candidates, self.match, self.aliases)
+        union = Corpus(parts, total if candidates else self.num_candidates, self.match, self.aliases, self.columns)
         return union._with_ids_of(other, root) if isinstance(other, Corpus) and other.has_ids else union
 
     def _with_ids_of(self, other: Corpus, root: Path) -> Corpus:
@@ -164,7 +159,7 @@ class Corpus:
             return self
         before = KeyIndex.build(id_keys[:0]) if self.aliases is None else self.aliases.index
         index = KeyIndex.build(np.append(before.keys, id_keys[new]), np.append(before.values, rows[new]))
-        return Corpus(self.parts, self.num_candidates, self.match, IdAliases.write(index, root))
+        return dataclasses.replace(self, aliases=IdAliases.write(index, root))
 
     def _all_ids(self) -> tuple[np.ndarray, Rows]:
         """Keys of all ids, and the rows they lead to."""
@@ -287,7 +282,7 @@ class Corpus:
         return f"document {self.ids(np.array([row])).to_pylist()[0]!r} ({text[:40]!r}...)"
 
     def __getstate__(self) -> dict:
-        names = ("parts", "num_candidates", "match", "aliases")
+        names = ("parts", "num_candidates", "match", "aliases", "columns")
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict) -> None:
@@ -342,6 +337,20 @@ def _pairs(texts: Iterable[str], ids: Iterable[Any] | None) -> Iterator[tuple[li
             raise InputError("texts and ids differ in number; give one id per text")
         start = number * 8192
         yield check_texts((t for t, _ in block), "texts", start), _check_id_values((i for _, i in block), "ids", start)
+
+
+def _documents(dataset: Any, columns: CorpusColumns) -> Iterator[tuple[list[str], list[str] | None]]:
+    """Batches of texts after their titles, and of ids."""
+    text, id_, title = columns.text, columns.id, columns.title
+    for start, batch in iter_columns(dataset, [c for c in (text, id_, title) if c is not None]):
+        if id_ is None and title is None:
+            yield [t for row in check_text_lists(batch[text], text, start) for t in row], None
+            continue
+        texts = check_texts(batch[text], text, start)
+        if title is not None:
+            titles = check_texts((t or "" for t in batch[title]), title, start)
+            texts = [f"{head} {body}".strip() for head, body in zip(titles, texts, strict=True)]
+        yield texts, None if id_ is None else _check_id_values(batch[id_], id_, start)
 
 
 def _check_id_values(values: Iterable[Any], column: str, start: int) -> list[str]:

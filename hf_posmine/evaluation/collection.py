@@ -7,18 +7,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.data.aliases import ID_NAMES
 from hf_posmine.data.columns import check_texts
 from hf_posmine.data.corpus import Corpus
+from hf_posmine.data.layouts import corpus_columns, query_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-ALIASES = {
-    "id": ("_id", "id", "doc_id", "query_id"),
-    "text": ("text",),
-    "query": ("query-id", "query_id", "qid"),
-    "document": ("corpus-id", "doc_id", "document_id", "docid"),
-}
 
 
 @dataclass(frozen=True)
@@ -54,18 +49,20 @@ class Collection:
             InputError: judged queries without text, no positive at all, or judged ids that the corpus lacks altogether.
             ColumnError: a document or query that is no text.
         """
-        title = "title" if "title" in documents.column_names else None
-        id_column = find_column(documents, "id")
-        text_column = find_column(documents, "text")
-        documents = _with_text(documents, [text_column, *([title] if title else [])])
-        corpus = Corpus.from_dataset(documents, text_column, id_column, title, match="exact")
+        columns = corpus_columns(documents)
+        if columns.id is None:
+            raise InputError(
+                f"no column of document ids among {documents.column_names}; name it one of {list(ID_NAMES)}"
+            )
+        documents = _with_text(documents, [columns.text, *([columns.title] if columns.title else [])])
+        corpus = Corpus.from_dataset(documents, columns.text, columns.id, columns.title or "", match="exact")
         qrels: dict[str, dict[str, int]] = {}
         for query, document, score in judgements:
             if score != int(score):
                 raise InputError(f"query {query!r}, document {document!r}: relevance {score} is no whole number")
             if score >= 0:
                 qrels.setdefault(str(query), {})[str(document)] = int(score)
-        collection = cls(name, corpus, _duplicates(corpus, documents[id_column]), queries, qrels)
+        collection = cls(name, corpus, _duplicates(corpus, documents[columns.id]), queries, qrels)
         collection._check()
         return collection
 
@@ -100,16 +97,8 @@ class Collection:
 
 def query_texts(queries: Any) -> dict[str, str]:
     """Text by query id of a dataset of queries."""
-    text = find_column(queries, "text")
-    return dict(zip(map(str, queries[find_column(queries, "id")]), check_texts(queries[text], text), strict=True))
-
-
-def find_column(rows: Any, what: str) -> str:
-    """The column that holds ids, texts, query ids or document ids, under any of its usual names."""
-    found = next((name for name in ALIASES[what] if name in rows.column_names), None)
-    if found is None:
-        raise InputError(f"no {what} column among {rows.column_names}; name it one of {list(ALIASES[what])}")
-    return found
+    identifier, text = query_columns(queries.column_names)
+    return dict(zip(map(str, queries[identifier]), check_texts(queries[text], text), strict=True))
 
 
 def _with_text(documents: Any, columns: list[str]) -> Any:

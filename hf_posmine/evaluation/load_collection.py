@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.data.layouts import judgement_columns
 from hf_posmine.data.sources import BUILDERS, load_files, read_qrels
-from hf_posmine.evaluation.collection import Collection, find_column, query_texts
+from hf_posmine.evaluation.collection import Collection, query_texts
 
 NANO = (
     "NanoArguAna", "NanoClimateFEVER", "NanoDBPedia", "NanoFEVER", "NanoFiQA2018", "NanoHotpotQA", "NanoMSMARCO",
@@ -70,9 +71,7 @@ def hub_collection(repository: str, qrels: str | None = None) -> Collection:
         if isinstance(error, InputError):
             raise
         raise InputError(f"cannot load the collection {repository!r}: {str(error).splitlines()[0]}") from error
-    return Collection.of(
-        Path(repository).name, documents, query_texts(queries), zip(*judgement_columns(rows), strict=True)
-    )
+    return Collection.of(Path(repository).name, documents, query_texts(queries), zip(*judged_rows(rows), strict=True))
 
 
 def read_judgements(folder: Path, name: str) -> tuple[list[Any], list[Any], list[float]]:
@@ -81,13 +80,13 @@ def read_judgements(folder: Path, name: str) -> tuple[list[Any], list[Any], list
     if (place / f"{name}.tsv").is_file():
         judged = read_qrels(place / f"{name}.tsv")
         return judged["query-id"], judged["corpus-id"], judged["score"]
-    return judgement_columns(read_table(place, name))
+    return judged_rows(read_table(place, name))
 
 
-def judgement_columns(rows: Any) -> tuple[list[Any], list[Any], list[float]]:
+def judged_rows(rows: Any) -> tuple[list[Any], list[Any], list[float]]:
     """Query ids, document ids and scores of a dataset of judgements; without scores every row is relevant."""
-    scores = rows["score"][:] if "score" in rows.column_names else [1.0] * len(rows)
-    return rows[find_column(rows, "query")][:], rows[find_column(rows, "document")][:], scores
+    query, document, score = judgement_columns(rows.column_names)
+    return rows[query][:], rows[document][:], rows[score][:] if score else [1.0] * len(rows)
 
 
 def read_table(folder: Path, stem: str) -> Any:

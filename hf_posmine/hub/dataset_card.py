@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.data.columns import POSITIVE_NAMES
+from hf_posmine.data.aliases import POSITIVE_NAMES, REPLY_NAMES, first_named
 from hf_posmine.hub.cards import (
     About,
     cell,
@@ -113,7 +113,7 @@ def _facts(record: MiningRecord, facts: DatasetFacts, about: About, license_: An
     summary = dict(record.summary or {})
     quantiles = summary.get("quantiles") or {}
     names = list(next(iter(quantiles.values()))) if quantiles else []
-    positive = record.columns.positive or next((c for c in POSITIVE_NAMES if c in first.column_names), None)
+    positive = record.columns.positive or first_named(first.column_names, (*POSITIVE_NAMES, *REPLY_NAMES))
     return said | {
         "repo_id": facts.repo_id,
         "description": about.description,

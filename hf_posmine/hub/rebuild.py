@@ -188,7 +188,7 @@ def _load_corpus(record: MiningRecord, inputs: Inputs, changes: list[InputChange
             InputChange(f"the corpus file {path.name}", f"sha256 {source.sha256[:16]}", file_digest(path)[:16])
         )
     documents = _load(given, source, "corpus")
-    columns = {"text": source.text or "text", "id": source.id, "title": source.title}
+    columns = {"text": source.text, "id": source.id or "", "title": source.title or ""}
     return Corpus.from_dataset(documents, **columns, match=record.corpus.match)  # type: ignore[arg-type]
 
 

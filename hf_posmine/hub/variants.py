@@ -43,7 +43,7 @@ class RowsAsTexts:
     @classmethod
     def of(cls, mined: Any, columns: Columns, num_negatives: int) -> RowsAsTexts:
         """From the columns that the miner read; where it read ids, the texts are looked for by name."""
-        from hf_posmine.data.columns import pick_columns
+        from hf_posmine.data.layouts import pick_columns
 
         split = next(iter(mined.values()))
         known = [name for name in split.column_names if not name.startswith("negatives")]

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.core.settings import MiningSettings
-from hf_posmine.data.columns import pick_columns
+from hf_posmine.data.layouts import pick_columns
 from hf_posmine.data.corpus import Corpus
 from hf_posmine.data.qrels import Qrels
 from hf_posmine.mining.batch import RowReader

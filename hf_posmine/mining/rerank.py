@@ -8,7 +8,8 @@ import numpy as np
 
 from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.core.filters import as_filters, highest_floor, lowest_ceiling
-from hf_posmine.data.columns import check_text_lists, check_texts, pick_columns
+from hf_posmine.data.columns import check_text_lists, check_texts
+from hf_posmine.data.layouts import pick_columns
 from hf_posmine.mining.columns import SIDE_BY_SIDE
 from hf_posmine.mining.second_opinion import RankBy, check_effect, far_below, second_opinion
 from hf_posmine.teachers.cross_encoder import score_kind_of, score_pairs

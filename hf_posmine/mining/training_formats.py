@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from hf_posmine.core.errors import ColumnError, InputError, ShortRowError
-from hf_posmine.data.columns import column_names, pick_columns, require_column
+from hf_posmine.data.columns import column_names, require_column
+from hf_posmine.data.layouts import pick_columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,14 +10,17 @@ import numpy as np
 import pyarrow as pa
 
 from hf_posmine.core.errors import ColumnError, InputError
-from hf_posmine.data.columns import (
+from hf_posmine.data.aliases import (
+    DOCUMENT_ID_NAMES,
     POSITIVE_ID_NAMES,
     POSITIVE_NAMES,
-    as_splits,
-    find_column,
-    pick_columns,
-    require_column,
+    REPLY_NAMES,
+    first_named,
+    named,
+    only_named,
 )
+from hf_posmine.data.columns import as_splits, require_column
+from hf_posmine.data.layouts import pick_columns
 from hf_posmine.mining.provenance import FILE, read_provenance
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from hf_posmine.mining.record import MiningRecord
 
 ANSWER_NAMES = ("answers", "answer", "short_answers", "short_answer", "answer_text")
+ID_NAMES = (*POSITIVE_ID_NAMES, *DOCUMENT_ID_NAMES)
 BATCH_ROWS = 500
 
 
@@ -181,15 +185,15 @@ def _text_columns(
             require_column(names, column, what)
     query = query or (said.query if said is not None and said.query in names else None)
     positive = positive or (said.positive if said is not None and said.positive in names else None)
-    positive = positive or next((name for name in POSITIVE_NAMES[:3] if name in names), None)
+    positive = positive or first_named(names, POSITIVE_NAMES)
     shown = [name for name in names if not name.startswith("negatives") and name != answer]
     if said is None or query is None:
         query, positive, ids = pick_columns(split.select_columns(shown), query, positive, None)
         positive = positive or ids
     elif positive is None:  # the record names no texts: the positives came by id or from judgements
         left = [name for name in shown if name != query]
-        positive = find_column(left, POSITIVE_NAMES[3:6], "positive", "--positive-column")
-        positive = positive or find_column(left, POSITIVE_ID_NAMES, "positive id", "--positive-column")
+        positive = only_named(left, REPLY_NAMES, "positive", "--positive-column")
+        positive = positive or only_named(left, ID_NAMES, "positive id", "--positive-column")
     answer = answer or next((name for name in ANSWER_NAMES if name in names and name not in (query, positive)), None)
     ids = said.positive_id if said is not None else None
-    return TextColumns(query, positive, positive not in (*POSITIVE_ID_NAMES, ids), answer)
+    return TextColumns(query, positive, positive != ids and not named([positive or ""], ID_NAMES), answer)

@@ -11,7 +11,7 @@ import numpy as np
 
 from hf_posmine.core.errors import InputError, StoreError
 from hf_posmine.core.types import Exclusions, Floats, Ranking, Rows, ScoreKind
-from hf_posmine.data.columns import pick_columns
+from hf_posmine.data.layouts import pick_columns
 from hf_posmine.data.qrels import Qrels
 from hf_posmine.data.texts import KeyIndex, text_keys
 from hf_posmine.teachers.multi_search import SearchRequest, search_many, stored_prefix

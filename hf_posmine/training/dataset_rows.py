@@ -139,7 +139,7 @@ def _corpus(spec: DatasetSpec, everything: Converted) -> Corpus | None:
     source = (spec.mine or {}).get("corpus")
     if source is None:
         return None
-    return Corpus.from_beir(source) if is_beir(source) else Corpus.from_dataset(load_source(source), "text")
+    return Corpus.from_beir(source) if is_beir(source) else Corpus.from_dataset(load_source(source))
 
 
 def _sample(rows: Converted, most: int | None, seed: int) -> Converted:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from hf_posmine.core.errors import ColumnError, InputError
-from hf_posmine.data.columns import check_text_lists, check_texts, pick_columns
+from hf_posmine.data.columns import check_text_lists, check_texts
+from hf_posmine.data.layouts import pick_columns
 from hf_posmine.evaluation.judge.question import SUSPECTS, Question, Suspect, Verdict
 from hf_posmine.mining.columns import SIDE_BY_SIDE
 

@@ -237,12 +237,11 @@ def load_judged(folder: Path, qrels: str, visible: str | None, seed: int) -> tup
         seed: of the draw.
     """
     from hf_posmine.data.corpus import Corpus
-    from hf_posmine.evaluation.collection import find_column, query_texts
+    from hf_posmine.evaluation.collection import query_texts
     from hf_posmine.evaluation.load_collection import read_judgements, read_table
 
     documents, queries = read_table(folder, "corpus"), read_table(folder, "queries")
-    title = "title" if "title" in documents.column_names else None
-    corpus = Corpus.from_dataset(documents, find_column(documents, "text"), find_column(documents, "id"), title)
+    corpus = Corpus.from_dataset(documents)
     judgements = Judgements.of(query_texts(queries), *read_judgements(folder, qrels))
     if visible is None:
         return corpus, judgements, judgements.draw_visible(seed)

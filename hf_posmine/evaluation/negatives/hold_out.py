@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.data.columns import check_ids, check_text_lists, check_texts, iter_columns, pick_columns
+from hf_posmine.data.columns import check_ids, check_text_lists, check_texts, iter_columns
+from hf_posmine.data.layouts import pick_columns
 
 if TYPE_CHECKING:
     from hf_posmine.core.types import Rows

@@ -76,7 +76,7 @@ def load_training_set(said: Mapping[str, Any], output: Path) -> TrainingSet:
         corpus = Corpus.from_texts(pairs["positive"])
     else:
         source = place(source, output)
-        corpus = Corpus.from_beir(source) if is_beir(source) else Corpus.from_dataset(load_source(source), "text")
+        corpus = Corpus.from_beir(source) if is_beir(source) else Corpus.from_dataset(load_source(source))
         corpus = corpus.union(list(pairs["positive"]), candidates=False)
     return TrainingSet(said["name"], pairs, corpus, task=said.get("task", ""))
 
