@@ -264,17 +264,13 @@ def _corpus_text(columns: DatasetColumns, taken: Sequence[str | None]) -> str:
     if len(found) > 1:
         raise ColumnError(f"several columns could be the text of the corpus: {found}; name one with text=...")
     left = found or [n for n in columns.free_texts(taken) if not aliases.named([n], aliases.TITLE_NAMES)]
-    left = (
-        left or [n for n in columns.of_kind("texts") if not aliases.names_an_id(n)] or usable[:1] * (len(usable) == 1)
-    )
-    if len(left) != 1:
-        problem = (
-            f"several columns could be the text of the corpus: {left}"
-            if left
-            else (f"no column with the texts of a corpus among {columns.names}")
-        )
-        raise ColumnError(f"{problem}; name one with text=...")
-    return left[0]
+    left = left or [n for n in columns.of_kind("texts") if not aliases.names_an_id(n)]
+    left = left or aliases.named(columns.names, aliases.TEXT_NAMES[:1])  # of another type, which reading it reports
+    if len(left) == 1:
+        return left[0]
+    if left:
+        raise ColumnError(f"several columns could be the text of the corpus: {left}; name one with text=...")
+    raise ColumnError(f"no column with the texts of a corpus among {columns.names}; name one with text=...")
 
 
 def query_columns(names: Sequence[str]) -> tuple[str, str]:

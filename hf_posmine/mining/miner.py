@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.core.settings import MiningSettings
-from hf_posmine.data.layouts import pick_columns
 from hf_posmine.data.corpus import Corpus
+from hf_posmine.data.layouts import pick_columns
 from hf_posmine.data.qrels import Qrels
 from hf_posmine.mining.batch import RowReader
 from hf_posmine.mining.columns import column_types, kept_rows, merge, to_columns
@@ -201,8 +201,8 @@ class PositiveAwareMiner:
             teacher: a Hub id, a folder, ``"embedded"``, ``"bm25"`` or another name of
                 :func:`~hf_posmine.teachers.factory.make_teacher`, a SentenceTransformer or a Teacher; by default
                 all-MiniLM-L6-v2. A list of them, the best first, for an ensemble.
-            query_column: by default found by name (query, anchor, question), else the first column of texts.
-            positive_column: by default found by name (positive, answer, ...), else the next column of texts.
+            query_column: by default that of a known layout, else found by name (query, anchor, question).
+            positive_column: likewise (positive, answer, passage, ...); see :func:`~hf_posmine.data.layouts.pick_columns`.
             positive_id_column: instead of ``positive_column``, ids of the corpus.
             corpus: the candidates. Known positives it lacks are scored, and are no candidates.
             teacher_options: for teachers that are not ready: prompts, store, device, ...

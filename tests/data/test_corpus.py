@@ -254,7 +254,7 @@ def test_lookups_hold_arrays_and_no_texts():
         (lambda: Corpus.from_texts(["a", "b", "c"], ids="xyx"), InputError, r"id 'x' names two .*'a'.* 'c'"),
         (lambda: Corpus.from_texts(["a", "A", "c"], ids="xyy"), InputError, r"id 'y' names two .*'a'.* 'c'"),
         (lambda: Corpus.from_texts(["fine", "half \ud800"]), ColumnError, "row 1"),
-        (lambda: Corpus.from_dataset(rows({"t": ["a"]})), ColumnError, r"'text' is not in .* columns are \['t'\]"),
+        (lambda: Corpus.from_dataset(rows({"t": ["a"]}), "s"), ColumnError, r"'s' is not in .* columns are \['t'\]"),
         (lambda: Corpus.from_dataset(rows({"text": ["a", None]})), ColumnError, "'text', row 1: expected a text"),
         (lambda: Corpus.from_dataset(rows({"text": [["a"], []]})), ColumnError, "'text', row 1: an empty list"),
         (lambda: Corpus.from_dataset(rows({"text": [["a", None]]})), ColumnError, "row 0: expected texts, found None"),

@@ -116,12 +116,12 @@ ROWS = {  # columns and rows
     "two query columns": (
         lambda t: miner(GOOD | {"anchor": GOOD["query"]}),
         e.ColumnError,
-        r"\['query', 'anchor'\]; say which with query_column=",
+        r"\['query', 'anchor'\]; name one with query_column=",
     ),
     "two positive columns": (
-        lambda t: miner(GOOD | {"answer": GOOD["query"]}),
+        lambda t: miner(GOOD | {"positives": GOOD["query"]}),
         e.ColumnError,
-        r"\['positive', 'answer'\]; say which with positive_column=",
+        r"\['positive', 'positives'\]; name one with positive_column=",
     ),
     "no positive column": (
         lambda t: miner({"query": ["q"]}),
@@ -540,7 +540,7 @@ SOURCES = {
     "no text column": (
         lambda t: Corpus.from_dataset(Dataset.from_dict(GOOD)),
         e.ColumnError,
-        r"the column 'text' is not in the dataset; its columns are \['query', 'positive'\]",
+        r"several columns could be the text of the corpus: \['query', 'positive'\]; name one with text=",
     ),
     "an unknown match": (
         lambda t: Corpus.from_texts(CORPUS, match="fuzzy"),
