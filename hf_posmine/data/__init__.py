@@ -8,8 +8,8 @@ from hf_posmine.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from hf_posmine.data.bundled import SAMPLE
-    from hf_posmine.data.columns import pick_columns
     from hf_posmine.data.corpus import Corpus
+    from hf_posmine.data.layouts import pick_columns
     from hf_posmine.data.qrels import Qrels
     from hf_posmine.data.sources import beir_pairs, is_beir, load_files, load_source
     from hf_posmine.data.texts import normalize, text_keys
@@ -31,7 +31,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "bundled": ("SAMPLE",),
-        "columns": ("pick_columns",),
+        "layouts": ("pick_columns",),
         "corpus": ("Corpus",),
         "qrels": ("Qrels",),
         "sources": (
