@@ -1,4 +1,4 @@
-"""What computes a model's passes: torch, or OpenVINO, which takes a fraction of the time on a CPU."""
+"""Backends of a model's forward passes: torch, or OpenVINO, which is faster on CPUs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PRECISION = "INFERENCE_PRECISION_HINT"
 
 
 def loading_options(backend: Backend, compute: Compute | None, device: str | None) -> dict[str, Any]:
-    """What a SentenceTransformer is loaded with, to compute by a backend in a precision.
+    """Keyword arguments that load a SentenceTransformer on a backend, in a precision.
 
     Raises:
         InputError: an unknown backend or precision, or OpenVINO on a device other than the CPU.
@@ -51,7 +51,7 @@ def backend_of(model: Any) -> str:
 
 
 def describe_backend(model: Any) -> dict[str, str]:
-    """What a record says of how a model computes: nothing for torch, else what :func:`loading_options` takes.
+    """Backend and precision for the record: empty for torch, else the arguments of :func:`loading_options`.
 
     Raises:
         InputError: a model under OpenVINO that leaves the precision to the processor, so that no record could repeat it.

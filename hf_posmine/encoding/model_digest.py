@@ -58,7 +58,7 @@ def _modules(model: Any) -> list[Any]:
 
 
 def _tokenizer_description(tokenizer: Any) -> str:
-    """What a tokenizer does to a text; truncation and padding are left out, since using it changes them."""
+    """The state of a tokenizer without truncation and padding, which change with use."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return repr(type(tokenizer))

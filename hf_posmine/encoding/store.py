@@ -109,7 +109,7 @@ class EmbeddingStore:
         self._verified: set[Path] = set()
 
     def folder(self, key: str, part: TextPart) -> Path:
-        """Where the vectors of ``part`` by the model ``key`` lie."""
+        """The folder of the vectors of ``part`` by the model ``key``."""
         return self.root / f"{key}-{self.dtype.name}" / part.texts_digest[:32]
 
     def load(self, key: str, part: TextPart) -> Vectors | None:
@@ -150,8 +150,8 @@ class EmbeddingStore:
             key: the model, its prompts and so on, as a digest.
             part: the texts.
             encode: texts, and a callback for counts -> float32 ``[m, d]``.
-            describe: what the manifest says about the model, for people.
-            progress: hears how many texts are done, those found on disk included.
+            describe: a description of the model for the manifest.
+            progress: called with the number of texts that are done, those found on disk included.
         """
         shards = self.begin(key, part, describe)
         folder = self.folder(key, part)
@@ -164,7 +164,7 @@ class EmbeddingStore:
         return loaded
 
     def begin(self, key: str, part: TextPart, describe: dict[str, Any]) -> int:
-        """Say what will lie there unless that is said, and clear away what dead processes left; returns the shards."""
+        """Write the manifest unless it is there, remove temporary files of dead processes, and return the shards."""
         folder = self.folder(key, part)
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):

@@ -1,4 +1,4 @@
-"""What a model is worth: retrieval per query, second-stage tasks, and what may be claimed of a difference."""
+"""Evaluation: retrieval per query, classification, clustering and STS, false negatives, and significance."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Collection:
     ) -> Collection:
         """From a dataset of documents (columns id, text, perhaps title), queries, and (query, document, score) rows.
 
-        Documents without any text are left out: nothing says what they are, and instruction models refuse them.
+        Documents without any text are left out: they have no content to retrieve, and instruction models refuse them.
 
         Raises:
             InputError: judged queries without text, no positive at all, or judged ids that the corpus lacks altogether.

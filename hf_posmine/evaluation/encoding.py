@@ -21,7 +21,7 @@ def encode_texts(
     Args:
         model: a SentenceTransformer, or an object with ``encode_query`` and ``encode_document``.
         texts: what to encode.
-        instruction: says what the task is. A model whose first module ``accepts_instructions`` gets (instruction, text)
+        instruction: describes the task. A model whose first module ``accepts_instructions`` gets (instruction, text)
             pairs, and leaves the instruction out of its pooling; any other gets ``"{instruction}: "`` as its prompt.
         prompt: text put before every text as it is; None takes the model's own.
         role: which of the model's own prompts.

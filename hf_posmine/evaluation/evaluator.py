@@ -53,5 +53,5 @@ class RetrievalEvaluator(SentenceEvaluator):
         return metrics
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What the model card says of the evaluation."""
+        """The configuration of the evaluation for the model card."""
         return {name: value for name, value in self.settings.items() if value is not None}

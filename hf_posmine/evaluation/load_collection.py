@@ -112,7 +112,7 @@ def _default_qrels(folder: Path) -> str:
 
 
 def _hub_split(repository: str, configuration: str | None, split: str | None) -> Any:
-    """The split asked for, else ``test``, else the only one."""
+    """The given split, else ``test``, else the only one."""
     import datasets
 
     there = datasets.get_dataset_split_names(repository, configuration)

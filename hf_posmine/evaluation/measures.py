@@ -23,7 +23,7 @@ FAMILIES = ("ndcg", "recall", "mrr")
 
 @dataclass(frozen=True)
 class Run:
-    """What a system retrieved.
+    """The ranked documents of each query, as retrieved by a system.
 
     Attributes:
         query_ids: the queries, Q of them.

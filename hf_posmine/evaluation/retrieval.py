@@ -1,4 +1,4 @@
-"""How well a model retrieves: exact search of a judged collection, scored per query as trec_eval does."""
+"""Retrieval evaluation: exact search of a judged collection, scored per query as trec_eval does."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def evaluate_retrieval(
 
 
 def make_run(collection: Collection, ranking: Ranking, settings: RetrievalSettings) -> Run:
-    """What was retrieved for the scored queries, by document ids.
+    """The retrieved documents of the scored queries, by id.
 
     Args:
         collection: what was searched.

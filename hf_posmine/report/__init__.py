@@ -68,7 +68,7 @@ def make_report(mined: MinedRows, against: MinedRows | None = None, limits: Tabl
 def write_report(
     mined: MinedRows, output: str | Path, against: MinedRows | None = None, limits: TableLimits | None = None
 ) -> Report:
-    """As :func:`make_report`, and write the page, whole or not at all."""
+    """As :func:`make_report`, and write the page atomically."""
     report = make_report(mined, against, limits)
     write_file(Path(output), lambda temporary: temporary.write_text(report.html, "utf8"))
     return report

@@ -40,7 +40,7 @@ class MiningComparison:
 
     @property
     def name(self) -> str:
-        """What the page calls the other mining."""
+        """Name of the other mining on the page."""
         return self.side.mined.name
 
     @property
@@ -76,7 +76,7 @@ def compare(side: Side, other: Side) -> MiningComparison:
 
 
 def flat_places(counts: Rows, rows: Rows) -> Rows:
-    """Where the values of some rows lie in a flat array with ``counts`` values per row, int64."""
+    """Positions, int64, of the values of some rows in a flat array with ``counts`` values per row."""
     starts = np.append(0, np.cumsum(counts))[rows]
     wanted = counts[rows]
     before = np.cumsum(wanted) - wanted

@@ -32,7 +32,7 @@ class Example:
     Attributes:
         row: its number through all splits.
         where: its number in its split, as people read it.
-        said: why it is here.
+        reason: why the row is shown.
         query: its query.
         positive: its first positive.
         positive_facts: score of the positive.
@@ -43,7 +43,7 @@ class Example:
 
     row: int
     where: str
-    said: str
+    reason: str
     query: str
     positive: str
     positive_facts: str
@@ -176,7 +176,7 @@ def _example(side: Side, kind: Suspects, number: int, texts: dict[int, dict[str,
     return Example(
         row=row,
         where=where(side, row),
-        said=kind.said(number),
+        reason=kind.describe(number),
         query=cut(held[columns.query] or ""),
         positive=cut(positives[0]) if positives else "",
         positive_facts=_positive_facts(side.numbers, row, at),

@@ -42,7 +42,9 @@ def histograms(numbers: Numbers, other: MiningComparison | None) -> list[Histogr
     return [figure for figure in found if figure is not None]
 
 
-def binned(series: Sequence[tuple[str, str, Floats]], name: str, title: str, says: str, axis: str) -> Histogram | None:
+def binned(
+    series: Sequence[tuple[str, str, Floats]], name: str, title: str, caption: str, axis: str
+) -> Histogram | None:
     """Distributions of continuous values (name, style, values) over common bins; None without any finite value."""
     finite = [(label, style, values[np.isfinite(values)]) for label, style, values in series]
     finite = [held for held in finite if len(held[2])]
@@ -51,13 +53,13 @@ def binned(series: Sequence[tuple[str, str, Floats]], name: str, title: str, say
     edges = _edges([values for _, _, values in finite])
     outside = sum(int(((v < edges[0]) | (v > edges[-1])).sum()) for _, _, v in finite)
     if outside:
-        says += f" {outside:,} extreme values lie outside the figure."
+        caption += f" {outside:,} extreme values are outside the figure."
     made = [
         Series(label, style, np.histogram(values, edges)[0], len(values), float(np.median(values)))
         for label, style, values in finite
     ]
     medians = ", ".join(f"{s.name} {s.median:.3f}" for s in made)
-    return Histogram(name, title, f"{says} Medians: {medians}.", axis, edges, tuple(made))
+    return Histogram(name, title, f"{caption} Medians: {medians}.", axis, edges, tuple(made))
 
 
 def _edges(values: list[Floats]) -> Doubles:
@@ -74,7 +76,7 @@ def _edges(values: list[Floats]) -> Doubles:
 def _scores(numbers: Numbers, theirs: Numbers | None, name: str) -> list[Histogram | None]:
     if numbers.scores is None or numbers.reference is None:
         return []
-    says = "Scores of the positives and of the negatives by the teacher, each as shares of their own number."
+    caption = "Scores of the positives and of the negatives by the teacher, each as shares of their own number."
     figures = []
     for teacher, label in enumerate(numbers.teacher_names or ("",)):
         mine = slice(None) if numbers.teachers is None else numbers.teachers == teacher
@@ -83,7 +85,7 @@ def _scores(numbers: Numbers, theirs: Numbers | None, name: str) -> list[Histogr
         if theirs is not None and theirs.scores is not None and not label and not theirs.teacher_names:
             series.append((f"negatives of {name}", "other", theirs.scores))
         title = f"Scores by {label}" if label else "Scores"
-        figures.append(binned(series, f"scores-{teacher}", title, says, "score by the teacher"))
+        figures.append(binned(series, f"scores-{teacher}", title, caption, "score by the teacher"))
     return figures[:MOST_TEACHERS]
 
 
@@ -95,22 +97,24 @@ def _margins(numbers: Numbers, theirs: Numbers | None, name: str) -> list[Histog
     for teacher, label in enumerate(numbers.teacher_names or ("",)):
         mine = margins if numbers.teachers is None else margins[numbers.teachers == teacher]
         above = float((mine <= 0).mean()) if len(mine) else 0.0
-        says = f"The positive's score less the negative's. {above:.1%} of the negatives score at least as high as their positive."
+        caption = (
+            f"Positive's score less negative's; {above:.1%} of the negatives score at least as high as their positive."
+        )
         series = [("positive − negative", "plain", mine)]
         if theirs is not None and theirs.margins is not None and not label and not theirs.teacher_names:
             series.append((name, "other", theirs.margins))
         title = f"Margin to the positive by {label}" if label else "Margin to the positive"
-        figures.append(binned(series, f"margins-{teacher}", title, says, "positive − negative"))
+        figures.append(binned(series, f"margins-{teacher}", title, caption, "positive − negative"))
     return figures[:MOST_TEACHERS]
 
 
 def _second(numbers: Numbers) -> Histogram | None:
     if numbers.second is None or numbers.second_positive is None:
         return None
-    asked = np.isfinite(numbers.second)
-    says = f"Scores of the second opinion, which was asked about {int(asked.sum()):,} of {len(asked):,} negatives."
+    scored = np.isfinite(numbers.second)
+    caption = f"Scores of the second opinion, computed for {int(scored.sum()):,} of {len(scored):,} negatives."
     series = [("positives", "positive", numbers.second_positive), ("negatives", "negative", numbers.second)]
-    return binned(series, "second", "Scores by the second opinion", says, "score by the second opinion")
+    return binned(series, "second", "Scores by the second opinion", caption, "score by the second opinion")
 
 
 def _ranks(numbers: Numbers, theirs: Numbers | None, name: str) -> Histogram | None:
@@ -122,11 +126,11 @@ def _ranks(numbers: Numbers, theirs: Numbers | None, name: str) -> Histogram | N
     series = [_categories("negatives", "plain", numbers.ranks[numbers.ranks >= 0], edges)]
     if len(others):
         series.append(_categories(name, "other", others[others >= 0], edges))
-    says = (
+    caption = (
         "Ranks among the candidates that were not excluded, from 0; a step in rank is a candidate that the filters or the sampler "
         f"passed over. Median {int(np.median(numbers.ranks[numbers.ranks >= 0])):,}, greatest {int(numbers.ranks.max()):,}."
     )
-    return Histogram("ranks", "Ranks", says, "rank", np.arange(len(edges), dtype=np.float64), tuple(series), labels)
+    return Histogram("ranks", "Ranks", caption, "rank", np.arange(len(edges), dtype=np.float64), tuple(series), labels)
 
 
 def _rank_edges(highest: int) -> list[int]:
@@ -145,21 +149,21 @@ def _counts(numbers: Numbers, theirs: Numbers | None, name: str) -> Histogram:
     series = [_categories("rows", "plain", numbers.counts, edges)]
     if theirs is not None:
         series.append(_categories(f"rows of {name}", "other", theirs.counts, edges))
-    says = f"Mean {numbers.counts.mean():.2f}, from {int(numbers.counts.min())} to {int(numbers.counts.max())}."
+    caption = f"Mean {numbers.counts.mean():.2f}, from {int(numbers.counts.min())} to {int(numbers.counts.max())}."
     across = np.arange(len(edges), dtype=np.float64)
-    return Histogram("counts", "Negatives per row", says, "negatives", across, tuple(series), labels)
+    return Histogram("counts", "Negatives per row", caption, "negatives", across, tuple(series), labels)
 
 
 def _overlap(other: MiningComparison) -> Histogram:
     values = other.jaccard[np.isfinite(other.jaccard)]
     counts = np.histogram(values, OVERLAP_EDGES)[0]
     labels = ("0", "to 1/4", "to 1/2", "to 3/4", "below 1", "1")
-    says = (
+    caption = (
         f"Jaccard overlap of the two sets of negatives, row by row: shared negatives over all of both. Mean {values.mean():.3f}; "
         f"{int((values == 1).sum()):,} rows are the same, {int((values == 0).sum()):,} share nothing."
     )
     series = (Series("rows", "plain", counts, len(values)),)
-    return Histogram("overlap", f"Overlap with {other.name}", says, "Jaccard", np.arange(7.0), series, labels)
+    return Histogram("overlap", f"Overlap with {other.name}", caption, "Jaccard", np.arange(7.0), series, labels)
 
 
 def _categories(label: str, style: str, values: Rows, edges: list[int]) -> Series:

@@ -60,8 +60,8 @@ class Histogram:
     Attributes:
         name: unique on the page.
         title: heading.
-        says: a sentence with what can be read from it, the text alternative.
-        axis: what lies along x.
+        caption: a sentence that describes the figure; also its text alternative.
+        axis: label of the x axis.
         edges: float64 ``[b + 1]``; bins of categories are one wide.
         labels: of the bins, where they are categories.
         series: drawn in this order.
@@ -69,7 +69,7 @@ class Histogram:
 
     name: str
     title: str
-    says: str
+    caption: str
     axis: str
     edges: Doubles
     series: tuple[Series, ...]
@@ -81,12 +81,12 @@ class Histogram:
         return max(1e-9, *(float(series.shares.max(initial=0)) for series in self.series)) * 1.05
 
     def x(self, value: float) -> float:
-        """Where a value lies across."""
+        """The horizontal position of a value."""
         low, high = float(self.edges[0]), float(self.edges[-1])
         return round(LEFT + (value - low) / (high - low) * (WIDTH - LEFT - RIGHT), 1)
 
     def y(self, share: float) -> float:
-        """Where a share lies up."""
+        """The vertical position of a share."""
         return round(HEIGHT - BOTTOM - share / self.top * (HEIGHT - TOP - BOTTOM), 1)
 
     def outline(self, series: Series) -> str:

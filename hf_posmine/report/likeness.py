@@ -1,4 +1,4 @@
-"""How alike two texts are, and whether a text holds an answer: cheap enough for every negative of a large dataset."""
+"""Similarity of two texts by their words, and answers in texts: cheap enough for every negative of a large dataset."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def pieces(text: str) -> frozenset[str]:
 
 
 def jaccard(one: frozenset[str], two: frozenset[str]) -> float:
-    """Shared share of two sets, 0 to 1; two empty ones share nothing.
+    """Jaccard similarity of two sets, 0 to 1; 0 for two empty sets.
 
     >>> jaccard(frozenset("abc"), frozenset("bcd"))
     0.5

@@ -21,7 +21,7 @@ Doubles: TypeAlias = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Numbers:
-    """What the miner said in numbers; None for what was not kept.
+    """The numbers that the miner wrote; None for columns that were not kept.
 
     Attributes:
         counts: int64 ``[R]``, negatives of each row.
@@ -33,7 +33,7 @@ class Numbers:
         teacher_names: of an ensemble; empty for one teacher.
         ceiling: float32 ``[R]``, infinite where there is none.
         above: int64 ``[R]``, candidates at or above the ceiling.
-        second: float32 ``[N]``, scores of the second opinion, NaN where it was not asked.
+        second: float32 ``[N]``, scores of the second opinion, NaN where it was not needed.
         second_positive: float32 ``[R]``, its score of the positive.
         judged: bool ``[N]``, negatives that a judge took for positives.
         filled: int64 ``[R]``, negatives drawn at random.
@@ -92,7 +92,7 @@ def read_numbers(mined: MinedRows) -> Numbers:
         ("judged", "negatives_suspect", bool),
     ):
         values = _flat(mined, column, kind) if column in names else None
-        if values is not None and len(values) == total:  # a column of another length says nothing of these negatives
+        if values is not None and len(values) == total:  # a column of another length does not belong to these negatives
             made[name] = values
     for name, column, kind in (
         ("positive", "positive_score", np.float32),

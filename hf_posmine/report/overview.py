@@ -1,4 +1,4 @@
-"""What the head of the page says in figures and words: counts, what was removed, how the rows were made."""
+"""The head of the page: counts, exclusions, filters, and how the rows were mined."""
 
 from __future__ import annotations
 
@@ -35,57 +35,59 @@ class Lines:
 def overview(sides: Sequence[Side]) -> list[Lines]:
     """The tables of facts, with a column per side; lines that no side knows are left out."""
     parts: list[tuple[str, Callable[[Side], dict[str, str]]]] = [("Rows and negatives", _counts)]
-    parts += [("Suspicious rows", _suspects)] if len(sides) > 1 else []  # of one alone they are told at large
+    parts += (
+        [("Suspicious rows", _suspects)] if len(sides) > 1 else []
+    )  # for one dataset they have a section of their own
     parts += [("Excluded and removed", _removed), ("How they were mined", _made)]
     return [Lines(title, _joined([part(side) for side in sides])) for title, part in parts]
 
 
 def missing(side: Side) -> list[tuple[str, str]]:
-    """What ``keep=`` would add: the option and what it would show."""
+    """Options of ``keep=`` that were not used, each with what it would show."""
     return [(name, what) for name, (column, what) in KEPT.items() if column not in side.mined.names]
 
 
 def found_share(side: Side) -> float:
-    """Negatives found of all that were asked for."""
+    """The share of the requested negatives that were found."""
     wanted = side.summary.rows * side.summary.num_negatives
     own = side.summary.negatives - (side.summary.filled or 0)
     return own / wanted if wanted else 0.0
 
 
-def _joined(said: Sequence[Mapping[str, str]]) -> dict[str, tuple[str, ...]]:
-    labels = dict.fromkeys(label for lines in said for label in lines)
-    return {label: tuple(lines.get(label, "–") for lines in said) for label in labels}
+def _joined(facts: Sequence[Mapping[str, str]]) -> dict[str, tuple[str, ...]]:
+    labels = dict.fromkeys(label for lines in facts for label in lines)
+    return {label: tuple(lines.get(label, "–") for lines in facts) for label in labels}
 
 
 def _counts(side: Side) -> dict[str, str]:
     summary, numbers, texts = side.summary, side.numbers, side.texts
-    said = {
+    facts = {
         "rows": f"{summary.rows:,}",
         "splits": ", ".join(f"{name}: {len(rows):,}" for name, rows in side.mined.splits.items()),
         "negatives": f"{summary.negatives:,}",
-        "negatives asked for per row": f"{summary.num_negatives}",
-        "yield: found of those asked for": percent(found_share(side)),
+        "requested negatives per row": f"{summary.num_negatives}",
+        "yield: share of the requested negatives": percent(found_share(side)),
         f"rows with fewer than {summary.num_negatives}": _of(summary.short_rows, summary.rows),
         "rows without any": _of(summary.empty_rows, summary.rows),
         "different texts among the negatives": f"{len(np.unique(texts.negatives)):,}",
     }
     if len(side.mined.splits) == 1:
-        del said["splits"]
+        del facts["splits"]
     if summary.filled is not None:
-        said["negatives drawn at random for short rows"] = f"{summary.filled:,}"
+        facts["negatives drawn at random for short rows"] = f"{summary.filled:,}"
     if summary.weak_rows is not None:
-        said["rows flagged as having a weak positive"] = _of(summary.weak_rows, summary.rows)
+        facts["rows flagged as having a weak positive"] = _of(summary.weak_rows, summary.rows)
     repeated = texts.repeated()
     if repeated:
-        said["negatives that are in their row already"] = _of(repeated, summary.negatives)
+        facts["negatives that are in their row already"] = _of(repeated, summary.negatives)
     margins = numbers.margins
     if margins is not None and len(margins):
-        said["negatives that score at least as high as their positive"] = percent(float((margins <= 0).mean()))
+        facts["negatives that score at least as high as their positive"] = percent(float((margins <= 0).mean()))
     if texts.answers is not None and texts.has_answer is not None and texts.answered is not None:
         answered = _of(int(texts.answered.sum()), int(texts.has_answer.sum()))
-        said[f"positives that hold the answer (column {side.mined.columns.answer})"] = answered
-        said["negatives that hold it"] = _of(int(texts.answers.sum()), summary.negatives)
-    return said
+        facts[f"positives that hold the answer (column {side.mined.columns.answer})"] = answered
+        facts["negatives that hold it"] = _of(int(texts.answers.sum()), summary.negatives)
+    return facts
 
 
 def _suspects(side: Side) -> dict[str, str]:
@@ -94,15 +96,17 @@ def _suspects(side: Side) -> dict[str, str]:
 
 def _removed(side: Side) -> dict[str, str]:
     summary = side.summary
-    said = {f"excluded: {EXCLUSION_WORDS.get(reason, reason)}": f"{n:,}" for reason, n in summary.excluded.items() if n}
+    facts = {
+        f"excluded: {EXCLUSION_WORDS.get(reason, reason)}": f"{n:,}" for reason, n in summary.excluded.items() if n
+    }
     for name, share in summary.removed.items():
         what = f"the {name}" if name in ("rank window", "score floor") else f"the ceiling of {name}"
-        said[f"of the naive top {summary.num_negatives}, removed by {what}"] = percent(share)
+        facts[f"of the naive top {summary.num_negatives}, removed by {what}"] = percent(share)
     if summary.rejected is not None:
-        said["candidates turned down by the second opinion"] = f"{summary.rejected:,}"
+        facts["candidates turned down by the second opinion"] = f"{summary.rejected:,}"
     if summary.replaced is not None:
-        said[f"negatives that are not in the naive top {summary.num_negatives}"] = percent(summary.replaced)
-    return said
+        facts[f"negatives that are not in the naive top {summary.num_negatives}"] = percent(summary.replaced)
+    return facts
 
 
 def _made(side: Side) -> dict[str, str]:
@@ -110,7 +114,7 @@ def _made(side: Side) -> dict[str, str]:
     if record is None:
         return {}
     settings, corpus = record.settings, record.corpus
-    said = {
+    facts = {
         "teacher": "; ".join(_teacher(teacher) for teacher in record.teachers),
         "prompts": "; ".join(dict.fromkeys(prompt for teacher in record.teachers for prompt in _prompts(teacher))),
         "filters": ", ".join(settings.get("filters", ())) or "none (Naive Top-K)",
@@ -125,7 +129,7 @@ def _made(side: Side) -> dict[str, str]:
         f"{record.known_positives.queries:,} queries",
         "made with": ", ".join(f"{name} {record.versions[name]}" for name in ("hf-posmine", "datasets") if name in record.versions),
     }  # fmt: skip
-    return {label: value for label, value in said.items() if value}
+    return {label: value for label, value in facts.items() if value}
 
 
 def _teacher(teacher: TeacherRecord) -> str:
@@ -150,7 +154,7 @@ def _candidates(record: MiningRecord) -> str:
 
 
 def _source(source: Source) -> str:
-    """Where data came from; of a local path its last part only, as on the dataset's card."""
+    """The source of data; of a local path its last part only, as on the dataset's card."""
     if source.path is None:
         return "not recorded"
     where = source.path if source.revision else source.path.rstrip("/").rpartition("/")[2]

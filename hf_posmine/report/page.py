@@ -1,4 +1,4 @@
-"""The page: one HTML file with its own style and script, which asks nothing of any network."""
+"""The page: one HTML file with its own style and script, which makes no network requests."""
 
 from __future__ import annotations
 

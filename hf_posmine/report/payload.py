@@ -1,4 +1,4 @@
-"""What the table of the page holds: a sample of the rows in compressed columns, every text once.
+"""The data of the page's table: a sample of the rows in compressed columns, every text once.
 
 Texts come in lines of JSON, so that the page reads only those it shows; base64 of zlib is what a browser can unpack.
 """
@@ -155,7 +155,7 @@ def _lists(column: list[Any]) -> list[list[str]]:
 
 
 def _plain(values: np.ndarray) -> list[Any]:
-    """Numbers for JSON: scores rounded, None for what is no number."""
+    """Numbers for JSON: scores rounded, None for NaN."""
     if values.dtype.kind != "f":
         return values.tolist()
     rounded = np.round(values.astype(np.float64), DIGITS)

@@ -24,7 +24,7 @@ ODD = np.uint64(0x9E3779B97F4A7C15)
 
 @dataclass(frozen=True)
 class RowTexts:
-    """What a look at every text gave; no text stays in memory.
+    """Results of one pass over all texts; no text stays in memory.
 
     Attributes:
         queries: uint64 ``[R]``, keys of the queries.

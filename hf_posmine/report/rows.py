@@ -98,7 +98,7 @@ class MinedRows:
 
     @classmethod
     def load(cls, path: str | Path, **columns: str | None) -> MinedRows:
-        """What ``hf-posmine mine`` wrote: a folder (also of shards), a .parquet or a .jsonl file, with its record.
+        """Load the output of ``hf-posmine mine``: a folder (also of shards), a .parquet or a .jsonl file, with its record.
 
         Args:
             path: of the data.
@@ -179,15 +179,15 @@ def _text_columns(
     split: Any, record: MiningRecord | None, query: str | None, positive: str | None, answer: str | None
 ) -> TextColumns:
     names = split.column_names
-    said = record.columns if record is not None else None
+    recorded = record.columns if record is not None else None
     for column, what in ((query, "query"), (positive, "positive"), (answer, "answer")):
         if column is not None:
             require_column(names, column, what)
-    query = query or (said.query if said is not None and said.query in names else None)
-    positive = positive or (said.positive if said is not None and said.positive in names else None)
+    query = query or (recorded.query if recorded is not None and recorded.query in names else None)
+    positive = positive or (recorded.positive if recorded is not None and recorded.positive in names else None)
     positive = positive or first_named(names, POSITIVE_NAMES)
     shown = [name for name in names if not name.startswith("negatives") and name != answer]
-    if said is None or query is None:
+    if recorded is None or query is None:
         query, positive, ids = pick_columns(split.select_columns(shown), query, positive, None)
         positive = positive or ids
     elif positive is None:  # the record names no texts: the positives came by id or from judgements
@@ -195,5 +195,5 @@ def _text_columns(
         positive = only_named(left, REPLY_NAMES, "positive", "--positive-column")
         positive = positive or only_named(left, ID_NAMES, "positive id", "--positive-column")
     answer = answer or next((name for name in ANSWER_NAMES if name in names and name not in (query, positive)), None)
-    ids = said.positive_id if said is not None else None
+    ids = recorded.positive_id if recorded is not None else None
     return TextColumns(query, positive, positive != ids and not named([positive or ""], ID_NAMES), answer)

@@ -1,4 +1,4 @@
-"""Which rows the table of the page holds."""
+"""The choice of rows for the table of the page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ALWAYS = 200
 
 @dataclass(frozen=True)
 class TableLimits:
-    """How much the page holds.
+    """Limits on what the page holds.
 
     Attributes:
         rows: rows of the table at most.

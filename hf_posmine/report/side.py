@@ -38,6 +38,6 @@ class Side:
 def read_side(mined: MinedRows) -> Side:
     """Read all rows once and look for suspects."""
     numbers, texts = read_numbers(mined), read_texts(mined)
-    asked = mined.record.settings.get("num_negatives") if mined.record is not None else None
-    summary = MiningSummary.from_dataset(dict(mined.splits), asked)
+    wanted = mined.record.settings.get("num_negatives") if mined.record is not None else None
+    summary = MiningSummary.from_dataset(dict(mined.splits), wanted)
     return Side(mined, numbers, texts, summary, find_suspects(numbers, texts, summary.num_negatives, mined.record))

@@ -34,11 +34,11 @@ class Suspects:
         kind: short name, unique.
         title: heading.
         why: what was looked for, and what it may mean.
-        wording: of a row's value, such as ``"{:.0%} of the words shared"``; see :meth:`said`.
+        wording: of a row's value, such as ``"{:.0%} of the words shared"``; see :meth:`describe`.
         rows: int64 ``[m]``, worst first.
         at: int64 ``[m]``, which of the row's negatives it is; -1 for the row as a whole.
         values: float64 ``[m]``.
-        graded: every row has a value and these are the worst, so their number says nothing.
+        graded: every row has a value and these are the worst, so their number has no meaning.
     """
 
     kind: str
@@ -53,7 +53,7 @@ class Suspects:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def said(self, number: int) -> str:
+    def describe(self, number: int) -> str:
         """Why the row of that number is here."""
         value = float(self.values[number])
         return self.wording.format(abs(value), side="above" if value < 0 else "below")
@@ -65,7 +65,7 @@ def find_suspects(numbers: Numbers, texts: RowTexts, n: int, record: MiningRecor
     Args:
         numbers: scores, ranks and so on.
         texts: keys and likeness.
-        n: negatives asked for per row.
+        n: requested negatives per row.
         record: of the mining, for the filters of an ensemble and the rank of a weak positive.
     """
     settings: Any = record.settings if record is not None else {}
@@ -237,7 +237,7 @@ def _short(numbers: Numbers, n: int) -> Suspects:
 
 
 def least_per_row(values: Doubles, numbers: Numbers) -> tuple[Rows, Rows]:
-    """Rows by their least value, ascending, with the negative (of all N) that has it; NaN is no value."""
+    """Rows by their least value, ascending, with the negative (of all N) that has it; NaN counts as missing."""
     there = np.flatnonzero(~np.isnan(values))
     order = there[np.lexsort((values[there], numbers.row_of[there]))]
     rows, first = np.unique(numbers.row_of[order], return_index=True)

@@ -1,8 +1,8 @@
-"""Search by an engine that may miss documents, made safe: exact scores decide, and a query that lacks documents goes deeper.
+"""Search by an approximate engine, made safe: exact scores decide, and a query that lacks documents is searched deeper.
 
-The best k below a ceiling are asked of the engine without the ceiling. Most queries have k valid documents among the first
-candidates. Those that do not are searched again, deeper and with more effort, and what is left in the end exactly. So no
-query gets fewer documents than exact search would give it; it may get others, and the recall says how many.
+The engine searches without the ceiling. Most queries have k valid documents among the first
+candidates. Those that do not are searched again, deeper and with more effort, and the rest is searched exactly. So no
+query gets fewer documents than exact search would give it; it may get others, and the measured recall is how many it keeps.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hf_posmine.search.exact import ExactIndex
 
 FIRST, DEEPER, HARDER, ROUNDS = 128, 8, 4, 2
-"""Candidates of the first round, how many times more and with how much more work the next one asks, and the rounds.
+"""Candidates of the first round, the factors of depth and of effort of the next round, and the number of rounds.
 
 A third round was measured to cost more than the exact search that comes instead.
 """
@@ -36,7 +36,7 @@ EXHAUSTIVE = ROUNDS
 
 
 class Searcher(Protocol):
-    """What finds candidates fast and promises nothing: a FAISS index, a table of a vector database.
+    """A fast source of candidates without guarantees: a FAISS index, a table of a vector database.
 
     Attributes:
         deepest: the most documents it gives for a query.
@@ -127,7 +127,7 @@ class ApproximateIndex:
 
     @property
     def _most(self) -> int:
-        """The deepest that the engine is asked for."""
+        """The greatest depth of a request to the engine."""
         documents = self.exact.num_candidates
         return min(self.searcher.deepest, max(FIRST, documents // EXACT_COSTS), documents)
 

@@ -1,4 +1,4 @@
-"""How large the blocks of a search on the CPU are: as large as is fast, or as the memory budget allows."""
+"""Block sizes of a search: the fastest ones, or smaller ones that fit the memory budget."""
 
 from __future__ import annotations
 

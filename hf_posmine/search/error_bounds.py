@@ -30,7 +30,7 @@ class Coded:
     Attributes:
         codes: int8 ``[N, d padded to 64]``.
         scale: float32 ``[N]``, the step of each row times its scale.
-        moved: float32 ``[N]``, how far rounding moved each document, after scaling; rounded up.
+        quantization_error: float32 ``[N]``, distance of each document from its int8 code, after scaling; rounded up.
         most: the largest of ``quantization_error``.
     """
 
@@ -42,7 +42,7 @@ class Coded:
 
 @dataclass(frozen=True)
 class Documents:
-    """What a scan reads of the documents besides their vectors; large arrays are memory maps (:mod:`.prepared`).
+    """Columns that a scan reads besides the vectors; large arrays are memory maps (:mod:`.prepared`).
 
     Attributes:
         scale: float32 ``[N]``.

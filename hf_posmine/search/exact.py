@@ -44,7 +44,7 @@ class ExactIndex:
         device: where to multiply; a CPU uses the compiled scan if numba is there.
         engine: ``auto`` takes int8 products where the CPU is faster at them. No choice changes a result.
         block_rows: documents per block; by default what suits the device and the budget.
-        budget: memory it may take, by default what the environment says (:mod:`hf_posmine.utils.memory`).
+        budget: memory it may take, by default that of the environment (:mod:`hf_posmine.utils.memory`).
 
     >>> index = ExactIndex(np.eye(4, dtype=np.float32), "dot")
     >>> ranking = index.search(np.array([[4, 3, 2, 1]], np.float32), 2, below=np.array([4], np.float32))
@@ -168,7 +168,7 @@ class ExactIndex:
 
     @cached_property
     def _sizes(self) -> Sizes:
-        """The blocks that fit the budget, or that the caller asked for."""
+        """The block sizes that fit the budget, or those given by the caller."""
         import torch
 
         sizes = Sizes.fit(self.budget, self.vectors.dim, torch.get_num_threads())

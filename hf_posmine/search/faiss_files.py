@@ -1,6 +1,6 @@
 """A FAISS index on disk: built once, a block of documents at a time, continued after a kill, mapped by every process.
 
-It lies beside the embeddings it is made of, addressed by their content, and may be deleted at any time::
+It is stored beside its embeddings, addressed by their content, and may be deleted at any time::
 
     <embeddings>/indexes/<digest>/index/index.faiss   the finished index, and lists.ivfdata with lists on disk
                                   trained.faiss       until then: the trained, empty index
@@ -152,6 +152,6 @@ def _save(faiss: Any, index: Any, path: Path) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """What FAISS says, without where in its source it says it."""
-    said = re.sub(r"^Error in .*?\.(cpp|h):\d+: ", "", " ".join(str(error).split()))
-    return (re.sub(r"^Error: '.*?' failed: ?", "", said) or said)[:200]
+    """The message of FAISS without the position in its source."""
+    message = re.sub(r"^Error in .*?\.(cpp|h):\d+: ", "", " ".join(str(error).split()))
+    return (re.sub(r"^Error: '.*?' failed: ?", "", message) or message)[:200]

@@ -1,4 +1,4 @@
-"""What an engine is built from, and where it is kept: beside the embeddings, addressed by their content and by how it is made."""
+"""Folders of approximate indexes: beside the embeddings, addressed by their content and by the index's settings."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SCALED = ("nprobes", "ef")
 """Search options that say how hard to look."""
 PER_PARTITION = 256
-"""Documents per partition that Lance asks for."""
+"""Documents per partition that Lance recommends."""
 QUERIES = 256
 DEEPEST = 1 << 14
 _used_by: int | None = None
@@ -63,7 +63,7 @@ def _partitions(spec: Lance, documents: int) -> int:
 
 
 def _build(spec: Lance, table: Any, exact: ExactIndex) -> None:
-    """Lance writes an index whole or not at all: a kill here starts it again."""
+    """Lance writes an index atomically: after a kill here it is built again."""
     metric = "l2" if exact.similarity == "euclidean" else "dot"
     partitions = _partitions(spec, exact.num_candidates)
     try:
@@ -79,7 +79,7 @@ class LanceSearcher:
     """A Lance table and its search options.
 
     Attributes:
-        deepest: the most documents it is asked for.
+        deepest: the greatest depth of a request.
         options: the search options, those by default included.
     """
 

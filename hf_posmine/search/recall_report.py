@@ -1,4 +1,4 @@
-"""What an approximate index is worth, measured against exact search on a sample of rows."""
+"""Recall of an approximate index against exact search, on a sample of rows."""
 
 from __future__ import annotations
 

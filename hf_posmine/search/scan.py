@@ -1,4 +1,4 @@
-"""What a scan promises, and the shapes that both scans share."""
+"""The contract of a scan, and the arrays that both scans share."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ScanResult:
     Attributes:
         ids: int64 ``[B, m]``, document rows in any order, -1 where padded.
         above: int64 ``[B]``.
-        complete: bool ``[B]``; False asks for the query to be scanned again, with more room.
+        complete: bool ``[B]``; False where the query must be scanned again, with more room.
     """
 
     ids: Rows

@@ -142,13 +142,13 @@ class CpuScan:
 
     @property
     def _columns(self) -> tuple[np.ndarray, ...]:
-        """What an int8 scan reads from beginning to end."""
+        """The columns that an int8 scan reads sequentially."""
         assert self.coded is not None
         return self.coded.codes, self.coded.scale, self.coded.quantization_error, self.documents.bias
 
     @cached_property
     def _documents(self) -> Any:
-        """The codes as a tensor, which nobody writes to."""
+        """The codes as a read-only tensor."""
         import torch
 
         with warnings.catch_warnings():
@@ -156,7 +156,7 @@ class CpuScan:
             return torch.from_numpy(np.asarray(self._columns[0]))
 
     def _settle(self, candidates: _Candidates, queries: Queries, error: np.ndarray, want: int) -> None:
-        """Score candidates in float32: the ``want`` best of each query, or with 0 all; then prune by what that says."""
+        """Score candidates in float32: the ``want`` best of each query, or with 0 all; then prune with those scores."""
         at, places = candidates.pick(want, _up(4 * error))
         values = self._values(queries.vectors, at, candidates.found["row"][places])
         candidates.settle(places, values, _up(error)[at])
@@ -176,7 +176,7 @@ class CpuScan:
 
 @dataclass(frozen=True)
 class _Blocks:
-    """What the filter reads of a block of documents: those that no query may get are hidden."""
+    """The columns of a block that the filter reads; documents that no query may get are hidden."""
 
     documents: Documents
     coded: Coded | None
@@ -289,7 +289,7 @@ class _Candidates:
         kernels.prune(self.k, self.above_from, self.below, self.found, self.starts, self.count, self.low, self.above)
 
     def rows(self) -> ScanResult:
-        """What is left."""
+        """The remaining candidates."""
         ids = np.full((len(self.count), int(self.count.max(initial=0))), PADDING, np.int64)
         here = np.arange(ids.shape[1]) < self.count[:, None]
         ids[here] = self.found["row"][spans(self.starts, self.count)]

@@ -191,7 +191,7 @@ class _Span:
         self.at, self.rows, self.values = self.at[mask], self.rows[mask], self.values[mask]
 
     def found(self) -> ScanResult:
-        """What is left, on the host."""
+        """The remaining candidates, on the host."""
         at, rows = self.at.cpu().numpy(), self.rows.cpu().numpy()
         order = np.lexsort((rows, at))
         counts = np.bincount(at, minlength=len(self.queries))

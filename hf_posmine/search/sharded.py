@@ -1,4 +1,4 @@
-"""Exact search over parts of the corpus, each searched by somebody else, and one merge: several GPUs, or several machines."""
+"""Exact search over parts of the corpus on several GPUs or machines, and the merge of their results."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def within(exclude: Exclusions, start: int, stop: int) -> Exclusions:
 
 
 def merge(rankings: Sequence[Ranking], starts: Rows, k: int) -> Ranking:
-    """The best ``k`` of several parts: score descending, then document; what lies above the ceilings is summed.
+    """The best ``k`` of several parts: score descending, then document; counts above the ceilings are summed.
 
     >>> one = Ranking(np.array([[0, 1]]), np.array([[3, 1]], np.float32), np.array([2]))
     >>> two = Ranking(np.array([[1, -1]]), np.array([[3, -np.inf]], np.float32), np.array([0]))

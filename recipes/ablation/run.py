@@ -1,4 +1,4 @@
-"""The paper's ablation, or a small one: mine in many ways, train a student on each, say what may be claimed.
+"""The paper's ablation, or a small one: mine in many ways, train a student on each, test the differences.
 
     python recipes/ablation/run.py --config recipes/ablation/mini.yaml --output out/ablation
     python recipes/ablation/run.py --config recipes/ablation/mini.yaml --output out/ablation --dry-run

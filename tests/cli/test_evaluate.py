@@ -66,14 +66,12 @@ def files(tmp_path):
     return [saved(tmp_path, name, values) for name, values in (("base", base), ("better", better), ("same", same))]
 
 
-def test_compare_says_what_may_be_claimed(files, tmp_path, capsys):
+def test_compare_reports_significance(files, tmp_path, capsys):
     output = tmp_path / "comparison.json"
     assert main(["compare", *files[1:], "--baseline", files[0], "--output", str(output), "--seed", "5"]) == 0
     said = capsys.readouterr().out
     assert (
-        "better scores 0." in said
-        and "higher than base" in said
-        and "Nothing may be claimed: same differs from base" in said
+        "better scores 0." in said and "higher than base" in said and "Not significant: same differs from base" in said
     )
     better, same = json.loads(output.read_text())["comparisons"]
     alone = compare(*(RetrievalResult.load(path).scores["ndcg@10"] for path in files[:2]), seed=5)
@@ -111,7 +109,7 @@ def test_compare_corrects_over_all_collections(files, tmp_path, capsys):
     more = [saved(tmp_path, name, rng.random(30), "plants") for name in ("base", "better")]
     assert main(["compare", *files, *more]) == 0
     said = capsys.readouterr().out
-    assert "plants: " in said and said.count("correction for 3 claims") == 3
+    assert "plants: " in said and said.count("correction for 3 comparisons") == 3
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,7 @@ def test_a_table_corrects_its_claims():
     smaller, larger = sorted(table.values(), key=lambda comparison: comparison.p_value)
     assert smaller.adjusted_p == pytest.approx(2 * smaller.p_value) and larger.adjusted_p >= larger.p_value
     assert all(table[name].low == alone[name].low and table[name].p_value == alone[name].p_value for name in alone)
-    assert "after Holm's correction for 2 claims" in table["other"].sentence()
+    assert "after Holm's correction for 2 comparisons" in table["other"].sentence()
     by_seed = compare_table({"a": rng.random((2, 9)), "b": rng.random((3, 9))}, "a", **FEW)
     assert len(by_seed["b"].seed_means_b) == 3
 
@@ -213,7 +213,7 @@ def test_a_correction_can_take_a_claim_back():
     found = compare(a, a + rng.normal(0.031, 0.1, 60))
     assert 0.01 < found.p_value < 0.05 and found.differs()
     among_ten = corrected(dict.fromkeys(range(10), found))[0]
-    assert not among_ten.differs() and among_ten.sentence().startswith("Nothing may be claimed")
+    assert not among_ten.differs() and among_ten.sentence().startswith("Not significant")
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.02, 0.05])
@@ -262,15 +262,15 @@ def test_a_table_of_nothing_claims_something_in_at_most_one_of_twenty():
         (
             np.linspace(0, 1, 50),
             np.linspace(0, 1, 50),
-            "Nothing may be claimed: old and new score the same over 50 queries",
+            "No difference: old and new score the same over 50 queries",
         ),
-        (np.zeros(50), np.tile([0.1, -0.1], 25), "which chance explains, and a true difference of up to 0.02"),
+        (np.zeros(50), np.tile([0.1, -0.1], 25), "Not significant: new differs from old"),
     ],
 )
-def test_the_sentence_claims_what_may_be_claimed(a, b, said):
+def test_the_sentence_states_what_is_significant(a, b, said):
     sentence = compare(a, b).sentence("old", "new")
     assert said in sentence and sentence.count(". ") == 0 and sentence.endswith(".")
-    assert ("may be claimed for these two models" in sentence) == ("scores 0.2" in sentence)
+    assert ("significant for these two models" in sentence) == ("scores 0.2" in sentence)
 
 
 def test_the_sentence_says_when_tests_disagree():

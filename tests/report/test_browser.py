@@ -296,7 +296,7 @@ def test_text_can_be_read_in_light_dark_and_print(running, pages, scheme, media)
         for chosen in (
             "h1",
             ".why",
-            ".says",
+            ".caption",
             "#figures text",
             ".flag",
             ".facts th[scope=row]",

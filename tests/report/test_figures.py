@@ -27,7 +27,7 @@ def figures(rows):
 @given(FLOATS)
 def test_every_value_is_in_a_bin_or_said_to_be_outside(values):
     figure = binned([("x", "plain", np.array(values, np.float32))], "x", "X", "Says.", "x")
-    outside = re.search(r"([\d,]+) extreme values", figure.says)
+    outside = re.search(r"([\d,]+) extreme values", figure.caption)
     missing = int(outside.group(1).replace(",", "")) if outside else 0
     assert figure.series[0].counts.sum() + missing == len(values)
 
@@ -114,4 +114,4 @@ def test_figures_are_left_out_where_nothing_was_kept():
 def test_outliers_do_not_squeeze_the_rest():
     values = np.append(np.random.default_rng(0).normal(0, 1, 5000), [1e6]).astype(np.float32)
     figure = binned([("x", "plain", values)], "x", "X", "Says.", "x")
-    assert figure.edges[-1] < 10 and "extreme values lie outside" in figure.says
+    assert figure.edges[-1] < 10 and "extreme values are outside" in figure.caption

@@ -105,7 +105,7 @@ def test_figures_and_controls_have_names(outline):
 
 def test_the_numbers_of_the_hand_made_rows_are_there(outline):
     for said in (
-        "9 negatives for 5 rows", "yield: found of those asked for 90%", "rows with fewer than 2 1 (20%)",
+        "9 negatives for 5 rows", "yield: share of the requested negatives 90%", "rows with fewer than 2 1 (20%)",
         "excluded: the row's positive 5", "negatives that hold it 2 (22.22%)",
         "positives that hold the answer (column answers) 5 (100%)",
         "1 labelled positives among the negatives", "2 near duplicates of the positive", "86% of the words shared",

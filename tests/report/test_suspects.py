@@ -32,7 +32,7 @@ def test_the_hand_made_rows():
         "short": [(3, WHOLE_ROW)],
     }
     assert found["duplicate"].values.tolist() == pytest.approx([1.0, 6 / 7])
-    said = {name: [kind.said(i) for i in range(len(kind))] for name, kind in found.items()}
+    said = {name: [kind.describe(i) for i in range(len(kind))] for name, kind in found.items()}
     assert found["close"].graded and said["close"][1] == "0.012 below its ceiling"
     assert said["short"] == ["1 of 2 negatives"] and said["weak"] == ["2,000 candidates above its ceiling"]
     assert said["duplicate"] == ["100% of the words shared", "86% of the words shared"]
@@ -42,7 +42,7 @@ def test_the_hand_made_rows():
 def test_a_negative_above_its_positive_is_said_to_be():
     rows = by_hand().remove_columns("negatives_stats").map(lambda row: {"positive_score": row["positive_score"] - 0.25})
     close = suspects(rows)["close"]
-    assert close.rows[0] == 2 and close.said(0) == "0.22 above its positive"
+    assert close.rows[0] == 2 and close.describe(0) == "0.22 above its positive"
 
 
 def test_what_cannot_be_told_is_left_out():

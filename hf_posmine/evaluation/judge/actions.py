@@ -1,4 +1,4 @@
-"""Judgements on a mined dataset: who is asked about, and what becomes of the suspects."""
+"""Judgements on a mined dataset: which negatives are judged, and the action on those judged relevant."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def judge_negatives(
 
     Args:
         mined: a mined Dataset.
-        judge: who is asked.
+        judge: the language model behind its cache.
         query_column: by default found by name.
         positive_column: texts or lists of texts; by default found by name.
     """
@@ -36,17 +36,17 @@ def judge_negatives(
     queries = check_texts(mined[query], query)
     positives = check_text_lists(mined[positive], positive)
     negatives: list[list[str]] = mined["negatives"][:]
-    asked = [
+    questions = [
         Question(q, p[0], passage) for q, p, passages in zip(queries, positives, negatives, strict=True) for passage in passages
     ]  # fmt: skip
-    verdicts = iter(judge.judge(asked))
+    verdicts = iter(judge.judge(questions))
     return [[next(verdicts) for _ in passages] for passages in negatives]
 
 
 def apply_judgements(
     mined: Any, judgements: list[list[Verdict]], *, action: Action, suspect: Suspect = "relevant"
 ) -> Any:
-    """Act on the negatives that a judge takes for positives; ``negatives_verdicts`` keeps what it said of the others.
+    """Drop, demote, relabel or flag the negatives judged relevant; ``negatives_verdicts`` holds the verdicts on the rest.
 
     Rows, their order and all other columns stay. What could not be read is no suspect.
 

@@ -1,4 +1,4 @@
-"""Who answers: an OpenAI-compatible server, local or not, or a model of the Hub through ``InferenceClient``."""
+"""Chat models: an OpenAI-compatible server, local or remote, or a model of the Hub through ``InferenceClient``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Chat(Protocol):
 
     @property
     def name(self) -> str:
-        """What decides its answers; cached answers belong to it."""
+        """Identity of the model; cached answers are keyed by it."""
 
     def ask(self, messages: list[dict[str, str]]) -> str:
         """The answer; an error of :mod:`hf_posmine.core.errors` if there is none."""
@@ -28,7 +28,7 @@ class ChatServer:
     """An OpenAI-compatible server: vLLM, llama.cpp, text-generation-inference, ollama, a commercial one.
 
     ``InferenceClient`` would send the user's Hub token to whatever server it is given, obey ``HF_HUB_OFFLINE`` on the local
-    one, and send the JSON schema in a form that only text-generation-inference reads; so addresses are asked directly.
+    one, and send the JSON schema in a form that only text-generation-inference reads; so addresses are called directly.
 
     Attributes:
         url: ends in ``/v1``; ``/chat/completions`` is added.

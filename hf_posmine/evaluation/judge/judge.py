@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 class Judge:
-    """Asks a chat model about candidates; answers are kept on disk as they come.
+    """Verdicts of a chat model on candidates; answers are cached on disk as they arrive.
 
-    An answer that cannot be read is asked for again ``tries - 1`` times, and then kept as ``unreadable``: it was paid for,
+    An answer that cannot be parsed is requested again ``tries - 1`` times, and then kept as ``unreadable``: it was paid for,
     and would come again. Delete the file ``answers`` to ask anew.
 
     Args:
@@ -66,7 +66,7 @@ class Judge:
                     known[futures[future]] = self._store(futures[future], future.result())
                     bar.update()
             except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)  # what is not asked yet is not paid
+                pool.shutdown(wait=True, cancel_futures=True)  # requests that were not sent cost nothing
                 for future, key in futures.items():
                     if key not in known and future.done() and not future.cancelled() and future.exception() is None:
                         self._store(key, future.result())
@@ -91,7 +91,7 @@ class Judge:
         return verdict
 
     def _stored(self) -> dict[str, Verdict]:
-        """Verdicts by key; a line that a killed process left half-written is asked again."""
+        """Verdicts by key; a line that a killed process left incomplete is ignored."""
         found: dict[str, Verdict] = {}
         if self.answers.is_file():
             for line in self.answers.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -1,4 +1,4 @@
-"""What a judge is asked, and how its answer is read."""
+"""The prompt of the judge, and the parser of its answers."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ class Question:
     passage: str
 
     def messages(self) -> list[dict[str, str]]:
-        """The chat that asks it; texts are quoted as JSON, so that none can end its own quotation."""
-        asked = {"query": self.query, "reference": self.positive, "candidate": self.passage}
+        """The chat messages; texts are quoted as JSON, so that none can end its own quotation."""
+        quoted = {"query": self.query, "reference": self.positive, "candidate": self.passage}
         return [
             {"role": "system", "content": SYSTEM},
-            {"role": "user", "content": json.dumps(asked, ensure_ascii=False, indent=1)},
+            {"role": "user", "content": json.dumps(quoted, ensure_ascii=False, indent=1)},
         ]
 
 

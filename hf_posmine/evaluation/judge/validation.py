@@ -1,4 +1,4 @@
-"""Is the judge any good? Agreement with people or with a second judge, controls, and what its errors do to a rate."""
+"""Validation of the judge: agreement with people or a second judge, controls, and the correction of a rate for its errors."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ def agreement(
     """
     if not len(verdicts) == len(truth) == len(queries):
         raise InputError(f"{len(verdicts)} verdicts, {len(truth)} truths, {len(queries)} queries; give one each")
-    said = as_relevant(verdicts, suspect)
-    used = [at for at in range(len(said)) if said[at] is not None and truth[at] is not None]
+    judged = as_relevant(verdicts, suspect)
+    used = [at for at in range(len(judged)) if judged[at] is not None and truth[at] is not None]
     if not used:
         raise InputError("no passage has both a readable verdict and a known truth; nothing can be compared")
-    cells = np.array([2 * bool(truth[at]) + bool(said[at]) for at in used])
+    cells = np.array([2 * bool(truth[at]) + bool(judged[at]) for at in used])
     numbers = {query: number for number, query in enumerate(dict.fromkeys(queries[at] for at in used))}
     table = np.zeros((len(numbers), 4))
     np.add.at(table, (np.array([numbers[queries[at]] for at in used]), cells), 1)
@@ -130,20 +130,20 @@ def controls(
     upper bound.
 
     Args:
-        judge: who is asked.
+        judge: the judge under validation.
         queries: texts.
         positives: the known positives of each.
         documents: to draw from; a query's positives are not drawn.
         seed: of the draw.
     """
     rng = np.random.default_rng(seed)
-    asked: list[Question] = []
+    questions: list[Question] = []
     for query, known in zip(queries, positives, strict=True):
         others = [at for at in rng.permutation(len(documents))[: len(known) + 1].tolist() if documents[at] not in known]
         if not others:
             raise InputError(f"all documents are positives of {query[:60]!r}; give more documents")
-        asked += [Question(query, known[0], known[-1]), Question(query, known[0], documents[others[0]])]
-    verdicts = judge.judge(asked)
+        questions += [Question(query, known[0], known[-1]), Question(query, known[0], documents[others[0]])]
+    verdicts = judge.judge(questions)
     return Controls(tuple(verdicts[::2]), tuple(verdicts[1::2]))
 
 

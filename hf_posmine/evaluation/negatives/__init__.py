@@ -1,1 +1,1 @@
-"""What can be measured of mined negatives."""
+"""Measurements of mined negatives: false-negative rates, calibration, sweeps, agreement of teachers."""

@@ -1,4 +1,4 @@
-"""How much choices of negatives agree: the Jaccard overlap of the paper's Tables 6 to 8."""
+"""Agreement of teachers or methods: the Jaccard overlap of their negatives (paper, Tables 6 to 8)."""
 
 from __future__ import annotations
 

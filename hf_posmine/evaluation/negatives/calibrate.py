@@ -1,4 +1,4 @@
-"""Which threshold? Hide known positives, mine, and see which come up, for every threshold of every family at once.
+"""Calibration of thresholds: hide known positives, mine, and count those that come back, for all thresholds at once.
 
 The paper chose its thresholds by training with each (section 4, Figure 1). A dataset whose queries have several known
 positives answers a part of the question without training: how many false negatives a threshold lets through, and how

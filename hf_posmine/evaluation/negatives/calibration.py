@@ -1,4 +1,4 @@
-"""What a calibration found: curves with intervals, a threshold for a wanted rate, and families at equal hardness."""
+"""Results of a calibration: curves with intervals, the threshold for a given rate, and families at equal hardness."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Point:
         risk: share of the hidden positives that are mined: the chance of one unlabelled positive to become a negative.
         hardness: mean score of the negatives divided by the mean score of their positives.
         gap: mean score of the positives minus that of the negatives; the smaller, the harder.
-        found: share of the negatives asked for.
+        found: share of the requested negatives that were found.
     """
 
     family: str
@@ -103,7 +103,7 @@ class AtHardness:
         high: upper end of it.
         difference: this rate minus the setting's.
         difference_low: lower end of the interval of the difference.
-        difference_high: upper end of it. An interval that holds 0 says the two cannot be told apart.
+        difference_high: upper end of it. If the interval holds 0, the two are not significantly different.
     """
 
     family: str
@@ -122,7 +122,7 @@ class Calibration:
     Attributes:
         settings: family and filters of each setting, as spelled.
         sums: what was counted.
-        num_negatives: negatives asked for per row.
+        num_negatives: requested negatives per row.
         resamples: R, of the queries.
         level: of the intervals.
         seed: of the resamples.
@@ -157,19 +157,19 @@ class Calibration:
         rates, gaps = (values[0] for values in self._figures(whole))
         lows, highs = self._ends(self._resampled[0])
         highs = np.maximum(highs, self._not_excluded(self.queries))
-        asked = self.queries * self.num_negatives
+        requested = self.queries * self.num_negatives
         return tuple(
             Point(
                 family, method, float(rates[at]), float(lows[at]), float(highs[at]),
                 float(sums.false[at].sum() / sums.hidden.sum()),
                 float(_ratio(sums.score[at].sum(), sums.positive[at].sum())), float(gaps[at]),
-                float(sums.negatives[at].sum() / asked),
+                float(sums.negatives[at].sum() / requested),
             )
             for at, (family, method) in enumerate(self.settings)
         )  # fmt: skip
 
     def predicted(self, queries: int) -> list[tuple[float, float]]:
-        """Per setting, where the rate that is measured on ``queries`` other queries will lie, at the level.
+        """Per setting, the prediction interval of the rate on ``queries`` other queries, at the level.
 
         Wider than the interval of the rate itself, since the other queries are a sample, too.
         """

@@ -12,7 +12,7 @@ def choose(table: Any, *, min_yield: float = 0.95, max_false_negatives: float | 
 
     Args:
         table: what :func:`~hf_posmine.evaluation.negatives.sweep.sweep` gave.
-        min_yield: least share of the negatives asked for.
+        min_yield: least share of the requested negatives that must be found.
         max_false_negatives: highest false-negative rate, for tables with judgements.
 
     Returns:

@@ -70,13 +70,13 @@ class Judgements:
 
 @dataclass(frozen=True, eq=False)
 class FalseNegativeRate:
-    """How many mined negatives are hidden positives.
+    """The share of mined negatives that are hidden positives.
 
     Queries without a hidden positive are left out. Q is the number of the others.
 
     Attributes:
         method: the filters and, unless it is ``Top()``, the sampler, as spelled.
-        num_negatives: asked for per query.
+        num_negatives: requested per query.
         false: int64 ``[Q]``, hidden positives among each query's negatives.
         found: int64 ``[Q]``, negatives of each query.
         scores: float64 ``[Q]``, their teacher scores, summed.
@@ -220,7 +220,7 @@ def hidden_queries(judgements: Judgements, visible: Mapping[str, str]) -> list[s
 
 
 def visible_qrels(judgements: Judgements, visible: Mapping[str, str], ids: Sequence[str]) -> Qrels:
-    """What the miner may know: the visible positives, and the documents of unknown relevance."""
+    """The judgements given to the miner: visible positives, and documents of unknown relevance."""
     rows = [(query, visible[query], 1) for query in ids]
     rows += [(query, document, -1) for query in ids for document in sorted(judgements.unknown.get(query, ()))]
     query_ids, document_ids, scores = zip(*rows, strict=True)

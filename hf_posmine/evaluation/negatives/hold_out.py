@@ -23,7 +23,7 @@ DOCUMENT_BITS = 40
 
 @dataclass(frozen=True)
 class HiddenRows:
-    """Rows to mine with some positives hidden, and which; rows of one query lie together.
+    """Rows to mine with some positives hidden, and which; rows of one query are adjacent.
 
     Attributes:
         queries: text by query number.
@@ -84,11 +84,11 @@ class HiddenRows:
 
     def columns(self, start: int, stop: int) -> dict[str, list[Any]]:
         """Some rows, as a miner reads them."""
-        asked = [self.queries[number] for number in self.of_query[start:stop].tolist()]
-        return {"query": asked, "positive_id": self.positive_ids[start:stop]}
+        queries = [self.queries[number] for number in self.of_query[start:stop].tolist()]
+        return {"query": queries, "positive_id": self.positive_ids[start:stop]}
 
     def qrels(self) -> Qrels | None:
-        """What the miner knows besides the rows' positives: documents of unknown relevance."""
+        """The judgements given to the miner besides the rows' positives: documents of unknown relevance."""
         from hf_posmine.data.qrels import Qrels
 
         named = [(str(number), document) for number, ids in enumerate(self.unknown) for document in ids]

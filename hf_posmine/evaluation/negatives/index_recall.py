@@ -76,7 +76,7 @@ class _Exact:
 
 @dataclass
 class _Near(_Exact):
-    """A teacher that searches as it does, and tells how deep it had to."""
+    """A teacher that searches as the wrapped one does, and records how deep the search went."""
 
     rounds: Rows = field(default_factory=lambda: np.empty(0, np.int64))
 

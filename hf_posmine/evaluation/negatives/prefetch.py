@@ -1,4 +1,4 @@
-"""What many settings ask about one batch, asked once."""
+"""One search per batch for many settings: requests are collected, merged, and answered once."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class CachedTeacher:
     def __init__(self, teacher: Teacher, batch: Batch, exclude: Exclusions, settings: Sequence[MiningSettings]) -> None:
         self.teacher, self.queries = teacher, batch.queries
         self._scores: dict[bytes, Floats] = {}
-        asked: dict[tuple[int, bytes], SearchRequest] = {}
+        requests: dict[tuple[int, bytes], SearchRequest] = {}
         everyone = np.arange(len(batch.queries))
         for setting in settings:
             _, reference_scores = positive_scores(batch, self, setting.ceiling_from)
             below, _ = lowest_ceiling(setting.all_filters, reference_scores)
-            asked.setdefault((depth_of(setting), below.tobytes()), SearchRequest(everyone, depth_of(setting), below))
-        found = search_many(teacher, batch.queries, list(asked.values()), exclude)
-        self._rankings: dict[tuple[int, bytes], Ranking] = dict(zip(asked, found, strict=True))
+            requests.setdefault((depth_of(setting), below.tobytes()), SearchRequest(everyone, depth_of(setting), below))
+        found = search_many(teacher, batch.queries, list(requests.values()), exclude)
+        self._rankings: dict[tuple[int, bytes], Ranking] = dict(zip(requests, found, strict=True))
 
     @property
     def name(self) -> str:
@@ -58,14 +58,14 @@ class CachedTeacher:
     def search(
         self, queries: Sequence[str], k: int, *, below: Floats | None = None, exclude: Exclusions | None = None
     ) -> Ranking:
-        """What was found for the whole batch; anything else is the teacher's to answer."""
+        """The prefetched rankings; other requests go to the teacher."""
         key = (k, b"" if below is None else below.tobytes())
         if queries is self.queries and key in self._rankings:
             return self._rankings[key]
         return self.teacher.search(queries, k, below=below, exclude=exclude)
 
     def score(self, queries: Sequence[str], doc_ids: Rows) -> Floats:
-        """Scores float32 ``[B, m]``, asked once for the whole batch."""
+        """Scores float32 ``[B, m]``, computed once for the whole batch."""
         if queries is not self.queries:
             return self.teacher.score(queries, doc_ids)
         key = doc_ids.tobytes()
@@ -79,7 +79,7 @@ class CachedTeacher:
 
 
 def repeatable(rngs: RowGenerators) -> RowGenerators:
-    """Generators that are seeded once per row, and begin anew each time one is asked for."""
+    """Generators that are seeded once per row, and start again each time they are requested."""
     generators: dict[int, tuple[np.random.Generator, Any]] = {}
 
     def make(row: int) -> np.random.Generator:

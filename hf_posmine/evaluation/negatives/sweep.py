@@ -65,7 +65,7 @@ def sweep(  # noqa: PLR0913 - the grid, by keyword
 
     Returns:
         One row per setting: its spelling (``teacher``, ``filters``, ``sampler``, ``num_negatives``, ``seed``), ``rows``,
-        ``negatives``, ``yield`` (share of the negatives asked for), ``short_rows``, ``empty_rows``, ``removed`` (share of
+        ``negatives``, ``yield`` (share of the requested negatives), ``short_rows``, ``empty_rows``, ``removed`` (share of
         the naive top n that the filters remove), ``replaced`` (share of the negatives that are not in it), ``hardness``
         (mean score of the negatives divided by the mean score of their positives), ``mean_score``, ``mean_gap`` (positive
         minus negative), ``excluded`` documents, ``false_negatives`` and ``false_negative_rate`` (with ``judgements``), and
@@ -195,14 +195,14 @@ def _spelled(plan: SweepPoint) -> dict[str, Any]:
 
 
 def _figures(tally: _Tally, plan: SweepPoint, *, judged: bool) -> dict[str, Any]:
-    asked, given = tally.rows * plan.settings.num_negatives, max(1, tally.negatives)
+    requested, given = tally.rows * plan.settings.num_negatives, max(1, tally.negatives)
     return {
         "rows": tally.rows,
         "negatives": tally.negatives,
-        "yield": tally.negatives / max(1, asked),
+        "yield": tally.negatives / max(1, requested),
         "short_rows": tally.short,
         "empty_rows": tally.empty,
-        "removed": tally.removed / max(1, asked),
+        "removed": tally.removed / max(1, requested),
         "replaced": tally.replaced / given,
         "hardness": tally.score / tally.positive if tally.positive else float("nan"),
         "mean_score": tally.score / max(1, tally.scored),

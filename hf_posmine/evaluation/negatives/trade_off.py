@@ -121,8 +121,8 @@ class TradeOff:
         rates = []
         with progress_bar(len(methods), "Trying methods", "method") as bar:
             for method in methods:
-                told = {**settings, "filters": method.filters, "sampler": method.sampler}
-                rates.append(experiment.rate(teacher, **told))
+                options = {**settings, "filters": method.filters, "sampler": method.sampler}
+                rates.append(experiment.rate(teacher, **options))
                 bar.update(1)
         return cls(tuple(method.family for method in methods), tuple(rates), settings.get("seed", 0))
 

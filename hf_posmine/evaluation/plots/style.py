@@ -1,4 +1,4 @@
-"""How figures look: colours that the colour-blind tell apart (Okabe and Ito 2008), a marker and a line style for each too."""
+"""Style of figures: colours for the colour-blind (Okabe and Ito 2008), each with a marker and a line style."""
 
 from __future__ import annotations
 
@@ -76,20 +76,20 @@ def ring(axis: Any, x: Sequence[float], rates: Sequence[float], label: str) -> N
 
 
 def save_figure(figure: Any, path: str | Path) -> Path:
-    """Write a figure, whole or not at all; SVG and PDF without a date, so that the same figure is the same file.
+    """Write a figure atomically; SVG and PDF carry no date, so that equal figures are equal files.
 
     Raises:
         InputError: another kind of file.
     """
     path = Path(path)
     check_image(path)
-    said = (
+    metadata = (
         {"metadata": {"Date": None} if path.suffix == ".svg" else {"CreationDate": None}}
         if path.suffix != ".png"
         else {}
     )
     drawn = io.BytesIO()
-    figure.savefig(drawn, format=path.suffix[1:], dpi=DPI, bbox_inches="tight", pad_inches=0.1, **said)
+    figure.savefig(drawn, format=path.suffix[1:], dpi=DPI, bbox_inches="tight", pad_inches=0.1, **metadata)
     write_file(path, lambda file: file.write_bytes(drawn.getvalue()))
     return path
 

@@ -47,35 +47,35 @@ class Comparison:
     seed_means_b: tuple[float, ...] = ()
 
     def differs(self, alpha: float = ALPHA) -> bool:
-        """Whether a difference may be claimed: the corrected test, the permutation test and the interval all agree."""
+        """Whether the difference is significant: the corrected test, the permutation test and the interval all agree."""
         p = self.p_value if self.adjusted_p is None else self.adjusted_p
         return bool(p < alpha and self.permutation_p < alpha and not self.low <= 0 <= self.high)
 
     def sentence(self, a: str = "A", b: str = "B", alpha: float = ALPHA) -> str:
-        """One sentence that says what may be claimed, or that nothing may."""
+        """The result in one sentence: a significant difference, or none."""
         scope = f"{self.n:,} queries" + (f" in {self.groups:,} groups" if self.groups is not None else "")
         if self.seed_means_a:
             scope += f", {len(self.seed_means_a)} and {len(self.seed_means_b)} training runs"
         if self.low == self.high == self.difference == 0:
-            return f"Nothing may be claimed: {a} and {b} score the same over {scope}."
+            return f"No difference: {a} and {b} score the same over {scope}."
         p = self.p_value if self.adjusted_p is None else self.adjusted_p
-        said = f"95 % interval {self.low:+.4f} to {self.high:+.4f}, {_spell_p(p)}"
-        said += f" after Holm's correction for {self.claims} claims" if self.claims > 1 else ""
+        details = f"95 % interval {self.low:+.4f} to {self.high:+.4f}, {_spell_p(p)}"
+        details += f" after Holm's correction for {self.claims} comparisons" if self.claims > 1 else ""
         if self.differs(alpha):
             word = "higher" if self.difference > 0 else "lower"
-            whom = "models trained this way" if self.seed_means_a else "these two models, not for retrained ones"
+            whom = "" if self.seed_means_a else " for these two models; retrained ones may differ"
             return (
-                f"{b} scores {abs(self.difference):.4f} {word} than {a} on average over {scope} ({said}, dz = "
-                f"{self.effect_size:+.2f}: {_size(self.effect_size)} effect), which may be claimed for {whom}."
+                f"{b} scores {abs(self.difference):.4f} {word} than {a} on average over {scope} ({details}, dz = "
+                f"{self.effect_size:+.2f}: {_size(self.effect_size)} effect); statistically significant{whom}."
             )
         if p < alpha or self.permutation_p < alpha:
             return (
-                f"Nothing may be claimed: the tests disagree about the difference of {self.difference:+.4f} between {a} and "
-                f"{b} over {scope} ({said}, permutation {_spell_p(self.permutation_p)})."
+                f"Not significant: the tests disagree about the difference of {self.difference:+.4f} between {a} and "
+                f"{b} over {scope} ({details}, permutation {_spell_p(self.permutation_p)})."
             )
         return (
-            f"Nothing may be claimed: {b} differs from {a} by {self.difference:+.4f} over {scope} ({said}), which chance "
-            f"explains, and a true difference of up to {max(abs(self.low), abs(self.high)):.4f} is not ruled out."
+            f"Not significant: {b} differs from {a} by {self.difference:+.4f} over {scope} ({details}); a true "
+            f"difference of up to {max(abs(self.low), abs(self.high)):.4f} is not ruled out."
         )
 
 

@@ -1,4 +1,4 @@
-"""What may be claimed of a difference: paired tests per query, resampled intervals, effect sizes, corrected for many claims.
+"""Statistical significance of differences: paired tests per query, resampled intervals, effect sizes, corrections.
 
 Everywhere A is the baseline and a difference is B minus A. Sources: Smucker et al., CIKM 2007 (t-test, permutation and
 bootstrap agree); Urbano et al., SIGIR 2019 (the t-test keeps its level best); Ihemelandu and Ekstrand, SIGIR 2023 (with

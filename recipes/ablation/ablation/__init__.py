@@ -1,1 +1,1 @@
-"""Ablations: a grid of ways to mine, a student trained on each, and tables that say what may be claimed."""
+"""Ablations: a grid of ways to mine, a student trained on each, and tables with significance."""
