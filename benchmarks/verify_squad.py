@@ -78,7 +78,7 @@ def stored_vectors(mined: datasets.Dataset, texts: dict[str, str]) -> tuple[dict
     queries = Qrels.from_dataset(mined, "query", positive_id="positive_id").queries
     teacher = DenseTeacher("embedded", documents, queries=queries)
     found = []
-    for part, vectors in ((queries, teacher._known_queries), (documents, teacher._corpus_vectors)):
+    for part, vectors in ((queries, teacher.embeddings.of_queries), (documents, teacher.embeddings.of_documents)):
         by_text = {}
         for block in range(0, len(part), 8192):
             rows = np.arange(block, min(len(part), block + 8192))

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from hf_posmine.core.types import Teacher
+
 
 def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """What to mine, and from which documents."""
@@ -128,15 +130,13 @@ def teacher_options(args: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in names}
 
 
-def print_usage(teachers: Sequence[Any]) -> None:
-    """What services among the teachers were asked, and what that cost."""
+def print_usage(teachers: Sequence[Teacher]) -> None:
+    """The requests to services among the teachers, and their cost."""
+    from hf_posmine.teachers.capabilities import Metered
+
     for teacher in teachers:
-        usage = getattr(teacher, "usage", None)
-        if usage is not None and usage.requests:
-            cost = "" if teacher.cost is None else f", which cost {teacher.cost:.4f}"
-            print(
-                f"Asked {teacher.name}: {usage.texts:,} texts in {usage.requests:,} requests, {usage.tokens:,} tokens{cost}"
-            )
+        if isinstance(teacher, Metered) and (bill := teacher.bill()) is not None:
+            print(f"Requests to {teacher.name}: {bill}")
 
 
 def add_push_arguments(parser: argparse.ArgumentParser) -> None:

@@ -28,7 +28,10 @@ from hf_posmine.evaluation.negatives.hold_out import Hide
 if TYPE_CHECKING:
     import argparse
 
+    from hf_posmine.core.types import Teacher
+    from hf_posmine.data.corpus import Corpus
     from hf_posmine.evaluation.negatives.calibration import Calibration
+    from hf_posmine.evaluation.negatives.false_negatives import Judgements
 
 HELP = "choose the threshold for a wanted false-negative rate"
 EXAMPLES = """examples:
@@ -77,6 +80,7 @@ def run(args: argparse.Namespace) -> None:
     from hf_posmine.evaluation.plots.calibration import plot_calibration
     from hf_posmine.evaluation.plots.style import check_image
     from hf_posmine.mining.provenance import versions
+    from hf_posmine.teachers.capabilities import describe
     from hf_posmine.utils.files import write_file
 
     if args.plot:
@@ -93,7 +97,7 @@ def run(args: argparse.Namespace) -> None:
     _print(found, teacher.name)
     if args.output:
         record = {
-            "command": args.command_line, "teacher": teacher.describe(), "corpus": corpus.fingerprint, "hide": args.hide,
+            "command": args.command_line, "teacher": describe(teacher), "corpus": corpus.fingerprint, "hide": args.hide,
             "queries": found.queries, "settings": [asdict(point) for point in found.points], "versions": versions(),
         }  # fmt: skip
         write_file(Path(args.output), lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
@@ -119,7 +123,7 @@ def run(args: argparse.Namespace) -> None:
         print(f"written to {args.choose}")
 
 
-def _load(args: argparse.Namespace) -> tuple[Any, Any, Any]:
+def _load(args: argparse.Namespace) -> tuple[Corpus, Judgements, Teacher]:
     """Corpus, judgements and teacher."""
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.data.sources import is_beir
@@ -156,7 +160,9 @@ def _methods(args: argparse.Namespace) -> list[list[str]]:
     return [[] if f.strip() == "naive" else [part.strip() for part in f.split(" + ")] for f in args.filters or ()]
 
 
-def _families(args: argparse.Namespace, teacher: Any, corpus: Any, judgements: Any) -> dict[str, list[Any]] | None:
+def _families(
+    args: argparse.Namespace, teacher: Teacher, corpus: Corpus, judgements: Judgements
+) -> dict[str, list[Any]] | None:
     """What to try: own settings, some of the default families, or None for all of them."""
     from hf_posmine.evaluation.negatives.calibrate import families_for
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Mapping
 
+    from hf_posmine.core.types import Teacher
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.evaluation.negatives.false_negatives import Judgements
 
@@ -75,6 +76,7 @@ def run(args: argparse.Namespace) -> None:
     from hf_posmine.evaluation.negatives.trade_off import TradeOff
     from hf_posmine.evaluation.plots.style import check_image
     from hf_posmine.mining.provenance import versions
+    from hf_posmine.teachers.capabilities import describe
     from hf_posmine.teachers.factory import make_teacher
 
     write_curve = curve_writer(args.curve)
@@ -86,14 +88,14 @@ def run(args: argparse.Namespace) -> None:
     experiment = Experiment.of(corpus, judgements, visible)
     if len(teacher_names(args)) > 1:
         raise InputError(f"--teacher {args.teacher}: fn-rate takes one teacher at a time")
-    teacher: Any = make_teacher(args.teacher, corpus, queries=experiment.known.queries, **teacher_options(args))
+    teacher = make_teacher(args.teacher, corpus, queries=experiment.known.queries, **teacher_options(args))
     settings = {"num_negatives": args.num_negatives, "seed": args.seed, "sampler": args.sampler}
     rates = [experiment.rate(teacher, filters=_filters(method), **settings) for method in args.methods]
     table = TradeOff(tuple(args.methods), tuple(rates), args.seed).rows()
     name = Path(args.collection).resolve().name
     _print(table, name, teacher.name)
     record = {
-        "command": args.command_line, "teacher": teacher.describe(), "corpus": corpus.fingerprint, "settings": settings,
+        "command": args.command_line, "teacher": describe(teacher), "corpus": corpus.fingerprint, "settings": settings,
         "rates": table, "versions": versions(),
     }  # fmt: skip
     if args.curve or args.plot:
@@ -104,7 +106,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _sweep(
-    args: argparse.Namespace, teacher: Any, corpus: Corpus, judgements: Judgements, visible: Mapping[str, str]
+    args: argparse.Namespace, teacher: Teacher, corpus: Corpus, judgements: Judgements, visible: Mapping[str, str]
 ) -> dict[str, Any]:
     """Every method over its thresholds: drawn, read off at equal hardness, and as what a record says of it."""
     from hf_posmine.core.filters import as_filters

@@ -43,11 +43,12 @@ def announce(miner: PositiveAwareMiner, rows: Any, batch_size: int) -> None:
     import torch
 
     from hf_posmine.search.block_sizes import Sizes
+    from hf_posmine.teachers.capabilities import StoredInShards
 
     Sizes.fit(memory.Budget.current(), 1, torch.get_num_threads())  # no hours of encoding before that fails
     count = len(rows) if hasattr(rows, "select") else None
-    teachers: list[Any] = [teacher for teacher in miner.teachers if callable(getattr(teacher, "parts", None))]
-    texts = sum(len(part) for teacher in teachers for _, part in teacher.parts())
+    stored = [teacher.stored_shards() for teacher in miner.teachers if isinstance(teacher, StoredInShards)]
+    texts = sum(len(part) for shards in stored for _, part in shards.parts())
     if texts < LONG_TEXTS and (count or 0) * len(miner.corpus) < LONG_PAIRS:
         return
     from hf_posmine.mining.execution.plan import LONG_SECONDS

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -134,24 +134,23 @@ def spans(starts: Rows, counts: Rows) -> Rows:
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + counts, counts)
 
 
-class Teacher(Protocol):
-    """Who scores: any retrieval model, lexical index or stored run.
+@dataclass(frozen=True)
+class SearchRequest:
+    """One search of some of the queries of a batch.
 
-    A teacher may also have ``corpus``, ``prepare()``, ``describe()``, ``near_documents(rows, bound)``, ``use_rank(rank)`` and
-    ``search_many(queries, wants, exclude)``, which are used where they are there.
+    Attributes:
+        rows: int64 ``[b]``, positions in the batch.
+        k: depth.
+        below: float32 ``[b]``, strict ceilings, ``inf`` for none.
     """
 
-    @property
-    def name(self) -> str:
-        """What the output calls it."""
+    rows: Rows
+    k: int
+    below: Floats
 
-    @property
-    def score_kind(self) -> ScoreKind:
-        """What its scores mean, which decides which filters make sense."""
 
-    @property
-    def fingerprint(self) -> str:
-        """Content digest: equal digests give equal scores."""
+class Scorer(Protocol):
+    """Scores of queries with documents, and the best documents below a ceiling."""
 
     def search(
         self, queries: Sequence[str], k: int, *, below: Floats | None = None, exclude: Exclusions | None = None
@@ -163,6 +162,27 @@ class Teacher(Protocol):
 
     def score_texts(self, queries: Sequence[str], documents: Sequence[str]) -> Floats:
         """Scores float32 ``[B]`` of query i with text i, for documents outside the corpus."""
+
+
+@runtime_checkable
+class Teacher(Scorer, Protocol):
+    """Any retrieval model, lexical index or stored run, by these six members alone.
+
+    A teacher can have more capabilities, such as encoding a corpus beforehand. Each is a Protocol of its own in
+    :mod:`hf_posmine.teachers.capabilities`, which also holds the defaults for teachers without it.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name in the output."""
+
+    @property
+    def score_kind(self) -> ScoreKind:
+        """The scale of its scores, which decides which filters make sense."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Content digest: equal digests give equal scores."""
 
 
 class Filter(Protocol):

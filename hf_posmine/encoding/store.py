@@ -136,6 +136,15 @@ class EmbeddingStore:
                 )
         return Vectors(shards)
 
+    def missing(self, key: str, part: TextPart) -> int:
+        """Texts of ``part`` without a stored vector."""
+        folder = self.folder(key, part)
+        if not (folder / "manifest.json").is_file():
+            return len(part)
+        rows = int(json.loads((folder / "manifest.json").read_text())["shard_rows"])
+        starts = [int(path.stem.rsplit("-", 1)[1]) * rows for path in folder.glob("shard-*.safetensors")]
+        return len(part) - sum(min(rows, len(part) - start) for start in starts)
+
     def fill(
         self,
         key: str,

@@ -102,11 +102,11 @@ def _dense(was: TeacherRecord, inputs: Inputs, corpus: Corpus, known: Qrels | No
     }  # fmt: skip
     teacher = DenseTeacher(model, corpus, **options)
     prompts = recipe["prompts"]
-    if teacher.prompts != prompts:
+    if teacher.model.prompts != prompts:
         given = {f"{role}_prompt": prompts[role] for role in ("query", "document")}
         teacher = DenseTeacher(model, corpus, **options, **given)
-    if teacher.model_digest != recipe["model_digest"]:
-        found = str(teacher.model_digest)
+    if teacher.model.digest != recipe["model_digest"]:
+        found = str(teacher.model.digest)
         changes.append(InputChange(f"the weights of the teacher {was.name}", str(recipe["model_digest"]), found))
     teacher.name = was.name
     return teacher

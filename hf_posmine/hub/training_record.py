@@ -143,7 +143,7 @@ def describe_model(
         before: the record of the model that they started from.
     """
     from hf_posmine.encoding.encode import Encoder
-    from hf_posmine.teachers.dense import live_commit_of
+    from hf_posmine.teachers.dense_model import live_commit_of
 
     card = getattr(model, "model_card_data", None)
     base = getattr(card, "base_model", None)

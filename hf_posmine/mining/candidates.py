@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hf_posmine.core.filters import common_window, highest_floor, lowest_ceiling
-from hf_posmine.core.types import PADDING, CeilingFrom, Exclusions, Floats, Mask, Ranking, Rows, Teacher
+from hf_posmine.core.types import PADDING, CeilingFrom, Exclusions, Floats, Mask, Ranking, Rows, Scorer
 
 if TYPE_CHECKING:
     from hf_posmine.core.settings import MiningSettings
@@ -60,7 +60,7 @@ class TeacherCandidates:
 
 
 def find(
-    batch: Batch, teacher: Teacher, settings: MiningSettings, exclude: Exclusions, pool: int | None = None
+    batch: Batch, teacher: Scorer, settings: MiningSettings, exclude: Exclusions, pool: int | None = None
 ) -> TeacherCandidates:
     """Score the positives, then search below the ceilings that follow from them; ``pool`` as in :func:`depth_of`."""
     n, filters = settings.num_negatives, settings.all_filters
@@ -92,7 +92,7 @@ def depth_of(settings: MiningSettings, pool: int | None = None) -> int:
     return depth if last is None else min(depth, last)
 
 
-def positive_scores(batch: Batch, teacher: Teacher, ceiling_from: CeilingFrom) -> tuple[Floats, Floats]:
+def positive_scores(batch: Batch, teacher: Scorer, ceiling_from: CeilingFrom) -> tuple[Floats, Floats]:
     """Scores float32 ``[B]`` of the rows' own positives (the lowest of several), and the anchors of the ceilings.
 
     The positive is always scored directly, whether or not a search would find it (semantics 6).
@@ -110,7 +110,7 @@ def positive_scores(batch: Batch, teacher: Teacher, ceiling_from: CeilingFrom) -
     return own, (np.where(here, scores, 0).sum(axis=1, dtype=np.float64) / here.sum(axis=1)).astype(np.float32)
 
 
-def _scores_of(codes: Rows, batch: Batch, teacher: Teacher) -> Floats:
+def _scores_of(codes: Rows, batch: Batch, teacher: Scorer) -> Floats:
     """Scores float32 ``[B, m]`` of documents, in the corpus or outside it."""
     scores = teacher.score(batch.queries, np.maximum(codes, PADDING))
     rows, columns = np.nonzero(codes < PADDING)

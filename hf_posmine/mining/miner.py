@@ -11,18 +11,28 @@ import pyarrow as pa
 
 from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.core.settings import MiningSettings
+from hf_posmine.core.types import Teacher
 from hf_posmine.data.corpus import Corpus
 from hf_posmine.data.layouts import pick_columns
 from hf_posmine.data.qrels import Qrels
 from hf_posmine.mining.batch import RowReader
 from hf_posmine.mining.columns import column_types, kept_rows, merge, to_columns
 from hf_posmine.mining.select import select
+from hf_posmine.teachers.capabilities import (
+    NearDuplicates,
+    corpus_of,
+    near_duplicates_of,
+    prepare,
+    require_teacher,
+    use_rank,
+)
 from hf_posmine.utils.digest import json_digest
 
 if TYPE_CHECKING:
-    from hf_posmine.core.types import Exclusions, Rows, Teacher
+    from hf_posmine.core.types import Exclusions, Rows
     from hf_posmine.mining.batch import Batch
     from hf_posmine.mining.second_opinion import SecondOpinion
+    from hf_posmine.teachers.factory import TeacherLike
 
 ALGO_VERSION = 1
 """Part of the fingerprint: raised when the same recipe would give other rows, so that old caches miss."""
@@ -133,7 +143,8 @@ class PositiveAwareMiner:
         if not self.teachers:
             raise InputError("0 teachers; pass at least one, such as a DenseTeacher")
         for teacher in self.teachers:
-            self._check_teacher(teacher)
+            cure = "pass a DenseTeacher, or use PositiveAwareMiner.from_dataset"
+            self._check_corpus_of(require_teacher(teacher, "teacher", cure))
         if len(self.teachers) > 1 and not self.settings.ensemble:
             raise InputError(
                 f"{len(self.teachers)} teachers and the sampler {self.settings.sampler!r}, which takes one; use "
@@ -143,7 +154,7 @@ class PositiveAwareMiner:
             raise InputError(f"{self.settings.sampler!r} has no effect on one teacher; pass several, or use Top()")
 
     def _check_second_opinion(self, opinion: SecondOpinion) -> None:
-        self._check_corpus_of(opinion.teacher)
+        self._check_corpus_of(opinion.scorer)
         settings = self.settings
         wanted = settings.one_sampler.pool(settings.num_negatives)
         if opinion.depth < wanted:
@@ -161,20 +172,13 @@ class PositiveAwareMiner:
         return [f"{name} #{i + 1}" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
     @property
-    def _near_teacher(self) -> Any:
+    def _near_teacher(self) -> NearDuplicates | None:
         """The first teacher that can compare documents with each other."""
-        return next((t for t in self.teachers if callable(getattr(t, "near_documents", None))), None)
+        return next((near for near in map(near_duplicates_of, self.teachers) if near is not None), None)
 
-    def _check_teacher(self, teacher: Any) -> None:
-        if not callable(getattr(teacher, "search", None)) or not hasattr(teacher, "score_kind"):
-            raise InputError(
-                f"teachers={teacher!r:.60} is no Teacher; pass a DenseTeacher, or use PositiveAwareMiner.from_dataset"
-            )
-        self._check_corpus_of(teacher)
-
-    def _check_corpus_of(self, teacher: Any) -> None:
-        theirs = getattr(teacher, "corpus", self.corpus)
-        if theirs.fingerprint != self.corpus.fingerprint:
+    def _check_corpus_of(self, teacher: Teacher) -> None:
+        theirs = corpus_of(teacher)
+        if theirs is not None and theirs.fingerprint != self.corpus.fingerprint:
             raise InputError(
                 f"the teacher scores a corpus of {len(theirs):,} documents ({theirs.fingerprint[:8]}), the miner has one of "
                 f"{len(self.corpus):,} ({self.corpus.fingerprint[:8]}); make both with the same corpus"
@@ -184,7 +188,7 @@ class PositiveAwareMiner:
     def from_dataset(
         cls,
         dataset: Any,
-        teacher: Any = None,
+        teacher: TeacherLike | Sequence[TeacherLike] | None = None,
         *,
         query_column: str | None = None,
         positive_column: str | None = None,
@@ -216,13 +220,13 @@ class PositiveAwareMiner:
         MiningSettings.from_options(options)
         if corpus is not None:
             _require_corpus(corpus)
-        given = list(teacher) if isinstance(teacher, (list, tuple)) else [DEFAULT_MODEL if teacher is None else teacher]
-        ready = [t for t in given if callable(getattr(t, "search", None))]
+        given: list[Any] = list(teacher) if isinstance(teacher, (list, tuple)) else [teacher or DEFAULT_MODEL]
+        ready = [t for t in given if isinstance(t, Teacher)]
         if ready and len(ready) == len(given) and teacher_options:
             raise InputError(
                 f"teacher_options {sorted(teacher_options)} have no effect on a ready teacher; set them there"
             )
-        corpus = getattr(ready[0], "corpus", None) if ready and corpus is None else corpus
+        corpus = corpus_of(ready[0]) if ready and corpus is None else corpus
         query, positive, positive_id = pick_columns(dataset, query_column, positive_column, positive_id_column)
         match = "normalized" if corpus is None else corpus.match
         known = Qrels.from_dataset(dataset, query, positive, positive_id, match=match)
@@ -273,10 +277,8 @@ class PositiveAwareMiner:
     def prepare(self) -> PositiveAwareMiner:
         """Encode whatever is not stored yet, before the first row; returns the miner."""
         opinion = self.second_opinion
-        for teacher in [*self.teachers, *([] if opinion is None else [opinion.teacher])]:
-            prepare = getattr(teacher, "prepare", None)
-            if callable(prepare):
-                prepare()
+        for teacher in [*self.teachers, *([] if opinion is None else [opinion.scorer])]:
+            prepare(teacher)
         return self
 
     @cached_property
@@ -318,9 +320,9 @@ class PositiveAwareMiner:
     def read(self, columns: Mapping[str, Sequence[Any]]) -> tuple[Batch, Exclusions, dict[str, Rows]]:
         """A batch of rows, what may not be a negative of each, and how many documents that are for each reason."""
         batch = self._reader.read(columns)
-        if self.settings.near_duplicates is not None:
-            near = _near_positives(self._near_teacher, batch.positives()[0], self.settings.near_duplicates)
-            batch = batch.with_near(near)
+        near = self._near_teacher
+        if self.settings.near_duplicates is not None and near is not None:
+            batch = batch.with_near(_near_positives(near, batch.positives()[0], self.settings.near_duplicates))
         return (batch, *batch.exclusions(self.corpus.num_candidates, self.excluded_everywhere))
 
     def _mine(self, columns: dict[str, list[Any]]) -> Any:
@@ -354,9 +356,7 @@ class PositiveAwareMiner:
         rank = extra[-1] if extra else None
         if isinstance(rank, int) and not (single and len(extra) == 1):
             for teacher in self.teachers:
-                use = getattr(teacher, "use_rank", None)
-                if callable(use):
-                    use(rank)
+                use_rank(teacher, rank)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_reader", "excluded_everywhere")}
@@ -374,7 +374,7 @@ def _require_corpus(corpus: object) -> None:
         raise InputError(f"corpus={type(corpus).__name__}; pass a Corpus, such as Corpus.from_texts(texts)")
 
 
-def _near_positives(teacher: Any, positives: Rows, bound: float) -> list[Rows]:
+def _near_positives(teacher: NearDuplicates, positives: Rows, bound: float) -> list[Rows]:
     """Documents near a positive of each row; a positive outside the corpus has no stored vector and is skipped."""
     unique = np.unique(positives[positives >= 0])
     near = dict(zip(unique.tolist(), teacher.near_documents(unique, bound) if len(unique) else [], strict=True))

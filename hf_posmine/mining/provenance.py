@@ -21,12 +21,14 @@ from hf_posmine.mining.record import (
     TeacherRecord,
 )
 from hf_posmine.mining.rows_digest import file_digest, rows_digest
+from hf_posmine.teachers.capabilities import describe
 from hf_posmine.utils.files import write_file
 from hf_posmine.utils.redact import redact, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from hf_posmine.core.types import Teacher
     from hf_posmine.data.qrels import Qrels
     from hf_posmine.mining.miner import PositiveAwareMiner
     from hf_posmine.mining.second_opinion import SecondOpinion
@@ -170,17 +172,10 @@ def _corpus(miner: PositiveAwareMiner, said: Source | Mapping[str, Any] | None) 
 
 def _describe_opinion(opinion: SecondOpinion) -> OpinionRecord:
     said = opinion.to_dict()
-    return OpinionRecord(_describe(opinion.teacher), tuple(said.pop("filters")), **said)
+    return OpinionRecord(_describe(opinion.scorer), tuple(said.pop("filters")), **said)
 
 
-def _describe(teacher: Any) -> TeacherRecord:
-    describe = getattr(teacher, "describe", None)
-    said = dict(describe()) if callable(describe) else {}
-    encoder = teacher.__dict__.get("encoder")  # not loaded for the record's sake
-    model = getattr(encoder, "model", None)
-    for name, attribute in (("weights_dtype", "dtype"), ("truncate_dim", "truncate_dim")):
-        value = getattr(model, attribute, None)
-        if value is not None:
-            said[name] = value if isinstance(value, int) else str(value)
-    said = {name: value for name, value in redacted(said).items() if name not in ("name", "score_kind", "fingerprint")}
-    return TeacherRecord(redact(teacher.name), teacher.score_kind, teacher.fingerprint, said)
+def _describe(teacher: Teacher) -> TeacherRecord:
+    own = ("name", "score_kind", "fingerprint")
+    recipe = {name: value for name, value in redacted(describe(teacher)).items() if name not in own}
+    return TeacherRecord(redact(teacher.name), teacher.score_kind, teacher.fingerprint, recipe)

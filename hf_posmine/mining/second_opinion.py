@@ -17,6 +17,7 @@ from hf_posmine.core.errors import InputError
 from hf_posmine.core.filters import as_filters, common_window, highest_floor, lowest_ceiling
 from hf_posmine.core.types import PADDING, Filter, Ranking
 from hf_posmine.mining.candidates import SecondScores, TeacherCandidates, positive_scores
+from hf_posmine.teachers.capabilities import require_teacher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,10 +57,8 @@ class SecondOpinion:
         object.__setattr__(self, "filters", as_filters(self.filters))
         if not isinstance(self.depth, numbers.Integral) or isinstance(self.depth, bool) or self.depth < 1:
             raise InputError(f"depth={self.depth!r}; expected a whole number of at least 1")
-        if not isinstance(self.teacher, str) and not callable(getattr(self.teacher, "score_texts", None)):
-            raise InputError(
-                f"second opinion {self.teacher!r:.60} is no Teacher; pass a CrossEncoderTeacher, or 'cross:<model>'"
-            )
+        if not isinstance(self.teacher, str):
+            require_teacher(self.teacher, "second opinion", "pass a CrossEncoderTeacher, or 'cross:<model>'")
         kind = None if isinstance(self.teacher, str) else self.teacher.score_kind
         check_effect(self.all_filters, self.rank_by, self.band, kind)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.core.types import PADDING, Exclusions, Floats, Index, Ranking, Rows
+from hf_posmine.core.types import PADDING, Exclusions, Floats, Index, Ranking, Rows, Teacher
 from hf_posmine.search.exact import CPU_BLOCK, Engine, ExactIndex
 from hf_posmine.search.rescore import check_similarity, exact_scores
 
@@ -138,7 +138,14 @@ def merge(rankings: Sequence[Ranking], starts: Rows, k: int) -> Ranking:
     return Ranking(np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1), above)
 
 
-def search_on(teacher: Any, devices: Sequence[str]) -> None:
+@runtime_checkable
+class HasIndex(Protocol):
+    """A teacher that is searched by an index of vectors."""
+
+    index: Index
+
+
+def search_on(teacher: Teacher, devices: Sequence[str]) -> None:
     """Let a dense teacher of this process search an even part of its corpus on each of several devices.
 
     Args:
@@ -148,8 +155,7 @@ def search_on(teacher: Any, devices: Sequence[str]) -> None:
     Raises:
         InputError: a teacher that is searched otherwise.
     """
-    index = getattr(teacher, "index", None)
-    if not isinstance(index, ExactIndex):
+    if not isinstance(teacher, HasIndex) or not isinstance(index := teacher.index, ExactIndex):
         raise InputError(f"{teacher.name!r} is not searched exactly by vectors, so it cannot be searched by parts")
     teacher.index = ShardedIndex.over(
         index.vectors, index.similarity, devices, num_candidates=index.num_candidates, engine=index.engine

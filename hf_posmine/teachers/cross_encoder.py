@@ -12,7 +12,7 @@ from hf_posmine.core.errors import InputError, StoreError
 from hf_posmine.encoding.batches import plan_batches, run_batches
 from hf_posmine.encoding.encode import load_as
 from hf_posmine.encoding.model_digest import is_native, model_digest
-from hf_posmine.teachers.dense import commit_of
+from hf_posmine.teachers.dense_model import commit_of
 from hf_posmine.teachers.exhaustive import FullScores
 from hf_posmine.utils.digest import json_digest
 

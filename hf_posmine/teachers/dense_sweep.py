@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hf_posmine.core.types import PADDING, Exclusions, Floats, Ranking, Rows
+from hf_posmine.core.types import PADDING, Exclusions, Floats, Ranking, Rows, SearchRequest
 from hf_posmine.search.rescore import exact_scores
-from hf_posmine.teachers.multi_search import SearchRequest, placed
+from hf_posmine.teachers.multi_search import placed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -103,6 +103,13 @@ class RemoteModel:
         self._lock = threading.Lock()
         self._dimensions: int | None = None
 
+    def anew(self) -> RemoteModel:
+        """The same service for a process that did not inherit it."""
+        return RemoteModel(self.endpoint, self.answered)
+
+    def __reduce__(self) -> tuple[type[RemoteModel], tuple[Endpoint, Path | None]]:
+        return RemoteModel, (self.endpoint, self.answered)
+
     def encode_query(self, texts: Sequence[str], **_: Any) -> Floats:
         """Vectors float32 ``[m, d]``."""
         return self._encode(list(texts))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.core.types import Exclusions, Floats, Ranking, Rows
-from hf_posmine.teachers.multi_search import SearchRequest, placed, stored_prefix
+from hf_posmine.core.types import Exclusions, Floats, Ranking, Rows, SearchRequest
+from hf_posmine.teachers.multi_search import placed, stored_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -124,9 +124,9 @@ class FullScores:
 
 def joined(parts: Sequence[Ranking], k: int) -> Ranking:
     """Rankings of depth ``k``, one batch after the other."""
-    none = Ranking.nothing(0, k)
-    fields = [[getattr(part, name) for part in (none, *parts)] for name in ("doc_ids", "scores", "above")]
-    return Ranking(*(np.concatenate(arrays) for arrays in fields))
+    every = (Ranking.nothing(0, k), *parts)
+    doc_ids, scores, above = zip(*((part.doc_ids, part.scores, part.above) for part in every), strict=True)
+    return Ranking(np.concatenate(doc_ids), np.concatenate(scores), np.concatenate(above))
 
 
 def as_texts(values: Any, what: str) -> list[str]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.core.types import Teacher
+from hf_posmine.teachers.dense_model import Encodes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hf_posmine.core.types import Teacher
     from hf_posmine.data.corpus import Corpus
+
+TeacherLike: TypeAlias = str | Teacher | Encodes | Callable[[list[str]], Any]
+"""A teacher that is ready, its name, or a model or function that turns texts into vectors."""
 
 ENCODED = ("store", "query_prompt", "document_prompt", "device", "revision")
 ASKED = ("api_key_env", "batch_size", "concurrency", "retries", "timeout", "price")
@@ -34,7 +39,7 @@ HELP = (
 )
 
 
-def make_teacher(teacher: Any, corpus: Corpus, *, queries: Corpus | None = None, **options: Any) -> Teacher:
+def make_teacher(teacher: TeacherLike, corpus: Corpus, *, queries: Corpus | None = None, **options: Any) -> Teacher:
     """A teacher from its name or its model; a ready teacher stays what it is.
 
     Args:
@@ -48,7 +53,7 @@ def make_teacher(teacher: Any, corpus: Corpus, *, queries: Corpus | None = None,
     Raises:
         InputError: options that such a teacher does not have.
     """
-    if callable(getattr(teacher, "search", None)):
+    if isinstance(teacher, Teacher):
         return teacher
     kind, _, rest = teacher.partition(":") if isinstance(teacher, str) else ("", "", "")
     if kind not in OPTIONS:
@@ -63,11 +68,11 @@ def make_teacher(teacher: Any, corpus: Corpus, *, queries: Corpus | None = None,
     if unknown:
         known = ", ".join(OPTIONS[kind]) or "none"
         raise InputError(f"the teacher {teacher!r} has no option {unknown[0]!r}; it has: {known}")
-    return _MAKERS[kind](teacher, rest, corpus, queries, given)
+    return _MAKERS[kind](str(teacher), rest, corpus, queries, given)
 
 
 def make_teachers(
-    teachers: Sequence[Any], corpus: Corpus, *, queries: Corpus | None = None, **options: Any
+    teachers: Sequence[TeacherLike], corpus: Corpus, *, queries: Corpus | None = None, **options: Any
 ) -> list[Teacher]:
     """Several teachers; each takes the options it has, and one that none has is an error."""
     if len(teachers) == 1:
@@ -81,8 +86,8 @@ def make_teachers(
     ]
 
 
-def _takes(teacher: Any, option: str) -> bool:
-    if callable(getattr(teacher, "search", None)):
+def _takes(teacher: TeacherLike, option: str) -> bool:
+    if isinstance(teacher, Teacher):
         return False
     kind = teacher.partition(":")[0] if isinstance(teacher, str) else ""
     return option in OPTIONS[kind] if kind in OPTIONS else option not in ASKED

@@ -10,7 +10,7 @@ import numpy as np
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.encoding.encode import Encoder, Role, load_again, load_as
-from hf_posmine.teachers.dense import commit_of
+from hf_posmine.teachers.dense_model import commit_of
 from hf_posmine.teachers.encoded_parts import build_once, encoded_parts
 from hf_posmine.teachers.exhaustive import FullScores
 from hf_posmine.utils.digest import json_digest

@@ -1,47 +1,15 @@
-"""Many ceilings at once: what a sweep asks of a teacher, and how a stored ranking answers."""
+"""Many ceilings at once from a ranking that is there already."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hf_posmine.core.types import PADDING, Exclusions, Floats, Mask, Ranking, Rows
+from hf_posmine.core.types import PADDING, Exclusions, Floats, Mask, Ranking, Rows, SearchRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-
-@dataclass(frozen=True)
-class SearchRequest:
-    """One search of some of the queries of a batch.
-
-    Attributes:
-        rows: int64 ``[b]``, positions in the batch.
-        k: depth.
-        below: float32 ``[b]``, strict ceilings, ``inf`` for none.
-    """
-
-    rows: Rows
-    k: int
-    below: Floats
-
-
-def search_many(
-    teacher: Any, queries: Sequence[str], wants: Sequence[SearchRequest], exclude: Exclusions
-) -> list[Ranking]:
-    """The rankings of several searches: by the teacher's own ``search_many`` if it has one, else one after the other."""
-    if callable(getattr(teacher, "search_many", None)):
-        return teacher.search_many(queries, wants, exclude)
-    return [
-        teacher.search(
-            [queries[i] for i in want.rows.tolist()], want.k, below=want.below, exclude=exclude.take(want.rows)
-        )
-        if len(want.rows)
-        else Ranking.nothing(0, want.k)
-        for want in wants
-    ]
 
 
 def placed(parts: Sequence[tuple[Rows, Ranking]], want: SearchRequest) -> Ranking:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.encoding.encode import Encoder
 from hf_posmine.teachers.dense import DenseTeacher
 from hf_posmine.teachers.endpoint import Endpoint, RemoteModel, Usage
 from hf_posmine.utils.digest import json_digest
@@ -45,27 +43,28 @@ class RemoteTeacher(DenseTeacher):
         self.endpoint = Endpoint(endpoint) if isinstance(endpoint, str) else endpoint
         digest = fingerprint or json.dumps(self.endpoint.describe(), sort_keys=True)
         store = store_root(options.pop("store", None))
-        self._answered = store / "answered" / json_digest(digest)[:16]
-        super().__init__(self._model(), corpus, fingerprint=digest, shard_rows=shard_rows, store=store, **options)
+        model = RemoteModel(self.endpoint, store / "answered" / json_digest(digest)[:16])
+        super().__init__(model, corpus, fingerprint=digest, shard_rows=shard_rows, store=store, **options)
         self.name = self.endpoint.model or self.endpoint.url
-
-    @cached_property
-    def encoder(self) -> Encoder:
-        """The service, asked anew in a process that did not inherit it."""
-        return Encoder(self._model(), **self._encoder_options)
-
-    def _model(self) -> RemoteModel:
-        return RemoteModel(self.endpoint, self._answered)
 
     @property
     def usage(self) -> Usage:
-        """What this process asked of the service."""
-        return self.encoder.model.usage
+        """The requests of this process to the service."""
+        usage: Usage = self.model.encoder.model.usage
+        return usage
 
     @property
     def cost(self) -> float | None:
         """What this process paid, where the endpoint has a price."""
         return self.usage.cost(self.endpoint.price)
+
+    def bill(self) -> str | None:
+        """The requests of this process and their cost in one line; None without requests."""
+        usage = self.usage
+        if not usage.requests:
+            return None
+        cost = "" if self.cost is None else f", which cost {self.cost:.4f}"
+        return f"{usage.texts:,} texts in {usage.requests:,} requests, {usage.tokens:,} tokens{cost}"
 
     def describe(self) -> dict[str, Any]:
         """What a provenance record says of the teacher."""

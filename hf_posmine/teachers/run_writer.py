@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hf_posmine.core.errors import StoreError
 from hf_posmine.data.qrels import OUTSIDE, Qrels
 from hf_posmine.data.texts import text_keys
+from hf_posmine.teachers.capabilities import prepare
 from hf_posmine.utils.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -27,12 +28,6 @@ def queries_of(known: Qrels) -> Corpus:
     return known.queries
 
 
-def described(teacher: Any) -> dict[str, Any]:
-    """What a provenance record says of a teacher."""
-    describe = getattr(teacher, "describe", None)
-    return describe() if callable(describe) else {"kind": "other", "name": teacher.name}
-
-
 def pair_keys(query_rows: np.ndarray, documents: np.ndarray) -> np.ndarray:
     """A key uint64 per (query, document); any two share one with a probability of about 5e-20."""
     with np.errstate(over="ignore"):
@@ -42,10 +37,9 @@ def pair_keys(query_rows: np.ndarray, documents: np.ndarray) -> np.ndarray:
         return (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xD6E8FEB86659FD93)
 
 
-def write_run(folder: Path, teacher: Any, corpus: Corpus, queries: Corpus, known: Qrels, depth: int) -> None:
+def write_run(folder: Path, teacher: Teacher, corpus: Corpus, queries: Corpus, known: Qrels, depth: int) -> None:
     """Search all queries, score all positives, and write the arrays."""
-    if callable(getattr(teacher, "prepare", None)):
-        teacher.prepare()
+    prepare(teacher)
     shape = (len(queries), depth)
     ids = np.lib.format.open_memmap(folder / "doc_ids.npy", "w+", np.int32, shape)
     scores = np.lib.format.open_memmap(folder / "scores.npy", "w+", np.float32, shape)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_posmine.core.errors import InputError, StoreError
-from hf_posmine.core.types import Exclusions, Floats, Ranking, Rows, ScoreKind
+from hf_posmine.core.types import Exclusions, Floats, Ranking, Rows, ScoreKind, SearchRequest
 from hf_posmine.data.layouts import pick_columns
 from hf_posmine.data.qrels import Qrels
 from hf_posmine.data.texts import KeyIndex, text_keys
-from hf_posmine.teachers.multi_search import SearchRequest, search_many, stored_prefix
-from hf_posmine.teachers.run_writer import described, pair_keys, queries_of, write_run
+from hf_posmine.teachers.capabilities import corpus_of, describe, search_many
+from hf_posmine.teachers.multi_search import stored_prefix
+from hf_posmine.teachers.run_writer import pair_keys, queries_of, write_run
 from hf_posmine.utils.digest import json_digest
 from hf_posmine.utils.files import cache_root, new_folder
 
@@ -84,7 +85,9 @@ class StoredRun:
         """
         if depth < 1:
             raise InputError(f"depth={depth}; store at least one document per query")
-        corpus = corpus if corpus is not None else teacher.corpus  # type: ignore[attr-defined]
+        corpus = corpus if corpus is not None else corpus_of(teacher)
+        if corpus is None:
+            raise InputError(f"the teacher {teacher.name!r} does not know its corpus; pass corpus=")
         columns = pick_columns(pairs, query_column, positive_column, positive_id_column)
         known = Qrels.from_dataset(pairs, *columns, match=corpus.match)
         queries = queries_of(known)
@@ -99,7 +102,7 @@ class StoredRun:
         if not folder.is_dir():
             with new_folder(folder) as new:
                 write_run(new, teacher, corpus, queries, known, depth)
-                (new / "run.json").write_text(json.dumps({**said, "digest": digest, "described": described(teacher)}))
+                (new / "run.json").write_text(json.dumps({**said, "digest": digest, "described": describe(teacher)}))
         run = cls(folder, corpus, teacher)
         if run.info["digest"] != digest:
             raise StoreError(
@@ -228,12 +231,9 @@ class StoredRun:
     def prepare(self) -> None:
         """Nothing to do: the run is on disk."""
 
-    def __getattr__(self, name: str) -> Any:
-        """What only some teachers can do, such as ``near_documents``, is their business."""
-        teacher = self.__dict__.get("teacher")
-        if teacher is None or name not in ("near_documents", "use_rank", "search_device"):
-            raise AttributeError(f"StoredRun has no attribute {name!r}")
-        return getattr(teacher, name)
+    def stands_for(self) -> Teacher | None:
+        """Its teacher, which compares documents and searches on a device where the run does not."""
+        return self.teacher
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: self.__dict__[name] for name in ("path", "corpus", "teacher", "info")}
+        return {"path": self.path, "corpus": self.corpus, "teacher": self.teacher, "info": self.info}

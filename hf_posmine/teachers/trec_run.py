@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.core.types import PADDING, Exclusions, Floats, Ranking, Rows, ScoreKind
+from hf_posmine.core.types import PADDING, Exclusions, Floats, Ranking, Rows, ScoreKind, SearchRequest
 from hf_posmine.data.texts import KeyIndex, text_keys
-from hf_posmine.teachers.multi_search import SearchRequest, stored_prefix
+from hf_posmine.teachers.multi_search import stored_prefix
 from hf_posmine.utils.files import cache_root, new_folder
 
 if TYPE_CHECKING:

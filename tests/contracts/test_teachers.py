@@ -12,7 +12,7 @@ from datasets import Dataset, disable_progress_bars
 
 from hf_posmine import Corpus, DenseTeacher, MarginPos, PercPos, PositiveAwareMiner
 from hf_posmine.core.errors import SpecError
-from hf_posmine.core.types import Exclusions, ScoreKind
+from hf_posmine.core.types import Exclusions, ScoreKind, SearchRequest
 from hf_posmine.teachers import (
     BM25Teacher,
     CrossEncoderTeacher,
@@ -24,7 +24,7 @@ from hf_posmine.teachers import (
     StoredRun,
     VectorTeacher,
 )
-from hf_posmine.teachers.multi_search import SearchRequest, search_many
+from hf_posmine.teachers.capabilities import prepare, search_many
 from tests.conftest import ToyModel
 from tests.contracts.test_index import assert_same, oracle_search
 from tests.models.conftest import random_encoder
@@ -148,8 +148,7 @@ def made(request, corpus, tmp_path_factory):
     """The teacher's name here, how to make it again, and the teacher."""
     folder = tmp_path_factory.mktemp("teacher")
     teacher = MAKERS[request.param](corpus, folder)
-    if hasattr(teacher, "prepare"):
-        teacher.prepare()
+    prepare(teacher)
     return request.param, lambda: MAKERS[request.param](corpus, folder), teacher
 
 

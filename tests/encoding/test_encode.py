@@ -215,7 +215,7 @@ def test_another_precision_has_other_embeddings_and_another_key(embedded_model, 
         DenseTeacher("embedded", corpus, device="cpu", store=tmp_path, compute=compute)
         for compute in (None, "bfloat16")
     )
-    assert str(half.encoder.model.dtype) == "torch.bfloat16" and half.keys != whole.keys
+    assert str(half.model.encoder.model.dtype) == "torch.bfloat16" and half.model.keys != whole.model.keys
     assert half.fingerprint != whole.fingerprint
     scores = [teacher.score(["a cat"], np.arange(len(corpus))[None])[0] for teacher in (whole, half)]
     assert 0 < np.abs(scores[0] - scores[1]).max() < 0.02

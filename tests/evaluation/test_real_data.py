@@ -45,7 +45,7 @@ def independent_rate(folder, teacher, corpus, method: str) -> float:
         for name in ("corpus", "queries", "qrels", "visible_seed0")
     }
     ids = [str(i) for i in read["corpus"]["id"]]
-    vectors = teacher._corpus_vectors[corpus.rows_of_ids(ids)].astype(np.float64)
+    vectors = teacher.embeddings.of_documents[corpus.rows_of_ids(ids)].astype(np.float64)
     texts = dict(zip(map(str, read["queries"]["id"]), read["queries"]["text"], strict=True))
     relevant, unknown = {}, {}
     for query, document, score in zip(*(read["qrels"][c] for c in ("query_id", "doc_id", "score")), strict=True):

@@ -260,7 +260,7 @@ def test_a_sweep_searches_each_query_again_at_most_once_for_all_settings(toy, pa
 
     class Watched:
         corpus, name, score_kind, fingerprint = toy.corpus, toy.name, toy.score_kind, toy.fingerprint
-        score, score_texts = toy.score, toy.score_texts
+        search, score, score_texts = toy.search, toy.score, toy.score_texts
 
         def search_many(self, queries, wants, exclude):
             asked.append(len(wants))

@@ -54,7 +54,7 @@ def both(squad, embedded_model):
     teacher = DenseTeacher(embedded_model, corpus, queries=known.queries)
     teacher.prepare()
     vectors = {}
-    for part, stored in ((known.queries, teacher._known_queries), (corpus, teacher._corpus_vectors)):
+    for part, stored in ((known.queries, teacher.embeddings.of_queries), (corpus, teacher.embeddings.of_documents)):
         rows = np.arange(len(part))
         vectors.update(zip(part.texts(rows).to_pylist(), stored[rows], strict=True))
     return corpus, known, teacher, Remembered(embedded_model, vectors)

@@ -58,7 +58,7 @@ def test_what_the_store_holds_is_not_counted_again(miner):
     documents, queries, *_ = plan_mining(miner, 100).steps
     assert documents.amount == "0 documents (400 stored already)" and queries.amount == "0 queries (90 stored already)"
     assert documents.seconds == queries.seconds == documents.writes == documents.reads == 0
-    folder = miner.teachers[0]._store.folder(miner.teachers[0].keys["document"], miner.corpus.parts[0])
+    folder = miner.teachers[0].embeddings.store.folder(miner.teachers[0].model.keys["document"], miner.corpus.parts[0])
     (folder / "shard-000001.safetensors").unlink()
     documents = plan_mining(miner, 100).steps[0]
     assert documents.amount == "64 documents (336 stored already)"

@@ -122,11 +122,13 @@ def test_the_summary_and_a_teacher_of_another_kind_are_recorded():
         def search(self, queries, k, *, below=None, exclude=None):
             raise NotImplementedError
 
+        score = score_texts = search
+
     pairs = Dataset.from_dict({"query": ["q"], "positive": ["p"]})
     miner = PositiveAwareMiner(corpus=Corpus.from_texts(["p", "a"]), teachers=Words(), positive_column="positive")
     summary = MiningSummary.from_dataset(pairs.add_column("negatives", [["a"]]))
     record = provenance(miner, source={}, summary=summary, command="hf-posmine mine").to_dict()
-    assert record["teachers"] == [{"name": "words", "score_kind": "bm25", "fingerprint": "w1"}]
+    assert record["teachers"] == [{"name": "words", "score_kind": "bm25", "fingerprint": "w1", "kind": "other"}]
     assert record["summary"] == summary.to_dict() and record["command"] == "hf-posmine mine"
     assert record["known_positives"] is None
 

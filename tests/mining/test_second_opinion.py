@@ -219,7 +219,7 @@ def test_what_cannot_take_effect_is_refused(pairs, corpus, dense, cross):
         SecondOpinion(cross, "PercPos(0.9)", band=-1)
     with pytest.raises(InputError, match="depth=0; expected a whole number"):
         SecondOpinion(cross, "PercPos(0.9)", depth=0)
-    with pytest.raises(InputError, match="is no Teacher; pass a CrossEncoderTeacher"):
+    with pytest.raises(InputError, match=r"is not a Teacher, it lacks .*score_texts; pass a CrossEncoderTeacher"):
         SecondOpinion(object(), "PercPos(0.9)")
     with pytest.raises(InputError, match=r"may be asked about 2 candidates of a row, Top\(\) wants 3; raise depth="):
         miner_of(pairs, dense, SecondOpinion(cross, "PercPos(0.9)", depth=2))

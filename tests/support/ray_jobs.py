@@ -11,6 +11,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from hf_posmine import DenseTeacher, PositiveAwareMiner, Qrels
+from hf_posmine.teachers.stored_embeddings import StoredEmbeddings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +59,16 @@ def die() -> None:
 
 
 class DiaryTeacher(DenseTeacher):
+    """A teacher whose shards are :class:`DiaryEmbeddings`."""
+
+    def stored_shards(self) -> DiaryEmbeddings:
+        stored = self.embeddings
+        shards = DiaryEmbeddings(stored.model, stored.corpus, stored.queries, stored.store)
+        shards.diary = self.diary
+        return shards
+
+
+class DiaryEmbeddings(StoredEmbeddings):
     """Leaves a file for every shard it encodes, and dies in the middle of one if ``diary/kill-encoder`` says its number."""
 
     diary: Path

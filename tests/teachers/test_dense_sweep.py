@@ -8,11 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from hf_posmine.core.types import Exclusions
+from hf_posmine.core.types import Exclusions, SearchRequest
 from hf_posmine.search.exact import ExactIndex
 from hf_posmine.teachers import dense_sweep
 from hf_posmine.teachers.dense_sweep import DOCUMENT, _ranked, _scores_of, search_ladder
-from hf_posmine.teachers.multi_search import SearchRequest
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_subnormal=True)
 

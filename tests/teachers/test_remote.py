@@ -158,7 +158,7 @@ def test_by_its_address_it_takes_a_key_and_shows_what_it_cost(service, tmp_path,
     assert main(["mine", str(tmp_path / "pairs.parquet"), "--teacher", name, *options]) == 0
     assert {headers["Authorization"] for headers, _ in service.requests} == {"Bearer secret"}
     said = capsys.readouterr().out
-    assert f"Asked {service.openai.model}: 6 texts in 2 requests" in said and "which cost" in said
+    assert f"Requests to {service.openai.model}: 6 texts in 2 requests" in said and "which cost" in said
     assert "secret" not in said
     wrong = ["--teacher", "embedded", "--api-key-env", "TOY_KEY", "--output", str(tmp_path / "other"), "--quiet"]
     assert main(["mine", str(tmp_path / "pairs.parquet"), *wrong]) == 2

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hf_posmine.core.types import Rows
+    from hf_posmine.teachers.factory import TeacherLike
 
 
 def jaccard(first: Rows, second: Rows) -> np.ndarray:
@@ -40,7 +41,7 @@ def overlap_matrix(choices: Sequence[Rows]) -> np.ndarray:
     return matrix
 
 
-def teacher_agreement(pairs: Any, teachers: Sequence[Any], **options: Any) -> Any:
+def teacher_agreement(pairs: Any, teachers: Sequence[TeacherLike], **options: Any) -> Any:
     """Overlap of the negatives that different teachers give the same rows (paper, Tables 6 to 8).
 
     Args:

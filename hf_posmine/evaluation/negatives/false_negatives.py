@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hf_posmine.core.settings import MiningSettings
-    from hf_posmine.core.types import Rows
+    from hf_posmine.core.types import Rows, Teacher
     from hf_posmine.data.corpus import Corpus
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
@@ -139,7 +139,7 @@ def false_negative_rate(
     corpus: Corpus,
     judgements: Judgements,
     visible: Mapping[str, str],
-    teacher: Any,
+    teacher: Teacher,
     *,
     filters: Sequence[Any] = (),
     **settings: Any,
@@ -181,7 +181,7 @@ class Experiment:
         rows = (corpus.rows_of_ids(sorted(judgements.relevant[q] - {visible[q]})) for q in ids)
         return cls(corpus, columns, visible_qrels(judgements, visible, ids), [np.unique(r[r >= 0]) for r in rows])
 
-    def rate(self, teacher: Any, *, filters: Sequence[Any] = (), **settings: Any) -> FalseNegativeRate:
+    def rate(self, teacher: Teacher, *, filters: Sequence[Any] = (), **settings: Any) -> FalseNegativeRate:
         """Mine and count, as :func:`false_negative_rate` does."""
         miner = PositiveAwareMiner(
             corpus=self.corpus, teachers=[teacher], known_positives=self.known, positive_id_column="positive_id",

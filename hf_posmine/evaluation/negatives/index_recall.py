@@ -10,13 +10,13 @@ import numpy as np
 from hf_posmine.mining.candidates import TeacherCandidates, find
 from hf_posmine.search.approximate import EXHAUSTIVE
 from hf_posmine.search.recall_report import ApproximateReport
+from hf_posmine.teachers.dense import DenseTeacher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hf_posmine.core.types import Exclusions, Floats, Ranking, Rows
     from hf_posmine.mining.miner import PositiveAwareMiner
-    from hf_posmine.teachers.dense import DenseTeacher
 
 ROWS = 200
 
@@ -37,15 +37,15 @@ def measure_approximation(
     Returns:
         A report for each teacher with an approximate index; none where all search exactly.
     """
-    teachers = [teacher for teacher in miner.teachers if getattr(teacher, "approximate", None) is not None]
+    teachers = [t for t in miner.teachers if isinstance(t, DenseTeacher) and t.approximate is not None]
     if not teachers:
         return []
     batch, exclude, _ = miner.read(_sample(dataset, miner.columns, rows, seed))
     for teacher in teachers:
-        near, far = _Near(teacher), _Exact(teacher)  # type: ignore[arg-type]
-        found, exact = (find(batch, search, miner.settings, exclude) for search in (near, far))  # type: ignore[arg-type]
-        teacher.approximation = _report(repr(teacher.approximate), found, exact, near.rounds)  # type: ignore[attr-defined]
-    return [teacher.approximation for teacher in teachers]  # type: ignore[attr-defined]
+        near, far = _Near(teacher), _Exact(teacher)
+        found, exact = (find(batch, search, miner.settings, exclude) for search in (near, far))
+        teacher.approximation = _report(repr(teacher.approximate), found, exact, near.rounds)
+    return [teacher.approximation for teacher in teachers if teacher.approximation is not None]
 
 
 def _sample(dataset: Any, columns: Sequence[str], rows: int, seed: int) -> dict[str, Any]:
@@ -64,7 +64,9 @@ class _Exact:
 
     teacher: DenseTeacher
 
-    def search(self, queries: Sequence[str], k: int, *, below: Floats, exclude: Exclusions) -> Ranking:
+    def search(
+        self, queries: Sequence[str], k: int, *, below: Floats | None = None, exclude: Exclusions | None = None
+    ) -> Ranking:
         return self.teacher.exact.search(self.teacher.embed_queries(queries), k, below=below, exclude=exclude)
 
     def score(self, queries: Sequence[str], doc_ids: Rows) -> Floats:
@@ -80,7 +82,9 @@ class _Near(_Exact):
 
     rounds: Rows = field(default_factory=lambda: np.empty(0, np.int64))
 
-    def search(self, queries: Sequence[str], k: int, *, below: Floats, exclude: Exclusions) -> Ranking:
+    def search(
+        self, queries: Sequence[str], k: int, *, below: Floats | None = None, exclude: Exclusions | None = None
+    ) -> Ranking:
         vectors, index = self.teacher.embed_queries(queries), self.teacher.index
         ranking, self.rounds = index.search_in_rounds(vectors, k, below=below, exclude=exclude)  # type: ignore[union-attr]
         return ranking

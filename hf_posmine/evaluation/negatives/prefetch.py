@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_posmine.core.filters import lowest_ceiling
+from hf_posmine.core.types import SearchRequest
 from hf_posmine.mining.candidates import depth_of, positive_scores
-from hf_posmine.teachers.multi_search import SearchRequest, search_many
+from hf_posmine.teachers.capabilities import search_many
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,6 +14,7 @@ import numpy as np
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.settings import MiningSettings
+from hf_posmine.core.types import Teacher
 from hf_posmine.data.columns import iter_columns
 from hf_posmine.evaluation.negatives.agreement import overlap_matrix
 from hf_posmine.evaluation.negatives.prefetch import CachedTeacher, repeatable
@@ -24,7 +25,7 @@ from hf_posmine.utils.progress import progress_bar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hf_posmine.core.types import Rows, Teacher
+    from hf_posmine.core.types import Rows
     from hf_posmine.data.qrels import Qrels
     from hf_posmine.mining.select import MinedBatch
 
@@ -71,7 +72,7 @@ def sweep(  # noqa: PLR0913 - the grid, by keyword
         minus negative), ``excluded`` documents, ``false_negatives`` and ``false_negative_rate`` (with ``judgements``), and
         ``overlap``: the mean Jaccard overlap with each row of the table, in its order.
     """
-    runs: list[Any] = list(run) if isinstance(run, (list, tuple)) else [run]
+    runs: list[Teacher] = [run] if isinstance(run, Teacher) else list(run)
     reader = PositiveAwareMiner.from_dataset(
         pairs, runs[0], query_column=query_column, positive_column=positive_column, positive_id_column=positive_id_column,
         **_of_reading(options),

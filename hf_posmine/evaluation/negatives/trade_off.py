@@ -19,7 +19,7 @@ from hf_posmine.utils.progress import progress_bar
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hf_posmine.core.types import Filter, Sampler
+    from hf_posmine.core.types import Filter, Sampler, Teacher
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.evaluation.negatives.calibration import Point
     from hf_posmine.evaluation.negatives.false_negatives import FalseNegativeRate, Judgements
@@ -46,7 +46,7 @@ def swept_methods(
     corpus: Corpus,
     judgements: Judgements,
     visible: Mapping[str, str],
-    teacher: Any,
+    teacher: Teacher,
     *,
     more: Sequence[Sequence[Filter]] = (),
     sampler: Sampler | None = None,
@@ -102,7 +102,7 @@ class TradeOff:
         corpus: Corpus,
         judgements: Judgements,
         visible: Mapping[str, str],
-        teacher: Any,
+        teacher: Teacher,
         methods: Sequence[Method] | None = None,
         **settings: Any,
     ) -> TradeOff:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.teachers.capabilities import Prepared, StoredInShards, prepare
 from hf_posmine.utils.progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from hf_posmine.core.types import Teacher
     from hf_posmine.mining.miner import PositiveAwareMiner
 
 WHOLE = -1
@@ -76,52 +78,56 @@ class Rank:
         return list(pieces[self.number :: self.world])
 
 
-def scorers(miner: PositiveAwareMiner) -> list[Any]:
+def scorers(miner: PositiveAwareMiner) -> list[Teacher]:
     """All teachers of a miner, the one of the second opinion included."""
     opinion = miner.second_opinion
-    return [*miner.teachers, *([] if opinion is None else [opinion.teacher])]
+    return [*miner.teachers, *([] if opinion is None else [opinion.scorer])]
 
 
-def pieces_of(teachers: Sequence[Any]) -> list[Piece]:
+def pieces_of(teachers: Sequence[Teacher]) -> list[Piece]:
     """All pieces of the encoding, finished or not; makes the stores ready."""
     pieces = []
     for number, teacher in enumerate(teachers):
-        if callable(getattr(teacher, "fill_shard", None)):
-            for part, (role, texts) in enumerate(teacher.parts()):
-                pieces += [Piece(number, part, shard) for shard in range(teacher.begin(role, texts))]
-        elif callable(getattr(teacher, "prepare", None)):
+        if isinstance(teacher, StoredInShards):
+            shards = teacher.stored_shards()
+            for part, (role, texts) in enumerate(shards.parts()):
+                pieces += [Piece(number, part, shard) for shard in range(shards.begin(role, texts))]
+        elif isinstance(teacher, Prepared):
             pieces.append(Piece(number))
     return pieces
 
 
-def is_done(teachers: Sequence[Any], piece: Piece) -> bool:
+def is_done(teachers: Sequence[Teacher], piece: Piece) -> bool:
     """Whether this process has made sure that a piece is done."""
     teacher = teachers[piece.teacher]
-    if piece.part == WHOLE:
+    if piece.part == WHOLE or not isinstance(teacher, StoredInShards):
         return False
-    role, texts = teacher.parts()[piece.part]
-    return bool(teacher.is_trusted(role, texts, piece.shard))
+    shards = teacher.stored_shards()
+    role, texts = shards.parts()[piece.part]
+    return shards.is_trusted(role, texts, piece.shard)
 
 
-def do_piece(teachers: Sequence[Any], piece: Piece, progress: Callable[[int], object]) -> bool:
+def do_piece(teachers: Sequence[Teacher], piece: Piece, progress: Callable[[int], object]) -> bool:
     """Do a piece unless it is done; returns whether a shard was encoded."""
     teacher = teachers[piece.teacher]
-    if piece.part == WHOLE:
-        teacher.prepare()
+    if piece.part == WHOLE or not isinstance(teacher, StoredInShards):
+        prepare(teacher)
         return False
-    role, texts = teacher.parts()[piece.part]
-    return bool(teacher.fill_shard(role, texts, piece.shard, progress))
+    shards = teacher.stored_shards()
+    role, texts = shards.parts()[piece.part]
+    return shards.fill_shard(role, texts, piece.shard, progress)
 
 
-def trust(teachers: Sequence[Any]) -> None:
+def trust(teachers: Sequence[Teacher]) -> None:
     """Once all pieces are done: nobody checks the shards again, and what dead processes left is cleared away."""
     for teacher in teachers:
-        if callable(getattr(teacher, "fill_shard", None)):
-            for role, texts in teacher.parts():
-                teacher.trust(role, texts)
+        if isinstance(teacher, StoredInShards):
+            shards = teacher.stored_shards()
+            for role, texts in shards.parts():
+                shards.trust(role, texts)
 
 
-def encode_share(teachers: Sequence[Any], rank: Rank | None = None) -> tuple[int, int, int]:
+def encode_share(teachers: Sequence[Teacher], rank: Rank | None = None) -> tuple[int, int, int]:
     """Encode this process's share of what the teachers store.
 
     Run it in as many processes as the rank says; each encodes other shards, and what is finished is never encoded again.

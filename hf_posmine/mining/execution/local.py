@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.teachers.capabilities import search_device
 from hf_posmine.utils.digest import json_digest
 from hf_posmine.utils.files import cache_root, new_folder, remove_stale
 from hf_posmine.utils.progress import progress_bar, quiet_bars
@@ -122,7 +123,7 @@ def _map(
 ) -> Any:
     """The mined rows; ``done`` hears of every batch, unless several processes mine."""
     features = miner.features(rows.features)
-    devices = {str(getattr(teacher, "search_device", "cpu")) for teacher in miner.teachers} - {"cpu"}
+    devices = {search_device(teacher) for teacher in miner.teachers} - {"cpu"}
     if num_proc is not None and num_proc > 1 and devices:
         raise InputError(f"num_proc={num_proc} forks processes, which cannot use {min(devices)}; leave num_proc out")
     processes = None if num_proc is None or num_proc <= 1 else min(num_proc, len(rows))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-import json
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,11 +15,13 @@ from hf_posmine.core.errors import InputError
 from hf_posmine.search.block_sizes import Sizes, TorchSizes
 from hf_posmine.search.exact import ExactIndex
 from hf_posmine.search.prepared import row_bytes
+from hf_posmine.teachers.dense import DenseTeacher
 from hf_posmine.utils.memory import Budget, ask_size, own_memory, show_size
 
 if TYPE_CHECKING:
     from hf_posmine.core.types import Floats
     from hf_posmine.data.texts import TextPart
+    from hf_posmine.encoding.encode import Role
     from hf_posmine.mining.miner import PositiveAwareMiner
 
 PROBE_SECONDS = 1.0
@@ -141,16 +142,15 @@ def plan_mining(miner: PositiveAwareMiner, rows: int | None, *, batch_size: int 
         InputError: a memory limit that is too small.
     """
     budget, steps, notes, place = Budget.current(), [], [], None
-    teachers: list[Any] = miner.teachers
-    for name, teacher in zip(miner.teacher_names, teachers, strict=True):
-        if not callable(getattr(teacher, "parts", None)):
+    for name, teacher in zip(miner.teacher_names, miner.teachers, strict=True):
+        if not isinstance(teacher, DenseTeacher):
             steps.append(Step(f"search by {name}", "", seconds=None))
             notes.append(f"What {name} takes is not estimated: it is no dense teacher.")
             continue
-        place = teacher._store.root
+        place = teacher.embeddings.store.root
         found, dimensions = _encoding(teacher)
         steps += [*found, _searching(teacher, dimensions, rows, budget)]
-        if getattr(teacher, "approximate", None) is not None:
+        if teacher.approximate is not None:
             notes.append(f"The time of {teacher.approximate!r} is not known: an exact search would take what is shown.")
     if miner.second_opinion is not None:
         notes.append("What the second opinion takes is not estimated.")
@@ -176,19 +176,20 @@ def suited_batch() -> int:
     return int(np.clip(Sizes.queries * torch.get_num_threads(), LEAST_BATCH, MOST_BATCH))
 
 
-def _encoding(teacher: Any) -> tuple[list[Step], int]:
+def _encoding(teacher: DenseTeacher) -> tuple[list[Step], int]:
     """A step for documents and one for queries, by the rate of a sample; and the dimensions of their vectors."""
-    steps, dimensions = [], 0
-    for role, what in (("document", "documents"), ("query", "queries")):
-        parts = [part for its, part in teacher.parts() if its == role]
-        missing = {part: _missing(teacher, role, part) for part in parts}
+    steps, dimensions, stored = [], 0, teacher.embeddings
+    roles: tuple[tuple[Role, str], ...] = (("document", "documents"), ("query", "queries"))
+    for role, what in roles:
+        parts = [part for its, part in stored.parts() if its == role]
+        missing = {part: stored.missing(role, part) for part in parts}
         total, left = sum(map(len, parts)), sum(missing.values())
         if not total:
             continue
         before = own_memory()
         seconds, dimensions = _encode_sample(teacher, role, max(parts, key=len), PROBE_SECONDS if left else 0)
-        grown, itemsize = max(0, own_memory() - before), teacher._store.dtype.itemsize
-        rows = min(total, teacher._store.shard_rows)
+        grown, itemsize = max(0, own_memory() - before), stored.store.dtype.itemsize
+        rows = min(total, stored.store.shard_rows)
         amount = f"{left:,} {what}" + (f" ({total - left:,} stored already)" if left < total else "")
         steps.append(
             Step(
@@ -203,17 +204,7 @@ def _encoding(teacher: Any) -> tuple[list[Step], int]:
     return steps, dimensions
 
 
-def _missing(teacher: Any, role: str, part: TextPart) -> int:
-    """Texts of a part that the store does not hold."""
-    folder = teacher._store.folder(teacher.keys[role], part)
-    if not (folder / "manifest.json").is_file():
-        return len(part)
-    rows = json.loads((folder / "manifest.json").read_text())["shard_rows"]
-    starts = [int(path.stem.rsplit("-", 1)[1]) * rows for path in folder.glob("shard-*.safetensors")]
-    return len(part) - sum(min(rows, len(part) - start) for start in starts)
-
-
-def _encode_sample(teacher: Any, role: str, part: TextPart, seconds: float) -> tuple[float, int]:
+def _encode_sample(teacher: DenseTeacher, role: Role, part: TextPart, seconds: float) -> tuple[float, int]:
     """Seconds per text, of texts from all over the part; and the dimensions."""
     size = 16
     dimensions = int(_encode(teacher, role, part, 2).shape[1])
@@ -226,12 +217,12 @@ def _encode_sample(teacher: Any, role: str, part: TextPart, seconds: float) -> t
         size *= 4
 
 
-def _encode(teacher: Any, role: str, part: TextPart, count: int) -> Floats:
+def _encode(teacher: DenseTeacher, role: Role, part: TextPart, count: int) -> Floats:
     rows = np.linspace(0, len(part) - 1, count).astype(np.int64)
-    return teacher.encoder.encode(part.take("text", rows).to_pylist(), role)
+    return teacher.model.encoder.encode(part.take("text", rows).to_pylist(), role)
 
 
-def _searching(teacher: Any, dimensions: int, rows: int | None, budget: Budget) -> Step:
+def _searching(teacher: DenseTeacher, dimensions: int, rows: int | None, budget: Budget) -> Step:
     """The search, by the time of searching random vectors on the device it will run on."""
     import torch
 
@@ -250,14 +241,14 @@ def _searching(teacher: Any, dimensions: int, rows: int | None, budget: Budget) 
     return Step(
         f"search on {device}",
         f"{queries:,} x {documents:,}, d = {dimensions}",
-        reads=documents * dimensions * teacher._store.dtype.itemsize,
+        reads=documents * dimensions * teacher.embeddings.store.dtype.itemsize,
         holds=holds,
         writes=writes,
         seconds=queries * (fixed + documents * per_document) + documents * prepared,
     )
 
 
-def _search_sample(teacher: Any, dimensions: int, device: str) -> tuple[float, float, float]:
+def _search_sample(teacher: DenseTeacher, dimensions: int, device: str) -> tuple[float, float, float]:
     """Seconds per query, per query and document, and per document once, of random vectors."""
     import torch
 

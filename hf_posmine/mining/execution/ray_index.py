@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from hf_posmine.mining.execution.ray_pool import use_own_threads
 from hf_posmine.search.exact import ExactIndex
-from hf_posmine.search.sharded import ShardedIndex, even_starts
+from hf_posmine.search.sharded import HasIndex, ShardedIndex, even_starts
 
 if TYPE_CHECKING:
-    from hf_posmine.core.types import Exclusions, Floats, Ranking
+    from hf_posmine.core.types import Exclusions, Floats, Ranking, Teacher
 
 
 class SearchPart:
@@ -23,9 +23,10 @@ class SearchPart:
         stop: first document behind it.
     """
 
-    def __init__(self, teacher: Any, start: int, stop: int) -> None:
+    def __init__(self, teacher: HasIndex, start: int, stop: int) -> None:
         use_own_threads()
-        whole: ExactIndex = teacher.index
+        whole = teacher.index
+        assert isinstance(whole, ExactIndex)  # as search_actors made sure
         self.index = ExactIndex(
             whole.vectors.span(start, stop), whole.similarity, device=whole.device, engine=whole.engine
         )
@@ -54,7 +55,7 @@ class RemotePart:
         return ray.get(self.actor.search.remote(vectors, k, below, exclude))
 
 
-def search_actors(teacher: Any, parts: int, options: dict[str, Any]) -> list[Any]:
+def search_actors(teacher: Teacher, parts: int, options: dict[str, Any]) -> list[Any]:
     """Actors that hold equal parts of a teacher's corpus; none for a teacher that is searched otherwise.
 
     Args:
@@ -64,8 +65,7 @@ def search_actors(teacher: Any, parts: int, options: dict[str, Any]) -> list[Any
     """
     import ray
 
-    index = getattr(teacher, "index", None)
-    if not isinstance(index, ExactIndex):
+    if not isinstance(teacher, HasIndex) or not isinstance(index := teacher.index, ExactIndex):
         return []
     starts = even_starts(index.num_candidates, parts).tolist()
     actor = ray.remote(max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD", **options)(SearchPart)
