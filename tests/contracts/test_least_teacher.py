@@ -15,6 +15,7 @@ from hf_posmine.core.types import Exclusions, SearchRequest, Teacher
 from hf_posmine.evaluation import calibrate, judgements_of_pairs, sweep, teacher_agreement
 from hf_posmine.evaluation.negatives.false_negatives import false_negative_rate
 from hf_posmine.evaluation.negatives.index_recall import measure_approximation
+from hf_posmine.hub.inputs import Inputs
 from hf_posmine.mining import SecondOpinion
 from hf_posmine.mining.execution.encode_share import encode_share
 from hf_posmine.mining.execution.local import mine
@@ -90,7 +91,7 @@ def test_it_mines_and_its_rows_are_recorded_reported_and_pickled(pairs, miner, t
 
 
 def test_what_only_some_teachers_can_do_is_not_asked_of_it(pairs, corpus, teacher, miner):
-    assert "least is not estimated" in str(plan_mining(miner, 20))
+    assert "What least takes is not estimated" in str(plan_mining(miner, 20))
     assert encode_share(miner.teachers) == (0, 0, 0)
     assert measure_approximation(miner, pairs) == []
     miner({**pairs[:2]}, [0, 1], 0)  # with_indices and with_rank
@@ -132,11 +133,11 @@ def test_it_gives_a_second_opinion(pairs, corpus, teacher):
     assert provenance(miner, source={}).second_opinion.teacher.name == "least"
 
 
-def test_it_is_pushed_and_the_record_says_that_it_has_to_be_given(hub, pairs, miner, monkeypatch):  # noqa: F811
+def test_it_is_pushed_and_the_record_says_that_it_has_to_be_given(hub, pairs, corpus, miner, monkeypatch):  # noqa: F811
     monkeypatch.setattr("hf_posmine.hub.push.score_histogram", lambda _: None)
     mined = pairs.map(miner, batched=True)
     push_dataset(mined, "alice/least", miner, report=True)
     files = hub.repo("alice/least").files("main")
     assert json.loads(files["provenance.json"])["teachers"][0]["name"] == "least"
     with pytest.raises(InputError, match="'other'"):
-        remine("alice/least")
+        remine("alice/least", inputs=Inputs(corpus=corpus))
