@@ -1,4 +1,4 @@
-"""What a teacher finds for a batch: the positives scored, then the best candidates below the ceilings that follow."""
+"""The candidates of a teacher for a batch: positives are scored, ceilings follow, and the search stays below them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SecondScores:
-    """What a second opinion said of candidates.
+    """Scores of a second opinion.
 
     Attributes:
-        scores: float32 ``[B, K]`` of candidates, or ``[B, n]`` of negatives; NaN where it was not asked.
+        scores: float32 ``[B, K]`` of candidates, or ``[B, n]`` of negatives; NaN where it was not needed.
         own: float32 ``[B]``, of the row's own positive.
-        rejected: int64 ``[B]``, candidates that it turned down.
+        rejected: int64 ``[B]``, candidates that it rejected.
     """
 
     scores: Floats
@@ -32,7 +32,7 @@ class SecondScores:
 
 @dataclass(frozen=True)
 class TeacherCandidates:
-    """What one teacher found below its ceilings.
+    """The candidates of one teacher below its ceilings.
 
     Attributes:
         ranking: the candidates, ``[B, K]``.
@@ -44,7 +44,7 @@ class TeacherCandidates:
         ceiling_by: int64 ``[B]``, which filter sets it, -1 for none.
         skipped: int64 ``[B]``, as in :class:`~hf_posmine.mining.select.MinedBatch`.
         floored: int64 ``[B]``, as in :class:`~hf_posmine.mining.select.MinedBatch`.
-        second: what a second opinion said; None without one.
+        second: scores of a second opinion; None without one.
     """
 
     ranking: Ranking
@@ -93,7 +93,7 @@ def depth_of(settings: MiningSettings, pool: int | None = None) -> int:
 
 
 def positive_scores(batch: Batch, teacher: Scorer, ceiling_from: CeilingFrom) -> tuple[Floats, Floats]:
-    """Scores float32 ``[B]`` of the rows' own positives (the lowest of several), and the anchors of the ceilings.
+    """Scores float32 ``[B]`` of the rows' own positives (the lowest of several), and the scores that set the ceilings.
 
     The positive is always scored directly, whether or not a search would find it (semantics 6).
     """

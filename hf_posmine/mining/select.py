@@ -56,7 +56,7 @@ class MinedBatch:
         skipped: int64 ``[B]``, how many of the best n candidates lie outside the rank window.
         floored: int64 ``[B]``, how many of the best n candidates lie below the ceiling and below the floor.
         filled: int64 ``[B]``, negatives drawn at random for a short row, at its end.
-        second: what a second opinion said of them; None without one.
+        second: the scores of a second opinion; None without one.
         excluded: per reason int64 ``[B]``.
     """
 
@@ -99,12 +99,12 @@ def select(
 
     Args:
         batch: the rows.
-        teachers: who scores; several with an ensemble as the sampler.
+        teachers: the scorers; several with an ensemble as the sampler.
         settings: filters, sampler and so on.
         num_candidates: how many corpus rows are candidates.
         exclude: what may not be a negative.
         rngs: row -> its generator.
-        opinion: who else is asked about the candidates.
+        opinion: another scorer of the candidates.
 
     Raises:
         ShortRowError: a row with too few negatives, under ``on_short="raise"``.
@@ -132,6 +132,8 @@ def _select(
     """Mine a batch with one sampler over one teacher, or merge what several teachers found."""
     n, sampler = settings.num_negatives, settings.one_sampler
     pool = None if opinion is None else opinion.depth
+    # Each teacher searches below its own ceiling (paper, section 4.2), so its candidates [B, K_t] are final before merging;
+    # side by side they are [B, K], K the sum of the K_t, and a sampler chooses columns.
     found = [find(batch, teacher, settings, exclude, pool) for teacher in teachers]
     if opinion is not None:
         found = [opinion.apply(f, batch, settings) for f in found]
@@ -166,7 +168,7 @@ def _select(
         filled=np.zeros(len(first.own), np.int64),
     )
     if first.second is not None:
-        rejected = np.sum([heard.rejected for heard in _heard(found)], axis=0)
+        rejected = np.sum([second.rejected for second in _second_scores(found)], axis=0)
         mined.second = SecondScores(take(_second_side(found).scores, np.nan), first.second.own, rejected)
     if settings.on_short == "random":
         for row in np.flatnonzero(mined.found < n).tolist():
@@ -180,10 +182,12 @@ def _side_by_side(found: Sequence[TeacherCandidates]) -> Candidates:
 
 def _second_side(found: Sequence[TeacherCandidates]) -> Candidates:
     """The candidates with the scores of the second opinion instead of the teachers'."""
-    return _candidates(found, [heard.scores for heard in _heard(found)], [heard.own for heard in _heard(found)])
+    return _candidates(
+        found, [second.scores for second in _second_scores(found)], [second.own for second in _second_scores(found)]
+    )
 
 
-def _heard(found: Sequence[TeacherCandidates]) -> list[SecondScores]:
+def _second_scores(found: Sequence[TeacherCandidates]) -> list[SecondScores]:
     return [f.second for f in found if f.second is not None]
 
 
@@ -241,8 +245,8 @@ def _in_order(parts: Sequence[tuple[Rows, MinedBatch]]) -> MinedBatch:
         names = [field.name for field in dataclasses.fields(cls) if field.name not in beside]
         return {name: np.concatenate([getattr(value, name) for value in values])[order] for name in names}
 
-    heard = [mined.second for _, mined in parts if mined.second is not None]
-    second = SecondScores(**join(heard, SecondScores)) if heard else None
+    scored = [mined.second for _, mined in parts if mined.second is not None]
+    second = SecondScores(**join(scored, SecondScores)) if scored else None
     return MinedBatch(**join([mined for _, mined in parts], MinedBatch, "excluded", "second"), second=second)
 
 
@@ -268,6 +272,8 @@ def _fill(
     rng: np.random.Generator,
 ) -> None:
     """Complete a row with random documents strictly below its ceiling; the best ones where random draws find none."""
+    # Random documents are nearly always below the ceiling, so 64 tries per missing negative suffice; where they do not, the
+    # search gives the best documents below it. A corpus smaller than that is drawn without replacement instead.
     found, n = int(mined.found[row]), mined.rows.shape[1]
     taken = np.concatenate([exclude.of_query(row), exclude.everywhere, mined.rows[row, :found]])
     few = num_candidates <= FILL_TRIES * n

@@ -104,6 +104,8 @@ class ApproximateIndex:
         below = np.full(len(vectors), np.inf, np.float32) if below is None else np.asarray(below, np.float32)
         exclude = Exclusions.given(exclude, len(vectors))
         found, rounds = Ranking.nothing(len(vectors), k), np.full(len(vectors), EXHAUSTIVE)
+        # Depths double per query, not per batch: the result of a query must not depend on its neighbours, and one hard query
+        # must not make all others pay for its depth.
         depths, most = self._first_depths(k, exclude), self._most
         enough = 0 < min(k * SURE, self.exact.num_candidates) <= most
         open_ = np.arange(len(vectors) if enough else 0)

@@ -109,6 +109,8 @@ class ExactIndex:
 
     def _find(self, queries: Queries, k: int, limits: Ceilings) -> ScanResult:
         """Scan; then scan again, with more room, the queries whose result is not certain."""
+        # Most queries are certain after the first, cheapest scan. Only the others are scanned again: first by the next, more
+        # precise scan, and then with more and more room, which ends because `_most_room` can hold every document.
         found = ScanResult.empty(len(queries.vectors))
         passes = list(self._scans)
         scan, room = passes[0], 0
@@ -124,12 +126,15 @@ class ExactIndex:
 
     def decide(self, vectors: Floats, k: int, below: Floats, found: ScanResult) -> Ranking:
         """Score what was found exactly, apply the ceiling, and order by score, then by document."""
+        # The scan's values only chose what to look at, and its margins may hold a few documents too many. The float64 scores
+        # decide: documents at the ceiling or above move from the candidates [B, m] to the count, the k best stay [B, k].
         scores = self.score(vectors, found.ids)
         here = found.ids >= 0
         valid = here & (scores < below[:, None])
         above = found.above + (here & ~valid).sum(axis=1)
         scores = np.where(valid, scores, -np.inf).astype(np.float32)
         ids = np.where(valid, found.ids, PADDING)
+        # ties in document order, so that no block size or device moves a result; padding sorts last
         order = np.lexsort((np.where(valid, ids, np.iinfo(np.int64).max), -scores), axis=1)[:, :k]
         ids, scores = np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
         missing = ((0, 0), (0, k - ids.shape[1]))

@@ -112,6 +112,7 @@ def _fill(faiss: Any, trained: Path, exact: ExactIndex, done: Path, progress: Ca
     unfinished = done.parent / "filled.faiss"
     index = faiss.read_index(str(unfinished if unfinished.is_file() else trained))
     progress(index.ntotal)
+    # saving an index of gigabytes takes long itself: the pause grows with it, so that saving stays below 1 / 20 of the work
     pause, saved = float(SAVE_SECONDS), time.monotonic()
     for block in blocks_of(exact, index.ntotal, exact.num_candidates):
         index.add(block)
@@ -129,6 +130,7 @@ def _fill_parts(faiss: Any, trained: Path, exact: ExactIndex, done: Path, progre
     """Add the documents to parts that fit in memory, each saved whole, and merge their lists on disk."""
     from faiss.contrib.ondisk import merge_ondisk
 
+    # inverted lists larger than memory cannot grow in place: parts are filled in memory, saved, and merged by file copies
     rows, documents = rows_in(exact, PART_BYTES), exact.num_candidates
     parts = [done.parent / f"part-{number:06d}.faiss" for number in range(-(-documents // rows))]
     for number, part in enumerate(parts):

@@ -58,6 +58,8 @@ class CpuScan:
         """Scan spans of queries side by side, one per core."""
         import torch
 
+        # A span of queries is one thread's work: small enough that its records fit, and as many spans as divide evenly
+        # among the threads, so that none waits for the last one.
         total, threads = len(queries.vectors), torch.get_num_threads()
         most = max(1, min(self.sizes.queries, self.sizes.records // room))
         size = -(-total // (threads * -(-total // (threads * most)))) if total else 1
@@ -113,6 +115,9 @@ class CpuScan:
         settled = float_error(self.similarity, queries, self.documents)
         candidates = _Candidates.of(k, limits, room, self.sizes.records)
         block_of = _Blocks(self.documents, self.coded, limits.exclude)
+        # Intervals of int8 products are wide, so a bound learned from them prunes little. The best few candidates are therefore
+        # scored in float32 early, and again each time the documents seen have quadrupled: each look costs k + 2 products
+        # and cuts the candidates of all later blocks.
         next_look = self.sizes.int8_rows
         for start, products in self._int8_products(q):
             candidates.collect(products, q.steps, _up(q.lengths), _up(error), block_of(start, products.shape[1]))
@@ -120,7 +125,9 @@ class CpuScan:
                 next_look *= SHARPEN
                 self._settle(candidates, queries, settled, k + SPARE_PICKS)
         candidates.give_up_full()
-        self._settle(candidates, queries, settled, k + SPARE_PICKS)
+        self._settle(
+            candidates, queries, settled, k + SPARE_PICKS
+        )  # first the best, so that most others drop out unscored
         self._settle(candidates, queries, settled, 0)
         return candidates.rows()
 
@@ -188,7 +195,7 @@ class _Blocks:
         scale = np.asarray((self.documents if self.coded is None else self.coded).scale[span])
         first, last = np.searchsorted(self.exclude.everywhere, [start, start + size])
         if last > first:
-            scale = scale.copy()
+            scale = scale.copy()  # NaN makes every comparison false, so the filter needs no test of its own
             scale[self.exclude.everywhere[first:last] - start] = np.nan
         quantization_error = (
             np.zeros(size, np.float32) if self.coded is None else np.asarray(self.coded.quantization_error[span])
@@ -220,6 +227,7 @@ class _Candidates:
     def of(cls, k: int, limits: Ceilings, room: int, records: int) -> _Candidates:
         """With ``room`` records for each query to begin with, of at least ``records`` in all."""
         queries = len(limits.ceiling)
+        # float32 neighbours on the safe side: a document counts as above, or as below, only where no rounding can change it
         ceiling = limits.ceiling.astype(np.float32)
         below = np.nextafter(ceiling, np.float32(-np.inf))
         return cls(
