@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from hf_posmine.core.errors import InputError, MissingExtraError, StoreError
+from hf_posmine.encoding.attention import check_loaded
 from hf_posmine.encoding.backends import Backend, Compute, backend_of, loading_options
 from hf_posmine.encoding.batches import LEAST_TOKENS, plan_batches, run_batches
 from hf_posmine.encoding.defaults import DEFAULT_MODEL, EMBEDDED
@@ -69,9 +70,11 @@ def load_model(
 
     kwargs |= loading_options(backend, compute, device)
     try:
-        return load_as(SentenceTransformer, name, **kwargs)
+        model = load_as(SentenceTransformer, name, **kwargs)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot load the model {name!r}: {str(error).splitlines()[0]}") from error
+    check_loaded(model, model_source(name))
+    return model
 
 
 def load_as(kind: type, name: str, **kwargs: Any) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.encoding.attention import check_bidirectional
 from hf_posmine.models.instruct import InstructSentenceTransformer
 from hf_posmine.models.items import DEFAULT_TEMPLATE, check_template, prefix_of
 from hf_posmine.models.pooling import InstructionPooling
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     import torch
     from peft import LoraConfig
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 TEXT_ONLY = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
 PAPER_LORA = {"r": 16, "lora_alpha": 32}
@@ -182,48 +183,6 @@ def assemble(
         instruction_template=module.instruction_template,
         device=device,
     )
-
-
-def check_bidirectional(model: InstructSentenceTransformer) -> None:
-    """Put a backbone to the proof: a token must see the ones behind it, and padding must not be seen.
-
-    Raises:
-        InputError: it is causal, or reads its padding.
-    """
-    backbone = model[0].model
-    first, last = _two_tokens(model)
-    near, far = [first] * 3 + [last], [first] * 4
-    full = _states(backbone, [near, far], [[1] * 4] * 2)
-    padded = _states(backbone, [[*near, first, first]], [[1] * 4 + [0] * 2])
-    scale = full[:, :3].square().mean().sqrt()
-    if (full[0, :3] - full[1, :3]).abs().max() < scale * 1e-2:
-        raise InputError(
-            f"{type(backbone).__name__} stays causal although config.is_causal is False; transformers makes Mistral, Llama, "
-            "Qwen2, Qwen3, Gemma, Phi-3, Mixtral and others bidirectional, but not this one with "
-            f"attn_implementation={backbone.config._attn_implementation!r}"
-        )
-    if (full[0, :3] - padded[0, :3]).abs().max() > scale * 0.2:
-        raise InputError(
-            f"{type(backbone).__name__} attends to its padding with "
-            f"attn_implementation={backbone.config._attn_implementation!r}; try 'eager'"
-        )
-
-
-def _two_tokens(model: InstructSentenceTransformer) -> tuple[int, int]:
-    special = set(model.tokenizer.all_special_ids)
-    ids = [number for number in range(model[0].config.vocab_size) if number not in special]
-    return ids[len(ids) // 3], ids[2 * len(ids) // 3]
-
-
-def _states(backbone: PreTrainedModel, ids: list[list[int]], mask: list[list[int]]) -> torch.Tensor:
-    import torch
-
-    training = backbone.training
-    with torch.inference_mode():
-        inputs = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
-        output = backbone.eval()(**{name: value.to(backbone.device) for name, value in inputs.items()})
-    backbone.train(training)
-    return output.last_hidden_state.float()
 
 
 def add_lora(model: InstructSentenceTransformer, lora: LoraConfig | Mapping[str, Any]) -> None:

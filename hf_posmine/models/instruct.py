@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules.transformer import Transformer
 from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardData
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.encoding.attention import MARK, check_loaded
 from hf_posmine.encoding.encode import Encoder, Role
 from hf_posmine.models.items import DEFAULT_TEMPLATE, RowError, check_template
 from hf_posmine.models.pooling import InstructionPooling
@@ -21,7 +23,7 @@ from hf_posmine.models.portable import (
     make_portable,
     merge_adapters,
 )
-from hf_posmine.models.transformer import InstructionTransformer
+from hf_posmine.models.transformer import InstructionTransformer, attends_both_ways
 from hf_posmine.utils.progress import progress_bar
 from hf_posmine.utils.upstream import overrides_private
 
@@ -79,6 +81,9 @@ class InstructSentenceTransformer(SentenceTransformer):
     def __init__(self, *args: Any, instruction_template: str | None = None, **kwargs: Any) -> None:
         self._template = instruction_template
         super().__init__(*args, **kwargs)
+        source = args[0] if args else kwargs.get("model_name_or_path")
+        if source is not None:
+            check_loaded(self, str(source))
 
     @classmethod
     def _load_with_module_classes(cls, name: str, module_classes: Any, **kwargs: Any) -> InstructSentenceTransformer:
@@ -103,17 +108,20 @@ class InstructSentenceTransformer(SentenceTransformer):
         extra: dict[str, Any] = {"requirements": REQUIREMENTS}
         if self.instruction_template != DEFAULT_TEMPLATE:
             extra["instruction_template"] = self.instruction_template
+        if isinstance(self[0], InstructionTransformer) and self[0].config.to_dict().get("is_causal") is False:
+            extra[MARK] = True
         return super()._get_model_config() | extra
 
     @property
     def instruction_template(self) -> str:
         """How an instruction and a text are joined."""
-        return getattr(self[0], "instruction_template", DEFAULT_TEMPLATE)
+        first = self[0]
+        return first.instruction_template if isinstance(first, InstructionTransformer) else DEFAULT_TEMPLATE
 
     @property
     def bidirectional(self) -> bool:
         """Whether the backbone attends in both directions."""
-        return getattr(self[0].config, "is_causal", None) is False or not getattr(self[0].config, "is_decoder", True)
+        return isinstance(self[0], Transformer) and attends_both_ways(self[0].config)
 
     def save(self, path: str, *args: Any, **kwargs: Any) -> None:
         """Save it for plain sentence-transformers; with adapters still loaded, for this package alone."""

@@ -8,7 +8,7 @@ from sentence_transformers.base.modules.transformer import Transformer
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.models.items import DEFAULT_TEMPLATE, Row, RowError, instruction_mask, read_rows
-from hf_posmine.models.varlen import VARLEN, register_varlen, without_padding
+from hf_posmine.models.varlen import VARLEN, check_kernel, register_varlen, without_padding
 from hf_posmine.utils.upstream import overrides_private
 
 if TYPE_CHECKING:
@@ -23,16 +23,31 @@ MASK = "instruction_mask"
 register_varlen()
 
 
-def make_bidirectional(config: PretrainedConfig) -> PretrainedConfig:
-    """Tell transformers (5.2 and later) to attend in both directions, over the whole length.
+def attends_both_ways(config: PretrainedConfig) -> bool:
+    """Whether a stock model of this configuration is bidirectional already: an encoder, or a decoder saved as one."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-    Sliding windows are opened: kernels disagree about their edges, and an embedder's texts are shorter than them.
-    Where window and full layers differ in more than their mask (Gemma 3's rotary base), the window is widened instead.
+    fields = config.to_dict()
+    if "is_causal" in fields:
+        return fields["is_causal"] is False
+    if fields.get("use_bidirectional_attention"):  # EmbeddingGemma
+        return True
+    return config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not fields.get("is_decoder")
+
+
+def make_bidirectional(config: PretrainedConfig) -> PretrainedConfig:
+    """Make transformers (5.2 and later) attend in both directions; a model that does so already is left as it is.
+
+    Local layers stay local, as ``layer_types`` has them (Gemma 2 and 3): their window now reaches to both sides. ``sdpa``,
+    ``eager`` and ``posmine_varlen`` count its edge as transformers' mask does, ``flash_attention_2`` one token less. A
+    window of all layers (Mistral 7B v0.1: 4,096) is opened, since an embedder's texts are shorter.
     """
+    if attends_both_ways(config):
+        return config
     config.is_causal = False
-    if getattr(config, "sliding_window", None) is not None:
-        layered = "sliding_attention" in (getattr(config, "layer_types", None) or ())
-        config.sliding_window = config.max_position_embeddings if layered else None
+    fields = config.to_dict()
+    if fields.get("sliding_window") is not None and "sliding_attention" not in (fields.get("layer_types") or ()):
+        config.sliding_window = None
     return config
 
 
@@ -95,6 +110,7 @@ class InstructionTransformer(Transformer):
                 f"{type(self.model).__name__} computes its attention by itself, so attn_implementation={VARLEN!r} would not "
                 "be used; choose 'sdpa' or 'eager'"
             )
+        check_kernel()
         self._flatten_position_offset = self._infer_flatten_position_offset()
         return True
 

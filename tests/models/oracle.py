@@ -56,6 +56,7 @@ def attention(config: dict[str, Any], layer: dict[str, Array], x: Array, number:
         queries, keys, values = (linear(layer, f"self_attn.{name}_proj", x) for name in "qkv")
     theta = rope_theta(config, number)
     scale = (config.get("query_pre_attn_scalar") or size) ** -0.5
+    seen = visible(config, len(x), number, causal)
     out = np.empty((len(x), heads * size))
     for head in range(heads):
         group = head * groups // heads
@@ -63,7 +64,9 @@ def attention(config: dict[str, Any], layer: dict[str, Array], x: Array, number:
         if "self_attn.q_norm.weight" in layer:
             q = rms_norm(config, q, layer["self_attn.q_norm.weight"])
             k = rms_norm(config, k, layer["self_attn.k_norm.weight"])
-        out[:, cut(head, size)] = softmax(scores(config, rotate(q, theta), rotate(k, theta), scale, causal)) @ v
+        out[:, cut(head, size)] = (
+            softmax(np.where(seen, scores(config, rotate(q, theta), rotate(k, theta), scale), -np.inf)) @ v
+        )
     return linear(layer, "self_attn.o_proj", out)
 
 
@@ -84,12 +87,21 @@ def rotate(x: Array, theta: float) -> Array:
     return np.concatenate([turned.real, turned.imag], axis=1)
 
 
-def scores(config: dict[str, Any], q: Array, k: Array, scale: float, causal: bool) -> Array:
+def visible(config: dict[str, Any], length: int, number: int, causal: bool) -> Array:
+    """Which tokens see which, bool ``[T, T]``: a local layer has a window, to both sides where it is not causal."""
+    back = np.arange(length)[:, None] - np.arange(length)
+    local = (config.get("layer_types") or {number: ""})[number] == "sliding_attention"
+    if causal:
+        return (back >= 0) & (back < config["sliding_window"] if local else True)
+    return np.abs(back) <= (config["sliding_window"] if local else length)
+
+
+def scores(config: dict[str, Any], q: Array, k: Array, scale: float) -> Array:
     raw = q @ k.T * scale
     cap = config.get("attn_logit_softcapping")
     if cap:
         raw = cap * np.tanh(raw / cap)
-    return np.where(np.tri(len(q), dtype=bool), raw, -np.inf) if causal else raw
+    return raw
 
 
 def softmax(x: Array) -> Array:

@@ -13,7 +13,8 @@ from tokenizers import Tokenizer, models
 from transformers import MambaConfig, MistralForCausalLM, PreTrainedTokenizerFast
 
 from hf_posmine.core.errors import InputError, MissingExtraError
-from hf_posmine.models.bidirectional import bidirectional_encoder, check_bidirectional, prepare_tokenizer
+from hf_posmine.encoding.attention import check_bidirectional
+from hf_posmine.models.bidirectional import bidirectional_encoder, prepare_tokenizer
 from hf_posmine.models.pooling import InstructionPooling
 from hf_posmine.models.transformer import InstructionTransformer
 from tests.models.conftest import INSTRUCTION, TEXTS, byte_level, config_of, random_encoder, sentencepiece
@@ -33,10 +34,11 @@ def test_what_is_built(encoder):
     assert encoder.tokenizer.padding_side == "right"
 
 
-def test_windows_are_opened_and_rotary_bases_kept():
+def test_a_window_of_all_layers_is_opened_and_local_layers_and_rotary_bases_are_kept():
     mistral, gemma = random_encoder()[0].config, random_encoder("gemma3_text")[0].config
     assert mistral.sliding_window is None
-    assert gemma.sliding_window == gemma.max_position_embeddings == 512
+    assert gemma.sliding_window == 4
+    assert gemma.layer_types == ["sliding_attention", "full_attention"]
     bases = {name: rope["rope_theta"] for name, rope in gemma.rope_parameters.items()}
     assert bases == {"sliding_attention": 10_000.0, "full_attention": 1_000_000.0}
 

@@ -29,7 +29,7 @@ def borders() -> dict:
     return {"cu_seq_lens_q": cu, "cu_seq_lens_k": cu, "max_length_q": 5, "max_length_k": 5}
 
 
-def slowly(query, key, value, scale, cap=None) -> np.ndarray:
+def slowly(query, key, value, scale, cap=None, reach=None) -> np.ndarray:
     """``[tokens, heads, d]``, a head and a sequence at a time, in float64."""
     q, k, v = (tensor[0].double().numpy() for tensor in (query, key, value))
     out = np.empty((q.shape[1], q.shape[0], q.shape[2]))
@@ -40,6 +40,8 @@ def slowly(query, key, value, scale, cap=None) -> np.ndarray:
             own = slice(start, start + length)
             scores = q[head, own] @ k[group, own].T * scale
             scores = scores if cap is None else cap * np.tanh(scores / cap)
+            away = np.abs(np.arange(length)[:, None] - np.arange(length))
+            scores = np.where(away <= (length if reach is None else reach), scores, -np.inf)
             out[own, head] = softmax(scores) @ v[group, own]
             start += length
     return out
@@ -90,38 +92,128 @@ def test_dropout_drops_in_training_alone():
         torch.testing.assert_close(kept, torch.ones_like(kept))
 
 
-def test_the_kernel_gets_tokens_first_and_shares_heads(monkeypatch):
-    """Torch's kernel runs on CUDA only; here a stand-in checks what it is given."""
+class OnCuda(torch.Tensor):
+    """A tensor of the CPU that counts as one of CUDA: the kernel runs there only, and a stand-in takes its place."""
+
+    is_cuda = True
+
+
+def on_cuda(*tensors):
+    return [tensor.as_subclass(OnCuda) for tensor in tensors]
+
+
+@pytest.fixture
+def kernel(monkeypatch):
+    """Install a stand-in for torch's kernel with chosen parameters; gives what it was called with."""
     given = {}
 
-    def kernel(q, k, v, cu_q, cu_k, longest_q, longest_k, *, scale, enable_gqa):
-        given.update(q=q.shape, k=k.shape, cu=cu_q.tolist(), longest=(longest_q, longest_k), gqa=enable_gqa)
-        assert torch.equal(cu_q, cu_k)
-        batch = (tensor.transpose(0, 1)[None] for tensor in (q, k, v))
-        return torch.from_numpy(slowly(*batch, scale)).to(q.dtype)
+    def compute(q, k, v, borders, longest, options):
+        given.update(q=q.shape, k=k.shape, borders=borders.tolist(), longest=longest, dtype=q.dtype, **options)
+        batch = (tensor.float().transpose(0, 1)[None] for tensor in (q, k, v))
+        return torch.from_numpy(
+            slowly(*batch, options.get("scale", 0.5), reach=options.get("window_size", (None,))[0])
+        ).to(q.dtype)
 
-    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", kernel)
-    monkeypatch.setattr(varlen, "_kernel_takes", lambda *_: True)
-    query, key, value = rows(4, 0), rows(2, 1), rows(2, 2)
-    out, _ = varlen_attention(BIDIRECTIONAL, query, key, value, None, scaling=0.5, **borders())
-    assert given == {"q": (9, 4, 4), "k": (9, 2, 4), "cu": [0, 3, 4, 9], "longest": (5, 5), "gqa": True}
-    assert out.shape == (1, 9, 4, 4)
-    np.testing.assert_allclose(out[0], slowly(query, key, value, 0.5), rtol=0, atol=1e-6)
+    def new(q, k, v, cu_q, cu_k, longest_q, longest_k, *, scale=None, window_size=(-1, -1), enable_gqa=False):
+        options = {"scale": scale or 0.5, "enable_gqa": enable_gqa}
+        return compute(
+            q, k, v, cu_q, longest_q, options | ({"window_size": window_size} if window_size != (-1, -1) else {})
+        )
+
+    def old(q, k, v, cu_q, cu_k, longest_q, longest_k, is_causal=False):
+        assert q.shape[1] == k.shape[1] and not is_causal
+        return compute(q, k, v, cu_q, longest_q, {})
+
+    def install(which):
+        varlen.kernel_options.cache_clear()
+        monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", {"new": new, "old": old}[which])
+        return given
+
+    yield install
+    varlen.kernel_options.cache_clear()
+
+
+def halves(*tensors):
+    return [tensor.to(torch.bfloat16) for tensor in tensors]
+
+
+@pytest.mark.parametrize("which", ["new", "old"])
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_the_kernel_gets_tokens_first_and_what_its_release_takes(kernel, which, scale):
+    """An older torch has neither a scale nor shared heads: the queries are scaled and the keys repeated."""
+    given = kernel(which)
+    tensors = halves(rows(4, 0), rows(2, 1), rows(2, 2))
+    tensors = [torch.nn.functional.pad(tensor, (0, 4)) for tensor in tensors]  # heads of 8, the second half zero
+    scale = scale or 0.5
+    out, _ = varlen_attention(BIDIRECTIONAL, *on_cuda(*tensors), None, scaling=scale, **borders())
+    assert given["q"] == (9, 4, 8) and given["k"] == (9, 2 if which == "new" else 4, 8)
+    assert given["borders"] == [0, 3, 4, 9] and given["longest"] == 5
+    if which == "new":
+        assert given["enable_gqa"] and given["scale"] == scale
+        np.testing.assert_allclose(out[0].float(), slowly(*tensors, scale), rtol=0, atol=0.02)
+
+
+def test_float32_under_autocast_reaches_the_kernel(kernel, monkeypatch):
+    given = kernel("new")
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: True)
+    monkeypatch.setattr(torch, "get_autocast_dtype", lambda device: torch.bfloat16)
+    tensors = [torch.nn.functional.pad(rows(heads, seed), (0, 4)) for heads, seed in ((4, 0), (2, 1), (2, 2))]
+    out, _ = varlen_attention(BIDIRECTIONAL, *on_cuda(*tensors), None, scaling=0.5, **borders())
+    assert given["dtype"] == out.dtype == torch.bfloat16
+    np.testing.assert_allclose(out[0].float(), slowly(*tensors, 0.5), rtol=0, atol=0.02)
+
+
+def test_a_window_reaches_the_kernel(kernel):
+    given = kernel("new")
+    tensors = halves(*(torch.nn.functional.pad(rows(4, seed), (0, 4)) for seed in range(3)))
+    varlen_attention(BIDIRECTIONAL, *on_cuda(*tensors), 1, scaling=0.5, **borders())
+    assert given["window_size"] == (1, 1)
 
 
 @pytest.mark.parametrize(
-    ("cuda", "dtype", "dropout", "cap", "takes"),
+    ("dtype", "width", "options", "reason"),
     [
-        (True, torch.bfloat16, 0.0, None, True),
-        (True, torch.float16, 0.0, None, True),
-        (True, torch.float32, 0.0, None, False),
-        (False, torch.bfloat16, 0.0, None, False),
-        (True, torch.bfloat16, 0.1, None, False),
-        (True, torch.bfloat16, 0.0, 50.0, False),
+        (torch.float32, 8, {}, "takes half precision, not torch.float32"),
+        (torch.bfloat16, 8, {"dropout": 1e-9}, "attention_dropout is 1e-09"),
+        (torch.bfloat16, 8, {"softcap": 1.5}, "has no soft cap"),
+        (torch.bfloat16, 4, {}, "multiples of 8 up to 256, not 4"),
     ],
 )
-def test_the_kernel_takes_what_it_can(cuda, dtype, dropout, cap, takes):
-    assert varlen._kernel_takes(SimpleNamespace(is_cuda=cuda, dtype=dtype), dropout, cap) is takes
+@pytest.mark.parametrize("reach", [None, 1])
+def test_what_the_kernel_cannot_do_is_padded_with_one_warning(kernel, recwarn, dtype, width, options, reason, reach):
+    given = kernel("new")
+    varlen.warn_once.cache_clear()
+    tensors = [torch.nn.functional.pad(rows(heads, heads), (0, width - 4)).to(dtype) for heads in (4, 2, 1)]
+    tensors[2] = tensors[2].repeat(1, 2, 1, 1)
+    for _ in range(2):
+        out, _ = varlen_attention(BIDIRECTIONAL, *on_cuda(*tensors), reach, scaling=0.5, **options, **borders())
+    assert not given
+    exact = slowly(*tensors, 0.5, options.get("softcap"), reach=reach)
+    np.testing.assert_allclose(out[0].float(), exact, rtol=0, atol=1e-6 if dtype == torch.float32 else 0.03)
+    (warning,) = [str(w.message) for w in recwarn if "pads on the GPU" in str(w.message)]
+    assert reason in warning
+
+
+def test_a_torch_without_the_kernel_is_noticed_when_the_model_is_loaded(monkeypatch, recwarn):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(varlen, "kernel_options", frozenset)
+    varlen.warn_once.cache_clear()
+    varlen.check_kernel()
+    (warning,) = [str(w.message) for w in recwarn if "pads on the GPU" in str(w.message)]
+    assert "has no variable-length kernel" in warning
+
+
+def test_the_real_kernel_takes_what_is_passed():
+    """Whatever torch is installed: a renamed parameter would fall back to padding in silence."""
+    assert {"scale", "enable_gqa", "window_size"} <= varlen.kernel_options()
+
+
+@pytest.mark.parametrize("reach", [0, 1, 2])
+@pytest.mark.parametrize("cap", [None, 1.5])
+def test_a_window_hides_what_is_further_away(reach, cap):
+    query, key, value = rows(4, 0), rows(2, 1), rows(2, 2)
+    out, _ = varlen_attention(BIDIRECTIONAL, query, key, value, reach, scaling=0.5, softcap=cap, **borders())
+    np.testing.assert_allclose(out[0], slowly(query, key, value, 0.5, cap, reach=reach), rtol=0, atol=1e-6)
 
 
 def test_padding_is_taken_out_of_every_tensor_by_token():
