@@ -1,7 +1,8 @@
 """Mine a pushed dataset again from its record alone, and compare it row by row with what is in the repository.
 
-Ends with status 0 if every row came out the same, else with 1 after saying which rows differ and which input is not as
-recorded: the weights of the teacher, the corpus, the source, or the rows in the repository themselves.
+Exits with status 0 if every row came out the same and every input that decides rows is as recorded, else with 1 after
+printing which rows differ and which input is not as recorded: the weights of the teacher, the corpus, the known positives,
+the source, the record itself, or the rows in the repository.
 """
 
 from __future__ import annotations
@@ -30,26 +31,31 @@ EXAMPLES = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``hf-posmine verify``."""
     parser.add_argument("repo_id", metavar="REPO_ID", help="a dataset pushed with its record")
-    parser.add_argument("--rows", type=int, help="compare a sample of so many rows (default: all)")
+    parser.add_argument("--rows", type=int, help="compare a random sample of this many rows (default: all)")
     parser.add_argument("--config-name", default="default", help="configuration of the rows (default: %(default)s)")
     parser.add_argument("--revision", help="branch, tag or commit (default: main)")
-    parser.add_argument("--seed", type=int, default=0, help="of the sample (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the sample (default: %(default)s)")
     parser.add_argument("--output", help="write the result as JSON")
     inputs = parser.add_argument_group("inputs that were local, or to try others")
     inputs.add_argument("--dataset", help="the source rows: a file, folder or Hub id")
     inputs.add_argument("--corpus", help="the documents: a file, folder or Hub id")
     inputs.add_argument("--teacher", help="Hub id or folder")
     inputs.add_argument("--device", help="such as cpu or cuda:0")
+    inputs.add_argument(
+        "--allow-local",
+        action="store_true",
+        help="also read local paths that the record names; it is written by whoever pushed it, so only for your own",
+    )
     add_run_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Verify, print what was found, and exit with 1 if anything differs."""
+    """Verify, print the result, and exit with 1 if the dataset is not verified."""
     from hf_posmine.hub.inputs import Inputs
     from hf_posmine.hub.verify import verify
     from hf_posmine.utils.files import write_file
 
-    inputs = Inputs(args.dataset, args.corpus, args.teacher, args.device)
+    inputs = Inputs(args.dataset, args.corpus, args.teacher, args.device, args.allow_local)
     found = verify(
         args.repo_id, args.rows, config=args.config_name, revision=args.revision, inputs=inputs, seed=args.seed
     )
@@ -57,5 +63,5 @@ def run(args: argparse.Namespace) -> None:
     if args.output:
         text = json.dumps(found.to_dict(), indent=1) + "\n"
         write_file(Path(args.output), lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    if not found.equal:
+    if not found.verified:
         raise SystemExit(1)

@@ -1,37 +1,51 @@
-"""What goes into a repetition of the mining, and what turned out to be otherwise than recorded."""
+"""Inputs of mining again that replace those of the record, and inputs that are not as recorded."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from datasets import Dataset, DatasetDict
+    from sentence_transformers import SentenceTransformer
+
+    from hf_posmine.data.corpus import Corpus
+
+    Rows: TypeAlias = "Dataset | DatasetDict | str | Path"
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What to mine with instead of what the record names: for data that were local, or to see what a change would do.
+    """Inputs in the place of those that the record names: for data that were local, or to see the effect of a change.
 
     Attributes:
-        dataset: the source rows: a Dataset or DatasetDict, or a file, folder or Hub id.
-        corpus: the documents: a Corpus, or a file, folder or Hub id, read by the columns that the record names.
-        teacher: in the place of a dense teacher: a SentenceTransformer, Hub id or folder.
-        device: where to encode and search.
+        dataset: source rows: a Dataset or DatasetDict, or a file, folder or Hub id.
+        corpus: documents: a Corpus, or a file, folder or Hub id, read by the columns that the record names.
+        teacher: replacement of the one dense teacher: a SentenceTransformer, Hub id or folder.
+        device: device to encode and search on.
+        allow_local: also read local paths that the record names. A record is written by whoever pushed it, so allow this only
+            for your own.
     """
 
-    dataset: Any = None
-    corpus: Any = None
-    teacher: Any = None
+    dataset: Rows | None = None
+    corpus: Corpus | str | Path | None = None
+    teacher: SentenceTransformer | str | Path | None = None
     device: str | None = None
+    allow_local: bool = False
 
 
 @dataclass(frozen=True)
 class InputChange:
-    """Something that is not as recorded.
+    """An input that is not as recorded.
 
     Attributes:
-        what: which input.
-        recorded: what the record says.
-        found: what is there now.
-        decisive: whether it can change the rows; a branch that moved on cannot, as the recorded commit was used.
+        what: name of the input.
+        recorded: its value in the record.
+        found: its value now.
+        decisive: whether it can change rows, or makes the record untrue; a branch that has moved on cannot, as the recorded
+            commit is used.
     """
 
     what: str

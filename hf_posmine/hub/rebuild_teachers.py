@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.hub.inputs import InputChange, Inputs
+from hf_posmine.hub.reach import check_model
 from hf_posmine.mining.provenance import hub_revision
 
 if TYPE_CHECKING:
@@ -79,11 +80,7 @@ def _named(was: TeacherRecord, inputs: Inputs, corpus: Corpus, changes: list[Inp
     from hf_posmine.teachers.factory import make_teacher
 
     commit, folder = was.recipe.get("commit"), Path(was.name).expanduser()
-    if commit is None and not folder.is_dir():
-        raise InputError(
-            f"the record names the teacher {was.name!r} without a commit of the Hub, and there is no such folder here; build "
-            "the miner by hand"
-        )
+    check_model(was.name, commit, allow_local=inputs.allow_local)
     prompts = {f"{role}_prompt": prompt for role, prompt in was.recipe.get("prompts", {}).items()}
     name = f"{NAMED[was.recipe['kind']]}:{folder if folder.is_dir() else was.name}"
     teacher = make_teacher(name, corpus, revision=commit, device=inputs.device, **prompts)
@@ -120,15 +117,16 @@ def _model(was: TeacherRecord, inputs: Inputs, changes: list[InputChange]) -> An
     if inputs.teacher is not None and not isinstance(inputs.teacher, (str, Path)):
         return inputs.teacher
     name, commit = str(inputs.teacher or was.name), None if inputs.teacher else was.recipe.get("commit")
+    if inputs.teacher is None and name != EMBEDDED:
+        check_model(name, commit, allow_local=inputs.allow_local)
     folder = Path(name).expanduser()
     if commit is not None:
         head = hub_revision(name, "model")
         if head is not None and head != commit:
             changes.append(InputChange(f"the teacher {name}", f"commit {commit}", f"commit {head}", decisive=False))
-    elif name != EMBEDDED and not folder.is_dir() and (folder.is_absolute() or inputs.teacher is None):
+    elif name != EMBEDDED and not folder.is_dir() and folder.is_absolute():
         raise InputError(
-            f"the record names the teacher {name!r} without a commit of the Hub, and there is no such folder here; pass it as "
-            "Inputs(teacher=...), or --teacher"
+            f"no such folder: {name}; pass a model folder or a Hub id as Inputs(teacher=...), or --teacher"
         )
     model = load_model(
         str(folder) if folder.is_dir() else name, device=inputs.device, revision=commit, **_backend(was.recipe)

@@ -168,7 +168,7 @@ def read(api: HfApi, repo_id: str, kind: Kind, ref: str) -> Snapshot:
     info: Any = api.repo_info(repo_id, repo_type=kind, revision=ref)
     files = frozenset(sibling.rfilename for sibling in info.siblings or [])
     readme = read_file(api, repo_id, kind, info.sha, README) if README in files else None
-    return Snapshot(repo_id, ref, str(info.sha), files, readme)
+    return Snapshot(str(info.id), ref, str(info.sha), files, readme)
 
 
 def read_file(api: HfApi, repo_id: str, kind: Kind, commit: str | None, path: str) -> str:

@@ -1,103 +1,27 @@
-"""``verify``: a pushed dataset mined again and compared row by row with what is in the repository."""
+"""``verify``: a pushed dataset mined again and compared row by row with the repository."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.hub.inputs import InputChange, Inputs
+from hf_posmine.hub.compare import same
+from hf_posmine.hub.inputs import Inputs
+from hf_posmine.hub.pushed import read_pushed
 from hf_posmine.hub.rebuild import Rebuilt, rebuild
-from hf_posmine.hub.remine import load_pushed, mine_again
+from hf_posmine.hub.remine import mine_again
 from hf_posmine.hub.retry import with_retry
+from hf_posmine.hub.verification import RowDifference, Verification
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-TOLERANCE = 1e-4
-"""Scores of another machine or batch differ in their last bits."""
+    from hf_posmine.hub.pushed import PushedRecord
+    from hf_posmine.mining.record import MiningRecord
+
 ROW = "__posmine_row__"
-SHOWN = 10
-
-
-@dataclass(frozen=True)
-class RowDifference:
-    """A value that came out otherwise.
-
-    Attributes:
-        split: of the row.
-        row: its number in the repository.
-        query: its query.
-        column: which column.
-        recorded: the value in the repository.
-        found: the value that the mining gave now; None if it gave no such row.
-    """
-
-    split: str
-    row: int
-    query: str
-    column: str
-    recorded: Any
-    found: Any
-
-    def __str__(self) -> str:
-        where = f"{self.split}, row {self.row}, {self.query[:60]!r}, column {self.column!r}"
-        if (
-            not isinstance(self.recorded, list)
-            or not isinstance(self.found, list)
-            or len(self.recorded) != len(self.found)
-        ):
-            return f"{where}: {_short(self.recorded)} in the repository, {_short(self.found)} now"
-        at = next(i for i, pair in enumerate(zip(self.recorded, self.found, strict=True)) if not _same(*pair))
-        return f"{where}, number {at + 1}: {_short(self.recorded[at])} in the repository, {_short(self.found[at])} now"
-
-
-@dataclass(frozen=True)
-class Verification:
-    """What a repetition of the mining gave.
-
-    Attributes:
-        repo_id: the repository.
-        commit: its commit that was read.
-        rows: rows compared.
-        total: rows in the repository.
-        differences: values that differ.
-        changes: inputs, rows and versions that are not as recorded.
-    """
-
-    repo_id: str
-    commit: str
-    rows: int
-    total: int
-    differences: tuple[RowDifference, ...]
-    changes: tuple[InputChange, ...]
-
-    @property
-    def equal(self) -> bool:
-        """Whether every row that was compared came out the same."""
-        return not self.differences
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {"equal": self.equal} | dataclasses.asdict(self)
-
-    def __str__(self) -> str:
-        rows = len({(d.split, d.row) for d in self.differences})
-        compared = (
-            f"{self.rows:,} of {self.total:,} rows mined again from the record of {self.repo_id} at {self.commit[:8]}"
-        )
-        lines = [f"{compared}: {'all are equal' if self.equal else f'{rows:,} differ'}"]
-        lines += [f"  {difference}" for difference in self.differences[:SHOWN]]
-        if len(self.differences) > SHOWN:
-            lines.append(f"  and {len(self.differences) - SHOWN:,} more values")
-        for decisive, title in ((True, "not as recorded:"), (False, "moved on, without effect on this check:")):
-            found = [change for change in self.changes if change.decisive is decisive]
-            lines += [title, *(f"  {change}" for change in found)] if found else []
-        return "\n".join(lines)
 
 
 def verify(
@@ -110,16 +34,20 @@ def verify(
     seed: int = 0,
     token: str | None = None,
 ) -> Verification:
-    """Mine a pushed dataset again and compare it row by row with what is in the repository.
+    """Mine a pushed dataset again and compare it row by row with the repository.
+
+    The columns compared are those that the recorded settings let mining write, and those of the source where it had to be
+    loaded. A column that is missing, a record that the rebuilt miner or the card contradicts, and every other decisive
+    change of an input leave the dataset not verified, even if all rows are equal.
 
     Args:
-        repo_id: what :func:`~hf_posmine.hub.push.push_dataset` pushed.
-        rows: compare a sample of so many rows; by default all.
+        repo_id: repository that :func:`~hf_posmine.hub.push.push_dataset` pushed to.
+        rows: number of rows to compare, drawn at random; by default all.
         config: configuration of the rows.
         revision: branch, tag or commit; by default main.
-        inputs: data or a teacher to mine with instead of what the record names.
-        seed: of the sample.
-        token: by default that of whoever is logged in.
+        inputs: data or a teacher to mine with instead of those of the record.
+        seed: random seed of the sample.
+        token: by default that of the logged-in user.
 
     Raises:
         InputError: no record, or an input that has to be given.
@@ -127,13 +55,37 @@ def verify(
     """
     if rows is not None and rows < 1:
         raise InputError(f"rows={rows}; compare at least 1 row, or leave rows out for all")
-    there, record, pushed = load_pushed(repo_id, config, revision, token)
-    rebuilt = with_retry(lambda: rebuild(pushed, record, inputs or Inputs()), f"reading what {repo_id} was made of")
-    total = sum(map(len, pushed.values()))
+    there = read_pushed(repo_id, config, revision, token)
+    pushed = there.load_rows(token)
+    rebuilt = with_retry(
+        lambda: rebuild(pushed, there.record, inputs or Inputs()), f"reading the inputs recorded by {repo_id}"
+    )
+    return compare_pushed(there, pushed, rebuilt, rows, seed)
+
+
+def compare_pushed(
+    there: PushedRecord, pushed: Mapping[str, Any], rebuilt: Rebuilt, rows: int | None = None, seed: int = 0
+) -> Verification:
+    """Compare rows of a repository with those that the rebuilt miner gives; see :func:`verify`."""
     chosen = _sample(pushed, rows, seed)
     differences = [d for name, numbers in chosen.items() for d in _compare(name, pushed[name], numbers, rebuilt)]
-    compared = sum(map(len, chosen.values()))
-    return Verification(there.repo_id, there.commit, compared, total, tuple(differences), rebuilt.changes)
+    return Verification(
+        repo_id=there.there.repo_id,
+        commit=there.there.commit,
+        rows=sum(map(len, chosen.values())),
+        total=sum(map(len, pushed.values())),
+        columns=tuple(dict.fromkeys(c for name in pushed for c in _columns(pushed[name], name, rebuilt))),
+        differences=tuple(differences),
+        changes=(*there.card_changes, *rebuilt.changes),
+        unchecked=tuple(_unchecked(there.record, rebuilt)),
+    )
+
+
+def _unchecked(record: MiningRecord, rebuilt: Rebuilt) -> Iterator[str]:
+    if not rebuilt.from_source:
+        path = "a source without a name" if record.source.path is None else f"the source {record.source.path!r}"
+        yield f"that the queries and positives are those of {path}; to compare them, pass it as --dataset"
+    yield "when, by which command and with which package versions the rows were mined"
 
 
 def _sample(pushed: Mapping[str, Any], rows: int | None, seed: int) -> dict[str, list[int]]:
@@ -149,40 +101,35 @@ def _sample(pushed: Mapping[str, Any], rows: int | None, seed: int) -> dict[str,
     }
 
 
+def _columns(pushed: Any, name: str, rebuilt: Rebuilt) -> list[str]:
+    """The columns to compare, the query first; one that the repository lacks is a change of its own."""
+    own = rebuilt.rows[name].column_names if rebuilt.from_source else ()
+    wanted = dict.fromkeys([rebuilt.miner.query_column, *own, *rebuilt.mined_columns])
+    return [column for column in wanted if column in pushed.column_names]
+
+
 def _compare(name: str, pushed: Any, numbers: list[int], rebuilt: Rebuilt) -> Iterator[RowDifference]:
     if not numbers:
         return
-    query, rows = rebuilt.miner.query_column, rebuilt.rows[name]
-    if rebuilt.from_source:  # rows may have been dropped in mining, so the numbers are those of what comes out
-        made = mine_again(rows, rebuilt)
-        found = {number: made[number] for number in numbers if number < len(made)}
-    else:
-        part = rows.select(numbers).add_column(ROW, numbers)
-        found = {row[ROW]: row for row in mine_again(part, rebuilt)}
-    compared = [
-        c for c in rebuilt.miner.features(rows.features) if c not in rows.column_names and c in pushed.column_names
-    ]
+    query, columns = rebuilt.miner.query_column, _columns(pushed, name, rebuilt)
+    found = _mined(rebuilt.rows[name], numbers, len(pushed), rebuilt)
     for number, recorded in zip(numbers, pushed.select(numbers), strict=True):
         row = found.get(number)
-        for column in [query, *compared]:
+        for column in columns:
             value = None if row is None else row[column]
-            if row is None or not _same(recorded[column], value):
+            if row is None or not same(recorded[column], value):
                 yield RowDifference(name, number, recorded[query], column, recorded[column], value)
                 if row is None or column == query:  # another row altogether
                     break
+    for number in sorted(found):
+        if number >= len(pushed):
+            yield RowDifference(name, number, found[number][query], query, None, found[number][query])
 
 
-def _same(one: Any, two: Any) -> bool:
-    """Equal values; numbers with a fraction within the tolerance."""
-    if isinstance(one, float) and isinstance(two, float):
-        return math.isclose(one, two, rel_tol=TOLERANCE, abs_tol=TOLERANCE) or (math.isnan(one) and math.isnan(two))
-    if isinstance(one, dict) and isinstance(two, dict):
-        return one.keys() == two.keys() and all(_same(one[key], two[key]) for key in one)
-    if isinstance(one, list) and isinstance(two, list):
-        return len(one) == len(two) and all(map(_same, one, two))
-    return bool(one == two)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004 - a line of a terminal
+def _mined(rows: Any, numbers: list[int], there: int, rebuilt: Rebuilt) -> dict[int, Any]:
+    """Rows mined again by their number in the repository; of a source also those beyond the ``there`` rows in it."""
+    if rebuilt.from_source:  # rows may have been dropped in mining, so the numbers are those of the result
+        made = mine_again(rows, rebuilt)
+        return {number: made[number] for number in (*numbers, *range(there, len(made))) if number < len(made)}
+    part = rows.select(numbers).add_column(ROW, numbers)
+    return {row[ROW]: row for row in mine_again(part, rebuilt)}

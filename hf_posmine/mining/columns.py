@@ -35,6 +35,12 @@ SIDE_BY_SIDE = (
 )  # fmt: skip
 """Columns that hold one value per negative."""
 
+MINED_COLUMNS = frozenset(
+    (*SIDE_BY_SIDE, "positive_score", "negatives_stats", "num_random", "weak_positive", "positive_second_score",
+     "second_rejected")
+)  # fmt: skip
+"""Every column that some settings let mining write, see :func:`column_types`."""
+
 
 class ArrowList(list):
     """A list that turns into Arrow with a declared type, so that a first batch without negatives is not typed null."""

@@ -83,4 +83,4 @@ def test_a_stream_from_the_hub_is_mined_and_pushed_by_two_commands_and_can_be_ve
     loaded = load_dataset(REPO, split="train")
     expected = make_pairs().map(make_miner(make_pairs(), str(tiny_model_folder)), batched=True)
     assert loaded["note"][:] == list(range(24)) and loaded["negatives"][:] == expected["negatives"][:]
-    assert verify(REPO, rows=None).equal
+    assert verify(REPO, rows=None).verified

@@ -61,14 +61,15 @@ def test_the_rows_come_again_from_the_record_alone(hub, pushed, fresh_home):
     assert {name: split.to_list() for name, split in again.items()} == {n: s.to_list() for n, s in pushed.items()}
     assert again["train"].features == pushed["train"].features
     found = verify(REPO)
-    assert found.equal and (found.rows, found.total, found.changes) == (24, 24, ())
+    assert found.verified and (found.rows, found.total, found.changes) == (24, 24, ())
     assert "24 of 24 rows mined again" in str(found) and "all are equal" in str(found)
     assert verify(REPO, 7).rows == 7
 
 
-def test_the_record_is_read_from_the_card_where_the_file_is_gone(hub, pushed):
+def test_a_record_that_only_the_card_shows_is_not_taken(hub, pushed):
     HfApi().delete_file("provenance.json", REPO, repo_type="dataset")
-    assert verify(REPO, 5).equal
+    with pytest.raises(InputError, match=r"alice/mined has no provenance\.json"):
+        verify(REPO, 5)
 
 
 def test_one_changed_negative_is_found_and_named(hub, pushed):
@@ -104,11 +105,11 @@ def test_a_teacher_that_moved_on_is_named_and_its_recorded_commit_used(hub, push
     push_teacher(tiny_model_folder, 3.0)
     found = verify(REPO)
     (change,) = found.changes
-    assert found.equal and not change.decisive
+    assert found.verified and not change.decisive
     assert (change.what, change.recorded) == (f"the teacher {TEACHER}", f"commit {was}")
     assert change.found == f"commit {hub.repo(TEACHER, 'models').at('main').oid}"
     with_the_new = verify(REPO, inputs=Inputs(teacher=TEACHER))
-    assert not with_the_new.equal
+    assert not with_the_new.verified
     assert [c.what for c in with_the_new.changes if c.decisive] == [f"the weights of the teacher {TEACHER}"]
 
 
@@ -121,16 +122,18 @@ def test_a_local_corpus_is_asked_for_and_an_edited_one_is_named(hub, teacher, tm
          "--corpus-id-column", "key", "--teacher", teacher, "--num-negatives", "2", "--output", str(tmp_path / "out"),
          "--push-to-hub", REPO, "--quiet"]
     )  # fmt: skip
-    assert verify(REPO).equal  # the file is still there
+    assert verify(REPO, inputs=Inputs(allow_local=True)).verified  # the file is still there
     (tmp_path / "c.parquet").rename(tmp_path / "moved.parquet")
-    with pytest.raises(InputError, match=r"the corpus '.*c\.parquet' was local data and is not here"):
+    with pytest.raises(InputError, match=r"the corpus '.*c\.parquet' was local data; pass it as Inputs\(corpus"):
         verify(REPO)
-    assert verify(REPO, inputs=Inputs(corpus=tmp_path / "moved.parquet")).equal
+    with pytest.raises(InputError, match=r"the corpus '.*c\.parquet' was local data and is not here"):
+        verify(REPO, inputs=Inputs(allow_local=True))
+    assert verify(REPO, inputs=Inputs(corpus=tmp_path / "moved.parquet")).verified
     first = load_dataset(REPO, split="train")[0]["negatives"][0]
     edited = ["red red red" if text == first else text for text in texts]
     Dataset.from_dict({"body": edited, "key": [f"d{i}" for i in range(40)]}).to_parquet(tmp_path / "c.parquet")
-    found = verify(REPO)
-    assert not found.equal and found.differences[0].row == 0
+    found = verify(REPO, inputs=Inputs(allow_local=True))
+    assert not found.verified and found.differences[0].row == 0
     decisive = [change.what for change in found.changes if change.decisive]
     assert decisive == ["the corpus file c.parquet", "the corpus"]
 
@@ -147,7 +150,7 @@ def test_a_corpus_that_nobody_recorded_has_to_be_given(hub, teacher):
     mined = pairs.map(miner, batched=True)
     push_dataset(mined, REPO, miner)
     with pytest.raises(
-        InputError, match=r"does not say where its 40 documents .* came from; pass them as Inputs\(corpus"
+        InputError, match=r"does not name the source of its 40 documents .*; pass them as Inputs\(corpus"
     ):
         remine(REPO)
     assert remine(REPO, inputs=Inputs(corpus=corpus))["train"].to_list() == mined.to_list()
@@ -164,12 +167,12 @@ def test_rows_that_were_dropped_come_again_from_the_source(hub, teacher):
     assert remine(REPO)["train"].to_list() == mined.to_list()
     make_pairs(5).push_to_hub("alice/pairs")
     found = verify(REPO)
-    assert found.equal and [c.what for c in found.changes] == ["the source dataset alice/pairs"]
+    assert found.verified and [c.what for c in found.changes] == ["the source dataset alice/pairs"]
     local = provenance(miner, source={"path": "gone.parquet"}, mined=mined)
     push_dataset(mined, "alice/local", local)
     with pytest.raises(InputError, match=r"the source 'gone.parquet' was local data; pass it as Inputs\(dataset"):
         verify("alice/local")
-    assert verify("alice/local", inputs=Inputs(dataset=make_pairs())).equal
+    assert verify("alice/local", inputs=Inputs(dataset=make_pairs())).verified
 
 
 def test_a_changed_query_is_found_though_it_changes_what_was_known(hub, pushed):
@@ -202,7 +205,7 @@ def test_prompts_and_a_shorter_length_are_made_again(hub, teacher, fresh_home):
     miner = make_miner(pairs, model, teacher_options={"query_prompt": "red "}, filters=["MarginPos(0.001)"])
     push_dataset(pairs.map(miner, batched=True), REPO, miner)
     found = verify(REPO)
-    assert found.equal and found.changes == ()
+    assert found.verified and found.changes == ()
 
 
 def test_an_ensemble_of_different_kinds_is_made_again(hub, teacher, fresh_home):
@@ -221,7 +224,7 @@ def test_an_ensemble_of_different_kinds_is_made_again(hub, teacher, fresh_home):
     mined = pairs.map(miner, batched=True)
     push_dataset(mined, REPO, miner)
     found = verify(REPO)
-    assert found.equal and found.changes == ()
+    assert found.verified and found.changes == ()
 
 
 def test_the_command_says_it_and_exits_with_1(hub, pushed, capsys, tmp_path):
@@ -237,12 +240,12 @@ def test_the_command_says_it_and_exits_with_1(hub, pushed, capsys, tmp_path):
         main(["verify", REPO, "--output", str(tmp_path / "found.json"), "--quiet"])
     assert ended.value.code == 1 and "2 differ" in capsys.readouterr().out
     said = json.loads((tmp_path / "found.json").read_text())
-    assert said["equal"] is False and {d["row"] for d in said["differences"]} == {0}
+    assert said["verified"] is said["rows_equal"] is False and {d["row"] for d in said["differences"]} == {0}
 
 
 def test_repositories_without_a_record_or_without_access_say_so(hub, pushed):
     make_pairs(3).push_to_hub("alice/plain")
-    with pytest.raises(InputError, match=r"alice/plain has no provenance.json, and its card holds no record"):
+    with pytest.raises(InputError, match=r"alice/plain has no provenance.json"):
         verify("alice/plain")
     with pytest.raises(HubError, match=r"reading alice/none failed: there is no such repository"):
         remine("alice/none")
@@ -257,4 +260,4 @@ def test_repositories_without_a_record_or_without_access_say_so(hub, pushed):
 @pytest.mark.parametrize("action", ["status:503", "cut"])
 def test_reading_survives_an_outage(hub, pushed, call, action):
     hub.fail(*call, action, times=2)
-    assert verify(REPO, 3).equal
+    assert verify(REPO, 3).verified
