@@ -91,7 +91,11 @@ def _load_corpus(record: MiningRecord, inputs: Inputs, changes: list[InputChange
         was, found = f"sha256 {source.sha256[:16]}", file_digest(path)[:16]
         changes.append(InputChange(f"the corpus file {path.name}", was, found))
     documents = _load_recorded(source, "corpus", changes) if given is None else _load_given(path, source, "corpus")
-    columns = {"text": source.text, "id": source.id or "", "title": source.title or ""}  # "": the corpus was made without
+    columns = {
+        "text": source.text,
+        "id": source.id or "",
+        "title": source.title or "",
+    }  # "": the corpus was made without
     return Corpus.from_dataset(documents, **columns, match=match)  # type: ignore[arg-type]
 
 
