@@ -1,13 +1,18 @@
-# One command for each thing: make demo | quick | install | check | docs | test | bench
+# One command for each thing: make demo | quick | install | check | unit | test | all | minimum | docs | bench
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
 BIN := $(VENV)/bin
+MIN_VENV ?= .venv-min
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+
+MIN_STAMP := $(MIN_VENV)/.installed-$(shell cat pyproject.toml constraints-min.txt | cksum | cut -d' ' -f1)
+UNIT := hf_posmine/core tests/core tests/contracts/test_filters_and_samplers.py tests/utils/test_mapped.py
+MINIMUM := tests/core tests/contracts tests/golden tests/data tests/models tests/training/test_trainer.py
 
 export HF_POSMINE_OFFLINE ?= 1
 
-.PHONY: demo quick install check format docs test bench clean
+.PHONY: demo quick install check format docs unit test all minimum bench clean
 
 demo: $(STAMP)  ## mine the embedded sample with the embedded teacher
 	$(BIN)/hf-posmine demo --output out/demo
@@ -25,10 +30,19 @@ $(STAMP): pyproject.toml constraints.txt
 	rm -f $(VENV)/.installed-*
 	touch $@
 
-check: $(STAMP)  ## format, lint, types
+$(MIN_STAMP): pyproject.toml constraints-min.txt
+	$(PYTHON) -m venv $(MIN_VENV)
+	$(MIN_VENV)/bin/pip install --quiet -c constraints-min.txt torch
+	$(MIN_VENV)/bin/pip install --quiet -c constraints-min.txt -e '.[minimum]'
+	rm -f $(MIN_VENV)/.installed-*
+	touch $@
+
+check: $(STAMP)  ## format, lint, types, the order of the layers, circles of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python .ci/import_circles.py
 
 format: $(STAMP)
 	$(BIN)/ruff format .
@@ -37,8 +51,17 @@ format: $(STAMP)
 docs: $(STAMP)  ## the pages as HTML in out/docs
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs out/docs
 
-test: $(STAMP)  ## all tests, doctests and README examples
+unit: $(STAMP)  ## the core and its contracts: numpy only, no torch, under 10 s of CPU; coverage of the core
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(UNIT) -p tests.support.no_torch --cov=hf_posmine.core --cov-fail-under=95
+
+test: $(STAMP)  ## all tests, doctests and examples of the documentation, without the slow matrices
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not matrix"
+
+all: $(STAMP)  ## every test, slow matrices included
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
+
+minimum: $(MIN_STAMP)  ## the fast tests with the oldest supported versions, in an environment of their own
+	OMP_NUM_THREADS=1 $(MIN_VENV)/bin/python -m pytest $(MINIMUM) -m "not real_data and not matrix"
 
 bench: $(STAMP)  ## ratios against the peer, as JSON and tables in out/bench
 	$(BIN)/python -m benchmarks.mining --output out/bench
@@ -47,4 +70,4 @@ bench: $(STAMP)  ## ratios against the peer, as JSON and tables in out/bench
 	$(BIN)/python -m benchmarks.training --output out/bench
 
 clean:
-	rm -rf $(VENV) out
+	rm -rf $(VENV) $(MIN_VENV) out

@@ -176,17 +176,6 @@ def test_simans_draws_by_the_distance_to_the_positive():
     np.testing.assert_allclose(counts[:4] / 4000, weights / weights.sum(), atol=0.03)
 
 
-def test_simans_sees_scores_relative_to_the_positive():
-    from hf_posmine import Corpus, PositiveAwareMiner
-    from hf_posmine.teachers import VectorTeacher
-
-    table = np.float32([5.0, 9.0, 5.2, 4.9, 1.0])[:, None]
-    teacher = VectorTeacher(Corpus.from_texts([*"pabcd"]), table, ["q"], [[1]], similarity="dot")
-    options = {"positive_column": "positive", "sampler": "SimANS(k=4, a=100.0, b=0.0)", "num_negatives": 2}
-    out = PositiveAwareMiner(corpus=teacher.corpus, teachers=teacher, **options)({"query": ["q"], "positive": ["p"]})
-    assert out["negatives"] == [["b", "c"]]
-
-
 @pytest.mark.parametrize(
     "make", [lambda: SimANS(a=-1), lambda: SimANS(b=float("nan")), lambda: SimANS(k=0), lambda: SimANS(a=True)]
 )

@@ -737,3 +737,14 @@ def test_a_model_that_changed_since_the_teacher_was_made_does_not_fill_the_store
     model.max_seq_length = 8
     with pytest.raises(StoreError, match="changed since this teacher was made"):
         teacher.prepare()
+
+
+def test_simans_sees_scores_relative_to_the_positive():
+    from hf_posmine import Corpus, PositiveAwareMiner
+    from hf_posmine.teachers import VectorTeacher
+
+    table = np.float32([5.0, 9.0, 5.2, 4.9, 1.0])[:, None]
+    teacher = VectorTeacher(Corpus.from_texts([*"pabcd"]), table, ["q"], [[1]], similarity="dot")
+    options = {"positive_column": "positive", "sampler": "SimANS(k=4, a=100.0, b=0.0)", "num_negatives": 2}
+    out = PositiveAwareMiner(corpus=teacher.corpus, teachers=teacher, **options)({"query": ["q"], "positive": ["p"]})
+    assert out["negatives"] == [["b", "c"]]
