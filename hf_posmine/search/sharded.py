@@ -130,7 +130,7 @@ def merge(rankings: Sequence[Ranking], starts: Rows, k: int) -> Ranking:
     >>> merged.doc_ids.tolist(), merged.above.tolist()
     ([[0, 3]], [2])
     """
-    # every part gave its own k best below the same ceiling, so the k best of all [B, k] are among the k of each [B, parts * k]
+    # every part gave its k best below the same ceiling, so the k best of all are among these [B, parts * k]
     shifted = [np.where(r.doc_ids >= 0, r.doc_ids + start, PADDING) for r, start in zip(rankings, starts, strict=False)]
     ids = np.concatenate(shifted, axis=1)
     scores = np.concatenate([r.scores for r in rankings], axis=1)
