@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.core.errors import InputError
+from hf_posmine.core.errors import InputError, MissingExtraError
 from hf_posmine.encoding.attention import check_bidirectional
 from hf_posmine.models.instruct import InstructSentenceTransformer
 from hf_posmine.models.items import DEFAULT_TEMPLATE, check_template, prefix_of
 from hf_posmine.models.pooling import InstructionPooling
 from hf_posmine.models.portable import explain, wrongly_measured
 from hf_posmine.models.transformer import InstructionTransformer
+from hf_posmine.utils.upstream import check_peft
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,6 +76,8 @@ def bidirectional_encoder(  # noqa: PLR0913 - the model's whole recipe, by keywo
         >>> model.encode_query([("Given a question, retrieve passages that answer it", "who wrote it?")])  # doctest: +SKIP
     """
     check_template(instruction_template)
+    if lora is not None:
+        check_lora()
     model_kwargs = {"dtype": dtype, "attn_implementation": attn_implementation}
     module = _transformer(
         base,
@@ -185,14 +189,23 @@ def assemble(
     )
 
 
+def check_lora() -> None:
+    """Refuse adapters before a base model is loaded.
+
+    Raises:
+        MissingExtraError: peft is not installed.
+        InputError: a peft that the installed transformers does not work with.
+    """
+    if importlib.util.find_spec("peft") is None:
+        raise MissingExtraError("LoRA", "train")
+    check_peft()
+
+
 def add_lora(model: InstructSentenceTransformer, lora: LoraConfig | Mapping[str, Any]) -> None:
     """Adapters in float32, whatever the base's dtype: in bfloat16 small steps would be lost."""
-    try:
-        from peft import LoraConfig
-    except ImportError:
-        from hf_posmine.core.errors import MissingExtraError
+    check_lora()
+    from peft import LoraConfig
 
-        raise MissingExtraError("LoRA", "train") from None
     if not isinstance(lora, LoraConfig):
         lora = LoraConfig(**{"task_type": "FEATURE_EXTRACTION", "target_modules": "all-linear", **PAPER_LORA, **lora})
     model.add_adapter(lora)

@@ -69,6 +69,26 @@ def forward_epochs(loader: Any) -> None:
         shard.set_epoch = shard.batch_sampler.set_epoch  # type: ignore[attr-defined]
 
 
+def check_peft() -> None:
+    """Refuse a peft that this transformers does not load (``MIN_PEFT_VERSION``, transformers 4.40 to 5.24).
+
+    A release of transformers may need a peft that is not published yet; without this check a run fails after the base
+    model was loaded, with a message that does not name transformers.
+
+    Raises:
+        InputError: both versions, and the two ways out.
+    """
+    from packaging.version import Version
+    from transformers.integrations import peft as integration
+
+    needed, installed = getattr(integration, "MIN_PEFT_VERSION", "0"), metadata.version("peft")
+    if Version(installed) < Version(needed):
+        raise InputError(
+            f"transformers {metadata.version('transformers')} needs peft {needed} or newer for LoRA, and peft {installed} is "
+            f"installed; run: pip install 'peft>={needed}', or, where that is not published yet, install an older transformers"
+        )
+
+
 def dataset_fingerprint(dataset: Any) -> str:
     """The content hash that ``datasets`` keeps with a Dataset and its cache files (datasets 2.0 to 5.2)."""
     return str(dataset._fingerprint)

@@ -14,8 +14,6 @@ from datasets import Dataset
 from hf_posmine import Corpus, DenseTeacher, MarginPos, MaxScore, PercPos, PositiveAwareMiner, Qrels, SkipTop
 from tests.conftest import real_data
 
-ROUNDING = 1.2e-7  # of a cosine in float32
-
 NEGATIVES = 4
 FLOAT32_SUM = 384 * 2.0**-24 / 16
 """Rounding of a float32 sum of 384 products of unit vectors: far below its worst case, above what kernels differ by."""

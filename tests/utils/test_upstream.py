@@ -18,6 +18,7 @@ from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from hf_posmine.core.errors import InputError, UpstreamError
 from hf_posmine.models import instruct
+from hf_posmine.models.bidirectional import bidirectional_encoder
 from hf_posmine.models.instruct import InstructSentenceTransformer
 from hf_posmine.models.transformer import InstructionTransformer
 from hf_posmine.training.losses import CachedInfoNCELoss, InfoNCELoss
@@ -237,3 +238,12 @@ def test_the_mapping_behind_an_array(tmp_path):
     buffer = upstream.mapped_buffer(np.memmap(tmp_path / "numbers", np.uint8, "r"))
     assert buffer is not None and len(buffer) == 8192
     assert upstream.mapped_buffer(np.zeros(3)) is None
+
+
+def test_a_peft_older_than_transformers_needs_is_refused_before_a_model_is_loaded(monkeypatch):
+    upstream.check_peft()  # the installed pair works
+    monkeypatch.setattr("transformers.integrations.peft.MIN_PEFT_VERSION", "999.1")
+    with pytest.raises(
+        InputError, match=r"needs peft 999\.1 or newer for LoRA, and peft \d.* is installed; run: pip install"
+    ):
+        bidirectional_encoder("a/model-that-is-never-looked-up", lora={})
