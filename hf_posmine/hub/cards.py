@@ -12,6 +12,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_posmine.core.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -129,13 +131,18 @@ def merge_body(old: str | None, title: str, part: str, name: str) -> str:
 
 def split_card(readme: str | None) -> tuple[dict[str, Any], str | None]:
     """Metadata and text of a card, the text to the character; ``{}`` and None where there is none."""
+    import yaml
     from huggingface_hub.repocard import RepoCard
 
     if readme is None:
         return {}, None
     if not re.match(r"\s*---[\r\n]", readme):
         return {}, readme
-    card = RepoCard(readme, ignore_metadata_errors=True)
+    try:
+        card = RepoCard(readme, ignore_metadata_errors=True)
+    except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"the metadata of the card cannot be read ({reason:.200}); repair it on the Hub") from None
     metadata: Any = card.data
     return metadata.to_dict(), card.text
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hf_posmine.core.errors import InputError
 from hf_posmine.hub.cards import split_card
 from hf_posmine.hub.repository import read
+from hf_posmine.hub.retry import of_the_hub
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -103,24 +104,30 @@ def load_hub_dataset(
             f"{path!r} at {commit} is {there.repo_id!r} at {there.commit} on the Hub; give its own id and commit"
         )
     _check_data_files(there.repo_id, split_card(there.readme)[0])
-    return load_dataset(f"hf://datasets/{there.repo_id}", name, split=split, revision=commit, token=token)
+    try:
+        return load_dataset(f"hf://datasets/{there.repo_id}", name, split=split, revision=commit, token=token)
+    except Exception as error:  # of datasets, Arrow or a parser: the files are a stranger's
+        if of_the_hub(error):
+            raise
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"the dataset {there.repo_id} at {commit[:8]} cannot be read ({type(error).__name__}: {reason:.200})"
+        ) from None
 
 
 def _check_data_files(repo_id: str, metadata: Mapping[str, Any]) -> None:
-    for config in metadata.get("configs") or []:
-        for path in _texts(config):
-            if NOT_RELATIVE.search(path):
-                raise InputError(
-                    f"the card of {repo_id} names the data file {path!r:.200}, which is outside the repository"
-                )
+    for path in _texts(metadata.get("configs")):
+        if NOT_RELATIVE.search(path):
+            raise InputError(
+                f"the card of {repo_id} names the data file {path!r:.200}, which is outside the repository"
+            )
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _texts(value: object, depth: int = 8) -> Iterator[str]:
+    """Texts in nested metadata; a card that nests deeper, as aliases in YAML may, is refused."""
+    if depth == 0:
+        raise InputError("the configurations in the card are nested too deep")
     if isinstance(value, str):
         yield value
-    elif isinstance(value, dict):
-        for held in value.values():
-            yield from _texts(held)
-    elif isinstance(value, list):
-        for held in value:
-            yield from _texts(held)
+    for held in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _texts(held, depth - 1)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hf_posmine.core.errors import InputError
+from hf_posmine.core.settings import MiningSettings
 from hf_posmine.hub.inputs import InputChange, Inputs
 from hf_posmine.hub.rebuild_data import rebuild_corpus, rebuild_rows
 from hf_posmine.hub.rebuild_teachers import rebuild_opinion, rebuild_teachers
 from hf_posmine.hub.record_check import column_changes, record_changes, summary_changes
 from hf_posmine.mining.columns import MINED_COLUMNS, column_types
 from hf_posmine.mining.provenance import describe_rows, versions
+from hf_posmine.mining.record_schema import check_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,6 +61,7 @@ def rebuild(pushed: Mapping[str, Any], record: MiningRecord, inputs: Inputs) -> 
     Raises:
         InputError: an input that was local and is not given, or a recipe that cannot be repeated here.
     """
+    _check_sizes(record, record.corpus.documents)
     changes = _versions_changed(record)
     there = describe_rows(pushed)
     untouched = there == dict(record.rows)
@@ -69,14 +73,26 @@ def rebuild(pushed: Mapping[str, Any], record: MiningRecord, inputs: Inputs) -> 
     rows = _without_mined(rows)
     changes += _known_changed(record, known)
     corpus = rebuild_corpus(record, inputs, known, changes)
-    teachers = rebuild_teachers(record, inputs, corpus, known, changes)
-    opinion = rebuild_opinion(record, inputs, corpus, changes)
+    _check_sizes(record, len(corpus))
+    try:
+        teachers = rebuild_teachers(record, inputs, corpus, known, changes)
+        opinion = rebuild_opinion(record, inputs, corpus, changes)
+    except KeyError as error:
+        raise InputError(f"the record of a teacher lacks {error}, so the teacher cannot be made again") from None
     miner = _miner(record, corpus, teachers, known, opinion)
     rebuilt = Rebuilt(miner, rows, from_source, ())
     changes += column_changes(pushed, rebuilt.mined_columns)
     if not any(change.decisive for change in changes):  # else the leaves of the record only repeat it
         changes += record_changes(record, miner, teacher_given=inputs.teacher is not None)
     return Rebuilt(miner, rows, from_source, tuple(changes))
+
+
+def _check_sizes(record: MiningRecord, documents: int) -> None:
+    try:
+        settings = MiningSettings.from_options(dict(record.settings))
+        check_sizes(settings, record.second_opinion.depth if record.second_opinion else 0, documents)
+    except InputError as error:
+        raise InputError(f"the settings of the record cannot be used: {' '.join(str(error).split())}") from None
 
 
 def _without_mined(splits: Mapping[str, Any]) -> dict[str, Any]:

@@ -172,9 +172,16 @@ def read(api: HfApi, repo_id: str, kind: Kind, ref: str) -> Snapshot:
 
 
 def read_file(api: HfApi, repo_id: str, kind: Kind, commit: str | None, path: str) -> str:
-    """A text file of a repository at a commit."""
+    """A text file of a repository at a commit.
+
+    Raises:
+        InputError: it is not UTF-8 text.
+    """
     file = api.hf_hub_download(repo_id, path, repo_type=kind, revision=commit)
-    return Path(file).read_bytes().decode("utf8")
+    try:
+        return Path(file).read_bytes().decode("utf8")
+    except UnicodeDecodeError:
+        raise InputError(f"{repo_id}/{path} is not UTF-8 text") from None
 
 
 def _open_pull_request(api: HfApi, repo_id: str, kind: Kind, title: str) -> str | None:

@@ -43,7 +43,7 @@ def with_retry(call: Callable[[], T], what: str) -> T:
         try:
             return call()
         except Exception as error:
-            if not _of_the_hub(error):
+            if not of_the_hub(error):
                 raise
             status = _status(error)
             conflicts += status in CONFLICTS
@@ -54,22 +54,21 @@ def with_retry(call: Callable[[], T], what: str) -> T:
         sleep(min(8.0, 0.2 * 2 ** (conflicts + outages)) * (0.5 + random.random()))
 
 
-def _of_the_hub(error: Exception) -> bool:
+def of_the_hub(error: Exception) -> bool:
     """Whether the network or the Hub failed, and not the program."""
+    from datasets.exceptions import DatasetNotFoundError  # also raised where the Hub gave a 503
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     if isinstance(error, RuntimeError):  # how the client wraps a failed upload
-        return error.__cause__ is not None and isinstance(error.__cause__, Exception) and _of_the_hub(error.__cause__)
-    return isinstance(error, (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, *_transport_errors()))
+        return isinstance(error.__cause__, Exception) and of_the_hub(error.__cause__)
+    known = (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, DatasetNotFoundError, *_transport_errors())
+    return isinstance(error, known)
 
 
-def _transport_errors() -> list[type[Exception]]:
-    """Broken connections and time limits: huggingface_hub 2 talks through httpx2, huggingface_hub 1 through httpx.
-
-    ``datasets`` says DatasetNotFoundError when it is answered 503; whether a repository is there was asked before.
-    """
-    names = {"httpx2": "TransportError", "httpx": "TransportError", "datasets.exceptions": "DatasetNotFoundError"}
-    return [getattr(sys.modules[module], name) for module, name in names.items() if module in sys.modules]
+def _transport_errors() -> tuple[type[Exception], ...]:
+    """Broken connections and time limits: huggingface_hub 2 uses httpx2, huggingface_hub 1 uses httpx."""
+    loaded = (sys.modules.get(name) for name in ("httpx2", "httpx"))
+    return tuple(vars(module)["TransportError"] for module in loaded if module is not None)
 
 
 def _offline(error: BaseException | None) -> bool:
@@ -80,10 +79,11 @@ def _offline(error: BaseException | None) -> bool:
 
 def _status(error: BaseException | None) -> int | None:
     """The HTTP status behind an error; None without an answer."""
+    from huggingface_hub.errors import HfHubHTTPError
+
     while error is not None:
-        response = getattr(error, "response", None)
-        if response is not None:
-            return int(response.status_code)
+        if isinstance(error, HfHubHTTPError):
+            return int(error.response.status_code)
         error = error.__cause__
     return None
 

@@ -143,6 +143,8 @@ def read_provenance(path: str | Path) -> MiningRecord:
         text = Path(path).read_text("utf8")
     except OSError:
         raise InputError(f"no such file: {path}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not UTF-8 text, so it is not a record") from None
     return MiningRecord.from_json(text, str(path))
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.utils.typed_json import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -149,45 +150,51 @@ class MiningRecord:
         return first | json.loads(json.dumps(plain))
 
     def to_json(self) -> str:
-        """The canonical text: what is in every ``provenance.json``."""
-        return json.dumps(self.to_dict(), indent=1) + "\n"
+        """The canonical text, as in every ``provenance.json``.
+
+        ``<`` is written as an escape, so that no value can end or open an HTML comment where the text is embedded.
+        """
+        return json.dumps(self.to_dict(), indent=1).replace("<", "\\u003c") + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str = "provenance.json") -> MiningRecord:
         """Read the canonical text.
 
         Raises:
-            InputError: no record, one of a later version, or one that lacks something.
+            InputError: no record, one of a later version, or a field that is missing, of another type or out of its range.
         """
-        try:
-            said = json.loads(text)
-        except ValueError:
-            said = None
-        if not isinstance(said, dict) or said.get("tool") != TOOL or "miner_fingerprint" not in said:
-            raise InputError(f"{where} is no record of a mining run")
-        return cls.from_dict(said, where)
+        found = read_json(text, where)
+        if not isinstance(found, dict) or found.get("tool") != TOOL or "miner_fingerprint" not in found:
+            raise InputError(f"{where} is not a record of a mining run")
+        return cls.from_dict(found, where)
 
     @classmethod
-    def from_dict(cls, said: Mapping[str, Any], where: str = "the record") -> MiningRecord:
-        """Read what :meth:`to_dict` gave; see :meth:`from_json`."""
-        schema = said.get("schema")
+    def from_dict(cls, plain: Mapping[str, Any], where: str = "the record") -> MiningRecord:
+        """Read the mapping that :meth:`to_dict` gave; see :meth:`from_json`."""
+        from hf_posmine.mining.record_schema import check_record
+
+        schema = plain.get("schema")
         if not isinstance(schema, int) or not 1 <= schema <= SCHEMA:
-            raise InputError(f"{where} has schema {schema!r}, this version reads up to {SCHEMA}; upgrade hf-posmine")
+            raise InputError(
+                f"{where} has schema {schema!r:.60}, this version reads up to {SCHEMA}; upgrade hf-posmine"
+            )
         try:
-            corpus, known = dict(said["corpus"]), said.get("known_positives")
-            source, opinion = corpus.pop("source"), said.get("second_opinion")
-            nested = {
-                "teachers": tuple(_teacher(t) for t in said["teachers"]),
-                "source": _known(Source, said["source"]),
-                "columns": _known(Columns, said["columns"]),
-                "corpus": _known(CorpusRecord, corpus | {"source": None if source is None else _known(Source, source)}),
-                "known_positives": None if known is None else _known(KnownRecord, known),
-                "second_opinion": None if opinion is None else _opinion(opinion),
-                "rows": {split: _known(RowsRecord, rows) for split, rows in (said.get("rows") or {}).items()},
-            }
-            return _known(cls, {**said, **nested})
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise InputError(f"{where} is incomplete or damaged ({type(error).__name__}: {error})") from None
+            check_record(plain)
+        except InputError as error:
+            raise InputError(f"{where} is incomplete or damaged: {error}") from None
+        corpus, known, opinion = dict(plain["corpus"]), plain.get("known_positives"), plain.get("second_opinion")
+        source = corpus.pop("source")
+        nested = {
+            "teachers": tuple(_teacher(t) for t in plain["teachers"]),
+            "source": _known(Source, plain["source"]),
+            "columns": _known(Columns, plain["columns"]),
+            "corpus": _known(CorpusRecord, corpus | {"source": None if source is None else _known(Source, source)}),
+            "known_positives": None if known is None else _known(KnownRecord, known),
+            "second_opinion": None if opinion is None else _opinion(opinion),
+            "rows": {split: _known(RowsRecord, rows) for split, rows in (plain.get("rows") or {}).items()},
+        }
+        record: MiningRecord = _known(cls, {**plain, **nested})
+        return record
 
 
 def _known(cls: type, said: Mapping[str, Any]) -> Any:

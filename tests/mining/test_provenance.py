@@ -168,8 +168,8 @@ def test_the_positives_as_corpus_are_told_from_a_corpus_that_nobody_named(sample
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "no record of a mining run"),
-        ('{"tool": "other", "miner_fingerprint": "x"}', "no record of a mining run"),
+        ("{", "provenance.json is not JSON that can be read"),
+        ('{"tool": "other", "miner_fingerprint": "x"}', "not a record of a mining run"),
         (
             '{"tool": "hf_posmine", "miner_fingerprint": "x", "schema": 9}',
             "schema 9, this version reads up to 1; upgrade",
@@ -177,7 +177,7 @@ def test_the_positives_as_corpus_are_told_from_a_corpus_that_nobody_named(sample
         ('{"tool": "hf_posmine", "miner_fingerprint": "x", "schema": 1}', "incomplete or damaged"),
     ],
 )
-def test_what_is_no_record_is_said(text, message):
+def test_a_text_that_is_not_a_record_is_refused(text, message):
     with pytest.raises(InputError, match=message):
         MiningRecord.from_json(text)
 

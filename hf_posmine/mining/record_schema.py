@@ -1,0 +1,162 @@
+"""The types, ranges and sizes of a mining record, checked before anything that it names is loaded or allocated.
+
+A record may come from anywhere. Numbers of candidates are bounded by the corpus: more could only ask for memory.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, get_args
+
+from hf_posmine.core.errors import InputError
+from hf_posmine.core.filters import common_window
+from hf_posmine.core.settings import Keep, MiningSettings, OnShort, WeakPositive
+from hf_posmine.core.types import CeilingFrom, ScoreKind
+from hf_posmine.data.texts import Match
+from hf_posmine.mining.second_opinion import RankBy
+from hf_posmine.utils.typed_json import (
+    fields,
+    flag,
+    items,
+    mapping,
+    number,
+    one_of,
+    optional,
+    text,
+    whole,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MOST_DOCUMENTS = 2**40
+SMALL_CORPUS = 10_000
+"""Candidates that may be asked for even of a smaller corpus, as the defaults of samplers do."""
+MOST_TEACHERS = 64
+FLOATS = ("torch.float32", "torch.float16", "torch.bfloat16", "torch.float64")
+
+LINE, NAME, SPELLING = text(), text(1_024), text(512)
+COUNT = whole(0, MOST_DOCUMENTS)
+SOURCE = fields(
+    {}, {name: optional(NAME) for name in ("path", "name", "split", "revision", "sha256", "text", "id", "title")}
+)
+TEACHER = fields(
+    {"name": NAME, "score_kind": one_of(get_args(ScoreKind)), "fingerprint": text(256)},
+    {
+        "kind": text(64),
+        "commit": optional(text(64)),
+        "model_digest": optional(text(256)),
+        "similarity": one_of(("cosine", "dot", "euclidean", "manhattan", "distance", "maxsim")),
+        "prompts": mapping(optional(text(lines=True)), text(64), 64),
+        "dtype": text(32),
+        "weights_dtype": one_of(FLOATS),
+        "max_seq_length": optional(whole(1, 2**24)),
+        "truncate_dim": optional(whole(1, 2**24)),
+        "index": SPELLING,
+        "backend": text(32),
+        "compute": text(32),
+        "language": text(32),
+        "stem": flag,
+        "k1": number,
+        "b": number,
+        "seed": whole(),
+    },
+)
+SUMMARY = fields(
+    dict.fromkeys(("rows", "num_negatives", "negatives", "short_rows", "empty_rows"), COUNT),
+    {
+        **{name: optional(COUNT) for name in ("filled", "weak_rows", "rejected")},
+        "excluded": mapping(COUNT, text(256), 64),
+        "removed": mapping(number, text(512), 64),
+        "replaced": optional(number),
+        "quantiles": mapping(mapping(number, text(32, r"[01]?\.\d+|[01]"), 64), text(64), 16),
+    },
+)
+OPINION = fields(
+    {"teacher": TEACHER, "filters": items(SPELLING, 32), "rank_by": one_of(get_args(RankBy)), "depth": whole(1)},
+    {"band": optional(number)},
+)
+SETTINGS = fields(
+    {
+        "filters": items(SPELLING, 32),
+        "sampler": SPELLING,
+        "num_negatives": whole(1, MOST_DOCUMENTS),
+        "keep": items(one_of(get_args(Keep)), 32),
+        "on_short": one_of(get_args(OnShort)),
+        "ceiling_from": one_of(get_args(CeilingFrom)),
+        "weak_positive": one_of(get_args(WeakPositive)),
+        "weak_rank": whole(1, MOST_DOCUMENTS),
+        "near_duplicates": optional(number),
+        "exclude_other_positives": flag,
+        "seed": whole(0, 2**64 - 1),
+    }
+)
+RECORD = fields(
+    {
+        "schema": whole(1),
+        "tool": text(64),
+        "algo_version": whole(1, 2**31),
+        "created": text(64),
+        "command": optional(text(65_536, lines=True)),
+        "miner_fingerprint": text(256),
+        "settings": SETTINGS,
+        "teachers": items(TEACHER, MOST_TEACHERS),
+        "source": SOURCE,
+        "columns": fields({"query": NAME}, {"positive": optional(NAME), "positive_id": optional(NAME)}),
+        "corpus": fields(
+            {
+                "source": optional(SOURCE),
+                "fingerprint": text(256),
+                "documents": COUNT,
+                "candidates": COUNT,
+                "duplicates_dropped": COUNT,
+                "match": one_of(get_args(Match)),
+                "excluded_everywhere": COUNT,
+            }
+        ),
+        "summary": optional(SUMMARY),
+        "versions": mapping(text(256), text(128), 256),
+    },
+    {
+        "known_positives": optional(fields({"fingerprint": text(256), "queries": COUNT, "judgements": COUNT})),
+        "rows": mapping(fields({"rows": COUNT, "digest": text(256)}), text(256), 1_024),
+        "format": optional(text(64)),
+        "second_opinion": optional(OPINION),
+    },
+)
+
+
+def check_record(plain_record: Mapping[str, Any]) -> None:
+    """Check the plain values of a record.
+
+    Raises:
+        InputError: which field, its value, and the expected one.
+    """
+    RECORD(plain_record, "")
+    if not plain_record["teachers"]:
+        raise InputError("teachers is empty; expected at least one")
+    wanted, documents = plain_record["settings"]["num_negatives"], plain_record["corpus"]["documents"]
+    _check_number("settings.num_negatives", wanted, documents)
+
+
+def check_sizes(settings: MiningSettings, depth: int, documents: int) -> None:
+    """Refuse to ask for more candidates of a row than a corpus holds.
+
+    Args:
+        settings: of a record.
+        depth: of its second opinion; 0 without one.
+        documents: size of the corpus.
+
+    Raises:
+        InputError: which number, and the size of the corpus.
+    """
+    first, last = common_window(settings.all_filters)
+    sampler, filters = f"the sampler {settings.sampler!r:.80}", f"the filters {list(settings.all_filters)!r:.200}"
+    _check_number("num_negatives", settings.num_negatives, documents)
+    _check_number(sampler, settings.one_sampler.pool(settings.num_negatives), documents)
+    _check_number(filters, max(first, last or 0), documents)
+    _check_number("second_opinion.depth", depth, documents)
+
+
+def _check_number(what: str, wanted: int, documents: int) -> None:
+    if wanted > max(documents, SMALL_CORPUS):
+        raise InputError(f"{what} asks for {wanted:,} candidates of a row; the corpus has {documents:,} documents")
