@@ -8,7 +8,9 @@
     │   ├── ColumnError                a column that is missing, ambiguous or of the wrong type
     │   └── ShortRowError              on_short="raise" met a row with too few negatives
     ├── StoreError (RuntimeError)      an embedding store that cannot be used
-    │   └── CorruptShardError          a shard whose checksum does not match its content
+    │   ├── CorruptFileError           a stored file that is not as it was written
+    │   │   └── CorruptShardError      a shard whose checksum does not match its content
+    │   └── ReadOnlyError              a cache that lacks something and cannot be written
     ├── DiskFullError (OSError)        no space left; what is finished stays, nothing half-written is left
     ├── HubError (RuntimeError)        the Hub refused, or could not be reached
     ├── MissingExtraError (ImportError) an optional capability that is not installed
@@ -44,7 +46,15 @@ class StoreError(PosmineError, RuntimeError):
     """An embedding store that cannot be used as asked."""
 
 
-class CorruptShardError(StoreError):
+class CorruptFileError(StoreError):
+    """A stored file whose bytes are not the ones that were written."""
+
+
+class ReadOnlyError(StoreError):
+    """A cache that lacks something and cannot be written."""
+
+
+class CorruptShardError(CorruptFileError):
     """A shard whose bytes are not the ones that were written."""
 
 

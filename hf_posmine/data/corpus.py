@@ -19,7 +19,8 @@ from hf_posmine.core.types import PADDING, Rows
 from hf_posmine.data.columns import batched, check_ids, check_text_lists, check_texts, iter_columns
 from hf_posmine.data.layouts import CorpusColumns, corpus_columns
 from hf_posmine.data.texts import KeyIndex, Match, TextPart, text_keys, write_part
-from hf_posmine.utils.files import cache_root, new_folder
+from hf_posmine.utils.cache import build_once, checked
+from hf_posmine.utils.files import cache_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -300,17 +301,17 @@ class IdAliases:
     def write(cls, index: KeyIndex, root: Path) -> IdAliases:
         """Store a lookup below ``root``."""
         digest = hashlib.sha256(index.keys.tobytes() + index.values.tobytes()).hexdigest()[:32]
-        path = root / f"aliases-{digest}"
-        if not path.is_dir():
-            with new_folder(path) as folder:
-                np.save(folder / "keys.npy", index.keys)
-                np.save(folder / "rows.npy", index.values)
-        return cls(path)
+
+        def build(folder: Path) -> None:
+            np.save(folder / "keys.npy", index.keys)
+            np.save(folder / "rows.npy", index.values)
+
+        return cls(build_once(root / f"aliases-{digest}", build))
 
     @cached_property
     def index(self) -> KeyIndex:
         """The lookup, memory-mapped."""
-        return KeyIndex(*(np.load(self.path / f"{name}.npy", mmap_mode="r") for name in ("keys", "rows")))
+        return KeyIndex(*(np.load(checked(self.path) / f"{name}.npy", mmap_mode="r") for name in ("keys", "rows")))
 
     def __getstate__(self) -> dict:
         return {"path": self.path}

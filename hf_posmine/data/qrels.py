@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +15,9 @@ from hf_posmine.core.types import Rows, spans
 from hf_posmine.data.columns import check_ids, check_text_lists, check_texts, iter_columns
 from hf_posmine.data.corpus import Corpus, corpora_folder, whole_part
 from hf_posmine.data.texts import Match, PartWriter, text_keys
+from hf_posmine.utils.cache import build_once, checked
 from hf_posmine.utils.digest import json_digest
-from hf_posmine.utils.files import cache_root, new_folder
+from hf_posmine.utils.files import cache_root, staging_folder
 from hf_posmine.utils.mapped import Appended, blocks, key_ranges, mapped, npy_file
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Qrels:
         query, positive, positive_id = columns
         root = corpora_folder(cache_dir)
         unique_queries, unique_documents = PartWriter(root, "exact"), PartWriter(root, match)
-        with tempfile.TemporaryDirectory(dir=root, prefix="staging-") as staging:
+        with staging_folder(root) as staging:
             query_keys, document_keys = (Appended(Path(staging) / n, np.uint64) for n in ("queries", "documents"))
             for start, batch in batches:
                 texts = check_texts(batch[query], query, start)
@@ -191,15 +191,14 @@ class Qrels:
 
     def _folder(self) -> Path:
         """Where the arrays lie, by content; written now unless they are there."""
-        folder = cache_root() / "qrels" / self.fingerprint
-        if not folder.is_dir():
-            with new_folder(folder) as new:
-                for name in ARRAYS:
-                    array = getattr(self, name)
-                    with npy_file(new / f"{name}.npy", array.dtype, array.shape) as file:
-                        for span in blocks(len(array)):
-                            file.write(array[span].tobytes())
-        return folder
+        return build_once(cache_root() / "qrels" / self.fingerprint, self._write_arrays)
+
+    def _write_arrays(self, folder: Path) -> None:
+        for name in ARRAYS:
+            array = getattr(self, name)
+            with npy_file(folder / f"{name}.npy", array.dtype, array.shape) as file:
+                for span in blocks(len(array)):
+                    file.write(array[span].tobytes())
 
     def resolve(self, corpus: Corpus) -> KnownPositives:
         """The judgements as rows of ``corpus``.
@@ -214,10 +213,11 @@ class Qrels:
         if self.num_judgements <= SMALL:
             return self._resolve(corpus, np.arange(self.num_judgements))
         folder = cache_root() / "known" / json_digest([self.fingerprint, corpus.fingerprint])
-        if not folder.is_dir():
-            with new_folder(folder) as new:
-                KnownPositives.write(new, (self._resolve(corpus, at) for at in key_ranges(self.query_keys)))
-        return KnownPositives.opened(folder)
+
+        def build(new: Path) -> None:
+            KnownPositives.write(new, (self._resolve(corpus, at) for at in key_ranges(self.query_keys)))
+
+        return KnownPositives.opened(build_once(folder, build))
 
     def _resolve(self, corpus: Corpus, at: Rows) -> KnownPositives:
         """The judgements at some positions."""
@@ -243,7 +243,7 @@ class Qrels:
 
 
 def _arrays(folder: Path) -> dict[str, np.ndarray]:
-    return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+    return {name: np.load(checked(folder) / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
 
 
 ARRAYS = ("query_keys", "document_keys", "relevant")

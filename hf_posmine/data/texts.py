@@ -10,9 +10,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import tempfile
 import unicodedata
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -22,7 +21,8 @@ import pyarrow as pa
 import xxhash
 
 from hf_posmine.core.types import PADDING, Rows
-from hf_posmine.utils.files import new_folder
+from hf_posmine.utils.cache import build_once, checked
+from hf_posmine.utils.files import staging_folder
 from hf_posmine.utils.mapped import Appended, blocks, key_ranges, npy_file, preallocate, release_pages
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ class TextPart:
 
     @cached_property
     def info(self) -> dict:
-        """What the part says of itself: digest, rows, duplicates dropped, whether it has ids."""
-        return json.loads((self.path / "info.json").read_text())
+        """Digest, rows, duplicates dropped, whether it has ids."""
+        return json.loads((checked(self.path) / "info.json").read_text())
 
     @property
     def digest(self) -> str:
@@ -106,7 +106,7 @@ class TextPart:
 
     @cached_property
     def _table(self) -> pa.Table:
-        return pa.ipc.open_file(pa.memory_map(str(self.path / "texts.arrow"))).read_all()
+        return pa.ipc.open_file(pa.memory_map(str(checked(self.path) / "texts.arrow"))).read_all()
 
     @cached_property
     def _starts(self) -> Rows:
@@ -123,7 +123,7 @@ class TextPart:
         return KeyIndex(self._load("id_keys"), self._load("id_rows"))
 
     def _load(self, name: str) -> np.ndarray:
-        return np.load(self.path / f"{name}.npy", mmap_mode="r")
+        return np.load(checked(self.path) / f"{name}.npy", mmap_mode="r")
 
     def take(self, column: Literal["text", "id"], rows: Rows) -> pa.Array:
         """The texts or ids of ``rows`` (int64 ``[m]``), as an Arrow array of strings."""
@@ -161,10 +161,9 @@ class PartWriter:
     """
 
     def __init__(self, root: Path, match: Match) -> None:
-        root.mkdir(parents=True, exist_ok=True)
         self.root, self.match = root, match
         self.has_ids = False
-        self._staging = tempfile.TemporaryDirectory(dir=root, prefix="staging-")
+        self._staging = staging_folder(root)
         self._raw = Path(self._staging.name) / "raw.arrow"
         self._sink = pa.OSFile(str(self._raw), "wb")
         self._writer: pa.ipc.RecordBatchFileWriter | None = None
@@ -192,7 +191,7 @@ class PartWriter:
         self._writer.close()  # type: ignore[union-attr]
         self._sink.close()
         keys, id_keys = self._keys.array(), self._id_keys.array()
-        with tempfile.TemporaryDirectory(dir=self.root, prefix="staging-") as staging:
+        with staging_folder(self.root) as staging:
             folder = Path(staging)
             unique = _Unique.among(keys, known, self._raw.parent)
             texts_digest, ids_digest = _copy_kept(self._raw, folder / "texts.arrow", unique.kept)
@@ -211,11 +210,7 @@ class PartWriter:
                 "match": self.match,
             }
             (folder / "info.json").write_text(json.dumps(info))
-            target = self.root / info["digest"][:32]
-            if not target.exists():
-                with new_folder(target) as final:
-                    for file in list(folder.iterdir()):
-                        file.rename(final / file.name)
+            target = build_once(self.root / info["digest"][:32], partial(_move_files, folder))
         self._staging.cleanup()
         return TextPart(target)
 
@@ -285,6 +280,11 @@ def write_part(
     for texts, ids in batches:
         writer.add(texts, ids)
     return writer.finish(known)
+
+
+def _move_files(folder: Path, target: Path) -> None:
+    for file in list(folder.iterdir()):
+        file.rename(target / file.name)
 
 
 def _copy_kept(raw: Path, target: Path, kept: np.ndarray) -> tuple[str, str]:

@@ -2,13 +2,14 @@
 
 Layout: ``<root>/<what the model is>/<what the texts are>/shard-000000.safetensors``. A shard is written whole or not
 at all, so a killed run continues after its last whole shard and ends with the same bytes. Every shard carries a
-checksum of its vectors, which is compared when the store is opened.
+checksum of its vectors and its place (model, texts, number), which are compared when the store is opened.
 """
 
 from __future__ import annotations
 
 import json
 import mmap
+import os
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xxhash
-from filelock import FileLock
 
-from hf_posmine.core.errors import CorruptShardError, StoreError
+from hf_posmine.core.errors import CorruptFileError, CorruptShardError, ReadOnlyError, StoreError
+from hf_posmine.utils.cache import locked, read_json, remove, write_json
 from hf_posmine.utils.files import remove_stale, write_file
 from hf_posmine.utils.memory import allow_files
 from hf_posmine.utils.upstream import mapped_buffer
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 EMBEDDING_SHARD_ROWS = 2048
 STORE_VERSION = 1
+MANIFEST = "manifest.json"
+FILLING = "shards"
+"""Named by the lock of a folder: ``shards.lock``."""
 
 
 @dataclass(frozen=True)
@@ -119,14 +123,15 @@ class EmbeddingStore:
             CorruptShardError: a shard that does not match its checksum, with its path.
         """
         folder = self.folder(key, part)
-        if not (folder / "manifest.json").is_file():
+        try:
+            plan = self._manifest(folder, part)
+        except (FileNotFoundError, CorruptFileError):
             return None
-        plan = self._manifest(folder, part)
         paths = [folder / _shard_name(n) for n in range(plan["shards"])]
         if not all(path.is_file() for path in paths):
             return None
         allow_files(len(paths))
-        shards = tuple(self._open(path) for path in paths)
+        shards = tuple(self._open(path, _place(key, part, number)) for number, path in enumerate(paths))
         for number, (path, shard) in enumerate(zip(paths, shards, strict=True)):
             rows = min(plan["shard_rows"], plan["rows"] - number * plan["shard_rows"])
             if len(shard) != rows or shard.shape[1:] != shards[0].shape[1:]:
@@ -164,7 +169,7 @@ class EmbeddingStore:
         """
         shards = self.begin(key, part, describe)
         folder = self.folder(key, part)
-        with FileLock(folder / ".lock"):  # several workers: one encodes, the others wait and find it done
+        with locked(folder / FILLING):  # several workers: one encodes, the others wait and find it done
             for number in range(shards):
                 self.fill_shard(key, part, number, encode, progress)
         loaded = self.load(key, part)
@@ -175,21 +180,35 @@ class EmbeddingStore:
     def begin(self, key: str, part: TextPart, describe: dict[str, Any]) -> int:
         """Write the manifest unless it is there, remove temporary files of dead processes, and return the shards."""
         folder = self.folder(key, part)
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
-            remove_stale(folder)
-            if not (folder / "manifest.json").is_file():
-                plan = {
-                    "version": STORE_VERSION,
-                    "texts": part.texts_digest,
-                    "rows": len(part),
-                    "shards": -(-len(part) // self.shard_rows),
-                    "shard_rows": self.shard_rows,
-                    "dtype": self.dtype.name,
-                    **describe,
-                }
-                write_file(folder / "manifest.json", lambda path: path.write_text(json.dumps(plan, indent=1)))
+        try:
+            with locked(folder / FILLING):
+                remove_stale(folder)
+                self._write_manifest(folder, part, describe)
+        except ReadOnlyError:  # a store that others filled
+            if not (folder / MANIFEST).is_file():
+                raise
         return int(self._manifest(folder, part)["shards"])
+
+    def _write_manifest(self, folder: Path, part: TextPart, describe: dict[str, Any]) -> None:
+        shard_rows = self.shard_rows
+        try:
+            read_json(folder / MANIFEST)
+            return
+        except FileNotFoundError:
+            pass
+        except CorruptFileError as error:
+            warnings.warn(f"the store is damaged: {error}; it is written again", stacklevel=2)
+            shard_rows = _rows_of_first(folder) or shard_rows
+            remove(folder / MANIFEST)
+        plan = {
+            "version": STORE_VERSION,
+            "texts": part.texts_digest,
+            "rows": len(part),
+            "shards": -(-len(part) // shard_rows),
+            "shard_rows": shard_rows,
+            "dtype": self.dtype.name,
+        }
+        write_json(folder / MANIFEST, {**plan, **describe})
 
     def fill_shard(
         self,
@@ -220,22 +239,24 @@ class EmbeddingStore:
         folder = self.folder(key, part)
         path, shard_rows = folder / _shard_name(number), self._manifest(folder, part)["shard_rows"]
         rows = np.arange(number * shard_rows, min(len(part), (number + 1) * shard_rows))
-        if path.is_file() and self._is_whole(path, repair):
+        place = _place(key, part, number)
+        if os.path.lexists(path) and self._is_whole(path, place, repair):
             progress(len(rows))
             return False
         vectors = encode(part.take("text", rows).to_pylist(), progress)
         if len(vectors) != len(rows):
             raise StoreError(f"the model gave {len(vectors)} vectors for {len(rows)} texts; it must give one each")
-        _write_shard(path, vectors.astype(self.dtype))
+        _write_shard(path, vectors.astype(self.dtype), place)
         return True
 
-    def _is_whole(self, path: Path, repair: bool) -> bool:
+    def _is_whole(self, path: Path, place: str, repair: bool) -> bool:
         try:
-            self._open(path)
+            self._open(path, place)
         except CorruptShardError as error:
             if not repair:
                 raise
             warnings.warn(f"{str(error).split('; delete')[0]}; it is encoded again", stacklevel=2)
+            remove(path)
             return False
         return True
 
@@ -251,7 +272,7 @@ class EmbeddingStore:
         self._verified |= {folder / _shard_name(number) for number in range(self._manifest(folder, part)["shards"])}
 
     def _manifest(self, folder: Path, part: TextPart) -> dict[str, Any]:
-        plan = json.loads((folder / "manifest.json").read_text())
+        plan = read_json(folder / MANIFEST)
         if plan["texts"] != part.texts_digest or plan["rows"] != len(part):
             raise StoreError(
                 f"store {str(folder)!r} holds {plan['rows']:,} vectors of texts {plan['texts'][:8]}, these are "
@@ -259,8 +280,13 @@ class EmbeddingStore:
             )
         return plan
 
-    def _open(self, path: Path) -> np.ndarray:
-        vectors, checksum = _read_shard(path)
+    def _open(self, path: Path, place: str) -> np.ndarray:
+        vectors, checksum, found_place = _read_shard(path)
+        if found_place != place:
+            raise CorruptShardError(
+                f"shard {str(path)!r} holds other vectors ({found_place}) than belong there ({place}); delete the file and "
+                "run again, which encodes only these rows"
+            )
         if path not in self._verified:
             found = _checksum(vectors)
             if found != checksum:
@@ -283,21 +309,36 @@ def _shard_name(number: int) -> str:
     return f"shard-{number:06d}.safetensors"
 
 
+def _place(key: str, part: TextPart, number: int) -> str:
+    """Where a shard belongs, so that a copy of another shard is not taken for it."""
+    return f"{key} {part.texts_digest[:32]} {number}"
+
+
+def _rows_of_first(folder: Path) -> int | None:
+    """Rows of the first shard; None if it cannot be read."""
+    try:
+        return len(_read_shard(folder / _shard_name(0))[0])
+    except (OSError, CorruptShardError):
+        return None
+
+
 def _checksum(vectors: np.ndarray) -> str:
     return xxhash.xxh3_128(np.ascontiguousarray(vectors).view(np.uint8).data).hexdigest()
 
 
-def _write_shard(path: Path, vectors: np.ndarray) -> None:
+def _write_shard(path: Path, vectors: np.ndarray, place: str) -> None:
     from safetensors.numpy import save_file
 
     vectors = np.ascontiguousarray(vectors)
-    checksum = _checksum(vectors)
-    write_file(path, lambda temporary: save_file({"vectors": vectors}, temporary, metadata={"checksum": checksum}))
+    metadata = {"checksum": f"{_checksum(vectors)} {place}"}  # one entry: safetensors writes several in any order
+    write_file(path, lambda temporary: save_file({"vectors": vectors}, temporary, metadata=metadata))
 
 
-def _read_shard(path: Path) -> tuple[np.ndarray, str]:
-    """A read-only map of the vectors of a safetensors file, and the checksum it carries."""
+def _read_shard(path: Path) -> tuple[np.ndarray, str, str]:
+    """A read-only map of the vectors of a safetensors file, and the checksum and the place that it carries."""
     try:
+        if not path.is_file():  # a device or a pipe could be read without end
+            raise ValueError("it is not a file")
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length))
@@ -308,8 +349,18 @@ def _read_shard(path: Path) -> tuple[np.ndarray, str]:
             raise ValueError(f"it ends after {path.stat().st_size} of {8 + length + end} bytes")
         shape = tuple(entry["shape"])
         vectors = np.memmap(path, dtype, "r", 8 + length + begin, shape)
-        return vectors, header["__metadata__"]["checksum"]
-    except (ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
+        checksum, place = header["__metadata__"]["checksum"].split(" ", 1)
+        return vectors, checksum, place
+    except (
+        OSError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+        KeyError,
+        TypeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
         raise CorruptShardError(
             f"shard {str(path)!r} cannot be read ({str(error)[:80]}); delete the file and run again, which encodes only these rows"
         ) from None

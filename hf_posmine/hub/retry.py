@@ -7,13 +7,12 @@ here may therefore be run again from its start: it reads the repository anew and
 
 from __future__ import annotations
 
-import random
 import sys
-from time import sleep
 from typing import TYPE_CHECKING, TypeVar
 
 from hf_posmine.core.errors import HubError
 from hf_posmine.utils.redact import redact
+from hf_posmine.utils.retry import backoff, retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +21,7 @@ T = TypeVar("T")
 
 CONFLICTS = (409, 412)
 OUTAGES = (408, 425, 429, 500, 502, 503, 504)
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 8.0
 CONFLICT_TRIES, OUTAGE_TRIES = 30, 5
 """Of pushes at the same time one always lands, so conflicts end; an outage may not."""
 
@@ -39,19 +39,20 @@ def with_retry(call: Callable[[], T], what: str) -> T:
         HubError: it was refused, or failed to the end.
     """
     conflicts = outages = 0
-    while True:
-        try:
-            return call()
-        except Exception as error:
-            if not of_the_hub(error):
-                raise
-            status = _status(error)
-            conflicts += status in CONFLICTS
-            outages += status in OUTAGES or (status is None and not _offline(error))
-            hopeless = status is not None and status not in CONFLICTS + OUTAGES
-            if hopeless or _offline(error) or conflicts >= CONFLICT_TRIES or outages >= OUTAGE_TRIES:
-                raise HubError(f"{what} failed: {_explain(error, status)}") from None
-        sleep(min(8.0, 0.2 * 2 ** (conflicts + outages)) * (0.5 + random.random()))
+
+    def pause(error: Exception) -> float:
+        nonlocal conflicts, outages
+        if not of_the_hub(error):
+            raise error
+        status = _status(error)
+        conflicts += status in CONFLICTS
+        outages += status in OUTAGES or (status is None and not _offline(error))
+        hopeless = status is not None and status not in CONFLICTS + OUTAGES
+        if hopeless or _offline(error) or conflicts >= CONFLICT_TRIES or outages >= OUTAGE_TRIES:
+            raise HubError(f"{what} failed: {_explain(error, status)}") from None
+        return backoff(conflicts + outages, FIRST_PAUSE, LONGEST_PAUSE)
+
+    return retry(call, pause)
 
 
 def of_the_hub(error: Exception) -> bool:

@@ -2,24 +2,25 @@
 
 It is stored beside its embeddings, addressed by their content, and may be deleted at any time::
 
-    <embeddings>/indexes/<digest>/index/index.faiss   the finished index, and lists.ivfdata with lists on disk
-                                  trained.faiss       until then: the trained, empty index
-                                  filled.faiss        ... with the documents added so far
-                                  part-000000.faiss   ... or its parts, for lists on disk
+    <embeddings>/indexes/<digest>/index.faiss               the finished index, and lists.ivfdata with lists on disk
+    <embeddings>/indexes/<digest>.parts/trained.faiss       until then: the trained, empty index
+                                        filled.faiss        ... with the documents added so far
+                                        part-000000.faiss   ... or its parts, for lists on disk
 """
 
 from __future__ import annotations
 
 import re
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import FileLock
 
 from hf_posmine.core.errors import InputError, PosmineError
 from hf_posmine.search.index_files import blocks_of, index_folder, rows_in, vectors_of
-from hf_posmine.utils.files import new_folder, remove_stale, write_file
+from hf_posmine.utils.cache import broken_seal, build_once, parts_folder, read_json, remove, seal_of, write_json
+from hf_posmine.utils.files import private_folder, remove_stale, write_file
 from hf_posmine.utils.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -41,17 +42,47 @@ SAVE_SECONDS, SAVE_SHARE = 60, 20
 
 def opened(faiss: Any, spec: Approximate, exact: ExactIndex) -> Any:
     """The finished index, mapped from disk; built or completed first where it is not there."""
-    home = index_folder(exact, ["faiss", SEED, spec.factory, spec.train_rows, spec.on_disk])
-    done = home / "index"
-    if not done.is_dir():
-        home.mkdir(parents=True, exist_ok=True)
-        with FileLock(home / ".lock"):  # several workers: one builds, the others wait and find it done
-            remove_stale(home)
-            if not done.is_dir():
-                _build(faiss, spec, exact, done)
-            for leftover in home.glob("*.faiss"):
-                leftover.unlink()
-    return _mapped(faiss, done)
+    folder = index_folder(exact, ["faiss", SEED, spec.factory, spec.train_rows, spec.on_disk])
+    return _mapped(faiss, build_once(folder, lambda new: _build(faiss, spec, exact, _Build(new, folder))))
+
+
+@dataclass(frozen=True)
+class _Build:
+    """Where an index is being built.
+
+    Attributes:
+        new: the folder that becomes ``done``.
+        done: the folder of the finished index.
+    """
+
+    new: Path
+    done: Path
+
+    def part(self, name: str) -> Path:
+        """A file that outlives an interruption."""
+        return parts_folder(self.done) / f"{name}.faiss"
+
+    def read(self, faiss: Any, name: str) -> Any:
+        """The index in such a file; None if it is not there or damaged."""
+        path = self.part(name)
+        try:
+            if broken_seal(path, read_json(_seal(path))["seal"]) is None:
+                return faiss.read_index(str(path))
+        except (FileNotFoundError, PosmineError):
+            return None
+        return None
+
+    def save(self, faiss: Any, index: Any, name: str) -> None:
+        """Write an index to such a file."""
+        path = self.part(name)
+        remove(_seal(path))
+        write_file(path, lambda temporary: faiss.write_index(index, str(temporary)))
+        write_json(_seal(path), {"seal": seal_of(path)})
+
+
+def _seal(path: Path) -> Path:
+    """Where the digest of such a file is kept."""
+    return path.with_suffix(".json")
 
 
 def _mapped(faiss: Any, folder: Path) -> Any:
@@ -64,13 +95,14 @@ def _mapped(faiss: Any, folder: Path) -> Any:
         return faiss.read_index(path, faiss.IO_FLAG_ONDISK_SAME_DIR)
 
 
-def _build(faiss: Any, spec: Approximate, exact: ExactIndex, done: Path) -> None:
+def _build(faiss: Any, spec: Approximate, exact: ExactIndex, place: _Build) -> None:
+    remove_stale(private_folder(parts_folder(place.done)))
     try:
         empty = _empty(faiss, spec, exact)
         with progress_bar(exact.num_candidates, f"Building {spec.factory}", "document") as bar:
-            trained = _trained(faiss, spec, exact, empty, done.parent / "trained.faiss")
+            _train(faiss, spec, exact, empty, place)
             fill = _fill_parts if spec.on_disk else _fill
-            fill(faiss, trained, exact, done, bar.update)
+            fill(faiss, exact, place, bar.update)
     except PosmineError:
         raise
     except (RuntimeError, AssertionError) as error:
@@ -88,16 +120,15 @@ def _empty(faiss: Any, spec: Approximate, exact: ExactIndex) -> Any:
     return index
 
 
-def _trained(faiss: Any, spec: Approximate, exact: ExactIndex, index: Any, path: Path) -> Path:
+def _train(faiss: Any, spec: Approximate, exact: ExactIndex, index: Any, place: _Build) -> None:
     """Train the index on a sample, unless that was done before an interruption."""
-    if not path.is_file():
+    if place.read(faiss, "trained") is None:
         lists = faiss.try_extract_index_ivf(index)
         wanted = spec.train_rows or max(LEAST_ROWS, ROWS_PER_LIST * (lists.nlist if lists is not None else 0))
         if not index.is_trained:
             index.train(vectors_of(exact, training_rows(exact.num_candidates, wanted)))
         exact.vectors.release()
-        _save(faiss, index, path)
-    return path
+        place.save(faiss, index, "trained")
 
 
 def training_rows(documents: int, wanted: int) -> np.ndarray:
@@ -107,10 +138,10 @@ def training_rows(documents: int, wanted: int) -> np.ndarray:
     return np.sort(np.random.default_rng(SEED).choice(documents, wanted, replace=False))
 
 
-def _fill(faiss: Any, trained: Path, exact: ExactIndex, done: Path, progress: Callable[[int], object]) -> None:
+def _fill(faiss: Any, exact: ExactIndex, place: _Build, progress: Callable[[int], object]) -> None:
     """Add all documents to one index, which is saved now and then."""
-    unfinished = done.parent / "filled.faiss"
-    index = faiss.read_index(str(unfinished if unfinished.is_file() else trained))
+    index = place.read(faiss, "filled")
+    index = place.read(faiss, "trained") if index is None else index
     progress(index.ntotal)
     # saving an index of gigabytes takes long itself: the pause grows with it, so that saving stays below 1 / 20 of the work
     pause, saved = float(SAVE_SECONDS), time.monotonic()
@@ -119,38 +150,32 @@ def _fill(faiss: Any, trained: Path, exact: ExactIndex, done: Path, progress: Ca
         progress(len(block))
         if time.monotonic() - saved >= pause and index.ntotal < exact.num_candidates:
             began = time.monotonic()
-            _save(faiss, index, unfinished)
+            place.save(faiss, index, "filled")
             saved = time.monotonic()
             pause = max(SAVE_SECONDS, SAVE_SHARE * (saved - began))
-    with new_folder(done) as new:
-        faiss.write_index(index, str(new / "index.faiss"))
+    faiss.write_index(index, str(place.new / "index.faiss"))
 
 
-def _fill_parts(faiss: Any, trained: Path, exact: ExactIndex, done: Path, progress: Callable[[int], object]) -> None:
+def _fill_parts(faiss: Any, exact: ExactIndex, place: _Build, progress: Callable[[int], object]) -> None:
     """Add the documents to parts that fit in memory, each saved whole, and merge their lists on disk."""
     from faiss.contrib.ondisk import merge_ondisk
 
     # inverted lists larger than memory cannot grow in place: parts are filled in memory, saved, and merged by file copies
     rows, documents = rows_in(exact, PART_BYTES), exact.num_candidates
-    parts = [done.parent / f"part-{number:06d}.faiss" for number in range(-(-documents // rows))]
-    for number, part in enumerate(parts):
+    names = [f"part-{number:06d}" for number in range(-(-documents // rows))]
+    for number, name in enumerate(names):
         start, stop = number * rows, min(documents, (number + 1) * rows)
-        if not part.is_file():
-            index = faiss.read_index(str(trained))
+        if place.read(faiss, name) is None:
+            index = place.read(faiss, "trained")
             for block in blocks_of(exact, start, stop):
                 index.add_with_ids(block, np.arange(start, start + len(block)))
                 start += len(block)
-            _save(faiss, index, part)
+            place.save(faiss, index, name)
         progress(stop - number * rows)
-    with new_folder(done) as new:
-        index = faiss.read_index(str(trained))
-        merge_ondisk(index, [str(part) for part in parts], str(new / LISTS))
-        faiss.downcast_InvertedLists(faiss.extract_index_ivf(index).invlists).filename = str(done / LISTS)
-        faiss.write_index(index, str(new / "index.faiss"))
-
-
-def _save(faiss: Any, index: Any, path: Path) -> None:
-    write_file(path, lambda temporary: faiss.write_index(index, str(temporary)))
+    index = place.read(faiss, "trained")
+    merge_ondisk(index, [str(place.part(name)) for name in names], str(place.new / LISTS))
+    faiss.downcast_InvertedLists(faiss.extract_index_ivf(index).invlists).filename = str(place.done / LISTS)
+    faiss.write_index(index, str(place.new / "index.faiss"))
 
 
 def _reason(error: BaseException) -> str:

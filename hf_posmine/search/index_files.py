@@ -31,8 +31,9 @@ def index_folder(exact: ExactIndex, made: Sequence[Any]) -> Path:
     """
     content = content_digest(exact.similarity, exact.vectors, exact.num_candidates, False)
     beside = scan_folders(exact.vectors)[0].parent
-    root = beside if os.access(beside, os.W_OK) else cache_root()
-    return root / "indexes" / json_digest([content, *made])
+    name = json_digest([content, *made])
+    readable = (beside / "indexes" / name).is_dir() or os.access(beside, os.W_OK)
+    return (beside if readable else cache_root()) / "indexes" / name
 
 
 def blocks_of(exact: ExactIndex, start: int, stop: int) -> Iterator[Floats]:

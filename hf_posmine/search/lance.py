@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import FileLock
 
 from hf_posmine.core.errors import InputError, MissingExtraError
 from hf_posmine.core.types import PADDING, Floats, Rows
 from hf_posmine.search.index_files import blocks_of, index_folder
-from hf_posmine.utils.files import new_folder, remove_stale
+from hf_posmine.utils.cache import MANIFEST, build_once, parts_folder
 from hf_posmine.utils.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -46,14 +46,14 @@ def open_lance(spec: Lance, exact: ExactIndex) -> LanceSearcher:
     if exact.similarity == "manhattan":
         raise InputError(f"{spec!r} cannot search Manhattan distances; search exactly, without index=")
     home = index_folder(exact, ["lance", spec.index, spec.partitions])
-    path = home / "table"
-    if not (path.is_dir() and lance.dataset(str(path)).describe_indices()):
-        home.mkdir(parents=True, exist_ok=True)
-        with FileLock(home / ".lock"):  # several workers: one builds, the others wait and find it done
-            remove_stale(home)
-            table = _table(lance, exact, path)
-            if not table.describe_indices():
-                _build(spec, table, exact)
+
+    def build(new: Path) -> None:
+        written = build_once(parts_folder(home) / "table", lambda part: _write(lance, exact, part))
+        shutil.copytree(written, new, dirs_exist_ok=True, copy_function=_link)
+        (new / MANIFEST).unlink()
+        _build(spec, lance.dataset(str(new)), exact)
+
+    path = build_once(home, build)
     probes = 2 * math.isqrt(_partitions(spec, exact.num_candidates))
     return LanceSearcher(str(path), {"nprobes": probes, **spec.search})
 
@@ -124,8 +124,16 @@ def import_lance() -> Any:
     return lance
 
 
-def _table(lance: Any, exact: ExactIndex, path: Path) -> Any:
-    """The vectors as a table of ``row`` and ``vector``, written unless it is there."""
+def _link(source: str, target: str) -> None:
+    """The same file under another name, as Lance never changes a file; a copy where the disk has no such names."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _write(lance: Any, exact: ExactIndex, folder: Path) -> None:
+    """Write the vectors as a table of ``row`` and ``vector``."""
     import pyarrow as pa
 
     vector = pa.list_(pa.float32(), exact.vectors.dim)
@@ -139,8 +147,6 @@ def _table(lance: Any, exact: ExactIndex, path: Path) -> Any:
             start += len(block)
             bar.update(len(block))
 
-    if not path.is_dir():
-        with progress_bar(exact.num_candidates, "Writing a Lance table", "document") as bar, new_folder(path) as new:
-            schema = pa.schema([("row", pa.int64()), ("vector", vector)])
-            lance.write_dataset(pa.RecordBatchReader.from_batches(schema, batches()), str(new))
-    return lance.dataset(str(path))
+    with progress_bar(exact.num_candidates, "Writing a Lance table", "document") as bar:
+        schema = pa.schema([("row", pa.int64()), ("vector", vector)])
+        lance.write_dataset(pa.RecordBatchReader.from_batches(schema, batches()), str(folder))

@@ -6,19 +6,18 @@ later run and every worker, which map it. It may be deleted at any time, and is 
 
 from __future__ import annotations
 
-import errno
 import json
-import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xxhash
-from filelock import FileLock
 
+from hf_posmine.core.errors import ReadOnlyError
 from hf_posmine.search.error_bounds import PAD, Coded, Documents, Int8, refuse_tiny, scale_and_bias
-from hf_posmine.utils.files import cache_root, new_folder, remove_stale
+from hf_posmine.utils.cache import build_once
+from hf_posmine.utils.files import cache_root
 from hf_posmine.utils.mapped import npy_file
 from hf_posmine.utils.progress import progress_bar
 
@@ -31,8 +30,7 @@ if TYPE_CHECKING:
 VERSION = 1
 """Part of the address: raised when the same vectors would be prepared otherwise."""
 
-SAID = "columns.json"
-READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+EXTREMES = "extremes.json"
 
 Layout = dict[str, tuple[Any, tuple[int, ...]]]
 """Name of a column -> its dtype and the shape of one row."""
@@ -58,8 +56,8 @@ def prepare(similarity: Similarity, vectors: Vectors, stop: int, *, int8: bool, 
     for root in roots:
         try:
             return _on_disk(root / name, layout, blocks, stop)
-        except OSError as error:
-            if error.errno not in READ_ONLY or root == roots[-1]:
+        except ReadOnlyError:
+            if root == roots[-1]:
                 raise
     raise AssertionError("the last root returns or raises")
 
@@ -114,19 +112,14 @@ def _in_memory(layout: Layout, blocks: Iterator[dict[str, np.ndarray]], stop: in
 
 
 def _on_disk(folder: Path, layout: Layout, blocks: Iterator[dict[str, np.ndarray]], stop: int) -> Documents:
-    """The columns as files, written now unless they are there and whole; several workers wait for the one that writes."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
-        remove_stale(folder.parent)
-        if folder.is_dir() and not _is_whole(folder, layout):
-            shutil.rmtree(folder)
-        if not folder.is_dir():
-            with new_folder(folder) as new:
-                extremes = _write(new, layout, blocks, stop)
-                digests = {name: _file_digest(new / f"{name}.npy") for name in layout}
-                (new / SAID).write_text(json.dumps({"extremes": extremes.said, "checksums": digests}))
+    """The columns as files, written now unless they are there."""
+
+    def build(new: Path) -> None:
+        (new / EXTREMES).write_text(json.dumps(_write(new, layout, blocks, stop).said))
+
+    build_once(folder, build)
     columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in layout}
-    return _Extremes(json.loads((folder / SAID).read_text())["extremes"]).documents(columns)
+    return _Extremes(json.loads((folder / EXTREMES).read_text())).documents(columns)
 
 
 def _write(new: Path, layout: Layout, blocks: Iterator[dict[str, np.ndarray]], stop: int) -> _Extremes:
@@ -142,23 +135,6 @@ def _write(new: Path, layout: Layout, blocks: Iterator[dict[str, np.ndarray]], s
                 file.write(np.ascontiguousarray(block[name]).data)
             bar.update(extremes.see(block))
     return extremes
-
-
-def _is_whole(folder: Path, layout: Layout) -> bool:
-    """Whether the files hold what was written: what is made from other files is made again rather than complained of."""
-    try:
-        said = json.loads((folder / SAID).read_text())["checksums"]
-        return all(_file_digest(folder / f"{name}.npy") == said[name] for name in layout)
-    except (OSError, ValueError, KeyError):
-        return False
-
-
-def _file_digest(path: Path) -> str:
-    digest = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 18):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 class _Extremes:
@@ -217,7 +193,7 @@ def _checksum(shard: np.ndarray) -> str:
             said = (opened.metadata() or {}).get("checksum")
             whole = opened.keys() == ["vectors"] and opened.get_slice("vectors").get_shape() == list(shard.shape)
         if said and whole:
-            return str(said)
+            return str(said).split()[0]  # behind it, the shard's place
     digest = xxhash.xxh3_128()
     for start in range(0, len(shard), 4096):
         digest.update(np.ascontiguousarray(shard[start : start + 4096]).data)

@@ -14,8 +14,9 @@ import numpy as np
 from hf_posmine.core.errors import InputError, MissingExtraError
 from hf_posmine.teachers.exhaustive import FullScores
 from hf_posmine.teachers.postings import Postings, pair_score
+from hf_posmine.utils.cache import build_once
 from hf_posmine.utils.digest import json_digest
-from hf_posmine.utils.files import cache_root, new_folder
+from hf_posmine.utils.files import cache_root
 from hf_posmine.utils.upstream import bm25_weights
 
 if TYPE_CHECKING:
@@ -128,9 +129,7 @@ class BM25Teacher(FullScores):
     @cached_property
     def _index(self) -> tuple[Postings, dict[str, int], float]:
         """Postings, the vocabulary, and the average length of a document."""
-        folder = self._store / self.fingerprint
-        if not folder.is_dir():
-            self._build(folder)
+        folder = build_once(self._store / self.fingerprint, self._build)
         said = json.loads((folder / "vocabulary.json").read_text())
         return Postings.load(folder), {t: i for i, t in enumerate(said["terms"])}, said["average_length"]
 
@@ -147,9 +146,8 @@ class BM25Teacher(FullScores):
         scores, vocabulary = bm25_weights(model, tokens)
         terms = sorted(vocabulary, key=vocabulary.__getitem__)
         starts, documents = scores["indptr"].astype(np.int64), scores["indices"].astype(np.int32)
-        with new_folder(folder) as new:
-            Postings(scores["data"].astype(np.float32), documents, starts, len(tokens)).save(new)
-            (new / "vocabulary.json").write_text(json.dumps({"terms": terms, "average_length": average}))
+        Postings(scores["data"].astype(np.float32), documents, starts, len(tokens)).save(folder)
+        (folder / "vocabulary.json").write_text(json.dumps({"terms": terms, "average_length": average}))
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_index"}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
+import warnings
 import zipfile
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from filelock import FileLock
 
-from hf_posmine.utils.files import new_folder, write_file
+from hf_posmine.utils.cache import remove
+from hf_posmine.utils.files import private_folder, remove_stale, write_file
 from hf_posmine.utils.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -27,26 +27,6 @@ ENCODE_TEXTS = 256
 Arrays = dict[str, np.ndarray]
 
 
-def build_once(folder: Path, build: Callable[[Path, Path], object]) -> Path:
-    """The folder; built first, by one of several processes, unless it is there.
-
-    Args:
-        folder: of what is built.
-        build: takes a new folder to write to, and a folder for parts, which outlives an interruption.
-    """
-    parts = folder.with_name(f"{folder.name}.parts")
-    if folder.is_dir() and not parts.is_dir():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f"{folder.name}.lock")):
-        if not folder.is_dir():
-            parts.mkdir(exist_ok=True)
-            with new_folder(folder) as new:
-                build(new, parts)
-        shutil.rmtree(parts, ignore_errors=True)
-    return folder
-
-
 def encoded_parts(
     folder: Path, corpus: Corpus, encode: Callable[[list[str]], Mapping[str, np.ndarray]]
 ) -> Iterator[Arrays]:
@@ -57,14 +37,15 @@ def encoded_parts(
         corpus: the documents.
         encode: takes texts and gives arrays, whose first axes are put one after the other.
     """
+    remove_stale(private_folder(folder))
     with progress_bar(len(corpus), "Encoding document texts", "text") as bar:
         for start in range(0, len(corpus), PART_TEXTS):
             stop = min(len(corpus), start + PART_TEXTS)
             path = folder / f"{start:010d}-{stop:010d}.npz"
-            part = _read(path)
+            part = read_arrays(path)
             if part is None:
                 part = _encoded(corpus, start, stop, encode)
-                write_file(path, partial(_save, part))
+                write_file(path, partial(save_arrays, part))
             bar.update(stop - start)
             yield part
 
@@ -75,15 +56,20 @@ def _encoded(corpus: Corpus, start: int, stop: int, encode: Callable[[list[str]]
     return {name: np.concatenate([arrays[name] for arrays in found]) for name in found[0]}
 
 
-def _save(arrays: Arrays, path: Path) -> None:
+def save_arrays(arrays: Arrays, path: Path) -> None:
+    """Write arrays together with checksums."""
     with path.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def _read(path: Path) -> Arrays | None:
-    """The arrays of a part; None if it is not there or damaged."""
+def read_arrays(path: Path) -> Arrays | None:
+    """The arrays of a file; None if it is not there or damaged, which its checksums show."""
     try:
         with np.load(path) as found:
             return dict(found)
-    except (FileNotFoundError, zipfile.BadZipFile, ValueError, EOFError):
+    except FileNotFoundError:
+        return None
+    except (OSError, zipfile.BadZipFile, ValueError, EOFError, KeyError, RuntimeError) as error:
+        warnings.warn(f"{str(path)!r} cannot be read ({str(error)[:80]}); its texts are encoded again", stacklevel=2)
+        remove(path)
         return None

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_posmine.core.errors import InputError, StoreError
+from hf_posmine.teachers.encoded_parts import read_arrays, save_arrays
 from hf_posmine.utils.digest import json_digest
-from hf_posmine.utils.files import write_file
+from hf_posmine.utils.files import private_folder, write_file
 from hf_posmine.utils.http import Service
 
 if TYPE_CHECKING:
@@ -132,16 +133,18 @@ class RemoteModel:
         return vectors
 
     def _path(self, texts: list[str]) -> Path | None:
-        return None if self.answered is None else self.answered / f"{json_digest(texts)}.npy"
+        return None if self.answered is None else self.answered / f"{json_digest(texts)}.npz"
 
     def _answer(self, texts: list[str]) -> Floats:
         """The vectors of a batch, asked for unless its answer is kept."""
         path = self._path(texts)
-        if path is not None and path.is_file():
-            return np.load(path)
+        kept = None if path is None else read_arrays(path)
+        if kept is not None:
+            return kept["vectors"]
         vectors = self._ask(texts)
         if path is not None:
-            write_file(path, partial(_save, vectors))
+            private_folder(path.parent)
+            write_file(path, partial(save_arrays, {"vectors": vectors}))
         return vectors
 
     def _ask(self, texts: list[str]) -> Floats:
@@ -160,10 +163,15 @@ class RemoteModel:
         tokens = 0
         if self.endpoint.is_openai:
             tokens = int((answer.get("usage") or {}).get("total_tokens", 0))
-            answer = [item["embedding"] for item in sorted(answer["data"], key=lambda item: item["index"])]
+            by_index = {int(item["index"]): item["embedding"] for item in answer["data"]}
+            if sorted(by_index) != list(range(len(answer["data"]))):
+                raise ValueError(f"indexes {sorted(by_index)[:4]} ... of {len(answer['data'])} embeddings")
+            answer = [by_index[index] for index in range(len(by_index))]
         vectors = np.asarray(answer, np.float32)
-        if vectors.ndim != 2 or len(vectors) != len(texts):  # noqa: PLR2004 - [m, d]
+        if vectors.ndim != 2 or len(vectors) != len(texts) or not vectors.shape[1]:  # noqa: PLR2004 - [m, d]
             raise ValueError(f"vectors of shape {vectors.shape} for {len(texts)} texts")
+        if not np.isfinite(vectors).all():
+            raise ValueError("vectors that are not finite")
         with self._lock:
             self._dimensions = self._dimensions or vectors.shape[1]
             if vectors.shape[1] != self._dimensions:
@@ -175,8 +183,3 @@ class RemoteModel:
             self.usage.texts += len(texts)
             self.usage.tokens += tokens
         return vectors
-
-
-def _save(vectors: Floats, path: Path) -> None:
-    with path.open("wb") as file:
-        np.save(file, vectors)

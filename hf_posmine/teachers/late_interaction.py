@@ -11,8 +11,9 @@ import numpy as np
 from hf_posmine.core.errors import InputError
 from hf_posmine.encoding.encode import Encoder, Role, load_again, load_as
 from hf_posmine.teachers.dense_model import commit_of
-from hf_posmine.teachers.encoded_parts import build_once, encoded_parts
+from hf_posmine.teachers.encoded_parts import encoded_parts
 from hf_posmine.teachers.exhaustive import FullScores
+from hf_posmine.utils.cache import build_once, parts_folder
 from hf_posmine.utils.digest import json_digest
 from hf_posmine.utils.files import cache_root
 
@@ -156,7 +157,7 @@ class LateInteractionTeacher(FullScores):
     def _tokens(self) -> tuple[np.ndarray, Rows]:
         """Token vectors float32 ``[T, d]`` of all documents, memory-mapped, and their bounds int64 ``[N + 1]``."""
         folder = self._store / f"{self.keys['document']}-{self.corpus.fingerprint}"
-        build_once(folder, self._write)
+        build_once(folder, lambda new: self._write(new, parts_folder(folder)))
         starts = np.load(folder / "starts.npy")
         return np.memmap(folder / "tokens.f32", np.float32, "r").reshape(starts[-1], -1), starts
 

@@ -11,9 +11,10 @@ import numpy as np
 from hf_posmine.core.errors import InputError
 from hf_posmine.encoding.encode import Encoder, Role, load_again, load_as
 from hf_posmine.teachers.dense_model import commit_of
-from hf_posmine.teachers.encoded_parts import ENCODE_TEXTS, build_once, encoded_parts
+from hf_posmine.teachers.encoded_parts import ENCODE_TEXTS, encoded_parts
 from hf_posmine.teachers.exhaustive import FullScores
 from hf_posmine.teachers.postings import Postings, pair_score
+from hf_posmine.utils.cache import build_once, parts_folder
 from hf_posmine.utils.digest import json_digest
 from hf_posmine.utils.files import cache_root
 
@@ -141,7 +142,7 @@ class SparseTeacher(FullScores):
     @cached_property
     def _index(self) -> Postings:
         folder = self._store / f"{self.keys['document']}-{self.max_active_dims or 'all'}-{self.corpus.fingerprint}"
-        return Postings.load(build_once(folder, lambda new, parts: self._build(parts).save(new)))
+        return Postings.load(build_once(folder, lambda new: self._build(parts_folder(folder)).save(new)))
 
     def _build(self, folder: Path) -> Postings:
         parts = list(encoded_parts(folder, self.corpus, self._document_terms))

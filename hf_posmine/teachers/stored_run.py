@@ -17,8 +17,9 @@ from hf_posmine.data.texts import KeyIndex, text_keys
 from hf_posmine.teachers.capabilities import corpus_of, describe, search_many
 from hf_posmine.teachers.multi_search import stored_prefix
 from hf_posmine.teachers.run_writer import pair_keys, queries_of, write_run
+from hf_posmine.utils.cache import build_once, checked
 from hf_posmine.utils.digest import json_digest
-from hf_posmine.utils.files import cache_root, new_folder
+from hf_posmine.utils.files import cache_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +49,7 @@ class StoredRun:
         self.path, self.corpus, self.teacher = Path(path), corpus, teacher
         if not (self.path / "run.json").is_file():
             raise StoreError(f"no run in {str(path)!r}; make one with StoredRun.build")
-        self.info: dict[str, Any] = json.loads((self.path / "run.json").read_text())
+        self.info: dict[str, Any] = json.loads((checked(self.path) / "run.json").read_text())
         theirs = {"corpus": corpus.fingerprint, "teacher": None if teacher is None else teacher.fingerprint}
         for what, digest in theirs.items():
             if digest is not None and digest != self.info[what]:
@@ -99,10 +100,12 @@ class StoredRun:
         }  # fmt: skip
         digest = json_digest(said)
         folder = Path(path) if path else cache_root() / "runs" / digest
-        if not folder.is_dir():
-            with new_folder(folder) as new:
-                write_run(new, teacher, corpus, queries, known, depth)
-                (new / "run.json").write_text(json.dumps({**said, "digest": digest, "described": describe(teacher)}))
+
+        def write(new: Path) -> None:
+            write_run(new, teacher, corpus, queries, known, depth)
+            (new / "run.json").write_text(json.dumps({**said, "digest": digest, "described": describe(teacher)}))
+
+        build_once(folder, write, finished=path is not None)
         run = cls(folder, corpus, teacher)
         if run.info["digest"] != digest:
             raise StoreError(
@@ -226,7 +229,7 @@ class StoredRun:
     @cached_property
     def _arrays(self) -> dict[str, np.ndarray]:
         names = ("query_keys", "doc_ids", "scores", "positive_keys", "positive_scores")
-        return {name: np.load(self.path / f"{name}.npy", mmap_mode="r") for name in names}
+        return {name: np.load(checked(self.path) / f"{name}.npy", mmap_mode="r") for name in names}
 
     def prepare(self) -> None:
         """Nothing to do: the run is on disk."""

@@ -13,7 +13,8 @@ from hf_posmine.core.errors import InputError
 from hf_posmine.core.types import PADDING, Exclusions, Floats, Ranking, Rows, ScoreKind, SearchRequest
 from hf_posmine.data.texts import KeyIndex, text_keys
 from hf_posmine.teachers.multi_search import stored_prefix
-from hf_posmine.utils.files import cache_root, new_folder
+from hf_posmine.utils.cache import build_once, checked
+from hf_posmine.utils.files import cache_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -162,16 +163,16 @@ class RunTeacher:
 
     def __getstate__(self) -> dict[str, Any]:
         """The arrays go to disk once, by content."""
-        folder = cache_root() / "run-files" / self.fingerprint
-        if not folder.is_dir():
-            with new_folder(folder) as new:
-                for name, array in self._arrays.items():
-                    np.save(new / f"{name}.npy", array)
+        folder = build_once(cache_root() / "run-files" / self.fingerprint, self._write)
         names = ("corpus", "name", "score_kind", "fingerprint")
         return {"folder": folder, **{name: getattr(self, name) for name in names}}
 
+    def _write(self, folder: Path) -> None:
+        for name, array in self._arrays.items():
+            np.save(folder / f"{name}.npy", array)
+
     def __setstate__(self, state: dict[str, Any]) -> None:
-        folder: Path = state.pop("folder")
+        folder = checked(state.pop("folder"))
         names = ("doc_ids", "scores", "query_keys")
         self._arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
         self.__dict__.update(state)

@@ -13,7 +13,8 @@ from hf_posmine.data.texts import KeyIndex, text_keys
 from hf_posmine.search.exact import Engine, ExactIndex
 from hf_posmine.search.rescore import KINDS, check_similarity
 from hf_posmine.teachers.exhaustive import as_texts
-from hf_posmine.utils.files import cache_root, new_folder
+from hf_posmine.utils.cache import build_once, checked
+from hf_posmine.utils.files import cache_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,17 +132,17 @@ class VectorTeacher:
 
     def __getstate__(self) -> dict[str, Any]:
         """The arrays go to disk once, by content, and are memory-mapped by whoever unpickles."""
-        folder = cache_root() / "vectors" / self.fingerprint
-        if not folder.is_dir():
-            with new_folder(folder) as new:
-                np.save(new / "query_keys.npy", self._query_keys)
-                for name, array in self._arrays.items():
-                    np.save(new / f"{name}.npy", array)
+        folder = build_once(cache_root() / "vectors" / self.fingerprint, self._write)
         names = ("corpus", "name", "engine", "similarity", "fingerprint")
         return {"folder": folder, **{name: getattr(self, name) for name in names}}
 
+    def _write(self, folder: Path) -> None:
+        np.save(folder / "query_keys.npy", self._query_keys)
+        for name, array in self._arrays.items():
+            np.save(folder / f"{name}.npy", array)
+
     def __setstate__(self, state: dict[str, Any]) -> None:
-        folder: Path = state.pop("folder")
+        folder = checked(state.pop("folder"))
         self._query_keys = np.load(folder / "query_keys.npy")
         self._arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("documents", "queries")}
         self.__dict__.update(state)

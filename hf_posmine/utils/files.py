@@ -1,4 +1,4 @@
-"""Where things lie on disk, and how they are written so that a kill at any moment leaves a whole file or none."""
+"""Where things are stored, and how they are written so that a kill at any moment leaves a whole file or none."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ import hashlib
 import os
 import platform
 import shutil
+import tempfile
+import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_posmine.core.errors import DiskFullError
+from hf_posmine.core.errors import DiskFullError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+ABANDONED_SECONDS = 3 * 24 * 3600
+_RUN = uuid.uuid4().hex[:8]
 
 
 def cache_root() -> Path:
@@ -46,16 +51,34 @@ def store_root(given: str | Path | None = None) -> Path:
     return Path(given) if given else cache_root() / "stores"
 
 
+def private_folder(path: Path) -> Path:
+    """The folder, made where it is missing so that only this user can read it: it will hold texts and answers."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    if not path.is_dir():
+        raise StoreError(f"{str(path)!r} is a file where a folder is needed; move it away or choose another folder")
+    return path
+
+
+def staging_folder(root: Path) -> tempfile.TemporaryDirectory[str]:
+    """A temporary folder below ``root``, where killed runs' are cleared; in the system's place if ``root`` is read-only."""
+    if root.is_dir() and not os.access(root, os.W_OK):
+        return tempfile.TemporaryDirectory(prefix="posmine-")
+    remove_stale(private_folder(root))
+    return tempfile.TemporaryDirectory(dir=root, prefix=f"staging.tmp-{_owner()}-")
+
+
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder that becomes ``path`` when the block ends well; a folder already there wins."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     temporary = _temporary(path)
-    temporary.mkdir()
+    temporary.mkdir(mode=0o700)
     try:
         with _space_for(path):
             yield temporary
-            for file in temporary.iterdir():
+            for file in temporary.rglob("*"):
                 _sync(file)
         try:
             temporary.rename(path)
@@ -89,17 +112,32 @@ def _space_for(path: Path) -> Iterator[None]:
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove what a killed process of this machine left half-written in a folder."""
+    """Remove what killed processes left half-written in a folder."""
     for leftover in folder.glob("*.tmp-*"):
-        host, _, rest = leftover.name.rsplit(".tmp-", 1)[1].partition("-")
-        process = rest.split("-")[0]
-        if host == _host() and process.isdigit() and int(process) != os.getpid() and not _alive(int(process)):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+        if _abandoned(leftover):
+            with contextlib.suppress(FileNotFoundError):  # another process clears, too
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+
+
+def _abandoned(leftover: Path) -> bool:
+    """Whether nobody writes it any more: its process ended, or is on another machine and wrote nothing for days."""
+    host, process, run, *_ = [*leftover.name.rsplit(".tmp-", 1)[1].split("-"), "", ""]
+    if host != _host() or not process.isdigit():
+        with contextlib.suppress(FileNotFoundError):
+            newest = max(path.stat().st_mtime for path in (leftover, *leftover.rglob("*")))
+            return time.time() - newest > ABANDONED_SECONDS
+        return False
+    return run != _RUN if int(process) == os.getpid() else not _alive(int(process))
 
 
 def _temporary(path: Path) -> Path:
-    """A name beside ``path`` that says who writes it, so that only its own machine ever cleans it up."""
-    return path.with_name(f"{path.name}.tmp-{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    """A name beside ``path`` that tells which process writes it, so that the next run can clear it away."""
+    return path.with_name(f"{path.name}.tmp-{_owner()}-{uuid.uuid4().hex[:8]}")
+
+
+def _owner() -> str:
+    """Machine, process and run: containers reuse the number of a process."""
+    return f"{_host()}-{os.getpid()}-{_RUN}"
 
 
 def _host() -> str:

@@ -1,31 +1,51 @@
-"""A JSON service over HTTP: asked with a key from the environment, and again after what may pass."""
+"""A JSON service over HTTP, called with a key from the environment and again after faults that may pass.
+
+The service is not trusted: it is never followed to another address, because the key would go there; its answers have a
+limit of size and depth; and what it writes appears in errors shortened, on one line, and without the key.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import os
-import random
-import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
-from http.client import HTTPException
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hf_posmine.core.errors import StoreError
+from hf_posmine.utils.redact import redact
+from hf_posmine.utils.retry import backoff, retry
+
+try:
+    import httpx2 as httpx  # what huggingface_hub 2 brings
+except ImportError:  # pragma: no cover - what huggingface_hub 1 brings, with the same names
+    import httpx  # type: ignore[import-not-found,no-redef]
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
-TOO_MANY, BROKEN = 429, 500
+REDIRECT, REFUSED, TOO_MANY, BROKEN = 300, 400, 429, 500
+ANSWER_BYTES = 1 << 30
+"""The largest answer that is read: 100,000 vectors of 512 dimensions as text."""
+SHOWN = 200
+"""Characters of an answer that an error shows."""
 
 Answer = TypeVar("Answer")
 
 
+class _Refusal(Exception):
+    """The service answered with a status other than success."""
+
+    def __init__(self, status: int, pause: float, text: str) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status, self.pause, self.text = status, pause, text
+
+
 @dataclass(frozen=True)
 class Service:
-    """Where to ask, and how often.
+    """A service and how often it is called.
 
     Attributes:
         url: the whole address.
@@ -48,52 +68,108 @@ class Service:
         what: str,
         failed: Callable[[], object] = lambda: None,
     ) -> Answer:
-        """What ``read`` makes of the answer.
+        """The answer as ``read`` returns it.
 
         Args:
-            body: the question.
-            read: the answer as JSON in, what was wanted out; a ValueError, KeyError, IndexError or TypeError says that it
-                cannot be read.
-            what: was asked, for errors.
-            failed: hears of every attempt after the first.
+            body: the request, as JSON.
+            read: takes the answer as JSON; a ValueError, LookupError, TypeError, AttributeError, OverflowError or
+                RecursionError means that it cannot be read.
+            what: is requested, for errors.
+            failed: called before every attempt after the first.
 
         Raises:
-            StoreError: no key, a refusal, or no readable answer in all attempts.
+            StoreError: no key, a refusal, a redirect, or no readable answer in all attempts.
         """
-        pause, problem, name = FIRST_PAUSE, "", self.name or self.url
-        for attempt in range(self.retries + 1):
-            if attempt:
-                time.sleep(min(pause, LONGEST_PAUSE) * (0.5 + random.random()))
-                pause *= 2
-                failed()
-            try:
-                return read(self._post(body))
-            except urllib.error.HTTPError as error:
-                problem = f"HTTP {error.code}"
-                if error.code != TOO_MANY and error.code < BROKEN:
-                    said = error.read(500).decode("utf-8", "replace")
-                    raise StoreError(f"{name} refused {what} with {problem}: {said}") from None
-                pause = max(pause, _wanted_pause(error))
-            except (OSError, HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
-                problem = f"{type(error).__name__}: {error}"
-        raise StoreError(
-            f"{name} gave no usable answer in {self.retries + 1} attempts ({problem[:200]}); what was finished is stored, run "
-            "again to continue"
-        )
+        key, attempts = self._key(), 0
 
-    def _post(self, body: dict[str, Any]) -> Any:
-        headers = {"Content-Type": "application/json"}
-        if self.api_key_env is not None:
-            key = os.environ.get(self.api_key_env)
-            if not key:
-                raise StoreError(f"the environment variable {self.api_key_env} holds no key; set it")
-            headers["Authorization"] = f"Bearer {key}"
-        request = urllib.request.Request(self.url, json.dumps(body).encode(), headers)
-        with urllib.request.urlopen(request, timeout=self.timeout) as answer:
-            return json.loads(answer.read())
+        def pause(error: Exception) -> float:
+            nonlocal attempts
+            if isinstance(error, StoreError) or not isinstance(error, _PASSING):
+                raise error
+            attempts += 1
+            refusal = error if isinstance(error, _Refusal) else None
+            if refusal is not None and refusal.status != TOO_MANY and refusal.status < BROKEN:
+                raise StoreError(
+                    f"{redact(self.name or self.url)} refused {what} with {refusal}{refusal.text}"
+                ) from None
+            if attempts > self.retries:
+                problem = str(refusal) if refusal else f"{type(error).__name__}: {_shown(str(error), key)}"
+                raise StoreError(
+                    f"{redact(self.name or self.url)} gave no usable answer in {attempts} attempts ({problem}); what was "
+                    "finished is stored, run again to continue"
+                ) from None
+            failed()
+            return max(backoff(attempts - 1, FIRST_PAUSE, LONGEST_PAUSE), refusal.pause if refusal else 0.0)
+
+        return retry(lambda: read(self._post(body, key)), pause)
+
+    def _key(self) -> str | None:
+        if self.api_key_env is None:
+            return None
+        key = os.environ.get(self.api_key_env, "").strip()
+        if not key:
+            raise StoreError(f"the environment variable {self.api_key_env} holds no key; set it")
+        if not (key.isascii() and key.isprintable()):
+            raise StoreError(f"the environment variable {self.api_key_env} holds no key, but other text; set it")
+        return key
+
+    def _post(self, body: dict[str, Any], key: str | None) -> Any:
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        with _client(self.timeout, os.getpid()).stream("POST", self.url, json=body, headers=headers) as response:
+            content = _limited(response)
+            if response.status_code >= REFUSED:
+                said = _shown(content.decode("utf-8", "replace"), key)
+                raise _Refusal(
+                    response.status_code, _wanted_pause(response.headers.get("Retry-After", "")), f": {said}"
+                )
+            if response.status_code >= REDIRECT:
+                where = _shown(response.headers.get("Location", "another address"), key)
+                text = f", a redirect to {where}, which is not followed because the key would go there; give the final address"
+                raise _Refusal(response.status_code, 0.0, text)
+            return json.loads(content)
 
 
-def _wanted_pause(error: urllib.error.HTTPError) -> float:
-    """Seconds the service asks to wait, where it says so in numbers."""
-    wanted = error.headers.get("Retry-After", "")
-    return float(wanted) if wanted.replace(".", "", 1).isdigit() else 0.0
+_PASSING = (
+    _Refusal, httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError,
+    RecursionError,
+)  # fmt: skip
+
+
+@lru_cache(maxsize=8)
+def _client(timeout: float, process: int) -> Any:
+    """One client, which keeps its connections, per time limit and process: a fork must not share them."""
+    return httpx.Client(timeout=timeout, follow_redirects=False)
+
+
+def _limited(response: Any) -> bytes:
+    """The content of a response.
+
+    Raises:
+        ValueError: it is larger than any answer.
+    """
+    pieces, size = [], 0
+    for piece in response.iter_bytes():
+        pieces.append(piece)
+        size += len(piece)
+        if size > ANSWER_BYTES:
+            raise ValueError(f"the answer has more than {ANSWER_BYTES:,} bytes")
+    return b"".join(pieces)
+
+
+def _shown(text: str, key: str | None) -> str:
+    """The beginning of a text of the service on one line, without the key, other secrets and control characters."""
+    text = text if key is None else text.replace(key, "***")
+    return redact("".join(c for c in " ".join(text.split()) if c.isprintable()))[:SHOWN]
+
+
+def _wanted_pause(wanted: str) -> float:
+    """Seconds that the service asks to wait, where it does so in numbers; at most the longest pause.
+
+    >>> _wanted_pause("2.5"), _wanted_pause("Wed, 21 Oct 2026 07:28:00 GMT"), _wanted_pause("1e99"), _wanted_pause("nan")
+    (2.5, 0.0, 60.0, 0.0)
+    """
+    try:
+        seconds = float(wanted)
+    except ValueError:
+        return 0.0
+    return 0.0 if math.isnan(seconds) else min(max(seconds, 0.0), LONGEST_PAUSE)

@@ -25,7 +25,7 @@ REPO = "alice/mined"
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
-    monkeypatch.setattr("hf_posmine.hub.retry.sleep", lambda _: None)
+    monkeypatch.setattr("hf_posmine.utils.retry.sleep", lambda _: None)
 
 
 @pytest.fixture(scope="module")

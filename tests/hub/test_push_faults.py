@@ -35,7 +35,7 @@ FAILURES = [(call, action) for call in CALLS for action in EVERYWHERE] + [
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
-    monkeypatch.setattr("hf_posmine.hub.retry.sleep", lambda _: None)
+    monkeypatch.setattr("hf_posmine.utils.retry.sleep", lambda _: None)
     monkeypatch.setattr("hf_posmine.hub.push.score_histogram", lambda _: None)  # drawing takes the most time
 
 

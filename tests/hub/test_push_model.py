@@ -26,7 +26,7 @@ TEXTS = ["red cat", "blue moon fox", "sun"]
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
-    monkeypatch.setattr("hf_posmine.hub.retry.sleep", lambda _: None)
+    monkeypatch.setattr("hf_posmine.utils.retry.sleep", lambda _: None)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ REPO, TEACHER = "alice/mined", "alice/teacher"
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
-    monkeypatch.setattr("hf_posmine.hub.retry.sleep", lambda _: None)
+    monkeypatch.setattr("hf_posmine.utils.retry.sleep", lambda _: None)
     monkeypatch.setattr("hf_posmine.hub.push.score_histogram", lambda _: None)
 
 

@@ -207,10 +207,11 @@ def test_a_lost_or_damaged_shard_of_a_finished_run_is_mined_alone(vanished, file
         path.unlink()
     mined = stop_after(miner, 1000, monkeypatch)
     if vanished == 2:
-        with pytest.warns(UserWarning, match=r"train-00002-of-00006\.parquet.*mined again"):
+        with pytest.raises(CorruptShardError, match=r"train-00002-of-00006\.parquet.*delete the file and run again"):
             mine(from_files(files), miner, **options)
-    else:
-        mine(from_files(files), miner, **options)
+        assert mined == []  # finished work is not done again unasked
+        path.unlink()
+    mine(from_files(files), miner, **options)
     assert sum(mined) == 20
     assert load(tmp_path / "mined").to_dict() == plain.to_dict()
     mined.clear()

@@ -85,13 +85,13 @@ def test_an_index_on_disk_may_be_moved(home, monkeypatch):
 
 
 def indexes(home: Path) -> list[str]:
-    return sorted(path.name for path in home.glob("indexes/*"))
+    return sorted(path.name for path in home.glob("indexes/*/"))
 
 
 def test_it_is_built_once_for_the_same_vectors_and_recipe(home, monkeypatch):
     make_index("IVF16,SQ8")
     (made,) = indexes(home)
-    assert sorted(p.name for p in (home / "indexes" / made).rglob("*") if p.suffix) == ["index.faiss"]
+    assert sorted(p.name for p in (home / "indexes" / made).rglob("*") if p.suffix) == ["files.json", "index.faiss"]
     for spec, similarity, vectors in (
         (Approximate("IVF16,SQ8", train_rows=500), "cosine", None),
         ("IVF16,SQ4", "cosine", None),
@@ -117,7 +117,7 @@ def test_only_the_candidates_are_in_the_index():
 def test_the_same_recipe_gives_the_same_bytes_again(home):
     def built() -> bytes:
         make_index(Approximate("IVF16,PQ2x4", train_rows=400))
-        (path,) = home.glob("indexes/*/index/index.faiss")
+        (path,) = home.glob("indexes/*/index.faiss")
         data = path.read_bytes()
         shutil.rmtree(home)
         return data
@@ -166,7 +166,7 @@ def start(note: Path, *, kill_at: int = 0, on_disk: bool = False) -> int:
 @pytest.mark.parametrize("on_disk", [False, True], ids=["one file", "parts"])
 def test_a_kill_while_building_continues_and_ends_with_the_same_files(home, tmp_path, on_disk):
     def files() -> dict[str, bytes]:
-        folder = next(home.glob("indexes/*/index"))
+        (folder,) = home.glob("indexes/*/")  # of the killed process nothing is left
         return {path.name: path.read_bytes() for path in folder.iterdir()}
 
     note = tmp_path / "steps"
@@ -176,14 +176,14 @@ def test_a_kill_while_building_continues_and_ends_with_the_same_files(home, tmp_
     shutil.rmtree(home)
     _, status = os.waitpid(start(note, kill_at=8, on_disk=on_disk), 0)
     assert os.WTERMSIG(status) == signal.SIGKILL
-    (folder,) = home.glob("indexes/*")
-    assert not (folder / "index").exists()
+    (folder,) = home.glob("indexes/*.parts/")
+    assert not folder.with_suffix("").exists()
     parts = ["part-000000.faiss", "part-000001.faiss", "trained.faiss"]
     assert sorted(p.name for p in folder.glob("*.faiss")) == (parts if on_disk else ["filled.faiss", "trained.faiss"])
     os.waitpid(start(note, on_disk=on_disk), 0)
     assert note.read_text() == "6"  # the sample and six blocks were done
     assert files() == whole
-    assert [path.name for path in folder.iterdir() if path.suffix] == []
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_every_kind_of_index_goes_on_after_an_interruption(factory, home, monkey
     monkeypatch.setattr(index_files, "vectors_of", interrupted)
     with pytest.raises(KeyboardInterrupt):
         make_index(factory)
-    assert list(home.glob("indexes/*/filled.faiss"))
+    assert list(home.glob("indexes/*.parts/filled.faiss"))
     monkeypatch.setattr(index_files, "vectors_of", original)
     searcher = make_index(factory).searcher
     assert searcher.index.ntotal == ROWS
@@ -393,7 +393,7 @@ def test_the_index_is_part_of_the_fingerprint_and_exact_search_is_as_before(corp
 def test_the_index_lies_beside_the_embeddings_and_is_opened_by_who_unpickles(corpus, home, monkeypatch):
     first = teacher(corpus, "IVF16,SQ8", home)
     first.prepare()
-    (index,) = home.glob("stores/*/*/indexes/*/index/index.faiss")
+    (index,) = home.glob("stores/*/*/indexes/*/index.faiss")
     monkeypatch.setattr(faiss_files, "_build", lambda *_: pytest.fail("built again"))
     data = pickle.dumps(first)
     assert len(data) < 20_000

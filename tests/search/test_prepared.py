@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hf_posmine.core.errors import ReadOnlyError
 from hf_posmine.data.corpus import Corpus
 from hf_posmine.encoding.store import EmbeddingStore, Vectors
 from hf_posmine.search import prepared as module
@@ -33,7 +33,7 @@ def made(vectors=DOCUMENTS, similarity="cosine", stop=500, *, int8=True, held=0)
 
 
 def folders(home: Path) -> list[Path]:
-    return [path.parent for path in home.rglob("columns.json")]
+    return [path.parent for path in home.rglob("extremes.json")]
 
 
 def stored(tmp_path) -> tuple[EmbeddingStore, Vectors]:
@@ -127,18 +127,18 @@ def test_where_the_store_may_not_be_written_the_cache_is(tmp_path, fresh_home, m
 
     def refuse(folder, *rest):
         if tmp_path / "store" in folder.parents:
-            raise PermissionError(errno.EACCES, "read only")
+            raise ReadOnlyError("read only")
         return write(folder, *rest)
 
     monkeypatch.setattr(module, "_on_disk", refuse)
     assert np.array_equal(made(vectors).coded.codes, made(held=1 << 20).coded.codes)
     assert len(folders(fresh_home)) == 1
-    monkeypatch.setattr(module, "READ_ONLY", ())
-    with pytest.raises(PermissionError):
+    monkeypatch.setattr(module, "_on_disk", lambda *_: refuse(tmp_path / "store" / "scan"))
+    with pytest.raises(ReadOnlyError):
         made(vectors)
 
 
-@pytest.mark.parametrize("name", ["codes.npy", "scale.npy", "columns.json"])
+@pytest.mark.parametrize("name", ["codes.npy", "scale.npy", "extremes.json"])
 @pytest.mark.parametrize("how", ["changed", "cut", "gone"])
 def test_a_damaged_file_is_made_again(fresh_home, name, how):
     expected = made()

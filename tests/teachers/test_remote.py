@@ -22,7 +22,7 @@ QUERIES = ["a red animal", "a green cat", "blue"]
 
 @pytest.fixture
 def service(monkeypatch):
-    monkeypatch.setattr("hf_posmine.utils.http.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("hf_posmine.utils.retry.sleep", lambda seconds: None)
     return services.start()
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.teachers.capabilities import search_device
+from hf_posmine.utils.cache import build_once
 from hf_posmine.utils.digest import json_digest
-from hf_posmine.utils.files import cache_root, new_folder, remove_stale
+from hf_posmine.utils.files import cache_root
 from hf_posmine.utils.progress import progress_bar, quiet_bars
 from hf_posmine.utils.upstream import dataset_fingerprint
 
@@ -102,17 +103,18 @@ def _mine_cached(
 
     miner.prepare()
     folder = _folder(work_dir, dataset, miner, shard_rows)
-    remove_stale(folder)
     dataset = dataset.with_format(None)
     shards = []
     with progress_bar(len(dataset), "Mining", "row") as bar:
         for number, start in enumerate(range(0, len(dataset), shard_rows)):
             stop = min(len(dataset), start + shard_rows)
-            path = folder / f"shard-{number:06d}"
-            if not path.is_dir():
+
+            def build(new: Path, start: int = start, stop: int = stop) -> None:
                 rows = dataset.select(range(start, stop))
-                with quiet_bars(), new_folder(path) as temporary:
-                    _map(rows, miner, batch_size, num_proc, bar.update).save_to_disk(temporary / "data", num_shards=1)
+                with quiet_bars():
+                    _map(rows, miner, batch_size, num_proc, bar.update).save_to_disk(new / "data", num_shards=1)
+
+            path = build_once(folder / f"shard-{number:06d}", build, finished=True)
             shards.append(load_from_disk(str(path / "data")))
             bar.update(stop - bar.n)  # what is not counted yet
     return concatenate_datasets(shards)

@@ -83,8 +83,7 @@ class Job:
     def missing(self) -> list[int] | None:
         """The shards that are not finished; None where nobody knows how many there will be."""
         count = self.shards if self.countable else self.work.shards
-        noted = not self.countable
-        return None if count is None else [n for n in range(count) if not self.folder.has(n, noted=noted)]
+        return None if count is None else [n for n in range(count) if not self.folder.has(n)]
 
     def mine_shard(self, miner: PositiveAwareMiner, number: int) -> bool:
         """Mine one shard of a Dataset unless it is finished; returns whether it was mined."""
@@ -139,7 +138,7 @@ def _mine_stream(job: Job, miner: PositiveAwareMiner) -> MinedShards:
     place, reader, number = StreamCheckpoint(), None, 0
     with ExitStack() as stack, progress_bar(None, "Mining", "row") as bar:
         while number != work.shards:
-            if folder.has(number, noted=True):
+            if folder.has(number):
                 before, place = place.rows, StreamCheckpoint(**folder.note(number))
                 bar.update(place.rows - before)
             else:

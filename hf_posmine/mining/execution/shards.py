@@ -7,8 +7,7 @@ the shards of any split, ``train-00000-of-00012.parquet``.
 
 from __future__ import annotations
 
-import json
-import warnings
+import os
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hf_posmine.core.errors import CorruptShardError, InputError
+from hf_posmine.core.errors import CorruptFileError, CorruptShardError, InputError
+from hf_posmine.utils.cache import broken_once, read_json, seal_of, write_json
 from hf_posmine.utils.files import remove_stale, write_file
 from hf_posmine.utils.upstream import cast_table
 
@@ -72,7 +72,7 @@ class ShardFolder:
         """The file of a finished shard, under either name; None if it is not there."""
         work = self.work
         paths = [self.path(number), *([] if work is None or work.shards is None else [self.path(number, work.shards)])]
-        return next((path for path in paths if path.is_file()), None)
+        return next((path for path in paths if os.path.lexists(path)), None)
 
     @property
     def work_file(self) -> Path:
@@ -82,7 +82,14 @@ class ShardFolder:
     @property
     def work(self) -> ShardManifest | None:
         """What the shards are of; None if nothing was begun."""
-        return ShardManifest(**json.loads(self.work_file.read_text())) if self.work_file.is_file() else None
+        try:
+            return ShardManifest(**read_json(self.work_file))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except CorruptFileError as error:
+            raise CorruptFileError(
+                f"{error}; it belongs to finished work, so delete the folder {str(self.root)!r} and run again, or restore the file"
+            ) from None
 
     def begin(self, work: ShardManifest) -> ShardManifest:
         """Begin or continue; work that was begun with other shard and batch sizes keeps them.
@@ -122,23 +129,41 @@ class ShardFolder:
         remove_stale(self._note_file(0).parent)
 
     def _write_work(self, work: ShardManifest) -> None:
-        write_file(self.work_file, lambda path: path.write_text(json.dumps(asdict(work), indent=1)))
+        write_json(self.work_file, asdict(work))
 
-    def has(self, number: int, *, noted: bool = False) -> bool:
-        """Whether a shard is finished, ``noted`` with its note; a damaged one has to be mined again, and is warned of."""
+    def has(self, number: int) -> bool:
+        """Whether a shard is finished.
+
+        Raises:
+            CorruptShardError: it is not as it was written. It is finished work, so it is not mined again unasked.
+        """
         path = self.found(number)
-        if path is None or (noted and not self._note_file(number).is_file()):
-            return False
-        try:
-            pq.read_metadata(path)
-        except (pa.ArrowException, OSError) as error:
-            warnings.warn(f"shard {str(path)!r} cannot be read ({str(error)[:80]}); it is mined again", stacklevel=2)
-            return False
-        return True
+        if path is not None:
+            self._check(path, number)
+        return path is not None
 
     def note(self, number: int) -> dict[str, Any]:
         """What was noted with a finished shard."""
-        return json.loads(self._note_file(number).read_text())
+        return self._sealed(number)["note"]
+
+    def _check(self, path: Path, number: int) -> None:
+        """Compare a finished shard with its digest, once per process."""
+        reason = broken_once(path, self._sealed(number)["seal"])
+        if reason is not None:
+            raise CorruptShardError(
+                f"shard {str(path)!r} is damaged: {reason}; delete the file and run again, which mines only these rows"
+            )
+
+    def _sealed(self, number: int) -> dict[str, Any]:
+        """Digest of a finished shard, and its note."""
+        path = self._note_file(number)
+        try:
+            return read_json(path)
+        except (FileNotFoundError, CorruptFileError):
+            raise CorruptShardError(
+                f"{str(path)!r}, which holds the digest of a finished shard, is missing or damaged; delete the shard "
+                f"{str(self.found(number))!r} too and run again, which mines only these rows"
+            ) from None
 
     def _note_file(self, number: int) -> Path:
         return self.root / WORK / self.split / f"{number:05d}.json"
@@ -162,8 +187,8 @@ class ShardFolder:
                 for table in tables:
                     if len(table):  # datasets cannot read a row group of no rows
                         writer.write_table(cast_table(table, schema))
-            if note is not None:  # before the shard gets its name, which says that all is there
-                write_file(self._note_file(number), lambda path: path.write_text(json.dumps(note())))
+            # before the shard gets its name, so that no shard is without
+            write_json(self._note_file(number), {"seal": seal_of(temporary), "note": note() if note else None})
 
         write_file(self.path(number), write)
 
@@ -172,14 +197,17 @@ class ShardFolder:
 
         Raises:
             InputError: not all are finished.
+            CorruptShardError: one is not as it was written.
         """
         work = self.work
         count = -1 if work is None or work.shards is None else work.shards
         files = tuple(self.path(number, count) for number in range(count))
-        if count < 0 or not all(file.is_file() for file in files):
+        if count < 0 or not all(map(os.path.lexists, files)):
             raise InputError(
                 f"{self.root}: split {self.split!r} is not mined to its end; run the same again to continue"
             )
+        for number, file in enumerate(files):
+            self._check(file, number)
         return MinedShards(files, self.split)
 
 
