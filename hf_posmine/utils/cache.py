@@ -63,6 +63,7 @@ def build_once(folder: Path, build: Callable[[Path], object], *, finished: bool 
         ReadOnlyError: the folder is missing or damaged, and the cache cannot be written.
     """
     if damage(folder) is None:
+        shutil.rmtree(parts_folder(folder), ignore_errors=True)  # its process was killed before it did so
         return folder
     with locked(folder):
         found = damage(folder)  # another process may have built it in the meantime
@@ -77,7 +78,7 @@ def build_once(folder: Path, build: Callable[[Path], object], *, finished: bool 
         with new_folder(folder) as new:
             build(new)
             _write_manifest(new)
-        remove(parts_folder(folder))
+        shutil.rmtree(parts_folder(folder), ignore_errors=True)
     return folder
 
 

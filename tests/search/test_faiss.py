@@ -85,7 +85,7 @@ def test_an_index_on_disk_may_be_moved(home, monkeypatch):
 
 
 def indexes(home: Path) -> list[str]:
-    return sorted(path.name for path in home.glob("indexes/*/"))
+    return sorted(path.parent.name for path in home.glob("indexes/*/files.json"))
 
 
 def test_it_is_built_once_for_the_same_vectors_and_recipe(home, monkeypatch):
@@ -166,8 +166,11 @@ def start(note: Path, *, kill_at: int = 0, on_disk: bool = False) -> int:
 @pytest.mark.parametrize("on_disk", [False, True], ids=["one file", "parts"])
 def test_a_kill_while_building_continues_and_ends_with_the_same_files(home, tmp_path, on_disk):
     def files() -> dict[str, bytes]:
-        (folder,) = home.glob("indexes/*/")  # of the killed process nothing is left
-        return {path.name: path.read_bytes() for path in folder.iterdir()}
+        assert (
+            len([path for path in home.glob("indexes/*") if path.is_dir()]) == 1
+        )  # of a killed process nothing is left
+        (manifest,) = home.glob("indexes/*/files.json")
+        return {path.name: path.read_bytes() for path in manifest.parent.iterdir()}
 
     note = tmp_path / "steps"
     os.waitpid(start(note, on_disk=on_disk), 0)
@@ -176,7 +179,7 @@ def test_a_kill_while_building_continues_and_ends_with_the_same_files(home, tmp_
     shutil.rmtree(home)
     _, status = os.waitpid(start(note, kill_at=8, on_disk=on_disk), 0)
     assert os.WTERMSIG(status) == signal.SIGKILL
-    (folder,) = home.glob("indexes/*.parts/")
+    (folder,) = home.glob("indexes/*.parts")
     assert not folder.with_suffix("").exists()
     parts = ["part-000000.faiss", "part-000001.faiss", "trained.faiss"]
     assert sorted(p.name for p in folder.glob("*.faiss")) == (parts if on_disk else ["filled.faiss", "trained.faiss"])

@@ -38,7 +38,7 @@ def test_every_kind_of_index_gives_sound_rankings(kind, similarity):
 def test_the_table_holds_the_vectors_and_is_written_and_indexed_once(home, monkeypatch):
     monkeypatch.setattr(index_files, "BLOCK_BYTES", 100 * 4 * DIMENSIONS)
     found = make_index(Lance("IVF_FLAT")).search(clustered(4, seed=1), 5)
-    (path,) = home.glob("indexes/*/")
+    (path,) = (manifest.parent for manifest in home.glob("indexes/*/files.json"))
     table = pylance.dataset(str(path)).to_table()
     lengths = np.linalg.norm(clustered(), axis=1, keepdims=True)
     assert table["row"].to_pylist() == list(range(ROWS))
@@ -60,7 +60,7 @@ def test_a_kill_between_table_and_index_continues(home, monkeypatch):
     monkeypatch.setenv("HF_POSMINE_HOME", str(home))
     monkeypatch.setattr(lance, "blocks_of", lambda *_: pytest.fail("written again"))
     assert (make_index(Lance("IVF_SQ")).search(clustered(4, seed=1), 5).doc_ids >= 0).all()
-    (path,) = home.glob("indexes/*/")
+    (path,) = (manifest.parent for manifest in home.glob("indexes/*/files.json"))
     assert len(pylance.dataset(str(path)).describe_indices()) == 1
 
 
@@ -98,7 +98,7 @@ def test_mining_and_its_report(home):
     assert all(len(row) == 4 for row in pairs.map(miner, batched=True)["negatives"])
     (report,) = measure_approximation(miner, pairs)
     assert report.recall > 0.8
-    assert list(home.glob("stores/*/*/indexes/*/"))
+    assert list(home.glob("stores/*/*/indexes/*/files.json"))
     with pytest.raises(InputError, match=r"cannot be used by forked processes.*leave num_proc out"):
         mine(pairs, miner, work_dir=home / "work", num_proc=2)
 

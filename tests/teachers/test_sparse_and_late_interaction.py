@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import pickle
-import time
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -15,9 +12,6 @@ from hf_posmine import Corpus, DenseTeacher, PositiveAwareMiner
 from hf_posmine.core.errors import InputError, StoreError
 from hf_posmine.teachers import LateInteractionTeacher, SparseTeacher, encoded_parts
 from tests.support import tiny
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TEXTS = ["red cat", "a dog of stone", "blue sky in a river", "cat", "bird tree house stone sea", "green green green"]
 QUERIES = ["a cat", "blue river", "stone house in a tree"]
@@ -151,31 +145,3 @@ def test_an_interruption_loses_only_the_part_it_met(make, cls, damage, folder, c
     assert np.array_equal(cls(str(path), corpus, store=tmp_path / "killed").all_scores(QUERIES), expected)
     assert encoded == ([TEXTS[:2]] if damage else []) + [TEXTS[4:]]
     assert not list((tmp_path / "killed").rglob("*.parts"))
-
-
-def build_slowly(folder: Path, count: Path) -> None:
-    def build(new: Path, _: Path) -> None:
-        with count.open("a") as file:
-            file.write("built\n")
-        time.sleep(0.5)
-        (new / "made").touch()
-
-    assert (encoded_parts.built(folder, build) / "made").is_file()
-
-
-def test_of_several_processes_one_builds_and_the_others_wait(tmp_path):
-    context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=build_slowly, args=(tmp_path / "index", tmp_path / "count")) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0, 0, 0]
-    assert (tmp_path / "count").read_text() == "built\n"
-
-
-def test_parts_that_a_kill_left_beside_the_finished_index_are_removed(tmp_path):
-    (tmp_path / "index").mkdir()
-    (tmp_path / "index.parts").mkdir()
-    encoded_parts.built(tmp_path / "index", lambda new, old: pytest.fail("built again"))
-    assert not (tmp_path / "index.parts").exists()
