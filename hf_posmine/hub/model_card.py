@@ -6,9 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.hub.cards import About, cell, join_card, marked, merge_body, merged_tags, render, split_card
+from hf_posmine.hub.cards import cell, hub_link, join_card, marked, merge_body, merged_tags, render, split_card
+from hf_posmine.hub.ids import COMMIT, on_hub
 
 if TYPE_CHECKING:
+    from hf_posmine.hub.card_values import About
     from hf_posmine.hub.training_record import StageRecord, TrainedOn, TrainingRecord
 
 TAGS = (
@@ -48,7 +50,7 @@ def model_card(
     new |= {"tags": merged_tags(new.get("tags"), [*TAGS, *about.tags])}
     base = _base(record)
     new |= ({"base_model": base} if base else {}) | ({"base_model_relation": "adapter"} if base and adapters else {})
-    hub_sets = [d.path for stage in record.stages for d in stage.datasets if d.revision is not None]
+    hub_sets = [d.path for stage in record.stages for d in stage.datasets if on_hub(d.path, d.revision)]
     new |= {"datasets": merged_tags(new.get("datasets"), hub_sets)} if hub_sets else {}
     for key, value in (("license", about.license), ("language", about.languages)):
         new |= {key: value} if value else {}
@@ -78,9 +80,7 @@ def _facts(
         "bidirectional": instructed and model.bidirectional,
         "prompts": {name: prompt for name, prompt in record.prompts.items() if prompt},
         "adapters": adapters,
-        "base": record.base,
-        "base_link": _base(record),
-        "base_commit": record.base_commit,
+        "base_words": _base_words(record),
         "stages": [_stage(stage) for stage in record.stages],
         "evaluation": [asdict(e) for e in record.stages[-1].evaluation] if record.stages else [],
         "positive_aware": any(_positive_aware(d.mined) for stage in record.stages for d in stage.datasets),
@@ -96,7 +96,16 @@ def _base(record: TrainingRecord) -> str | None:
 
     if record.base == EMBEDDED:
         return DEFAULT_MODEL
-    return record.base if record.base and record.base_commit else None
+    return record.base if on_hub(record.base, record.base_commit) else None
+
+
+def _base_words(record: TrainingRecord) -> str | None:
+    """The base as the card names it."""
+    known = _base(record)
+    if known is None:
+        return cell(_folder_name(record.base)) if record.base else None
+    commit = record.base_commit if COMMIT.fullmatch(record.base_commit or "") else None
+    return hub_link(known, commit if known == record.base else None)
 
 
 def _stage(stage: StageRecord) -> dict[str, Any]:
@@ -111,10 +120,8 @@ def _stage(stage: StageRecord) -> dict[str, Any]:
 
 
 def _set(trained: TrainedOn) -> dict[str, Any]:
-    link = cell(_folder_name(trained.path))
-    if trained.revision is not None:
-        url = f"https://huggingface.co/datasets/{trained.path}"
-        link = f"[{cell(trained.path)}]({url}/tree/{trained.revision})"
+    known = on_hub(trained.path, trained.revision)
+    link = hub_link(trained.path, trained.revision, dataset=True) if known else cell(_folder_name(trained.path))
     mined = trained.mined or {}
     filters = mined.get("filters") or "none"
     how = f"{filters if isinstance(filters, str) else ' '.join(filters)}, {mined.get('teacher', 'default teacher')}"

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.data.columns import as_splits
-from hf_posmine.hub.cards import About, part_in, split_card
+from hf_posmine.hub.card_values import About
+from hf_posmine.hub.cards import part_in, split_card
 from hf_posmine.hub.dataset_card import DatasetFacts, dataset_card
 from hf_posmine.hub.figures import score_histogram
 from hf_posmine.hub.metadata import data_folder, merge_configs, replaced_files, splits_there

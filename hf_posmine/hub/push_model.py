@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.hub.cards import About
+from hf_posmine.hub.card_values import About
 from hf_posmine.hub.model_card import model_card
 from hf_posmine.hub.repository import README, Changes, Destination, Pushed, Snapshot, check_login, publish, read_file
 from hf_posmine.hub.training_record import (

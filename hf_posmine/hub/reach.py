@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.hub.cards import split_card
+from hf_posmine.hub.ids import on_hub
 from hf_posmine.hub.repository import read
 from hf_posmine.hub.retry import of_the_hub
 
@@ -20,14 +21,7 @@ if TYPE_CHECKING:
 
     from hf_posmine.mining.record import Source
 
-COMMIT = re.compile(r"[0-9a-f]{40}")
-REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[\w.-]{1,96})?")
 NOT_RELATIVE = re.compile(r"^[/\\~]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)|://|::")
-
-
-def on_hub(path: str | None, commit: str | None) -> bool:
-    """Whether a record names a Hub repository at a commit; a branch or a short digest does not count."""
-    return path is not None and commit is not None and bool(REPO_ID.fullmatch(path)) and bool(COMMIT.fullmatch(commit))
 
 
 def within_reach(source: Source, *, allow_local: bool) -> bool:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.data.columns import as_splits
+from hf_posmine.hub.ids import on_hub
 from hf_posmine.hub.inputs import InputChange
-from hf_posmine.hub.reach import load_hub_dataset, on_hub, out_of_reach, within_reach
+from hf_posmine.hub.reach import load_hub_dataset, out_of_reach, within_reach
 from hf_posmine.mining.provenance import hub_revision
 from hf_posmine.mining.record import Source
 from hf_posmine.mining.rows_digest import file_digest

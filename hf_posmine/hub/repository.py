@@ -145,15 +145,18 @@ def _attempt(to: Destination, title: str, plan: Callable[[Snapshot], Changes]) -
     changes = plan(there)
     operations: list[Any] = [CommitOperationAdd(path, content) for path, content in changes.files.items()]
     operations += [CommitOperationDelete(path) for path in sorted(changes.delete & there.files)]
-    made = api.create_commit(
-        repo_id,
-        operations,
-        commit_message=title,
-        repo_type=to.kind,
-        revision=there.ref,
-        parent_commit=there.commit,
-        create_pr=to.create_pr and proposed is None,
-    )
+    try:
+        made = api.create_commit(
+            repo_id,
+            operations,
+            commit_message=title,
+            repo_type=to.kind,
+            revision=there.ref,
+            parent_commit=there.commit,
+            create_pr=to.create_pr and proposed is None,
+        )
+    except ValueError as error:  # how the client passes on what the Hub found in the metadata of the card
+        raise InputError(f"the Hub does not accept the card of {repo_id}: {' '.join(str(error).split())}") from None
     url = f"{api.endpoint}/{'datasets/' if to.kind == 'dataset' else ''}{repo_id}"
     number = made.pr_num or (proposed and proposed.rsplit("/", 1)[1])
     return Pushed(repo_id, f"{url}/discussions/{number}" if number else url, made.oid)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from hf_posmine import MiningSummary, PositiveAwareMiner
-from hf_posmine.hub.cards import About, cell, fenced, marked, merge_body, record_in, split_card, templates
+from hf_posmine.hub.card_values import About
+from hf_posmine.hub.cards import cell, fenced, marked, merge_body, record_in, split_card, templates
 from hf_posmine.hub.dataset_card import DatasetFacts, dataset_card, source_words
 from hf_posmine.hub.figures import score_histogram
 from hf_posmine.hub.metadata import merge_configs, splits_there

@@ -15,7 +15,7 @@ from huggingface_hub import DatasetCard, HfApi
 from hf_posmine import MiningSummary, push_dataset
 from hf_posmine.cli.main import main
 from hf_posmine.core.errors import ColumnError, HubError, InputError
-from hf_posmine.hub.cards import About
+from hf_posmine.hub.card_values import About
 from hf_posmine.mining.provenance import provenance, write_provenance
 from hf_posmine.mining.record import MiningRecord
 from tests.hub.mining import make_miner, make_pairs, make_splits

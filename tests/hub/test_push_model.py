@@ -15,7 +15,7 @@ from sentence_transformers import SentenceTransformer
 from hf_posmine import push_model
 from hf_posmine.cli.main import main
 from hf_posmine.core.errors import HubError, InputError
-from hf_posmine.hub.cards import About
+from hf_posmine.hub.card_values import About
 from hf_posmine.hub.training_record import TrainingRecord
 from hf_posmine.models import InstructSentenceTransformer
 from tests.hub.mining import make_miner, make_pairs

@@ -91,5 +91,5 @@ def test_rows_without_a_record_are_loaded_and_other_folders_refused(tmp_path):
     with pytest.raises(InputError, match="holds no mined dataset"):
         MinedRows.load(tmp_path / "other")
     (tmp_path / "mined" / "provenance.json").write_text(json.dumps({"tool": "another"}))
-    with pytest.raises(InputError, match="no record of a mining run"):
+    with pytest.raises(InputError, match="is not a record of a mining run"):
         MinedRows.load(tmp_path / "mined")
