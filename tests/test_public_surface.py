@@ -39,8 +39,9 @@ PUBLIC = {
     "hf_posmine.models": ["InstructSentenceTransformer", "bidirectional_encoder", "load_nv_retriever"],
     "hf_posmine.search": ["ExactIndex", "search_on"],
     "hf_posmine.teachers": [
-        "BM25Teacher", "CrossEncoderTeacher", "DenseTeacher", "Endpoint", "LateInteractionTeacher", "RandomTeacher",
-        "RemoteTeacher", "RunTeacher", "SparseTeacher", "StoredRun", "VectorTeacher", "make_teacher", "make_teachers",
+        "BM25Teacher", "CrossEncoderTeacher", "DenseTeacher", "EmbeddingService", "LateInteractionTeacher", "RandomTeacher",
+        "RemoteTeacher", "RunTeacher", "SparseTeacher", "StoredRun", "TeacherContext", "VectorTeacher", "as_teacher_spec",
+        "make_teacher", "make_teachers", "open_teacher",
     ],
     "hf_posmine.mining": ["NegativesCollator", "SecondOpinion", "ragatouille", "to_margin_mse"],
     "hf_posmine.mining.execution": ["MapWithMiner", "Rank", "Workers", "encode_share", "mine_on_ray", "read_shards"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, get_args
 
 from hf_posmine.core.settings import MiningSettings, OnShort, WeakPositive
+from hf_posmine.core.spec import split_list
 from hf_posmine.core.types import CeilingFrom
 from hf_posmine.encoding.defaults import DEFAULT_MODEL
 from hf_posmine.mining.second_opinion import RankBy
@@ -108,7 +109,7 @@ def add_teacher_arguments(parser: argparse.ArgumentParser, *, several: bool = Tr
 
 def teacher_names(args: argparse.Namespace) -> list[str]:
     """The teachers, by name."""
-    return [name.strip() for name in args.teacher.split(",")]
+    return split_list(args.teacher)
 
 
 def teacher_options(args: argparse.Namespace) -> dict[str, Any]:

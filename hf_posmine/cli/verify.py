@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inputs = parser.add_argument_group("inputs that were local, or to try others")
     inputs.add_argument("--dataset", help="the source rows: a file, folder or Hub id")
     inputs.add_argument("--corpus", help="the documents: a file, folder or Hub id")
-    inputs.add_argument("--teacher", help="Hub id or folder")
+    inputs.add_argument("--teacher", help="a Hub id, folder or spelling; several with commas")
     inputs.add_argument("--device", help="such as cpu or cuda:0")
     inputs.add_argument(
         "--allow-local",
@@ -51,11 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Verify, print the result, and exit with 1 if the dataset is not verified."""
+    from hf_posmine.core.spec import split_list
     from hf_posmine.hub.inputs import Inputs
     from hf_posmine.hub.verify import verify
     from hf_posmine.utils.files import write_file
 
-    inputs = Inputs(args.dataset, args.corpus, args.teacher, args.device, args.allow_local)
+    teachers = None if args.teacher is None else split_list(args.teacher)
+    inputs = Inputs(args.dataset, args.corpus, teachers, args.device, args.allow_local)
     found = verify(
         args.repo_id, args.rows, config=args.config_name, revision=args.revision, inputs=inputs, seed=args.seed
     )

@@ -25,6 +25,41 @@ def spell(value: Any) -> str:
     return f"{type(value).__name__}({', '.join(inner)})"
 
 
+def spell_briefly(value: Any, name: str) -> str:
+    """Spell a frozen dataclass by its first field and every other one that is not the default.
+
+    >>> from hf_posmine.core.filters import PercPos
+    >>> spell_briefly(PercPos(0.95), "PercPos")
+    'PercPos(0.95)'
+    """
+    fields = dataclasses.fields(value)
+    values = {field.name: getattr(value, field.name) for field in fields}
+    first, *rest = fields
+    own = [] if values[first.name] == first.default else [repr(values[first.name])]
+    others = [f"{field.name}={values[field.name]!r}" for field in rest if values[field.name] != field.default]
+    return f"{name}({', '.join([*own, *others])})"
+
+
+def split_list(text: str) -> list[str]:
+    """Spellings separated by commas that are outside parentheses, brackets and quotes.
+
+    >>> split_list("BM25('german'), Dense('a', query_prompt='q, '),late:b")
+    ["BM25('german')", "Dense('a', query_prompt='q, ')", 'late:b']
+    """
+    items, depth, quote = [""], 0, ""
+    for at, letter in enumerate(text):
+        if quote:
+            quote = "" if letter == quote and text[at - 1] != "\\" else quote
+        elif letter in "'\"" and depth:  # outside a call it is part of a name
+            quote = letter
+        depth += 0 if quote else (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth <= 0 and not quote:
+            items.append("")
+        else:
+            items[-1] += letter
+    return [item.strip() for item in items]
+
+
 def parse(text: str, known: Mapping[str, type], what: str = "value") -> Any:
     """Read ``Name(...)`` back into an object of one of the ``known`` classes; nothing is evaluated.
 

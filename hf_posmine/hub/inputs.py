@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from datasets import Dataset, DatasetDict
-    from sentence_transformers import SentenceTransformer
-
     from hf_posmine.data.corpus import Corpus
+    from hf_posmine.teachers.factory import TeacherLike
 
     Rows: TypeAlias = "Dataset | DatasetDict | str | Path"
 
@@ -23,7 +23,9 @@ class Inputs:
     Attributes:
         dataset: source rows: a Dataset or DatasetDict, or a file, folder or Hub id.
         corpus: documents: a Corpus, or a file, folder or Hub id, read by the columns that the record names.
-        teacher: replacement of the one dense teacher: a SentenceTransformer, Hub id or folder.
+        teacher: one teacher or a list, in the place of recorded ones: a spelling, Hub id, folder, model or Teacher. Those that
+            were local have to be given (folders of models, run files, vectors), and so have services, which are never called
+            because a record names them.
         device: device to encode and search on.
         allow_local: also read local paths that the record names. A record is written by whoever pushed it, so allow this only
             for your own.
@@ -31,7 +33,7 @@ class Inputs:
 
     dataset: Rows | None = None
     corpus: Corpus | str | Path | None = None
-    teacher: SentenceTransformer | str | Path | None = None
+    teacher: TeacherLike | Sequence[TeacherLike] | None = None
     device: str | None = None
     allow_local: bool = False
 

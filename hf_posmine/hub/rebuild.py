@@ -9,7 +9,7 @@ from hf_posmine.core.errors import InputError
 from hf_posmine.core.settings import MiningSettings
 from hf_posmine.hub.inputs import InputChange, Inputs
 from hf_posmine.hub.rebuild_data import rebuild_corpus, rebuild_rows
-from hf_posmine.hub.rebuild_teachers import rebuild_opinion, rebuild_teachers
+from hf_posmine.hub.rebuild_teachers import rebuild_teachers
 from hf_posmine.hub.record_check import column_changes, record_changes, summary_changes
 from hf_posmine.mining.columns import MINED_COLUMNS, column_types
 from hf_posmine.mining.provenance import describe_rows, versions
@@ -18,10 +18,11 @@ from hf_posmine.mining.record_schema import check_sizes
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from hf_posmine.core.types import Teacher
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.data.qrels import Qrels
     from hf_posmine.mining.miner import PositiveAwareMiner
-    from hf_posmine.mining.record import MiningRecord
+    from hf_posmine.mining.record import MiningRecord, OpinionRecord
     from hf_posmine.mining.second_opinion import SecondOpinion
 
 
@@ -74,11 +75,10 @@ def rebuild(pushed: Mapping[str, Any], record: MiningRecord, inputs: Inputs) -> 
     changes += _known_changed(record, known)
     corpus = rebuild_corpus(record, inputs, known, changes)
     _check_sizes(record, len(corpus))
-    try:
-        teachers = rebuild_teachers(record, inputs, corpus, known, changes)
-        opinion = rebuild_opinion(record, inputs, corpus, changes)
-    except KeyError as error:
-        raise InputError(f"the record of a teacher lacks {error}, so the teacher cannot be made again") from None
+    second = record.second_opinion
+    recorded = [*record.teachers, *([] if second is None else [second.teacher])]
+    teachers = rebuild_teachers(recorded, inputs, corpus, None if known is None else known.queries, changes)
+    opinion = None if second is None else _opinion(second, teachers.pop())
     miner = _miner(record, corpus, teachers, known, opinion)
     rebuilt = Rebuilt(miner, rows, from_source, ())
     changes += column_changes(pushed, rebuilt.mined_columns)
@@ -103,7 +103,7 @@ def _without_mined(splits: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _miner(
-    record: MiningRecord, corpus: Corpus, teachers: list[Any], known: Qrels | None, opinion: SecondOpinion | None
+    record: MiningRecord, corpus: Corpus, teachers: list[Teacher], known: Qrels | None, opinion: SecondOpinion | None
 ) -> PositiveAwareMiner:
     from hf_posmine.mining.miner import PositiveAwareMiner
 
@@ -117,6 +117,13 @@ def _miner(
         second_opinion=opinion,
         **record.settings,
     )
+
+
+def _opinion(was: OpinionRecord, teacher: Teacher) -> SecondOpinion:
+    from hf_posmine.mining.second_opinion import SecondOpinion
+
+    rank_by: Any = was.rank_by
+    return SecondOpinion(teacher, list(was.filters), rank_by=rank_by, depth=was.depth, band=was.band)
 
 
 def _known_changed(record: MiningRecord, known: Qrels | None) -> list[InputChange]:

@@ -36,7 +36,7 @@ def record_changes(record: MiningRecord, miner: PositiveAwareMiner, *, teacher_g
     from hf_posmine.mining.provenance import provenance
 
     again = provenance(miner, source=record.source, corpus_source=record.corpus.source)
-    skipped = {*MEASURED, *(("commit",) if teacher_given else ())}
+    skipped = {*MEASURED, *(("commit", "spelling") if teacher_given else ())}
     was, now = (_deciding(made, skipped) for made in (record, again))
     return [InputChange(f"the record's {path}", _shown(one), _shown(two)) for path, one, two in differing(was, now)]
 

@@ -43,6 +43,7 @@ TEACHER = fields(
     {"name": NAME, "score_kind": one_of(get_args(ScoreKind)), "fingerprint": text(256)},
     {
         "kind": text(64),
+        "spelling": text(8_192),
         "commit": optional(text(64)),
         "model_digest": optional(text(256)),
         "similarity": one_of(("cosine", "dot", "euclidean", "manhattan", "distance", "maxsim")),

@@ -10,12 +10,13 @@ if TYPE_CHECKING:
     from hf_posmine.teachers.bm25 import BM25Teacher
     from hf_posmine.teachers.cross_encoder import CrossEncoderTeacher
     from hf_posmine.teachers.dense import DenseTeacher
-    from hf_posmine.teachers.endpoint import Endpoint
-    from hf_posmine.teachers.factory import make_teacher, make_teachers
+    from hf_posmine.teachers.endpoint import EmbeddingService
+    from hf_posmine.teachers.factory import make_teacher, make_teachers, open_teacher
     from hf_posmine.teachers.late_interaction import LateInteractionTeacher
     from hf_posmine.teachers.random import RandomTeacher
     from hf_posmine.teachers.remote import RemoteTeacher
     from hf_posmine.teachers.sparse import SparseTeacher
+    from hf_posmine.teachers.spellings import TeacherContext, as_teacher_spec
     from hf_posmine.teachers.stored_run import StoredRun
     from hf_posmine.teachers.trec_run import RunTeacher
     from hf_posmine.teachers.vectors import VectorTeacher
@@ -24,16 +25,19 @@ __all__ = [
     "BM25Teacher",
     "CrossEncoderTeacher",
     "DenseTeacher",
-    "Endpoint",
+    "EmbeddingService",
     "LateInteractionTeacher",
     "RandomTeacher",
     "RemoteTeacher",
     "RunTeacher",
     "SparseTeacher",
     "StoredRun",
+    "TeacherContext",
     "VectorTeacher",
+    "as_teacher_spec",
     "make_teacher",
     "make_teachers",
+    "open_teacher",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -42,15 +46,20 @@ __getattr__, __dir__ = lazy_names(
         "bm25": ("BM25Teacher",),
         "cross_encoder": ("CrossEncoderTeacher",),
         "dense": ("DenseTeacher",),
-        "endpoint": ("Endpoint",),
+        "endpoint": ("EmbeddingService",),
         "factory": (
             "make_teacher",
             "make_teachers",
+            "open_teacher",
         ),
         "late_interaction": ("LateInteractionTeacher",),
         "random": ("RandomTeacher",),
         "remote": ("RemoteTeacher",),
         "sparse": ("SparseTeacher",),
+        "spellings": (
+            "TeacherContext",
+            "as_teacher_spec",
+        ),
         "stored_run": ("StoredRun",),
         "trec_run": ("RunTeacher",),
         "vectors": ("VectorTeacher",),

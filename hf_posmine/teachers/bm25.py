@@ -14,6 +14,7 @@ import numpy as np
 from hf_posmine.core.errors import InputError, MissingExtraError
 from hf_posmine.teachers.exhaustive import FullScores
 from hf_posmine.teachers.postings import Postings, pair_score
+from hf_posmine.teachers.spellings import BM25
 from hf_posmine.utils.cache import build_once
 from hf_posmine.utils.digest import json_digest
 from hf_posmine.utils.files import cache_root
@@ -78,12 +79,14 @@ class BM25Teacher(FullScores):
     @property
     def fingerprint(self) -> str:
         """Content digest: statistics come from the corpus, so it is part of it."""
-        said = {**self.describe(), "corpus": self.corpus.fingerprint, "version": BM25_VERSION}
-        return json_digest(said)
+        return json_digest({**self._recipe(), "corpus": self.corpus.fingerprint, "version": BM25_VERSION})
+
+    def _recipe(self) -> dict[str, Any]:
+        return {"kind": "bm25", "language": self.language, "stem": self.stem, "k1": self.k1, "b": self.b}
 
     def describe(self) -> dict[str, Any]:
         """What a provenance record says of the teacher."""
-        return {"kind": "bm25", "language": self.language, "stem": self.stem, "k1": self.k1, "b": self.b}
+        return {**self._recipe(), "spelling": repr(BM25(self.language, self.stem, self.k1, self.b))}
 
     def prepare(self) -> None:
         """Build the index, unless it is stored."""

@@ -112,6 +112,13 @@ class Metered(Protocol):
 
 
 @runtime_checkable
+class Renamable(Protocol):
+    """A teacher whose name in the output can be set."""
+
+    name: str
+
+
+@runtime_checkable
 class StandsFor(Protocol):
     """A teacher that gives the scores of another one, which may have capabilities that it lacks."""
 
@@ -137,6 +144,13 @@ def require_teacher(value: object, what: str, cure: str) -> Teacher:
 def describe(teacher: Teacher) -> dict[str, Any]:
     """A teacher as a record holds it; without :class:`Described` its kind is ``other``."""
     return dict(teacher.describe()) if isinstance(teacher, Described) else {"kind": "other"}
+
+
+def renamed(teacher: Teacher, name: str) -> Teacher:
+    """The teacher under another name in the output, where it can take one."""
+    if teacher.name != name and isinstance(teacher, Renamable):
+        teacher.name = name
+    return teacher
 
 
 def corpus_of(teacher: Teacher) -> Corpus | None:

@@ -14,6 +14,7 @@ from hf_posmine.encoding.encode import load_as
 from hf_posmine.encoding.model_digest import is_native, model_digest
 from hf_posmine.teachers.dense_model import commit_of
 from hf_posmine.teachers.exhaustive import FullScores
+from hf_posmine.teachers.spellings import Cross
 from hf_posmine.utils.digest import json_digest
 
 if TYPE_CHECKING:
@@ -97,7 +98,12 @@ class CrossEncoderTeacher(FullScores):
     def describe(self) -> dict[str, Any]:
         """What a provenance record says of the teacher."""
         said = {"kind": "cross-encoder", "name": self.name, "commit": self.commit, "model_digest": self.model_digest}
-        return {**said, "max_seq_length": self.max_seq_length}
+        spelling = (
+            {}
+            if self._model_name is None
+            else {"spelling": repr(Cross(self._model_name, self.commit or self.revision))}
+        )
+        return {**said, "max_seq_length": self.max_seq_length, **spelling}
 
     def all_scores(self, queries: Sequence[str]) -> Floats:
         """Scores float32 ``[B, N]`` of every document."""

@@ -111,6 +111,9 @@ class DenseTeacher:
             said["index"] = repr(self.approximate)
         if self.approximation is not None:
             said["approximation"] = self.approximation.to_dict()
+        spelling = self.model.spelling(said["dtype"], self.approximate)
+        if spelling is not None:
+            said["spelling"] = spelling
         return said | {"fingerprint": self.fingerprint}
 
     def prepare(self) -> None:

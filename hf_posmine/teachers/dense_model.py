@@ -13,12 +13,17 @@ from hf_posmine.core.errors import InputError, StoreError
 from hf_posmine.encoding.backends import describe_backend
 from hf_posmine.encoding.encode import Encoder, Role, TextFunction, load_again, load_model
 from hf_posmine.search.rescore import check_similarity
+from hf_posmine.teachers.spellings import Dense
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from hf_posmine.core.types import Floats
     from hf_posmine.encoding.backends import Backend, Compute
+
+
+SPELLED = ("query_prompt", "document_prompt", "similarity", "compute", "max_length", "truncate_dim")
+"""Settings of a model given by name that are part of its spelling."""
 
 
 @runtime_checkable
@@ -162,6 +167,22 @@ class DenseModel:
             return np.empty((0, 0), np.float32)
         order = {text: number for number, text in enumerate(dict.fromkeys(texts))}
         return self.encoder.encode(list(order), role)[[order[text] for text in texts]]
+
+    def spelling(self, dtype: str, index: object) -> str | None:
+        """How the teacher is spelled, with the commit it was loaded from; None for a model that no name leads to."""
+        given = self.settings
+        if self.model_name is not None:
+            made = {name: vars(given)[name] for name in SPELLED} | {"revision": self.commit or given.revision}
+            return repr(Dense(self.model_name, dtype=dtype, index=index, **made))
+        if self.commit is None:
+            return None
+        compute: Any = str(self._computed.get("weights_dtype", "")).removeprefix("torch.")
+        live: dict[str, Any] = {
+            "query_prompt": self.prompts["query"], "document_prompt": self.prompts["document"],
+            "similarity": self.similarity, "revision": self.commit, "max_length": self.max_seq_length,
+            "truncate_dim": self._computed.get("truncate_dim"), "compute": None if compute == "float32" else compute or None,
+        }  # fmt: skip
+        return repr(Dense(self.name, dtype=dtype, index=index, **live))
 
     def describe(self) -> dict[str, Any]:
         """The model as a record holds it."""

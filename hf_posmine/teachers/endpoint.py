@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class EmbeddingService:
     """Where texts are embedded, and how to ask.
 
     Attributes:
@@ -98,7 +98,7 @@ class RemoteModel:
         answered: folder where each answer is kept until the next texts are asked for: what was paid for and is in no store yet.
     """
 
-    def __init__(self, endpoint: Endpoint, answered: Path | None = None) -> None:
+    def __init__(self, endpoint: EmbeddingService, answered: Path | None = None) -> None:
         self.endpoint, self.usage, self.answered = endpoint, Usage(), answered
         self._returned: list[Path] = []
         self._lock = threading.Lock()
@@ -108,7 +108,7 @@ class RemoteModel:
         """The same service for a process that did not inherit it."""
         return RemoteModel(self.endpoint, self.answered)
 
-    def __reduce__(self) -> tuple[type[RemoteModel], tuple[Endpoint, Path | None]]:
+    def __reduce__(self) -> tuple[type[RemoteModel], tuple[EmbeddingService, Path | None]]:
         return RemoteModel, (self.endpoint, self.answered)
 
     def encode_query(self, texts: Sequence[str], **_: Any) -> Floats:

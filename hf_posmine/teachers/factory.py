@@ -1,74 +1,89 @@
-"""Teachers by one word, as the command line and ``PositiveAwareMiner.from_dataset`` take them."""
+"""Teachers from their spelling: what the command line, a YAML file, ``PositiveAwareMiner.from_dataset`` and a record hold."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.types import Teacher
 from hf_posmine.teachers.dense_model import Encodes
+from hf_posmine.teachers.spellings import (
+    ACCESS,
+    BM25,
+    TEACHERS,
+    Cross,
+    Dense,
+    Endpoint,
+    Late,
+    Random,
+    Run,
+    Sparse,
+    TeacherContext,
+    TeacherSpec,
+    VectorFiles,
+    as_teacher_spec,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hf_posmine.data.corpus import Corpus
 
-TeacherLike: TypeAlias = str | Teacher | Encodes | Callable[[list[str]], Any]
-"""A teacher that is ready, its name, or a model or function that turns texts into vectors."""
+TeacherLike: TypeAlias = str | TeacherSpec | Teacher | Encodes | Callable[[list[str]], Any]
+"""A ready teacher, a spelling or its value, or a model or function that turns texts into vectors."""
 
-ENCODED = ("store", "query_prompt", "document_prompt", "device", "revision")
-ASKED = ("api_key_env", "batch_size", "concurrency", "retries", "timeout", "price")
-"""What only a service can be told; see :class:`~hf_posmine.teachers.endpoint.Endpoint`."""
-SERVED = ("store", "query_prompt", "document_prompt", "similarity", "device", "dtype", *ASKED)
-OPTIONS: dict[str, tuple[str, ...]] = {
-    "bm25": ("store", "stem", "k1", "b"),
-    "random": ("store",),
-    "sparse": ENCODED,
-    "late": ENCODED,
-    "cross": ("device", "revision"),
-    "http": SERVED,
-    "https": SERVED,
-}
-"""What each kind may be told; every other name is a dense model, which checks for itself."""
 DEFAULTS = {("dtype", "float32"), ("backend", "torch")}
 """Options that count as not given."""
 HELP = (
-    "a Hub id or folder, 'embedded', 'bm25', 'bm25:german', 'random', 'sparse:<model>', 'late:<model>', 'cross:<model>', or "
-    "an http address"
+    "a Hub id or folder, 'embedded', 'bm25', 'bm25:german', 'random', 'sparse:<model>', 'late:<model>', 'cross:<model>', an "
+    'http address, or a spelling such as \'Dense("<model>", query_prompt="query: ")\'; of ' + ", ".join(TEACHERS)
 )
 
 
-def make_teacher(teacher: TeacherLike, corpus: Corpus, *, queries: Corpus | None = None, **options: Any) -> Teacher:
-    """A teacher from its name or its model; a ready teacher stays what it is.
+def open_teacher(spec: TeacherSpec, corpus: Corpus, context: TeacherContext | None = None) -> Teacher:
+    """The teacher that a spelling names, over a corpus.
 
     Args:
-        teacher: ``bm25`` or ``bm25:<language>``, ``random`` or ``random:<seed>``, ``sparse:<model>``, ``late:<model>``,
-            ``cross:<model>``, the address of an embedding service (``https://host/v1/embeddings#<model>`` or ``http://host/embed``),
-            else what :class:`~hf_posmine.teachers.dense.DenseTeacher` takes.
+        spec: what decides the scores.
+        corpus: the documents.
+        context: where and how they are computed.
+    """
+    return _OPENERS[type(spec)](spec, corpus, context or TeacherContext())
+
+
+def make_teacher(teacher: TeacherLike, corpus: Corpus, *, queries: Corpus | None = None, **options: Any) -> Teacher:
+    """A teacher from its spelling or its model; a ready teacher stays what it is.
+
+    Args:
+        teacher: a spelling or a shorthand, see :func:`~hf_posmine.teachers.spellings.as_teacher_spec`, or a model as
+            :class:`~hf_posmine.teachers.dense.DenseTeacher` takes it.
         corpus: the documents.
         queries: query texts to encode beforehand, for teachers that store them.
-        options: of the teacher's class; None counts as not given.
+        options: fields of the spelling and of :class:`~hf_posmine.teachers.spellings.TeacherContext`; None counts as not
+            given.
 
     Raises:
         InputError: options that such a teacher does not have.
     """
     if isinstance(teacher, Teacher):
         return teacher
-    kind, _, rest = teacher.partition(":") if isinstance(teacher, str) else ("", "", "")
-    if kind not in OPTIONS:
-        from hf_posmine.teachers.dense import DenseTeacher
-
-        asked = [name for name in ASKED if options.pop(name, None) is not None]
-        if asked:
-            raise InputError(f"{asked[0]} is for services, named by their address; the teacher {teacher!r} is none")
-        return DenseTeacher(teacher, corpus, queries=queries, **options)
+    spec = _spec_of(teacher)
+    if spec is None:
+        return _dense(teacher, corpus, queries=queries, **_without_access(teacher, options))
     given = _given(options)
-    unknown = [name for name in given if name not in OPTIONS[kind]]
+    unknown = [name for name in given if name not in _options_of(spec)]
+    if unknown and unknown[0] in ACCESS:
+        raise InputError(
+            f"{unknown[0]} is for services, named by their address; the teacher {str(teacher)!r} is not one"
+        )
     if unknown:
-        known = ", ".join(OPTIONS[kind]) or "none"
-        raise InputError(f"the teacher {teacher!r} has no option {unknown[0]!r}; it has: {known}")
-    return _MAKERS[kind](str(teacher), rest, corpus, queries, given)
+        known = ", ".join(_options_of(spec))
+        raise InputError(f"the teacher {str(teacher)!r} has no option {unknown[0]!r}; it has: {known}")
+    own = {name: value for name, value in given.items() if name not in spec.takes}
+    context = TeacherContext(queries, **{name: value for name, value in given.items() if name in spec.takes})
+    return open_teacher(replace(spec, **own), corpus, context)
 
 
 def make_teachers(
@@ -86,11 +101,24 @@ def make_teachers(
     ]
 
 
+def _spec_of(teacher: TeacherLike) -> TeacherSpec | None:
+    """The spelling of a teacher that has one; None for a model in memory."""
+    if isinstance(teacher, str):
+        return as_teacher_spec(teacher)
+    return teacher if isinstance(teacher, tuple(TEACHERS.values())) else None  # type: ignore[return-value]
+
+
+def _options_of(spec: TeacherSpec) -> list[str]:
+    """The options of such a teacher: its fields behind the first, which names it, and those of the context."""
+    first, *others = [entry.name for entry in fields(spec)]
+    return [*([first] if isinstance(spec, (BM25, Random)) else []), *others, *spec.takes]
+
+
 def _takes(teacher: TeacherLike, option: str) -> bool:
     if isinstance(teacher, Teacher):
         return False
-    kind = teacher.partition(":")[0] if isinstance(teacher, str) else ""
-    return option in OPTIONS[kind] if kind in OPTIONS else option not in ASKED
+    spec = _spec_of(teacher)
+    return option not in ACCESS if spec is None else option in _options_of(spec)
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
@@ -98,49 +126,84 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: v for name, v in options.items() if v is not None and (name, v) not in DEFAULTS}
 
 
-def _bm25(name: str, language: str, corpus: Corpus, queries: Corpus | None, options: dict[str, Any]) -> Teacher:
+def _without_access(teacher: TeacherLike, options: dict[str, Any]) -> dict[str, Any]:
+    asked = [name for name in ACCESS if options.get(name) is not None]
+    if asked:
+        raise InputError(f"{asked[0]} is for services, named by their address; {type(teacher).__name__} is not one")
+    return {name: value for name, value in options.items() if name not in ACCESS}
+
+
+def _dense(model: Any, corpus: Corpus, **options: Any) -> Teacher:
+    from hf_posmine.teachers.dense import DenseTeacher
+
+    return DenseTeacher(model, corpus, **options)
+
+
+def _open_dense(spec: Dense, corpus: Corpus, context: TeacherContext) -> Teacher:
+    own = {name: value for name, value in vars(spec).items() if name != "model"}
+    how = {name: vars(context)[name] for name in spec.takes}
+    return _dense(spec.model, corpus, queries=context.queries, **own, **how)
+
+
+def _open_bm25(spec: BM25, corpus: Corpus, context: TeacherContext) -> Teacher:
     from hf_posmine.teachers.bm25 import BM25Teacher
 
-    return BM25Teacher(corpus, language=language or "english", **options)
+    return BM25Teacher(corpus, language=spec.language, stem=spec.stem, k1=spec.k1, b=spec.b, store=context.store)
 
 
-def _random(name: str, seed: str, corpus: Corpus, queries: Corpus | None, options: dict[str, Any]) -> Teacher:
+def _open_random(spec: Random, corpus: Corpus, context: TeacherContext) -> Teacher:
     from hf_posmine.teachers.random import RandomTeacher
 
-    if seed and not seed.isdigit():
-        raise InputError(f"teacher {name!r}: the seed must be a whole number, such as random:1")
-    return RandomTeacher(corpus, seed=int(seed or 0))  # it stores nothing
+    return RandomTeacher(corpus, seed=spec.seed)  # it stores nothing
 
 
-def _encoded(name: str, model: str, corpus: Corpus, queries: Corpus | None, options: dict[str, Any]) -> Teacher:
+def _open_encoded(spec: Sparse | Late, corpus: Corpus, context: TeacherContext) -> Teacher:
     from hf_posmine.teachers.late_interaction import LateInteractionTeacher
     from hf_posmine.teachers.sparse import SparseTeacher
 
-    _require_model(name, model)
-    return (SparseTeacher if name.startswith("sparse") else LateInteractionTeacher)(model, corpus, **options)
+    kind = SparseTeacher if isinstance(spec, Sparse) else LateInteractionTeacher
+    return kind(
+        spec.model, corpus, query_prompt=spec.query_prompt, document_prompt=spec.document_prompt, store=context.store,
+        device=context.device, revision=spec.revision,
+    )  # fmt: skip
 
 
-def _cross(name: str, model: str, corpus: Corpus, queries: Corpus | None, options: dict[str, Any]) -> Teacher:
+def _open_cross(spec: Cross, corpus: Corpus, context: TeacherContext) -> Teacher:
     from hf_posmine.teachers.cross_encoder import CrossEncoderTeacher
 
-    _require_model(name, model)
-    return CrossEncoderTeacher(model, corpus, **options)
+    return CrossEncoderTeacher(spec.model, corpus, device=context.device, revision=spec.revision)
 
 
-def _require_model(name: str, model: str) -> None:
-    if not model:
-        raise InputError(f"teacher {name!r} names no model; write {name.rstrip(':')}:<Hub id or folder>")
-
-
-def _remote(name: str, _: str, corpus: Corpus, queries: Corpus | None, options: dict[str, Any]) -> Teacher:
-    from hf_posmine.teachers.endpoint import Endpoint
+def _open_endpoint(spec: Endpoint, corpus: Corpus, context: TeacherContext) -> Teacher:
+    from hf_posmine.teachers.endpoint import EmbeddingService
     from hf_posmine.teachers.remote import RemoteTeacher
 
-    url, _, model = name.partition("#")
-    asked = {option: options.pop(option) for option in ASKED if option in options}
-    return RemoteTeacher(Endpoint(url, model=model or None, **asked), corpus, queries=queries, **options)
+    access = {name: vars(context)[name] for name in ACCESS if vars(context)[name] is not None}
+    own = {name: vars(spec)[name] for name in ("query_prompt", "document_prompt", "similarity", "dtype", "fingerprint")}
+    how: dict[str, Any] = {
+        "queries": context.queries,
+        "store": context.store,
+        "device": context.device,
+        "engine": context.engine,
+    }
+    if context.shard_rows is not None:
+        how["shard_rows"] = context.shard_rows
+    return RemoteTeacher(EmbeddingService(spec.url, model=spec.model, **access), corpus, **own, **how)
 
 
-_MAKERS = {
-    "bm25": _bm25, "random": _random, "sparse": _encoded, "late": _encoded, "cross": _cross, "http": _remote, "https": _remote,
+def _open_run(spec: Run, corpus: Corpus, context: TeacherContext) -> Teacher:
+    from hf_posmine.teachers.trec_run import RunTeacher
+
+    return RunTeacher.from_files(spec, corpus)
+
+
+def _open_vectors(spec: VectorFiles, corpus: Corpus, context: TeacherContext) -> Teacher:
+    from hf_posmine.teachers.vectors import VectorTeacher
+
+    return VectorTeacher.load(spec, corpus, engine=context.engine)
+
+
+_OPENERS: dict[type, Callable[[Any, Corpus, TeacherContext], Teacher]] = {
+    BM25: _open_bm25, Cross: _open_cross, Dense: _open_dense, Endpoint: _open_endpoint, Late: _open_encoded,
+    Random: _open_random, Run: _open_run, Sparse: _open_encoded, VectorFiles: _open_vectors,
 }  # fmt: skip

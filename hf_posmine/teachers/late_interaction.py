@@ -13,6 +13,7 @@ from hf_posmine.encoding.encode import Encoder, Role, load_again, load_as
 from hf_posmine.teachers.dense_model import commit_of
 from hf_posmine.teachers.encoded_parts import encoded_parts
 from hf_posmine.teachers.exhaustive import FullScores
+from hf_posmine.teachers.spellings import Late
 from hf_posmine.utils.cache import build_once, parts_folder
 from hf_posmine.utils.digest import json_digest
 from hf_posmine.utils.files import cache_root
@@ -95,7 +96,13 @@ class LateInteractionTeacher(FullScores):
     def describe(self) -> dict[str, Any]:
         """What a provenance record says of the teacher."""
         said = {"kind": "late interaction", "name": self.name, "commit": self.commit, "prompts": self.prompts}
-        return {**said, "similarity": self.similarity, "keys": self.keys}
+        return {**said, "similarity": self.similarity, "keys": self.keys, **self._spelling()}
+
+    def _spelling(self) -> dict[str, str]:
+        """Its spelling with the commit it was loaded from; none for a live model."""
+        if self._model_name is None:
+            return {}
+        return {"spelling": repr(Late(self._model_name, **self._options, revision=self.commit or self.revision))}
 
     def prepare(self) -> None:
         """Encode the corpus, unless its token vectors are stored."""

@@ -10,6 +10,7 @@ import numpy as np
 from hf_posmine.core.errors import InputError
 from hf_posmine.data.texts import text_keys
 from hf_posmine.teachers.exhaustive import FullScores
+from hf_posmine.teachers.spellings import Random
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,7 @@ class RandomTeacher(FullScores):
 
     def describe(self) -> dict[str, Any]:
         """What a provenance record says of the teacher."""
-        return {"kind": "random", "seed": self.seed}
+        return {"kind": "random", "seed": self.seed, "spelling": repr(Random(self.seed))}
 
     @cached_property
     def _keys(self) -> Keys:

@@ -6,7 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.teachers.dense import DenseTeacher
-from hf_posmine.teachers.endpoint import Endpoint, RemoteModel, Usage
+from hf_posmine.teachers.endpoint import EmbeddingService, RemoteModel, Usage
+from hf_posmine.teachers.spellings import Endpoint
 from hf_posmine.utils.digest import json_digest
 from hf_posmine.utils.files import store_root
 
@@ -33,14 +34,15 @@ class RemoteTeacher(DenseTeacher):
 
     def __init__(
         self,
-        endpoint: Endpoint | str,
+        endpoint: EmbeddingService | str,
         corpus: Corpus,
         *,
         fingerprint: str | None = None,
         shard_rows: int = ANSWER_SHARD_ROWS,
         **options: Any,
     ) -> None:
-        self.endpoint = Endpoint(endpoint) if isinstance(endpoint, str) else endpoint
+        self.endpoint = EmbeddingService(endpoint) if isinstance(endpoint, str) else endpoint
+        self._fingerprint = fingerprint
         digest = fingerprint or json.dumps(self.endpoint.describe(), sort_keys=True)
         store = store_root(options.pop("store", None))
         model = RemoteModel(self.endpoint, store / "answered" / json_digest(digest)[:16])
@@ -68,4 +70,11 @@ class RemoteTeacher(DenseTeacher):
 
     def describe(self) -> dict[str, Any]:
         """What a provenance record says of the teacher."""
-        return {**super().describe(), "kind": "remote", **self.endpoint.describe()}
+        said = {**super().describe(), "kind": "remote", **self.endpoint.describe()}
+        given = self.model.settings
+        prompts = {"query_prompt": given.query_prompt, "document_prompt": given.document_prompt}
+        spec = Endpoint(
+            self.endpoint.url, self.endpoint.model, **prompts, similarity=given.similarity, dtype=said["dtype"],
+            fingerprint=self._fingerprint,
+        )  # fmt: skip
+        return {**said, "spelling": repr(spec)}

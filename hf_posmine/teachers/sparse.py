@@ -13,6 +13,7 @@ from hf_posmine.encoding.encode import Encoder, Role, load_again, load_as
 from hf_posmine.teachers.dense_model import commit_of
 from hf_posmine.teachers.encoded_parts import ENCODE_TEXTS, encoded_parts
 from hf_posmine.teachers.exhaustive import FullScores
+from hf_posmine.teachers.spellings import Sparse
 from hf_posmine.teachers.postings import Postings, pair_score
 from hf_posmine.utils.cache import build_once, parts_folder
 from hf_posmine.utils.digest import json_digest
@@ -101,7 +102,13 @@ class SparseTeacher(FullScores):
             "prompts": self.prompts,
             "similarity": "dot",
         }
-        return {**said, "max_active_dims": self.max_active_dims, "keys": self.keys}
+        return {**said, "max_active_dims": self.max_active_dims, "keys": self.keys, **self._spelling()}
+
+    def _spelling(self) -> dict[str, str]:
+        """Its spelling with the commit it was loaded from; none for a live model."""
+        if self._model_name is None:
+            return {}
+        return {"spelling": repr(Sparse(self._model_name, **self._options, revision=self.commit or self.revision))}
 
     def prepare(self) -> None:
         """Encode the corpus, unless its index is stored."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from hf_posmine.data.corpus import Corpus
+    from hf_posmine.teachers.spellings import Run
 
 
 class RunTeacher:
@@ -51,6 +52,7 @@ class RunTeacher:
         name: str = "run",
     ) -> None:
         self.corpus, self.score_kind, self.name = corpus, score_kind, name
+        self.spec: Run | None = None
         query_ids, document_ids, scores = _columns(entries)
         number = {query: i for i, query in enumerate(queries)}
         lost = next((query for query in query_ids if query not in number), None)
@@ -81,6 +83,28 @@ class RunTeacher:
                         ) from None
 
         return cls(corpus, queries, lines(), **{"name": Path(file).stem, **options})
+
+    @classmethod
+    def from_files(cls, spec: Run, corpus: Corpus) -> RunTeacher:
+        """From a TREC file and the table of its queries, as ``Run("run.trec", queries="queries.jsonl")`` names them.
+
+        Raises:
+            InputError: a file that is not there, or no table of queries.
+        """
+        from hf_posmine.data.layouts import query_columns
+        from hf_posmine.data.sources import load_files
+
+        if spec.queries is None:
+            raise InputError(f"{spec!r} has no texts of queries; give Run({spec.file!r}, queries='queries.jsonl')")
+        file = Path(spec.file).expanduser()
+        if not file.is_file():
+            raise InputError(f"no such run file: {spec.file}")
+        table = load_files(Path(spec.queries).expanduser())
+        id_column, text_column = query_columns(table.column_names)
+        queries = dict(zip(map(str, table[id_column]), table[text_column], strict=True))
+        run = cls.from_trec(file, corpus, queries, score_kind=spec.score_kind)
+        run.spec = spec
+        return run
 
     @classmethod
     def from_scores(cls, scores: Any, corpus: Corpus, queries: Mapping[str, str], **options: Any) -> RunTeacher:
@@ -118,7 +142,8 @@ class RunTeacher:
 
     def describe(self) -> dict[str, Any]:
         """What a provenance record says of the teacher."""
-        return {"kind": "run", "name": self.name, "depth": int(self._arrays["doc_ids"].shape[1])}
+        said = {"kind": "run", "name": self.name, "depth": int(self._arrays["doc_ids"].shape[1])}
+        return said if self.spec is None else {**said, "spelling": repr(self.spec)}
 
     def search(
         self, queries: Sequence[str], k: int, *, below: Floats | None = None, exclude: Exclusions | None = None
@@ -164,8 +189,8 @@ class RunTeacher:
     def __getstate__(self) -> dict[str, Any]:
         """The arrays go to disk once, by content."""
         folder = build_once(cache_root() / "run-files" / self.fingerprint, self._write)
-        names = ("corpus", "name", "score_kind", "fingerprint")
-        return {"folder": folder, **{name: getattr(self, name) for name in names}}
+        state = {"corpus": self.corpus, "name": self.name, "score_kind": self.score_kind, "spec": self.spec}
+        return {**state, "folder": folder, "fingerprint": self.fingerprint}
 
     def _write(self, folder: Path) -> None:
         for name, array in self._arrays.items():

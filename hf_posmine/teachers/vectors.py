@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +20,10 @@ from hf_posmine.utils.files import cache_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from hf_posmine.core.types import Exclusions, Floats, Ranking, Rows, ScoreKind
     from hf_posmine.data.corpus import Corpus
+    from hf_posmine.teachers.spellings import VectorFiles
 
 
 class VectorTeacher:
@@ -69,6 +71,25 @@ class VectorTeacher:
                 f"documents have vectors of {documents.shape[1]} dimensions, queries of {asked.shape[1]}; use one model for both"
             )
         self._arrays = {"documents": documents if ids is None else _aligned(corpus, documents, ids), "queries": asked}
+        self.spec: VectorFiles | None = None
+
+    @classmethod
+    def load(cls, spec: VectorFiles, corpus: Corpus, *, engine: Engine = "auto") -> VectorTeacher:
+        """From a folder or a ``.npz`` file, as ``Vectors("folder")`` names it.
+
+        A folder holds ``documents.npy`` ``[N, d]``, ``queries.npy`` ``[Q, d]`` and ``query_texts.json``, and ``ids.json`` unless
+        documents are in the order of the corpus. A ``.npz`` file holds arrays of these names.
+
+        Raises:
+            InputError: no such folder or file, or something missing in it.
+        """
+        given = read_vectors(Path(spec.path).expanduser())
+        teacher = cls(
+            corpus, given["documents"], given["query_texts"], given["queries"], ids=given.get("ids"), engine=engine,
+            similarity=spec.similarity, name=Path(spec.path).stem,
+        )  # fmt: skip
+        teacher.spec = spec
+        return teacher
 
     @property
     def score_kind(self) -> ScoreKind:
@@ -87,7 +108,8 @@ class VectorTeacher:
 
     def describe(self) -> dict[str, Any]:
         """What a provenance record says of the teacher."""
-        return {"kind": "vectors", "similarity": self.similarity, "dimensions": int(self._arrays["queries"].shape[1])}
+        said = {"kind": "vectors", "similarity": self.similarity, "dimensions": int(self._arrays["queries"].shape[1])}
+        return said if self.spec is None else {**said, "spelling": repr(self.spec)}
 
     @cached_property
     def index(self) -> ExactIndex:
@@ -133,8 +155,8 @@ class VectorTeacher:
     def __getstate__(self) -> dict[str, Any]:
         """The arrays go to disk once, by content, and are memory-mapped by whoever unpickles."""
         folder = build_once(cache_root() / "vectors" / self.fingerprint, self._write)
-        names = ("corpus", "name", "engine", "similarity", "fingerprint")
-        return {"folder": folder, **{name: getattr(self, name) for name in names}}
+        state = {"corpus": self.corpus, "name": self.name, "engine": self.engine, "similarity": self.similarity}
+        return {**state, "spec": self.spec, "fingerprint": self.fingerprint, "folder": folder}
 
     def _write(self, folder: Path) -> None:
         np.save(folder / "query_keys.npy", self._query_keys)
@@ -146,6 +168,32 @@ class VectorTeacher:
         self._query_keys = np.load(folder / "query_keys.npy")
         self._arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("documents", "queries")}
         self.__dict__.update(state)
+
+
+def read_vectors(path: Path) -> dict[str, Any]:
+    """Vectors, query texts and ids of a folder or a ``.npz`` file; see :meth:`VectorTeacher.load`.
+
+    Raises:
+        InputError: no such folder or file, or something missing in it.
+    """
+    if path.is_dir():
+        found: dict[str, Any] = {
+            name: np.load(path / f"{name}.npy", mmap_mode="r")
+            for name in ("documents", "queries")
+            if (path / f"{name}.npy").is_file()
+        }
+        texts = [name for name in ("query_texts", "ids") if (path / f"{name}.json").is_file()]
+        found |= {name: json.loads((path / f"{name}.json").read_text("utf-8")) for name in texts}
+    elif path.is_file() and path.suffix == ".npz":
+        with np.load(path) as arrays:
+            found = {name: arrays[name] for name in arrays.files}
+        found |= {name: [str(value) for value in found[name]] for name in ("query_texts", "ids") if name in found}
+    else:
+        raise InputError(f"Vectors({str(path)!r}): there is no such folder, and no such .npz file")
+    missing = [name for name in ("documents", "queries", "query_texts") if name not in found]
+    if missing:
+        raise InputError(f"Vectors({str(path)!r}) has no {missing[0]!r}; it needs documents, queries and query_texts")
+    return found
 
 
 def _matrix(values: Any, rows: int, what: str) -> np.ndarray:

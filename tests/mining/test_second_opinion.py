@@ -200,7 +200,9 @@ def test_the_record_says_it_and_mines_again_from_it(pairs, tmp_path, embedded_mo
     assert again == record
     said = json.loads(record.to_json())["second_opinion"]
     assert said["filters"] == ["PercPos(0.9)"] and said["depth"] == 8 and said["teacher"]["kind"] == "cross-encoder"
-    rebuilt = rebuild({"train": mined}, again, Inputs())
+    with pytest.raises(InputError, match="was a local folder when it was recorded; pass it as Inputs"):
+        rebuild({"train": mined}, again, Inputs())
+    rebuilt = rebuild({"train": mined}, again, Inputs(teacher=name))
     assert rebuilt.miner.fingerprint == miner.fingerprint
     assert [change for change in rebuilt.changes if change.decisive] == []
     assert pairs.map(rebuilt.miner, batched=True, load_from_cache_file=False)[:] == mined[:]

@@ -461,7 +461,7 @@ def test_a_teacher_made_from_its_record_searches_the_same_way(home):
     options = {"positive_column": "positive", "num_negatives": 1}
     first = DenseTeacher("embedded", corpus, index=Approximate("IVF4,SQ8", {"nprobe": 2}), device="cpu")
     record = provenance(PositiveAwareMiner(corpus=corpus, teachers=first, **options), source={"path": "pairs"})
-    (again,) = rebuild_teachers(record, Inputs(device="cpu"), corpus, None, [])
+    (again,) = rebuild_teachers(list(record.teachers), Inputs(device="cpu"), corpus, None, [])
     assert again.approximate == first.approximate
     assert again.fingerprint == first.fingerprint
 

@@ -28,9 +28,9 @@ class Service:
 
     @property
     def openai(self):
-        from hf_posmine.teachers.endpoint import Endpoint
+        from hf_posmine.teachers.endpoint import EmbeddingService
 
-        return Endpoint(f"http://127.0.0.1:{self.port}/v1/embeddings", model="toy", batch_size=8, timeout=5)
+        return EmbeddingService(f"http://127.0.0.1:{self.port}/v1/embeddings", model="toy", batch_size=8, timeout=5)
 
     @property
     def tei(self) -> str:

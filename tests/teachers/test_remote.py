@@ -11,7 +11,7 @@ from datasets import Dataset, disable_progress_bars
 from hf_posmine import Corpus, DenseTeacher, PercPos, PositiveAwareMiner
 from hf_posmine.cli.main import main
 from hf_posmine.core.errors import InputError, StoreError
-from hf_posmine.teachers import Endpoint, RemoteTeacher
+from hf_posmine.teachers import EmbeddingService, RemoteTeacher
 from tests.conftest import ToyModel
 from tests.support import services
 
@@ -136,11 +136,11 @@ def test_known_queries_are_paid_once(service, corpus, tmp_path):
 def test_addresses_are_checked():
     for url in ("localhost:8080/embed", "http://host/v1"):
         with pytest.raises(InputError, match="give the whole address"):
-            Endpoint(url)
+            EmbeddingService(url)
     with pytest.raises(InputError, match="needs the name of a model"):
-        Endpoint("http://host/v1/embeddings")
+        EmbeddingService("http://host/v1/embeddings")
     with pytest.raises(InputError, match="batch_size=0"):
-        Endpoint("http://host/embed", batch_size=0)
+        EmbeddingService("http://host/embed", batch_size=0)
 
 
 def test_another_model_behind_the_address_is_another_teacher(service, corpus, tmp_path):

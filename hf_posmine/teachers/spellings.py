@@ -1,0 +1,285 @@
+"""Teachers as frozen values: ``BM25("german")`` is the repr, the YAML value, the CLI value and what a record carries.
+
+A spelling holds what decides the scores. Where and how they are computed (device, store, backend, the key of a service)
+is :class:`TeacherContext`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+from hf_posmine.core.errors import InputError
+from hf_posmine.core.spec import parse, spell_briefly
+from hf_posmine.search.specs import Approximate, Lance
+
+if TYPE_CHECKING:
+    from hf_posmine.core.types import ScoreKind
+    from hf_posmine.data.corpus import Corpus
+    from hf_posmine.encoding.backends import Backend, Compute
+    from hf_posmine.search.exact import Engine
+
+
+@dataclass(frozen=True)
+class TeacherContext:
+    """What a teacher is opened with that does not change its scores.
+
+    Attributes:
+        queries: query texts to encode beforehand, for teachers that store them.
+        store: folder of what is encoded or indexed.
+        device: where to encode and search.
+        backend: what computes the passes of a dense model.
+        shard_rows: rows of a shard of embeddings.
+        engine: of exact search.
+        api_key_env: environment variable that holds the key of a service.
+        batch_size: texts per request to a service.
+        concurrency: requests at a time.
+        retries: further attempts after a failure.
+        timeout: seconds per request.
+        price: per million tokens.
+    """
+
+    queries: Corpus | None = None
+    store: str | Path | None = None
+    device: str | None = None
+    backend: Backend = "torch"
+    shard_rows: int | None = None
+    engine: Engine = "auto"
+    api_key_env: str | None = None
+    batch_size: int | None = None
+    concurrency: int | None = None
+    retries: int | None = None
+    timeout: float | None = None
+    price: float | None = None
+
+
+ACCESS = ("api_key_env", "batch_size", "concurrency", "retries", "timeout", "price")
+"""Options of a service."""
+
+
+@dataclass(frozen=True, repr=False)
+class BM25:
+    """Shared words; see :class:`~hf_posmine.teachers.bm25.BM25Teacher`.
+
+    >>> BM25("german"), BM25(k1=0.9)
+    (BM25('german'), BM25(k1=0.9))
+    """
+
+    language: str | None = "english"
+    stem: bool = True
+    k1: float = 1.5
+    b: float = 0.75
+    takes: ClassVar[tuple[str, ...]] = ("store",)
+
+    def __repr__(self) -> str:
+        return spell_briefly(self, "BM25")
+
+
+@dataclass(frozen=True, repr=False)
+class Random:
+    """Chance; see :class:`~hf_posmine.teachers.random.RandomTeacher`."""
+
+    seed: int = 0
+    takes: ClassVar[tuple[str, ...]] = ("store",)
+
+    def __repr__(self) -> str:
+        return spell_briefly(self, "Random")
+
+
+@dataclass(frozen=True, repr=False)
+class Dense:
+    """A dense model by Hub id or folder; see :class:`~hf_posmine.teachers.dense.DenseTeacher`.
+
+    >>> Dense("intfloat/e5-base-v2", query_prompt="query: ")
+    Dense('intfloat/e5-base-v2', query_prompt='query: ')
+    """
+
+    model: str
+    query_prompt: str | None = None
+    document_prompt: str | None = None
+    similarity: str | None = None
+    revision: str | None = None
+    compute: Compute | None = None
+    dtype: str = "float32"
+    index: Any = field(default=None, hash=False)
+    max_length: int | None = None
+    truncate_dim: int | None = None
+    takes: ClassVar[tuple[str, ...]] = ("store", "device", "backend", "shard_rows", "engine")
+
+    def __post_init__(self) -> None:
+        _require(self.model, "Dense", "model")
+
+    def __repr__(self) -> str:
+        return spell_briefly(self, "Dense")
+
+
+@dataclass(frozen=True, repr=False)
+class Sparse:
+    """A learned sparse model; see :class:`~hf_posmine.teachers.sparse.SparseTeacher`."""
+
+    model: str
+    query_prompt: str | None = None
+    document_prompt: str | None = None
+    revision: str | None = None
+    takes: ClassVar[tuple[str, ...]] = ("store", "device")
+
+    def __post_init__(self) -> None:
+        _require(self.model, "Sparse", "model")
+
+    def __repr__(self) -> str:
+        return spell_briefly(self, "Sparse")
+
+
+@dataclass(frozen=True, repr=False)
+class Late:
+    """A late-interaction model; see :class:`~hf_posmine.teachers.late_interaction.LateInteractionTeacher`."""
+
+    model: str
+    query_prompt: str | None = None
+    document_prompt: str | None = None
+    revision: str | None = None
+    takes: ClassVar[tuple[str, ...]] = ("store", "device")
+
+    def __post_init__(self) -> None:
+        _require(self.model, "Late", "model")
+
+    def __repr__(self) -> str:
+        return spell_briefly(self, "Late")
+
+
+@dataclass(frozen=True, repr=False)
+class Cross:
+    """A cross-encoder; see :class:`~hf_posmine.teachers.cross_encoder.CrossEncoderTeacher`."""
+
+    model: str
+    revision: str | None = None
+    takes: ClassVar[tuple[str, ...]] = ("device",)
+
+    def __post_init__(self) -> None:
+        _require(self.model, "Cross", "model")
+
+    def __repr__(self) -> str:
+        return spell_briefly(self, "Cross")
+
+
+@dataclass(frozen=True, repr=False)
+class Endpoint:
+    """An embedding service; see :class:`~hf_posmine.teachers.remote.RemoteTeacher`.
+
+    >>> Endpoint("https://host/v1/embeddings", model="e5")
+    Endpoint('https://host/v1/embeddings', model='e5')
+    """
+
+    url: str
+    model: str | None = None
+    query_prompt: str | None = None
+    document_prompt: str | None = None
+    similarity: str | None = None
+    dtype: str = "float32"
+    fingerprint: str | None = None
+    takes: ClassVar[tuple[str, ...]] = ("store", "device", "shard_rows", "engine", *ACCESS)
+
+    def __post_init__(self) -> None:
+        _require(self.url, "Endpoint", "address")
+
+    def __repr__(self) -> str:
+        return spell_briefly(self, "Endpoint")
+
+
+@dataclass(frozen=True, repr=False)
+class Run:
+    """A TREC file with the texts of its queries; see :class:`~hf_posmine.teachers.trec_run.RunTeacher`.
+
+    Attributes:
+        file: lines ``query Q0 document rank score tag``.
+        queries: table of the queries' ids and texts, such as BEIR's ``queries.jsonl``.
+        score_kind: the scale of the scores.
+    """
+
+    file: str
+    queries: str | None = None
+    score_kind: ScoreKind = "bm25"
+    takes: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        _require(self.file, "Run", "file")
+
+    def __repr__(self) -> str:
+        return spell_briefly(self, "Run")
+
+
+@dataclass(frozen=True, repr=False)
+class VectorFiles:
+    """Vectors on disk, spelled ``Vectors("folder")``; see :meth:`~hf_posmine.teachers.vectors.VectorTeacher.load`."""
+
+    path: str
+    similarity: str = "cosine"
+    takes: ClassVar[tuple[str, ...]] = ("engine",)
+
+    def __post_init__(self) -> None:
+        _require(self.path, "Vectors", "folder or file")
+
+    def __repr__(self) -> str:
+        return spell_briefly(self, "Vectors")
+
+
+TeacherSpec: TypeAlias = BM25 | Random | Dense | Sparse | Late | Cross | Endpoint | Run | VectorFiles
+TEACHERS: dict[str, type] = {
+    "BM25": BM25, "Cross": Cross, "Dense": Dense, "Endpoint": Endpoint, "Late": Late, "Random": Random, "Run": Run,
+    "Sparse": Sparse, "Vectors": VectorFiles,
+}  # fmt: skip
+"""Class by the name in the spelling."""
+SHORTHAND: dict[str, type] = {"bm25": BM25, "random": Random, "sparse": Sparse, "late": Late, "cross": Cross}
+_CALL = re.compile(r"\s*([A-Za-z_]\w*)\s*\(.*\)\s*", re.DOTALL)
+
+
+def as_teacher_spec(text: str) -> TeacherSpec:
+    """The teacher that a spelling or a shorthand names.
+
+    Args:
+        text: such as ``Dense("id", query_prompt="query: ")``; a Hub id or folder; ``embedded``; ``bm25`` or
+            ``bm25:<language>``; ``random`` or ``random:<seed>``; ``sparse:<model>``, ``late:<model>``, ``cross:<model>``; or
+            the address of a service, ``https://host/v1/embeddings#<model>``. The case of names of teachers does not matter.
+
+    Raises:
+        SpecError: an unknown name or wrong arguments, with what is known.
+        InputError: a shorthand without its model.
+
+    >>> as_teacher_spec("bm25:german"), as_teacher_spec("CROSS:BAAI/bge-reranker-base")
+    (BM25('german'), Cross('BAAI/bge-reranker-base'))
+    """
+    call = _CALL.fullmatch(text)
+    if call is not None and not Path(text).is_dir():
+        name = {known.casefold(): known for known in TEACHERS}.get(call[1].casefold(), call[1])
+        known = {**TEACHERS, "Approximate": Approximate, "Lance": Lance}
+        spec: Any = parse(text.strip().replace(call[1], name, 1), known, "teacher")
+        if type(spec) not in TEACHERS.values():
+            raise InputError(f"{text!r} is an index, not a teacher; write Dense('<model>', index={text.strip()})")
+        return spec  # type: ignore[no-any-return]
+    if text.startswith(("http://", "https://")):
+        url, _, model = text.partition("#")
+        return Endpoint(url, model or None)
+    kind, colon, rest = text.partition(":")
+    made = SHORTHAND.get(kind.casefold())
+    return Dense(text) if made is None else _from_shorthand(text, made, rest, bool(colon))
+
+
+def _from_shorthand(text: str, kind: type, rest: str, colon: bool) -> TeacherSpec:
+    if kind in (BM25, Random) and not rest:
+        return kind()  # type: ignore[no-any-return]
+    if kind is Random:
+        if not rest.isdigit():
+            raise InputError(f"teacher {text!r}: the seed must be a whole number, such as random:1")
+        return Random(int(rest))
+    if not rest and not colon and kind is not BM25:
+        return Dense(text)  # a folder of that name
+    if not rest:
+        raise InputError(f"teacher {text!r} names no model; write {text.rstrip(':')}:<Hub id or folder>")
+    return kind(rest)  # type: ignore[no-any-return]
+
+
+def _require(value: object, name: str, what: str) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{name}({value!r}): give the {what}")
