@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from hf_posmine.mining.record import TeacherRecord
 
 HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
+NAMES: dict[type, tuple[str, ...]] = {Endpoint: ("url", "model"), Run: ("file", "queries")}
+"""The fields that name a teacher, where they are more than the first one."""
 GIVE = "pass it as Inputs(teacher=...), or --teacher"
 
 
@@ -75,12 +77,11 @@ def in_place_of(was: TeacherRecord, given: str) -> TeacherSpec:
     """A given spelling; a name alone keeps the other settings of the recorded spelling."""
     spec, spelling = as_teacher_spec(given), was.recipe.get("spelling")
     recorded = as_teacher_spec(spelling) if isinstance(spelling, str) else spec
-    first = fields(spec)[0].name
+    own = {name: vars(spec)[name] for name in NAMES.get(type(spec), (fields(spec)[0].name,))}
     alone: Any = type(spec)
-    if type(recorded) is not type(spec) or isinstance(spec, (BM25, Random)) or spec != alone(vars(spec)[first]):
+    if type(recorded) is not type(spec) or isinstance(spec, (BM25, Random)) or spec != alone(**own):
         return spec
-    own: dict[str, Any] = {first: vars(spec)[first]} | ({"revision": None} if "revision" in vars(spec) else {})
-    return replace(recorded, **own)
+    return replace(recorded, **own, **({"revision": None} if "revision" in vars(spec) else {}))
 
 
 def _is_recorded(was: TeacherRecord) -> bool:

@@ -15,17 +15,19 @@ import numpy as np
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.filters import as_filters, common_window, highest_floor, lowest_ceiling
-from hf_posmine.core.types import PADDING, Filter, Ranking
+from hf_posmine.core.types import PADDING, Filter, Ranking, Teacher
 from hf_posmine.mining.candidates import SecondScores, TeacherCandidates, positive_scores
 from hf_posmine.teachers.capabilities import require_teacher
+from hf_posmine.teachers.spellings import TEACHERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from hf_posmine.core.settings import MiningSettings
-    from hf_posmine.core.types import Floats, Mask, Rows, ScoreKind, Teacher
+    from hf_posmine.core.types import Floats, Mask, Rows, ScoreKind
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.mining.batch import Batch
+    from hf_posmine.teachers.spellings import TeacherSpec
 
 RankBy: TypeAlias = Literal["teacher", "second"]
 
@@ -47,7 +49,7 @@ class SecondOpinion:
             is a short cut: the second might have thought otherwise. None asks wherever the answer matters.
     """
 
-    teacher: Teacher | str
+    teacher: Teacher | TeacherSpec | str
     filters: Sequence[Filter | str] | Filter | str = ()
     rank_by: RankBy = "teacher"
     depth: int = 50
@@ -57,14 +59,14 @@ class SecondOpinion:
         object.__setattr__(self, "filters", as_filters(self.filters))
         if not isinstance(self.depth, numbers.Integral) or isinstance(self.depth, bool) or self.depth < 1:
             raise InputError(f"depth={self.depth!r}; expected a whole number of at least 1")
-        if not isinstance(self.teacher, str):
+        if not isinstance(self.teacher, (str, *TEACHERS.values())):
             require_teacher(self.teacher, "second opinion", "pass a CrossEncoderTeacher, or 'cross:<model>'")
-        kind = None if isinstance(self.teacher, str) else self.teacher.score_kind
+        kind = self.teacher.score_kind if isinstance(self.teacher, Teacher) else None
         check_effect(self.all_filters, self.rank_by, self.band, kind)
 
     def over(self, corpus: Corpus) -> SecondOpinion:
         """This opinion on a corpus: a teacher that is given by name is made for it."""
-        if not isinstance(self.teacher, str):
+        if isinstance(self.teacher, Teacher):
             return self
         from hf_posmine.teachers.factory import make_teacher
 

@@ -16,23 +16,44 @@ if TYPE_CHECKING:
     from hf_posmine.teachers.random import RandomTeacher
     from hf_posmine.teachers.remote import RemoteTeacher
     from hf_posmine.teachers.sparse import SparseTeacher
-    from hf_posmine.teachers.spellings import TeacherContext, as_teacher_spec
+    from hf_posmine.teachers.spellings import (
+        BM25,
+        Cross,
+        Dense,
+        Endpoint,
+        Late,
+        Random,
+        Run,
+        Sparse,
+        TeacherContext,
+        VectorFiles,
+        as_teacher_spec,
+    )
     from hf_posmine.teachers.stored_run import StoredRun
     from hf_posmine.teachers.trec_run import RunTeacher
     from hf_posmine.teachers.vectors import VectorTeacher
 
 __all__ = [
+    "BM25",
     "BM25Teacher",
+    "Cross",
     "CrossEncoderTeacher",
+    "Dense",
     "DenseTeacher",
     "EmbeddingService",
+    "Endpoint",
+    "Late",
     "LateInteractionTeacher",
+    "Random",
     "RandomTeacher",
     "RemoteTeacher",
+    "Run",
     "RunTeacher",
+    "Sparse",
     "SparseTeacher",
     "StoredRun",
     "TeacherContext",
+    "VectorFiles",
     "VectorTeacher",
     "as_teacher_spec",
     "make_teacher",
@@ -57,6 +78,15 @@ __getattr__, __dir__ = lazy_names(
         "remote": ("RemoteTeacher",),
         "sparse": ("SparseTeacher",),
         "spellings": (
+            "BM25",
+            "Cross",
+            "Dense",
+            "Endpoint",
+            "Late",
+            "Random",
+            "Run",
+            "Sparse",
+            "VectorFiles",
             "TeacherContext",
             "as_teacher_spec",
         ),

@@ -375,7 +375,7 @@ def test_the_command_mines_with_an_ensemble_of_named_teachers(pairs, tmp_path, c
 
 def test_options_go_to_the_teachers_that_have_them(sample_corpus, fresh_home):
     made = make_teachers(["embedded", "bm25"], sample_corpus, query_prompt="query: ")
-    assert made[0].prompts["query"] == "query: " and made[1].name == "bm25"
+    assert made[0].model.prompts["query"] == "query: " and made[1].name == "bm25"
     with pytest.raises(InputError, match=r"none of the teachers \['bm25', 'random'\] has an option 'query_prompt'"):
         make_teachers(["bm25", "random"], sample_corpus, query_prompt="query: ")
 
