@@ -39,7 +39,10 @@ PUBLIC = {
     "hf_posmine.models": ["InstructSentenceTransformer", "bidirectional_encoder", "load_nv_retriever"],
     "hf_posmine.search": ["ExactIndex", "search_on"],
     "hf_posmine.teachers": [
-        "BM25", "BM25Teacher", "Cross", "CrossEncoderTeacher", "Dense", "DenseTeacher", "EmbeddingService", "Endpoint", "Late", "LateInteractionTeacher", "Random", "RandomTeacher", "RemoteTeacher", "Run", "RunTeacher", "Sparse", "SparseTeacher", "StoredRun", "TeacherContext", "VectorFiles", "VectorTeacher", "as_teacher_spec", "make_teacher", "make_teachers", "open_teacher",
+        "BM25", "BM25Teacher", "Cross", "CrossEncoderTeacher", "Dense", "DenseTeacher", "EmbeddingService",
+        "Endpoint", "Late", "LateInteractionTeacher", "Random", "RandomTeacher", "RemoteTeacher", "Run", "RunTeacher",
+        "Sparse", "SparseTeacher", "StoredRun", "TeacherContext", "VectorFiles", "VectorTeacher", "as_teacher_spec",
+        "make_teacher", "make_teachers", "open_teacher",
     ],
     "hf_posmine.mining": ["NegativesCollator", "SecondOpinion", "ragatouille", "to_margin_mse"],
     "hf_posmine.mining.execution": ["MapWithMiner", "Rank", "Workers", "encode_share", "mine_on_ray", "read_shards"],

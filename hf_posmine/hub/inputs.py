@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from datasets import Dataset, DatasetDict
+
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.teachers.factory import TeacherLike
 

@@ -37,7 +37,7 @@ def _teacher(
         return _compared(
             was, make_teacher(given, corpus, queries=queries, **{n: recipe.get(n) for n in settings}), changes
         )
-    spec = recorded_spec(was) if given is None else in_place_of(was, given)
+    spec = recorded_spec(was, allow_local=inputs.allow_local) if given is None else in_place_of(was, given)
     head = hub_revision(was.name, "model") if given is None and recipe.get("commit") else None
     if head is not None and head != recipe["commit"]:
         moved = f"commit {recipe['commit']}", f"commit {head}"

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.encoding.defaults import DEFAULT_MODEL, EMBEDDED
-from hf_posmine.teachers.spellings import BM25, Endpoint, Random, Run, TeacherSpec, VectorFiles, as_teacher_spec
+from hf_posmine.hub.reach import check_model
+from hf_posmine.teachers.spellings import (
+    BM25,
+    Cross,
+    Dense,
+    Endpoint,
+    Late,
+    Random,
+    Run,
+    Sparse,
+    TeacherSpec,
+    VectorFiles,
+    as_teacher_spec,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,14 +28,17 @@ if TYPE_CHECKING:
     from hf_posmine.hub.inputs import Inputs
     from hf_posmine.mining.record import TeacherRecord
 
-HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 NAMES: dict[type, tuple[str, ...]] = {Endpoint: ("url", "model"), Run: ("file", "queries")}
 """The fields that name a teacher, where they are more than the first one."""
 GIVE = "pass it as Inputs(teacher=...), or --teacher"
 
 
-def recorded_spec(was: TeacherRecord) -> TeacherSpec:
+def recorded_spec(was: TeacherRecord, *, allow_local: bool = False) -> TeacherSpec:
     """The spelling of a recorded teacher, if the record alone leads to it.
+
+    Args:
+        was: as recorded.
+        allow_local: whether local paths of the record may be read.
 
     Raises:
         InputError: a teacher that has to be given, and why.
@@ -34,15 +48,18 @@ def recorded_spec(was: TeacherRecord) -> TeacherSpec:
         raise InputError(
             f"the record does not say how to make the teacher {was.name!r}, of the kind {_kind(was)}; {GIVE}"
         )
-    spec = as_teacher_spec(spelling)
-    if isinstance(spec, (Run, VectorFiles)):
+    try:
+        spec = as_teacher_spec(spelling)
+    except (RecursionError, MemoryError):
+        raise InputError(f"the spelling of the teacher {was.name!r} is nested too deep; {GIVE}") from None
+    if isinstance(spec, (Run, VectorFiles)) and not allow_local:
         raise InputError(
             f"the teacher {spelling} was made from local files; {GIVE}, such as {type_name(spec)}('<path>')"
         )
     if isinstance(spec, Endpoint):
         raise InputError(f"the teacher {spelling} is a service, which is called only if you name it; {GIVE}")
-    if not isinstance(spec, (BM25, Random)):
-        _check_from_hub(was, spec.model, spec.revision)
+    if isinstance(spec, (Dense, Sparse, Late, Cross)) and spec.model not in (EMBEDDED, DEFAULT_MODEL):
+        check_model(spec.model, spec.revision, allow_local=allow_local)
     return spec
 
 
@@ -63,7 +80,7 @@ def replacements(recorded: Sequence[TeacherRecord], inputs: Inputs) -> dict[int,
     if inputs.teacher is None:
         return {}
     given = list(inputs.teacher) if isinstance(inputs.teacher, (list, tuple)) else [inputs.teacher]
-    needed = [at for at, was in enumerate(recorded) if not _is_recorded(was)]
+    needed = [at for at, was in enumerate(recorded) if not _is_recorded(was, inputs.allow_local)]
     dense = [at for at, was in enumerate(recorded) if was.recipe.get("kind") == "dense"]
     models = [at for at, was in enumerate(recorded) if was.recipe.get("kind") not in ("bm25", "random")]
     for places in (needed, dense, models):
@@ -77,28 +94,20 @@ def in_place_of(was: TeacherRecord, given: str) -> TeacherSpec:
     """A given spelling; a name alone keeps the other settings of the recorded spelling."""
     spec, spelling = as_teacher_spec(given), was.recipe.get("spelling")
     recorded = as_teacher_spec(spelling) if isinstance(spelling, str) else spec
-    own = {name: vars(spec)[name] for name in NAMES.get(type(spec), (fields(spec)[0].name,))}
+    own: dict[str, Any] = {name: vars(spec)[name] for name in NAMES.get(type(spec), (fields(spec)[0].name,))}
     alone: Any = type(spec)
     if type(recorded) is not type(spec) or isinstance(spec, (BM25, Random)) or spec != alone(**own):
         return spec
-    return replace(recorded, **own, **({"revision": None} if "revision" in vars(spec) else {}))
+    own |= {"revision": None} if "revision" in vars(spec) else {}
+    return replace(recorded, **own)
 
 
-def _is_recorded(was: TeacherRecord) -> bool:
+def _is_recorded(was: TeacherRecord, allow_local: bool) -> bool:
     try:
-        recorded_spec(was)
+        recorded_spec(was, allow_local=allow_local)
     except InputError:
         return False
     return True
-
-
-def _check_from_hub(was: TeacherRecord, model: str, revision: str | None) -> None:
-    if model in (EMBEDDED, DEFAULT_MODEL):
-        return
-    if not HUB_ID.fullmatch(model) or Path(model).exists():
-        raise InputError(f"the teacher {was.name!r} was a local folder when it was recorded; {GIVE}")
-    if was.recipe.get("commit") is None or revision is None:
-        raise InputError(f"the record names the teacher {was.name!r} without a commit of the Hub; {GIVE}")
 
 
 def _kind(was: TeacherRecord) -> str:

@@ -13,8 +13,8 @@ from hf_posmine.encoding.encode import Encoder, Role, load_again, load_as
 from hf_posmine.teachers.dense_model import commit_of
 from hf_posmine.teachers.encoded_parts import ENCODE_TEXTS, encoded_parts
 from hf_posmine.teachers.exhaustive import FullScores
-from hf_posmine.teachers.spellings import Sparse
 from hf_posmine.teachers.postings import Postings, pair_score
+from hf_posmine.teachers.spellings import Sparse
 from hf_posmine.utils.cache import build_once, parts_folder
 from hf_posmine.utils.digest import json_digest
 from hf_posmine.utils.files import cache_root

@@ -7,7 +7,7 @@ is :class:`TeacherContext`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -73,6 +73,9 @@ class BM25:
     b: float = 0.75
     takes: ClassVar[tuple[str, ...]] = ("store",)
 
+    def __post_init__(self) -> None:
+        _check(self, "BM25")
+
     def __repr__(self) -> str:
         return spell_briefly(self, "BM25")
 
@@ -83,6 +86,9 @@ class Random:
 
     seed: int = 0
     takes: ClassVar[tuple[str, ...]] = ("store",)
+
+    def __post_init__(self) -> None:
+        _check(self, "Random")
 
     def __repr__(self) -> str:
         return spell_briefly(self, "Random")
@@ -109,7 +115,7 @@ class Dense:
     takes: ClassVar[tuple[str, ...]] = ("store", "device", "backend", "shard_rows", "engine")
 
     def __post_init__(self) -> None:
-        _require(self.model, "Dense", "model")
+        _check(self, "Dense", "model")
 
     def __repr__(self) -> str:
         return spell_briefly(self, "Dense")
@@ -126,7 +132,7 @@ class Sparse:
     takes: ClassVar[tuple[str, ...]] = ("store", "device")
 
     def __post_init__(self) -> None:
-        _require(self.model, "Sparse", "model")
+        _check(self, "Sparse", "model")
 
     def __repr__(self) -> str:
         return spell_briefly(self, "Sparse")
@@ -143,7 +149,7 @@ class Late:
     takes: ClassVar[tuple[str, ...]] = ("store", "device")
 
     def __post_init__(self) -> None:
-        _require(self.model, "Late", "model")
+        _check(self, "Late", "model")
 
     def __repr__(self) -> str:
         return spell_briefly(self, "Late")
@@ -158,7 +164,7 @@ class Cross:
     takes: ClassVar[tuple[str, ...]] = ("device",)
 
     def __post_init__(self) -> None:
-        _require(self.model, "Cross", "model")
+        _check(self, "Cross", "model")
 
     def __repr__(self) -> str:
         return spell_briefly(self, "Cross")
@@ -182,7 +188,7 @@ class Endpoint:
     takes: ClassVar[tuple[str, ...]] = ("store", "device", "shard_rows", "engine", *ACCESS)
 
     def __post_init__(self) -> None:
-        _require(self.url, "Endpoint", "address")
+        _check(self, "Endpoint", "address")
 
     def __repr__(self) -> str:
         return spell_briefly(self, "Endpoint")
@@ -204,7 +210,7 @@ class Run:
     takes: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        _require(self.file, "Run", "file")
+        _check(self, "Run", "file")
 
     def __repr__(self) -> str:
         return spell_briefly(self, "Run")
@@ -219,7 +225,7 @@ class VectorFiles:
     takes: ClassVar[tuple[str, ...]] = ("engine",)
 
     def __post_init__(self) -> None:
-        _require(self.path, "Vectors", "folder or file")
+        _check(self, "Vectors", "folder or file")
 
     def __repr__(self) -> str:
         return spell_briefly(self, "Vectors")
@@ -280,6 +286,21 @@ def _from_shorthand(text: str, kind: type, rest: str, colon: bool) -> TeacherSpe
     return kind(rest)  # type: ignore[no-any-return]
 
 
-def _require(value: object, name: str, what: str) -> None:
-    if not isinstance(value, str) or not value.strip():
-        raise InputError(f"{name}({value!r}): give the {what}")
+TYPES: dict[str, tuple[type, ...]] = {
+    "stem": (bool,), "k1": (int, float), "b": (int, float), "seed": (int,), "max_length": (int,), "truncate_dim": (int,),
+}  # fmt: skip
+"""Types of fields that are not texts."""
+
+
+def _check(spec: Any, name: str, what: str | None = None) -> None:
+    """Refuse values of the wrong type, and an empty first field, which is the ``what``."""
+    first = fields(spec)[0].name
+    if what is not None and (not isinstance(vars(spec)[first], str) or not vars(spec)[first].strip()):
+        raise InputError(f"{name}({vars(spec)[first]!r}): give the {what}")
+    for entry in fields(spec):
+        value, types = vars(spec)[entry.name], TYPES.get(entry.name, (str,))
+        optional = entry.default is None or entry.name == "language"
+        wrong = not isinstance(value, types) or (isinstance(value, bool) and bool not in types)
+        if entry.name != "index" and wrong and not (optional and value is None):
+            expected = " or ".join(kind.__name__ for kind in types)
+            raise InputError(f"{name}({entry.name}={value!r}): expected {expected}")

@@ -25,7 +25,7 @@ REPO = "alice/mined"
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
-    monkeypatch.setattr("hf_posmine.hub.retry.sleep", lambda _: None)
+    monkeypatch.setattr("hf_posmine.utils.retry.sleep", lambda _: None)
     monkeypatch.setattr("hf_posmine.hub.push.score_histogram", lambda _: None)
 
 
@@ -145,14 +145,15 @@ def test_a_service_is_called_only_if_the_user_names_it(hub, pairs, known, tmp_pa
 def test_a_local_model_has_to_be_given_also_where_a_record_claims_a_commit(hub, pairs, known, tmp_path, fresh_home):
     folder = str(tiny.static(tmp_path / "static"))
     mined = push_mined(pairs, known, make_teacher(folder, known.documents, queries=known.queries))
-    with pytest.raises(InputError, match="was a local folder when it was recorded"):
+    with pytest.raises(InputError, match="without a commit of the Hub; pass it as Inputs"):
         verify(REPO)
     assert_again(mined, Inputs(teacher=folder))
+    assert_again(mined, Inputs(allow_local=True))
     forged = recorded(hub)
     forged["teachers"][0] |= {"commit": "0" * 40, "spelling": repr(Dense(folder, revision="0" * 40))}
     upload = {"path_in_repo": "provenance.json", "repo_id": REPO, "repo_type": "dataset"}
     HfApi().upload_file(path_or_fileobj=json.dumps(forged).encode(), **upload)
-    with pytest.raises(InputError, match="was a local folder when it was recorded"):
+    with pytest.raises(InputError, match="which is not a Hub id at a commit"):
         verify(REPO)
 
 
@@ -164,8 +165,10 @@ def test_of_several_teachers_those_that_have_to_be_given_are_given_in_order(hub,
     teachers.append(DenseTeacher(two, known.documents))
     opinion = SecondOpinion(Cross(cross), "MaxScore(1.0)", depth=8)
     mined = push_mined(pairs, known, teachers, sampler="CrossSample()", second_opinion=opinion)
-    with pytest.raises(
-        InputError, match=r"2 teachers are given in the place of recorded ones; those to replace are: .*cross"
-    ):
+    with pytest.raises(InputError, match=r"cross' without a commit of the Hub"):
         verify(REPO, inputs=Inputs(teacher=[one, two]))
+    with pytest.raises(
+        InputError, match=r"4 teachers are given in the place of recorded ones; those to replace are: .*cross"
+    ):
+        verify(REPO, inputs=Inputs(teacher=[one, two, cross, "bm25"]))
     assert_again(mined, Inputs(teacher=[one, two, cross]))

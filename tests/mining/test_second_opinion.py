@@ -200,7 +200,7 @@ def test_the_record_says_it_and_mines_again_from_it(pairs, tmp_path, embedded_mo
     assert again == record
     said = json.loads(record.to_json())["second_opinion"]
     assert said["filters"] == ["PercPos(0.9)"] and said["depth"] == 8 and said["teacher"]["kind"] == "cross-encoder"
-    with pytest.raises(InputError, match="was a local folder when it was recorded; pass it as Inputs"):
+    with pytest.raises(InputError, match="without a commit of the Hub; pass it as Inputs"):
         rebuild({"train": mined}, again, Inputs())
     rebuilt = rebuild({"train": mined}, again, Inputs(teacher=name))
     assert rebuilt.miner.fingerprint == miner.fingerprint
