@@ -96,7 +96,10 @@ def in_place_of(was: TeacherRecord, given: str) -> TeacherSpec:
     recorded = as_teacher_spec(spelling) if isinstance(spelling, str) else spec
     own: dict[str, Any] = {name: vars(spec)[name] for name in NAMES.get(type(spec), (fields(spec)[0].name,))}
     alone: Any = type(spec)
-    if type(recorded) is not type(spec) or isinstance(spec, (BM25, Random)) or spec != alone(**own):
+    if isinstance(spec, (BM25, Random)) or spec != alone(**own):
+        return spec
+    by_model = isinstance(spec, Dense) and isinstance(recorded, (Sparse, Late, Cross))  # a folder does not say its kind
+    if type(recorded) is not type(spec) and not by_model:
         return spec
     own |= {"revision": None} if "revision" in vars(spec) else {}
     return replace(recorded, **own)

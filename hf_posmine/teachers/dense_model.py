@@ -112,7 +112,8 @@ class DenseModel:
         self.keys: dict[Role, str] = {role: self.encoder.digest(role) for role in ("query", "document")}
         self.prompts = dict(self.encoder.prompts)
         self.digest = self.encoder.model_digest
-        self.max_seq_length: int | None = getattr(loaded, "max_seq_length", None)
+        length = getattr(loaded, "max_seq_length", None)
+        self.max_seq_length = length if isinstance(length, int) else None  # static embeddings have an infinite one
         self.name = self.model_name or _name_of(loaded)
         self.commit = commit_of(self.model_name, settings.revision) if self.model_name else live_commit_of(loaded)
         self._computed = {**describe_backend(loaded), **describe_precision(loaded)}

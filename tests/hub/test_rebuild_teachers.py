@@ -62,7 +62,7 @@ def recorded(hub) -> dict:
 
 def assert_again(mined, inputs: Inputs | None = None) -> None:
     found = verify(REPO, inputs=inputs)
-    assert found.equal and found.changes == ()
+    assert found.verified and found.changes == (), str(found)
     assert remine(REPO, inputs=inputs)["train"].to_list() == mined.to_list()
 
 
@@ -114,7 +114,7 @@ def test_vectors_have_to_be_given_as_files_or_as_a_teacher(hub, pairs, known, tm
     assert_again(mined, Inputs(teacher=f"Vectors('{tmp_path / 'moved.npz'}')"))  # its similarity is the recorded one
     texts, queries = list(pairs["query"]), arrays["queries"]
     ready = VectorTeacher(known.documents, arrays["documents"], texts, queries, similarity="dot")
-    assert verify(REPO, inputs=Inputs(teacher=ready)).equal
+    assert verify(REPO, inputs=Inputs(teacher=ready)).verified
 
 
 def test_teachers_made_in_memory_have_to_be_given(hub, pairs, known):
