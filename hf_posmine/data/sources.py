@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.utils.digest import file_sha256, json_digest, note_read
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,10 +54,20 @@ def load_files(files: str | Path | Sequence[str | Path], *, streaming: bool = Fa
     if len(kinds) != 1 or not kinds <= set(BUILDERS):
         raise InputError(f"cannot read files of kind {sorted(kinds)} together; use one of {sorted(BUILDERS)}")
     kind = kinds.pop()
-    extra = {"delimiter": "\t"} if kind == ".tsv" else {}
-    return datasets.load_dataset(
-        BUILDERS[kind], data_files=[str(p) for p in paths], split="train", streaming=streaming, **extra
-    )
+    options: dict[str, Any] = {"data_files": [str(p) for p in paths], "split": "train"}
+    if kind == ".tsv":
+        options["delimiter"] = "\t"
+    if streaming:
+        return datasets.load_dataset(BUILDERS[kind], streaming=True, **options)
+    digests = [file_sha256(path) for path in paths]
+    # datasets addresses its cache by names, sizes and times; the digests make it read a file of other content again
+    loaded = datasets.load_dataset(BUILDERS[kind], f"sha256-{json_digest(digests)}", **options)
+    changed = [str(path) for path, digest in zip(paths, digests, strict=True) if file_sha256(path) != digest]
+    if changed:
+        raise InputError(f"{changed[0]!r} changed while it was read; run again when nothing writes to it")
+    for path, digest in zip(paths, digests, strict=True):
+        note_read(path, digest)
+    return loaded
 
 
 def is_beir(source: str | Path) -> bool:

@@ -12,7 +12,7 @@ from hf_posmine.hub.inputs import InputChange
 from hf_posmine.hub.reach import load_hub_dataset, out_of_reach, within_reach
 from hf_posmine.mining.provenance import hub_revision
 from hf_posmine.mining.record import Source
-from hf_posmine.mining.rows_digest import file_digest
+from hf_posmine.utils.digest import file_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,8 +88,8 @@ def _load_corpus(record: MiningRecord, inputs: Inputs, changes: list[InputChange
     path = Path(str(source.path if given is None else given)).expanduser()
     if not at_hub and is_beir(path):
         return Corpus.from_beir(path, match=match)  # type: ignore[arg-type]
-    if not at_hub and path.is_file() and source.sha256 is not None and file_digest(path) != source.sha256:
-        was, found = f"sha256 {source.sha256[:16]}", file_digest(path)[:16]
+    if not at_hub and path.is_file() and source.sha256 is not None and file_sha256(path) != source.sha256:
+        was, found = f"sha256 {source.sha256[:16]}", file_sha256(path)[:16]
         changes.append(InputChange(f"the corpus file {path.name}", was, found))
     documents = _load_recorded(source, "corpus", changes) if given is None else _load_given(path, source, "corpus")
     columns = {

@@ -20,8 +20,9 @@ from hf_posmine.mining.record import (
     Source,
     TeacherRecord,
 )
-from hf_posmine.mining.rows_digest import file_digest, rows_digest
+from hf_posmine.mining.rows_digest import rows_digest
 from hf_posmine.teachers.capabilities import describe
+from hf_posmine.utils.digest import digest_as_read
 from hf_posmine.utils.files import write_file
 from hf_posmine.utils.redact import redact, redacted
 
@@ -112,7 +113,7 @@ def source_of_path(path: str, split: str | None, name: str | None = None, **colu
         path=redact(path),
         name=name,
         split=split,
-        sha256=file_digest(file) if file.is_file() else None,
+        sha256=digest_as_read(file) if file.is_file() else None,
         revision=None if file.exists() else hub_revision(path),
         **columns,
     )

@@ -1,13 +1,10 @@
-"""Digests of rows and files, by content: equal wherever they lie and however they are stored."""
+"""Digests of rows, by content: equal wherever and however they are stored."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from typing import Any
 
 BATCH = 1000
 
@@ -26,13 +23,4 @@ def rows_digest(dataset: Any) -> str:
         for row in zip(*(batch[column] for column in columns), strict=True):
             digest.update(json.dumps(row, default=str, ensure_ascii=False).encode("utf8", "surrogatepass") + b"\n")
     digest.update(json.dumps(columns).encode())
-    return digest.hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
     return digest.hexdigest()

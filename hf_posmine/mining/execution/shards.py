@@ -151,7 +151,8 @@ class ShardFolder:
         reason = broken_once(path, self._sealed(number)["seal"])
         if reason is not None:
             raise CorruptShardError(
-                f"shard {str(path)!r} is damaged: {reason}; delete the file and run again, which mines only these rows"
+                f"shard {str(path)!r} is damaged or not the one noted in {str(self._note_file(number))!r}: {reason}; delete the "
+                "file and run again, which mines only these rows"
             )
 
     def _sealed(self, number: int) -> dict[str, Any]:
