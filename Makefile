@@ -12,7 +12,7 @@ MINIMUM := tests/core tests/contracts tests/golden tests/data tests/models tests
 
 export HF_POSMINE_OFFLINE ?= 1
 
-.PHONY: demo quick install check format docs unit test all minimum bench clean
+.PHONY: demo quick install check format docs unit test all minimum peer-tests bench clean
 
 demo: $(STAMP)  ## mine the embedded sample with the embedded teacher
 	$(BIN)/hf-posmine demo --output out/demo
@@ -62,6 +62,9 @@ all: $(STAMP)  ## every test, slow matrices included
 
 minimum: $(MIN_STAMP)  ## the fast tests with the oldest supported versions, in an environment of their own
 	OMP_NUM_THREADS=1 $(MIN_VENV)/bin/python -m pytest $(MINIMUM) -m "not real_data and not matrix"
+
+peer-tests: $(STAMP)  ## the mining tests of sentence-transformers against ours: make peer-tests PEER=<its checkout>
+	$(BIN)/python -m tests.support.peer_suite $(PEER)
 
 bench: $(STAMP)  ## ratios against the peer, as JSON and tables in out/bench
 	$(BIN)/python -m benchmarks.mining --output out/bench

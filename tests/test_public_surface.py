@@ -22,6 +22,7 @@ PUBLIC = {
         "PercPos", "PositiveAwareMiner", "Qrels", "RankWindow", "SampledTopK", "SimANS", "SkipTop", "Top", "Top1Sampled",
         "Uniform", "mine", "push_dataset", "push_model", "remine", "to_training", "verify",
     ],
+    "hf_posmine.compat": ["mine_hard_negatives"],
     "hf_posmine.core": [
         "ColumnError", "CorruptShardError", "DiskFullError", "ENSEMBLES", "Exclusions", "FILTERS", "Filter", "HubError",
         "InputError", "MiningSettings", "MissingExtraError", "PosmineError", "Ranking", "SAMPLERS", "ShortRowError",

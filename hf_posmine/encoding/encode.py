@@ -240,11 +240,11 @@ class Encoder:
 
     def _features(self, texts: Sequence[str], rows: Rows, role: Role) -> dict[str, Any]:
         batch = [texts[i] for i in rows.tolist()]
-        features = self.model.preprocess(batch, prompt=self.prompts[role] or None, task=role)
+        features = self.model.preprocess(batch, prompt=self.prompts[role], task=role)
         tokens = features["input_ids"].numel() if "input_ids" in features else LEAST_TOKENS
         if self.on_cpu and tokens < LEAST_TOKENS:
             batch *= -(-LEAST_TOKENS // tokens)
-            features = self.model.preprocess(batch, prompt=self.prompts[role] or None, task=role)
+            features = self.model.preprocess(batch, prompt=self.prompts[role], task=role)
         return features
 
     def _forward(self, features: dict[str, Any], role: Role) -> Floats:

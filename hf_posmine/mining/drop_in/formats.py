@@ -38,8 +38,8 @@ class MinedPairs:
 
     def complete(self, output_format: str) -> Mask:
         """Which negatives the format keeps, bool ``[P, n]``: an n-tuple needs all n."""
-        there = np.asarray(self.negatives[self.pairs.query_of] >= 0)
-        return there & there.all(axis=1)[:, None] if output_format == "n-tuple" else there
+        there: Mask = self.negatives[self.pairs.query_of] >= 0
+        return there & there.all(axis=1, keepdims=True) if output_format == "n-tuple" else there
 
     def possible(self, output_format: str) -> int:
         """Rows that the format would have if every query had its n negatives."""
