@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.encoding.model_digest import is_native, model_digest
-from hf_posmine.encoding.store import EmbeddingStore
 from hf_posmine.teachers.dense import DenseTeacher
 from hf_posmine.utils.digest import json_digest
 from hf_posmine.utils.files import store_root, write_file
@@ -50,7 +49,7 @@ def open_teacher(
             similarity=similarity, fingerprint=fingerprint, device=str(model.device),
             shard_rows=POOL_SHARD_ROWS if arguments.use_multi_process else None,
         )  # fmt: skip
-        _encode(teacher, store, arguments, say)
+        _encode(teacher, arguments, say)
         yield teacher
 
 
@@ -133,20 +132,21 @@ def _place(arguments: Arguments, stack: contextlib.ExitStack, say: Callable[[str
     return store_root(arguments.cache_folder), digest
 
 
-def _encode(teacher: DenseTeacher, store: Path, arguments: Arguments, say: Callable[[str], object]) -> None:
+def _encode(teacher: DenseTeacher, arguments: Arguments, say: Callable[[str], object]) -> None:
     """Encode what is missing; with a cache folder, leave a file that names the model and the shards of each text set."""
-    embeddings = EmbeddingStore(store)
-    parts = [(role, part, embeddings.folder(teacher.keys[role], part)) for role, part in teacher.parts()]
-    found = [embeddings.load(teacher.keys[role], part) is not None for role, part, _ in parts]
+    embeddings, model = teacher.embeddings, teacher.model
+    known = [not embeddings.missing(role, part) for role, part in embeddings.parts()]
     teacher.prepare()
     if not arguments.cache_folder:
         return
-    for (role, part, folder), known in zip(parts, found, strict=True):
-        what, digest = FILE_NAMES[role], json_digest([teacher.keys[role], part.texts_digest])
-        path = embeddings.root / f"{what}_{digest}.json"
+    root = embeddings.store.root
+    for (role, part), found in zip(embeddings.parts(), known, strict=True):
+        what, digest = FILE_NAMES[role], json_digest([model.keys[role], part.texts_digest])
+        shards = embeddings.store.folder(model.keys[role], part).relative_to(root)
         kept = {
-            "model": teacher.name, "model_digest": teacher.model_digest, "prompt": teacher.prompts[role],
-            "texts": len(part), "shards": str(folder.relative_to(embeddings.root)),
+            "model": model.name, "model_digest": model.digest, "prompt": model.prompts[role],
+            "texts": len(part), "shards": str(shards),
         }  # fmt: skip
+        path = root / f"{what}_{digest}.json"
         write_file(path, lambda file, kept=kept: file.write_text(json.dumps(kept, indent=1)))  # type: ignore[misc]
-        say(f"[Cache] {'Loaded' if known else 'Saved'} {what.replace('_', ' ')} {'from' if known else 'to'} {path}")
+        say(f"[Cache] {'Loaded' if found else 'Saved'} {what.replace('_', ' ')} {'from' if found else 'to'} {path}")
