@@ -20,6 +20,7 @@ from hf_posmine.encoding.backends import Backend, Compute, backend_of, loading_o
 from hf_posmine.encoding.batches import LEAST_TOKENS, plan_batches, run_batches
 from hf_posmine.encoding.defaults import DEFAULT_MODEL, EMBEDDED
 from hf_posmine.encoding.model_digest import is_native, model_digest
+from hf_posmine.encoding.model_role import check_role
 from hf_posmine.utils.digest import json_digest
 
 if TYPE_CHECKING:
@@ -69,18 +70,25 @@ def load_model(
     from sentence_transformers import SentenceTransformer
 
     kwargs |= loading_options(backend, compute, device)
-    try:
-        model = load_as(SentenceTransformer, name, **kwargs)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot load the model {name!r}: {str(error).splitlines()[0]}") from error
+    model = load_as(SentenceTransformer, name, **kwargs)
     check_loaded(model, model_source(name))
     return model
 
 
 def load_as(kind: type, name: str, **kwargs: Any) -> Any:
-    """A model of one of sentence-transformers' classes by Hub id or folder; see :func:`model_source`."""
-    source = model_source(name)
-    return kind(source, **({"local_files_only": True} if source != name else {}), **kwargs)
+    """A model of one of sentence-transformers' classes by Hub id or folder; see :func:`model_source`.
+
+    Raises:
+        InputError: a model that cannot be loaded, or one of another kind.
+    """
+    source, revision = model_source(name), kwargs.get("revision")
+    check_role(kind.__name__, name, source, revision)
+    try:
+        model = kind(source, **({"local_files_only": True} if source != name else {}), **kwargs)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot load the model {name!r}: {str(error).splitlines()[0]}") from error
+    check_role(kind.__name__, name, source, revision)  # of the Hub, its files are here only now
+    return model
 
 
 def first_module(model: Any) -> Any:
