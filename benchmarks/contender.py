@@ -132,7 +132,7 @@ class Ours:
         scan = getattr(CpuScan.__call__, "original", CpuScan.__call__)
 
         def call(self: CpuScan, queries: Any, *args: Any) -> Any:
-            kind = "int8" if self.int8 else "float32"
+            kind = "float32" if self.coarse is None else type(self.coarse).__name__
             counts[kind] = counts.get(kind, 0) + len(queries.vectors)
             return scan(self, queries, *args)
 

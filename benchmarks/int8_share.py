@@ -28,7 +28,7 @@ def count_scans() -> dict[tuple[str, int], int]:
     scan = CpuScan.__call__
 
     def call(self: Any, queries: Any, k: int, limits: Any, room: int) -> Any:
-        key = "int8" if self.int8 else "float32", room
+        key = "float32" if self.coarse is None else "int8", room
         counts[key] = counts.get(key, 0) + len(queries.vectors)
         return scan(self, queries, k, limits, room)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -14,8 +14,10 @@ from hf_posmine.core.types import PADDING, Exclusions, Floats, Ranking, Rows
 from hf_posmine.encoding.store import EMBEDDING_SHARD_ROWS, Vectors
 from hf_posmine.search import kernels
 from hf_posmine.search.block_sizes import Sizes, TorchSizes
+from hf_posmine.search.coarse import Int8Products, PrefixProducts
 from hf_posmine.search.error_bounds import Queries
 from hf_posmine.search.prepared import prepare
+from hf_posmine.search.principal_axes import stored_prefix
 from hf_posmine.search.rescore import check_similarity, exact_scores, to_scan
 from hf_posmine.search.scan import Ceilings, Scan, ScanResult
 from hf_posmine.search.scan_cpu import CpuScan, int8_is_faster
@@ -25,8 +27,13 @@ from hf_posmine.utils.memory import Budget
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Engine: TypeAlias = Literal["auto", "int8", "float32", "torch"]
+    from hf_posmine.search.coarse import Coarse
+    from hf_posmine.search.error_bounds import Documents
+
+Engine: TypeAlias = Literal["auto", "int8", "prefix", "float32", "torch"]
 CPU_BLOCK = Sizes.block_rows
+HEAD_BLOCKS = 2
+"""Blocks that a scan of coordinates begins with in full."""
 MORE = 8
 """How many times the room a query gets that is scanned once more."""
 
@@ -42,7 +49,8 @@ class ExactIndex:
         similarity: cosine, dot, euclidean or manhattan; distances are negated.
         num_candidates: only the first that many rows are searched; all can be scored.
         device: where to multiply; a CPU uses the compiled scan if numba is there.
-        engine: ``auto`` takes int8 products where the CPU is faster at them. No choice changes a result.
+        engine: ``auto`` takes int8 products where the CPU is faster at them, else those of a prefix of the principal axes where
+            these hold enough of the documents. No choice changes a result.
         block_rows: documents per block; by default what suits the device and the budget.
         budget: memory it may take, by default that of the environment (:mod:`hf_posmine.utils.memory`).
 
@@ -71,9 +79,9 @@ class ExactIndex:
         self.device, self.engine = str(device), engine
         self.block_rows, self._block_rows = block_rows or Sizes.block_rows, block_rows
         self.budget = Budget.current() if budget is None else budget
-        if engine not in ("auto", "int8", "float32", "torch"):
-            raise InputError(f"engine={engine!r}; choose 'auto', 'int8', 'float32' or 'torch'")
-        if engine in ("int8", "float32") and not kernels.AVAILABLE:
+        if engine not in get_args(Engine):
+            raise InputError(f"engine={engine!r}; choose one of {', '.join(map(repr, get_args(Engine)))}")
+        if engine in ("int8", "prefix", "float32") and not kernels.AVAILABLE:
             raise MissingExtraError(f"engine={engine!r}", "fast")
 
     def search(
@@ -153,11 +161,26 @@ class ExactIndex:
         )
         if compiled:
             common = (self.similarity, self.vectors, documents, sizes)
-            return [*([CpuScan(*common, documents.coded)] if int8 else []), CpuScan(*common)]
+            cheap = self._coarse(documents)
+            return [*([CpuScan(*common, cheap)] if cheap is not None else []), CpuScan(*common)]
         blocks = self._torch_blocks
         scan = functools.partial(TorchScan, self.similarity, self.vectors, documents, device=self.device)
         coarse = [scan(sizes=blocks, half=half) for half in self._halves]
         return [*coarse, scan(sizes=dataclasses.replace(blocks, resident=0) if coarse else blocks)]
+
+    def _coarse(self, documents: Documents) -> Coarse | None:
+        """The products of a first scan: int8 codes where they were prepared, else coordinates where axes help."""
+        if documents.coded is not None:
+            return Int8Products(documents.coded, documents.bias, self._sizes.int8_rows)
+        if self.engine not in ("auto", "prefix"):
+            return None
+        rows = self._sizes.block_rows
+        prefix = stored_prefix(self.similarity, self.vectors, self.num_candidates, documents, rows)
+        return (
+            None
+            if prefix is None
+            else PrefixProducts(prefix, documents.scale, documents.bias, rows, head=HEAD_BLOCKS * rows)
+        )
 
     @cached_property
     def _halves(self) -> tuple[str, ...]:

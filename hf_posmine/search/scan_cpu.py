@@ -1,23 +1,22 @@
 """The compiled CPU scan: matrix products on each core, filtered by numba while they are in its cache.
 
-Products are int8 (``torch._int_mm``, VNNI instructions) where the processor is faster at them, else float32. Both come
-with a proved error bound, so the documents left over include the true best k; int8 ones are refined in float32 first.
+Products are coarse at first where that is cheaper (:mod:`.coarse`): int8 codes where the processor is faster at them, else
+coordinates along the first principal axes. They come with a proved error bound, so the documents left over include the true
+best k; those are scored in float32 next.
 """
 
 from __future__ import annotations
 
 import functools
 import time
-import warnings
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hf_posmine.core.types import PADDING, Exclusions, Floats, Rows, spans
 from hf_posmine.search import kernels, resident
-from hf_posmine.search.error_bounds import PAD, Coded, Documents, Int8, Queries, float_error, int8_error
+from hf_posmine.search.error_bounds import PAD, Documents, Queries, float_error
 from hf_posmine.search.rescore import in_shards
 from hf_posmine.search.scan import Ceilings, ScanResult
 from hf_posmine.utils.mapped import release_pages
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from hf_posmine.encoding.store import Vectors
     from hf_posmine.search.block_sizes import Sizes
+    from hf_posmine.search.coarse import Coarse
     from hf_posmine.search.rescore import Similarity
 
 SHARPEN = 4
@@ -40,19 +40,14 @@ CANDIDATE = np.dtype([("row", np.int64), ("lower", np.float32), ("upper", np.flo
 
 @dataclass
 class CpuScan:
-    """A scan over memory-mapped vectors with numba; with ``coded`` documents its products are int8 (see the module)."""
+    """A scan over memory-mapped vectors with numba; ``coarse`` products, if given, come first (see the module)."""
 
     similarity: Similarity
     vectors: Vectors
     documents: Documents
     sizes: Sizes
-    coded: Coded | None = None
+    coarse: Coarse | None = None
     least: int = 64
-
-    @property
-    def int8(self) -> bool:
-        """Whether it multiplies int8."""
-        return self.coded is not None
 
     def __call__(self, queries: Queries, k: int, limits: Ceilings, room: int) -> ScanResult:
         """Scan spans of queries side by side, one per core."""
@@ -66,8 +61,10 @@ class CpuScan:
         parts = [np.arange(start, min(start + size, total)) for start in range(0, total, size)]
         found = ScanResult.empty(total)
         threads = min(threads, len(parts))
-        scan = self._scan_int8 if self.int8 else self._scan_float
-        _ = self._documents if self.int8 else None  # made here, not by several threads at once
+        scan = self._scan_float
+        if self.coarse is not None:
+            scan = functools.partial(self._scan_coarse, self.coarse)
+            self.coarse.open()  # here, not by several threads at once
 
         def one(span: Rows) -> ScanResult:
             return scan(queries.take(span), k, limits.take(span), room)
@@ -83,21 +80,25 @@ class CpuScan:
         return found
 
     def _scan_float(self, queries: Queries, k: int, limits: Ceilings, room: int) -> ScanResult:
-        error = float_error(self.similarity, queries, self.documents)
         candidates = _Candidates.of(k, limits, room, self.sizes.records)
-        block_of = _Blocks(self.documents, None, limits.exclude)
-        ones, zeros = np.ones(len(queries.vectors), np.float32), np.zeros(len(queries.vectors), np.float32)
-        for start, products in self._products(queries.vectors):
-            candidates.collect(products, ones, zeros, _up(error), block_of(start, products.shape[1]))
+        error = float_error(self.similarity, queries, self.documents)
+        self._collect_full(candidates, queries, error, limits, len(self.documents.scale))
         candidates.prune()
         return candidates.rows()
 
-    def _products(self, queries: Floats) -> Iterator[tuple[int, Floats]]:
-        """First document row and products float32 ``[B, block]`` of each block (negated distances for Manhattan)."""
+    def _collect_full(
+        self, candidates: _Candidates, queries: Queries, error: np.ndarray, limits: Ceilings, stop: int
+    ) -> None:
+        """Collect the first ``stop`` documents with products of all dimensions."""
+        block_of = _Blocks(self.documents, None, limits.exclude)
+        ones, zeros = np.ones(len(queries.vectors), np.float32), np.zeros(len(queries.vectors), np.float32)
+        for start, products in self._products(queries.vectors, stop):
+            candidates.collect(products, ones, zeros, _up(error), block_of(start, products.shape[1]))
+
+    def _products(self, queries: Floats, stop: int) -> Iterator[tuple[int, Floats]]:
+        """First row and products float32 ``[B, block]`` of each block before ``stop`` (negated distances for Manhattan)."""
         out = np.empty((len(queries), self.sizes.block_rows), np.float32)
-        blocks = self.vectors.blocks(
-            self.sizes.block_rows, len(self.documents.scale), once=resident.large(self.vectors)
-        )
+        blocks = self.vectors.blocks(self.sizes.block_rows, stop, once=resident.large(self.vectors))
         for start, block in blocks:
             block = np.asarray(block, np.float32)
             if self.similarity == "manhattan":
@@ -109,18 +110,18 @@ class CpuScan:
             else:
                 yield start, np.matmul(queries, block.T)
 
-    def _scan_int8(self, queries: Queries, k: int, limits: Ceilings, room: int) -> ScanResult:
-        q = Int8.of(queries.vectors)
-        error = int8_error(self.similarity, queries, q, self.documents)
+    def _scan_coarse(self, coarse: Coarse, queries: Queries, k: int, limits: Ceilings, room: int) -> ScanResult:
+        q = coarse.queries(self.similarity, queries, self.documents)
         settled = float_error(self.similarity, queries, self.documents)
         candidates = _Candidates.of(k, limits, room, self.sizes.records)
-        block_of = _Blocks(self.documents, self.coded, limits.exclude)
-        # Intervals of int8 products are wide, so a bound learned from them prunes little. The best few candidates are therefore
-        # scored in float32 early, and again each time the documents seen have quadrupled: each look costs k + 2 products
-        # and cuts the candidates of all later blocks.
-        next_look = self.sizes.int8_rows
-        for start, products in self._int8_products(q):
-            candidates.collect(products, q.steps, _up(q.lengths), _up(error), block_of(start, products.shape[1]))
+        self._collect_full(candidates, queries, settled, limits, min(coarse.head, len(self.documents.scale)))
+        block_of = _Blocks(self.documents, coarse, limits.exclude)
+        # Intervals of coarse products are wide, so a bound learned from them prunes little. The best few candidates are
+        # therefore scored in float32 early, and again each time the documents seen have quadrupled: each look costs k + 2
+        # products and cuts the candidates of all later blocks.
+        next_look = coarse.head + coarse.rows
+        for start, products in coarse.products(q):
+            candidates.collect(products, q.factor, _up(q.spread), _up(q.error), block_of(start, products.shape[1]))
             if start + products.shape[1] >= next_look:
                 next_look *= SHARPEN
                 self._settle(candidates, queries, settled, k + SPARE_PICKS)
@@ -130,37 +131,6 @@ class CpuScan:
         )  # first the best, so that most others drop out unscored
         self._settle(candidates, queries, settled, 0)
         return candidates.rows()
-
-    def _int8_products(self, queries: Int8) -> Iterator[tuple[int, np.ndarray]]:
-        import torch
-
-        codes, documents = torch.from_numpy(queries.codes), self._documents
-        out = torch.empty((len(codes), self.sizes.int8_rows), dtype=torch.int32)
-        stride, passed = max(1, resident.STRIDE // documents.shape[1]), 0
-        for start in range(0, len(documents), self.sizes.int8_rows):
-            if start - passed >= stride:
-                for column in self._columns:
-                    release_pages(column, passed, start)
-                passed = start
-            block = documents[start : start + self.sizes.int8_rows]
-            full = len(block) == self.sizes.int8_rows
-            products = int8_product(codes, block.t(), out if full else None)
-            yield start, products.numpy()
-
-    @property
-    def _columns(self) -> tuple[np.ndarray, ...]:
-        """The columns that an int8 scan reads sequentially."""
-        assert self.coded is not None
-        return self.coded.codes, self.coded.scale, self.coded.quantization_error, self.documents.bias
-
-    @cached_property
-    def _documents(self) -> Any:
-        """The codes as a read-only tensor."""
-        import torch
-
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            return torch.from_numpy(np.asarray(self._columns[0]))
 
     def _settle(self, candidates: _Candidates, queries: Queries, error: np.ndarray, want: int) -> None:
         """Score candidates in float32: the ``want`` best of each query, or with 0 all; then prune with those scores."""
@@ -186,21 +156,19 @@ class _Blocks:
     """The columns of a block that the filter reads; documents that no query may get are hidden."""
 
     documents: Documents
-    coded: Coded | None
+    coarse: Coarse | None
     exclude: Exclusions
 
     def __call__(self, start: int, size: int) -> tuple[Floats, Floats, Floats, int]:
-        """Scale, bias and distance moved, float32 ``[size]``, and the first row."""
+        """Scale, bias and distance, float32 ``[size]``, and the first row."""
         span = slice(start, start + size)
-        scale = np.asarray((self.documents if self.coded is None else self.coded).scale[span])
+        scale = np.asarray((self.documents if self.coarse is None else self.coarse).scale[span])
         first, last = np.searchsorted(self.exclude.everywhere, [start, start + size])
         if last > first:
             scale = scale.copy()  # NaN makes every comparison false, so the filter needs no test of its own
             scale[self.exclude.everywhere[first:last] - start] = np.nan
-        quantization_error = (
-            np.zeros(size, np.float32) if self.coded is None else np.asarray(self.coded.quantization_error[span])
-        )
-        return scale, np.asarray(self.documents.bias[span]), quantization_error, start
+        distance = np.zeros(size, np.float32) if self.coarse is None else np.asarray(self.coarse.distance[span])
+        return scale, np.asarray(self.documents.bias[span]), distance, start
 
 
 @dataclass

@@ -37,7 +37,7 @@ MANIFEST = "files.json"
 PARTS = ".parts"
 DIGEST = "xxh3_128 of the rest"
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
-PIECE = 1 << 20
+PIECE = 1 << 18
 ABSENT = "it does not exist"
 
 Identity = tuple[int, int, int, int]

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.types import Exclusions, Ranking
 from hf_posmine.encoding.store import Vectors
+from hf_posmine.search import exact, principal_axes
 from hf_posmine.search.block_sizes import Sizes, TorchSizes
 from hf_posmine.search.error_bounds import Documents, Int8, Queries, float_error, half_error, int8_error
 from hf_posmine.search.exact import ExactIndex
 from hf_posmine.search.prepared import prepare
 
-ENGINES = ("torch", "torch-float16", "float32", "int8")
+ENGINES = ("torch", "torch-float16", "float32", "int8", "prefix")
 ALL_ENGINES = (*ENGINES, "torch-bfloat16")
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
@@ -72,6 +73,18 @@ def vectors(kind: str, rows: int, dimensions: int, seed: int) -> np.ndarray:
     if kind == "integers":
         return rng.integers(-1, 2, (rows, dimensions)).astype(np.float32) * (rng.random((rows, 1)) < 0.9)
     return rng.standard_normal((5, dimensions)).astype(np.float32)[rng.integers(0, 5, rows)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def axes_for_any_documents():
+    """The engine ``prefix`` refuses small collections and axes that do not help; here it takes them all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(principal_axes, "STEP", 1)
+        patch.setattr(principal_axes, "LEAST_DOCUMENTS", 1)
+        patch.setattr(principal_axes, "WORTH", np.inf)
+        patch.setattr(principal_axes, "MOST_OPEN", np.inf)
+        patch.setattr(exact, "HEAD_BLOCKS", 1)
+        yield
 
 
 KINDS = [("random", 70), ("integers", 3), ("integers", 64), ("copies", 33)]
@@ -403,7 +416,30 @@ def int8_scan(similarity: str, q: Queries, documents: Documents) -> tuple[np.nda
     coded, own = documents.coded, Int8.of(q.vectors)
     products = own.codes.astype(np.int32) @ coded.codes.astype(np.int32).T
     values = products.astype(np.float32) * own.steps[:, None] * coded.scale + documents.bias
-    return values, int8_error(similarity, q, own, documents)[:, None] + own.lengths[:, None] * coded.moved
+    return values, int8_error(similarity, q, own, documents)[:, None] + own.lengths[:, None] * coded.quantization_error
+
+
+def prefix_scan(similarity: str, q: Queries, documents: np.ndarray, prepared: Documents, length: int):
+    """Values of a scan of coordinates along an orthonormal basis, as the compiled loop computes them, and their bounds."""
+    rng = np.random.default_rng(5)
+    basis = np.linalg.qr(rng.standard_normal((documents.shape[1], length)))[0].T
+    axes = principal_axes.Axes.of(np.ascontiguousarray(basis))
+    inside, outside = axes.coordinates(documents)
+    rest = np.nextafter((outside * prepared.scale).astype(np.float32), np.float32(np.inf))
+    prefix = principal_axes.Prefix(axes, inside, rest, float(rest.max()))
+    own, own_rest = axes.coordinates(q.vectors)
+    values = (own @ inside.T) * prepared.scale + prepared.bias
+    error = principal_axes.prefix_error(similarity, q, own, own_rest, prepared, prefix)
+    return values, error[:, None] + own_rest[:, None] * rest
+
+
+@pytest.mark.parametrize("length", [1, 64, 199])
+@pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean"])  # Manhattan distances are no products
+def test_the_bound_of_coordinates_holds(similarity, scanned, length):
+    q, vectors, documents, true, scores = scanned
+    values, bound = prefix_scan(similarity, q, vectors, documents, length)
+    assert (np.abs(values - true) <= bound).all()
+    assert_order_is_certain(values, bound, scores)
 
 
 def test_the_float32_bound_holds(similarity, scanned):
