@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import doctest
+import importlib
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -81,3 +83,22 @@ def test_every_page_can_be_reached():
     trees = "\n".join(re.findall(r"```{toctree}\n(.*?)```", (ROOT / "docs" / "index.md").read_text(), re.S))
     listed = set(re.findall(r"^(\w+)$", trees, re.M)) | {"index"}
     assert {page.stem for page in (ROOT / "docs").glob("*.md")} == listed
+
+
+def walk_steps() -> list[tuple[str, str]]:
+    return re.findall(
+        r"^\|[^|]+\| `(hf_posmine/[^`]+\.py)` \| `([^`]+)` \|$", (ROOT / "docs" / "contributing.md").read_text(), re.M
+    )
+
+
+def test_the_walks_through_the_code_name_what_is_there():
+    assert len(walk_steps()) == 19
+    for file, name in walk_steps():
+        found: object = importlib.import_module(file.removesuffix(".py").replace("/", "."))
+        for part in name.split("."):
+            found = inspect.getattr_static(found, part)
+
+
+def test_each_folder_has_a_line():
+    listed = re.findall(r"^\| `hf_posmine/(\w+)` \|", (ROOT / "docs" / "contributing.md").read_text(), re.M)
+    assert set(listed) == {path.parent.name for path in (ROOT / "hf_posmine").glob("*/__init__.py")}
