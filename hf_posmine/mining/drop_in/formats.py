@@ -104,7 +104,11 @@ def to_dataset(mined: MinedPairs, corpus: Corpus, arguments: Arguments) -> Any:
     if not kept:
         return output
     rows = np.concatenate([rows for _, rows in made])
-    return datasets.concatenate_datasets([output, arguments.dataset.select_columns(kept).select(rows)], axis=1)
+    others = arguments.dataset.select_columns(kept).select(rows)
+    if not len(rows):  # concatenate_datasets leaves out datasets without rows, and so their columns
+        features = datasets.Features({**output.features, **others.features})
+        return datasets.Dataset.from_dict({name: [] for name in features}, features=features)
+    return datasets.concatenate_datasets([output, others], axis=1)
 
 
 def column_names(arguments: Arguments) -> list[str]:

@@ -36,9 +36,9 @@ METRICS: Mapping[str, Callable[[Floats], float]] = {
 """Of one column of scores float32 ``[m]``. The median is the lower of the middle two, as torch has it."""
 
 
-def before(pairs: Pairs, window: Window) -> list[str]:
+def before(pairs: Pairs, window: Window, arguments: Arguments) -> list[str]:
     """The window and the duplicates, before the mining."""
-    deeper = "" if window.given else " Queries without enough negatives in it are searched deeper."
+    deeper = "" if arguments.reranks else " Queries without enough negatives in it are searched deeper."
     lines = [] if window.given else [f"Setting range_max to {window.last} based on the provided parameters.{deeper}"]
     queries = len(pairs.queries)
     if queries != pairs.total:

@@ -45,7 +45,7 @@ def mine(given: Arguments) -> Any:
     kept_columns(arguments)  # a clash of names is refused before the work
     pairs = Pairs.of(arguments)
     window = Window.of(arguments, pairs.most)
-    for line in messages.before(pairs, window):
+    for line in messages.before(pairs, window, arguments):
         say(line)
     corpus = Corpus.from_texts(
         [*(arguments.corpus or []), *pairs.positives], match="normalized" if arguments.strict else "exact"
