@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError, MissingExtraError
 from hf_posmine.encoding.attention import check_bidirectional
+from hf_posmine.models.adapters import as_lora_config, to_float32
 from hf_posmine.models.instruct import InstructSentenceTransformer
 from hf_posmine.models.items import DEFAULT_TEMPLATE, check_template, prefix_of
 from hf_posmine.models.pooling import InstructionPooling
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 TEXT_ONLY = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
-PAPER_LORA = {"r": 16, "lora_alpha": 32}
-"""Rank and alpha of the paper (Table 10); it names neither dropout nor target modules."""
 
 
 def bidirectional_encoder(  # noqa: PLR0913 - the model's whole recipe, by keyword
@@ -204,11 +203,5 @@ def check_lora() -> None:
 def add_lora(model: InstructSentenceTransformer, lora: LoraConfig | Mapping[str, Any]) -> None:
     """Adapters in float32, whatever the base's dtype: in bfloat16 small steps would be lost."""
     check_lora()
-    from peft import LoraConfig
-
-    if not isinstance(lora, LoraConfig):
-        lora = LoraConfig(**{"task_type": "FEATURE_EXTRACTION", "target_modules": "all-linear", **PAPER_LORA, **lora})
-    model.add_adapter(lora)
-    for name, weight in model.named_parameters():
-        if "lora_" in name:
-            weight.data = weight.data.float()
+    model.add_adapter(as_lora_config(lora))
+    to_float32(model[0].model)

@@ -13,15 +13,14 @@ from sentence_transformers.sentence_transformer.model_card import SentenceTransf
 from hf_posmine.core.errors import InputError
 from hf_posmine.encoding.attention import MARK, check_loaded
 from hf_posmine.encoding.encode import Encoder, Role
+from hf_posmine.models.adapters import has_adapters, merge_adapters
 from hf_posmine.models.items import DEFAULT_TEMPLATE, RowError, check_template
 from hf_posmine.models.pooling import InstructionPooling
 from hf_posmine.models.portable import (
     REQUIREMENTS,
     STOCK_POOLING,
     STOCK_TRANSFORMER,
-    has_adapters,
     make_portable,
-    merge_adapters,
 )
 from hf_posmine.models.transformer import InstructionTransformer, attends_both_ways
 from hf_posmine.utils.progress import progress_bar
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from torch import nn
+    from transformers import PreTrainedModel
 
     from hf_posmine.core.types import Floats
 
@@ -111,6 +111,19 @@ class InstructSentenceTransformer(SentenceTransformer):
         if isinstance(self[0], InstructionTransformer) and self[0].config.to_dict().get("is_causal") is False:
             extra[MARK] = True
         return super()._get_model_config() | extra
+
+    @property
+    def backbone(self) -> PreTrainedModel:
+        """The transformer below the pooling."""
+        return self[0].model
+
+    base_model_prefix = "backbone"
+    """Where accelerate looks for the last norm when it shards; it would take ``Normalize`` for it."""
+
+    @property
+    def _no_split_modules(self) -> list[str]:
+        """The layers of the backbone, each of which FSDP gathers as a whole."""
+        return sorted(self.backbone._no_split_modules or []) if isinstance(self[0], Transformer) else []
 
     @property
     def instruction_template(self) -> str:

@@ -13,14 +13,13 @@ import json
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from hf_posmine.core.errors import InputError
 from hf_posmine.models.items import Row, instruction_mask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 REQUIREMENTS = {"transformers": ">=5.2"}
 """The first release whose decoders obey ``is_causal: false``; sentence-transformers refuses to load with an older one."""
@@ -103,29 +102,3 @@ def _read_json(path: Path) -> Any:
 
 def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2), "utf8")
-
-
-def has_adapters(backbone: PreTrainedModel) -> bool:
-    """Whether peft adapters are loaded into the backbone."""
-    return bool(getattr(backbone, "_hf_peft_config_loaded", False))
-
-
-def merge_adapters(backbone: PreTrainedModel) -> None:
-    """Add the adapters into the weights and drop them; the backbone is a plain one again.
-
-    Raises:
-        InputError: there are none, or the base is quantised, which cannot be merged exactly.
-    """
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    if not has_adapters(backbone):
-        raise InputError("the model has no adapters to merge")
-    if getattr(backbone, "quantization_method", None) is not None:
-        raise InputError("adapters of a quantised base cannot be merged exactly; load the base in bfloat16, then merge")
-    layers = [(name, layer) for name, layer in backbone.named_modules() if isinstance(layer, BaseTunerLayer)]
-    for name, layer in layers:
-        layer.merge(safe_merge=True)
-        parent, _, child = name.rpartition(".")
-        setattr(backbone.get_submodule(parent), child, layer.get_base_layer())
-    backbone._hf_peft_config_loaded = False
-    del backbone.peft_config

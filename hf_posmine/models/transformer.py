@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sentence_transformers.base.modules.transformer import Transformer
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.models.adapters import restore_adapters
 from hf_posmine.models.items import DEFAULT_TEMPLATE, Row, RowError, instruction_mask, read_rows
 from hf_posmine.models.varlen import VARLEN, check_kernel, register_varlen, without_padding
 from hf_posmine.utils.upstream import overrides_private
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 MASK = "instruction_mask"
 """Feature int64 ``[B, T]``, 1 where a token is not to be pooled; absent where no row has an instruction."""
+
+HUB_OPTIONS = ("revision", "token", "cache_dir", "subfolder", "local_files_only")
 
 register_varlen()
 
@@ -93,9 +96,14 @@ class InstructionTransformer(Transformer):
         config, is_peft = super()._load_config(*args, **kwargs)
         return (make_bidirectional(config) if self.bidirectional else config), is_peft
 
-    def _load_model(self, name: str, task: str, config: PretrainedConfig, *args: Any, **kwargs: Any) -> Any:
+    def _load_model(
+        self, name: str, task: str, config: PretrainedConfig, backend: str, is_peft: bool, **kwargs: Any
+    ) -> Any:
         if not self._random_weights:
-            return super()._load_model(name, task, config, *args, **kwargs)
+            model = super()._load_model(name, task, config, backend, is_peft, **kwargs)
+            if is_peft:
+                restore_adapters(model, name, **{key: kwargs[key] for key in HUB_OPTIONS if kwargs.get(key)})
+            return model
         from transformers import AutoModel
 
         wanted = {key: kwargs[key] for key in ("dtype", "attn_implementation") if kwargs.get(key) is not None}

@@ -14,9 +14,9 @@ from hf_posmine.core.errors import InputError, MissingExtraError
 from hf_posmine.evaluation.evaluator import RetrievalEvaluator
 from hf_posmine.evaluation.load_collection import load_collection
 from hf_posmine.evaluation.retrieval import RetrievalSettings
+from hf_posmine.models.adapters import has_adapters
 from hf_posmine.models.instruct import InstructSentenceTransformer
 from hf_posmine.models.items import prefix_of
-from hf_posmine.models.portable import has_adapters
 from hf_posmine.training.blend import Blend, load_blend, mixed
 from hf_posmine.training.collator import text_columns
 from hf_posmine.training.losses import CachedInfoNCELoss, InfoNCELoss
@@ -111,7 +111,7 @@ def was_last(trainer: RecipeTrainer, checkpoint: Path) -> bool:
         return False
     best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
     trainer.state = state
-    trainer._load_from_checkpoint(best or str(checkpoint))
+    trainer.load_weights(best or str(checkpoint))
     return True
 
 
@@ -223,14 +223,20 @@ def finish(recipe: Recipe, trainer: RecipeTrainer, blend: Blend) -> InstructSent
     """Evaluate once more, merge the adapters, and save the model with its record in ``output_dir``; push it if asked."""
     from hf_posmine.training.record_stage import record_stage
 
-    model: InstructSentenceTransformer = trainer.model
     if trainer.evaluator is not None:
         trainer.save_metrics("eval", trainer.evaluate())
+    model = trainer.whole_model()
+    if model is None:  # with FSDP, a process that does not save: what was trained comes back from the folder
+        trainer.accelerator.wait_for_everyone()
+        return InstructSentenceTransformer(recipe.trainer["output_dir"])
     if recipe.student.merge_adapters and has_adapters(model[0].model):
         model.merge_adapters()
-    trainer.save_model()
+    if trainer.args.should_save:
+        trainer.write_model(model)
     record_stage(recipe, trainer, model, blend)
     trainer.save_state()  # last: it says that the run is finished
+    if trainer.whole is not None:
+        trainer.accelerator.wait_for_everyone()
     return model
 
 

@@ -9,10 +9,13 @@ from sentence_transformers import SentenceTransformerTrainer
 from sentence_transformers.base.sampler import BatchSamplers, MultiDatasetBatchSamplers
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.models.adapters import has_adapters, restore_adapters
+from hf_posmine.models.instruct import InstructSentenceTransformer
 from hf_posmine.training.collator import RowCollator, text_columns
 from hf_posmine.training.contrast import MASK_REASONS
 from hf_posmine.training.losses import CachedInfoNCELoss, InfoNCELoss
 from hf_posmine.training.samplers import NoDuplicateTexts, SameDatasetPerStep
+from hf_posmine.training.sharded import WholeCopy
 from hf_posmine.utils.upstream import forward_epochs, overrides_private
 
 if TYPE_CHECKING:
@@ -23,10 +26,16 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from torch.utils.data import BatchSampler, ConcatDataset, DataLoader
 
+
+def unwrapped(model: Any) -> Any:
+    """The module that ``torch.compile`` wrapped, or the model itself."""
+    return getattr(model, "_orig_mod", model)
+
+
 OUR_BATCHES = (BatchSamplers.BATCH_SAMPLER, BatchSamplers.NO_DUPLICATES, BatchSamplers.NO_DUPLICATES_HASHED)
 
 
-@overrides_private("_save", package="sentence-transformers")
+@overrides_private("_save", "_load_from_checkpoint", "_load_best_model")
 class RecipeTrainer(SentenceTransformerTrainer):
     """SentenceTransformerTrainer for rows ``query, positive, negative_1..n``, one data set per task or one mixed.
 
@@ -51,10 +60,12 @@ class RecipeTrainer(SentenceTransformerTrainer):
     """
 
     data_collator_class = RowCollator
+    model: Any
 
     def __init__(self, *args: Any, dataset_weights: Mapping[str, float] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.dataset_weights = dataset_weights
+        self.whole = WholeCopy(self.model, self.args.should_save) if self.is_fsdp_enabled else None
         if (self.args.gradient_checkpointing_kwargs or {}).get("use_reentrant"):
             raise InputError(
                 "gradient checkpointing with use_reentrant=True gives wrong gradients on several processes; set it to "
@@ -120,10 +131,59 @@ class RecipeTrainer(SentenceTransformerTrainer):
                 logs = logs | {f"masked_{why}": round(sum(c[why] for c in counts) / pairs, 4) for why in MASK_REASONS}
         super().log(logs, start_time)
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """As stock, on the process that saves: transformers 5 calls it on all, which would write into each other's files."""
-        if self.args.should_save:
-            super()._save(output_dir, state_dict)
+    def whole_model(self) -> SentenceTransformer | None:
+        """The model with all its weights: on every process, or with FSDP on the one that saves (else None).
+
+        All processes must call this.
+        """
+        return self.model if self.whole is None else self.whole.gathered(self.model)
+
+    def write_model(self, model: SentenceTransformer, output_dir: str | None = None) -> None:
+        """Save a model that has all its weights."""
+        live, self.model = self.model, model
+        try:
+            super()._save(output_dir)
+        finally:
+            self.model = live
+
+    def _save(self, output_dir: str | None = None, state_dict: object = None) -> None:
+        """As stock, on the process that saves: transformers 5 calls it on all, which would write into each other's files.
+
+        ``state_dict`` is not used: with FSDP the whole copy is filled and saved.
+        """
+        model = self.whole_model()
+        if model is not None and self.args.should_save:
+            self.write_model(model, output_dir)
+
+    def _load_from_checkpoint(self, checkpoint_path: str, model: Any = None) -> None:
+        """Weights of a checkpoint into the live model; of adapters alone where there are any, in their own dtype."""
+        if self.whole is None:
+            self._load_into(self.model, checkpoint_path)
+        else:
+            self.whole.spread(self.model, lambda whole: self._load_into(whole, checkpoint_path))
+
+    def load_weights(self, checkpoint: str) -> None:
+        """Weights of a checkpoint into the live model, outside of a run."""
+        if self.whole is not None:
+            self.model = self.model_wrapped = self.accelerator.prepare(self.model)
+        self._load_from_checkpoint(checkpoint)
+
+    def _load_into(self, model: SentenceTransformer, checkpoint_path: str) -> None:
+        plain = unwrapped(model)
+        if isinstance(plain, InstructSentenceTransformer) and has_adapters(plain.backbone):
+            restore_adapters(plain.backbone, checkpoint_path)
+            return
+        live, self.model = self.model, plain
+        try:
+            super()._load_from_checkpoint(checkpoint_path)
+        finally:
+            self.model = live
+
+    def _load_best_model(self) -> None:
+        """As stock, but a checkpoint that cannot be loaded ends the run: the stock trainer logs it and keeps the last."""
+        best = str(self.state.best_model_checkpoint)
+        self.model.model_card_data.set_best_model_step(int(best.rsplit("-", 1)[-1]))
+        self._load_from_checkpoint(best)
 
     def _losses(self) -> list[InfoNCELoss | CachedInfoNCELoss]:
         """This package's losses, wherever they are wrapped; each once."""

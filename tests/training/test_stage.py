@@ -20,8 +20,8 @@ from sentence_transformers import SentenceTransformer
 
 from hf_posmine.core.errors import InputError, MissingExtraError
 from hf_posmine.evaluation.results import RetrievalResult
+from hf_posmine.models.adapters import has_adapters
 from hf_posmine.models.instruct import InstructSentenceTransformer
-from hf_posmine.models.portable import has_adapters
 from hf_posmine.models.transformer import InstructionTransformer
 from hf_posmine.training import stage
 from hf_posmine.training.run_folder import RunFolder

@@ -1,0 +1,50 @@
+"""A student whose weights are spread over processes (FSDP2), and its whole copy on the process that saves.
+
+A sharded weight has no storage to write, and a model class changes when it is sharded. So the process that saves keeps a
+copy of the student in its memory, from before: it takes the gathered weights, and is what is saved and merged.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hf_posmine.models.instruct import InstructSentenceTransformer
+
+
+class WholeCopy:
+    """The student on one process, beside its shards.
+
+    Args:
+        model: the student, before it is sharded.
+        keeps: whether this process keeps a copy; the others take part in gathering and spreading.
+    """
+
+    def __init__(self, model: InstructSentenceTransformer, keeps: bool) -> None:
+        self.model: InstructSentenceTransformer | None = None
+        if keeps:
+            card = copy.copy(model.model_card_data)
+            self.model = copy.deepcopy(model, {id(model.model_card_data): card}).cpu()
+            card.register_model(self.model)
+
+    def gathered(self, live: Any) -> InstructSentenceTransformer | None:
+        """The copy with the weights of the shards, on the process that keeps it; all processes call this."""
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+        weights = get_model_state_dict(live, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+        if self.model is not None:
+            self.model.load_state_dict(weights)
+        return self.model
+
+    def spread(self, live: Any, load: Callable[[InstructSentenceTransformer], None]) -> None:
+        """Load weights into the copy, and from there into the shards; all processes call this."""
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+
+        if self.model is not None:
+            load(self.model)
+        weights = {} if self.model is None else self.model.state_dict()
+        options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+        set_model_state_dict(live, weights, options=options)
