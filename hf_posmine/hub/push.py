@@ -24,6 +24,7 @@ from hf_posmine.mining.execution.shards import MinedShards
 from hf_posmine.mining.provenance import FILE, describe_rows, read_provenance
 from hf_posmine.mining.record import MiningRecord
 from hf_posmine.utils.progress import quiet_bars
+from hf_posmine.utils.redact import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -186,7 +187,8 @@ def _record(mined: Any, splits: Mapping[str, Any], made_by: Any) -> MiningRecord
             "the rows as they were mined, or pass the miner that made them as made_by="
         )
     summary = record.summary or MiningSummary.from_dataset(mined, record.settings["num_negatives"]).to_dict()
-    return dataclasses.replace(record, rows=rows, summary=summary)
+    whole = dataclasses.replace(record, rows=rows, summary=summary)
+    return MiningRecord.from_dict(redacted(whole.to_dict()))  # as everyone else will read it
 
 
 def _find_record(mined: Any, splits: Mapping[str, Any], made_by: Any) -> MiningRecord:

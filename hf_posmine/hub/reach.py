@@ -15,6 +15,7 @@ from hf_posmine.hub.cards import split_card
 from hf_posmine.hub.ids import on_hub
 from hf_posmine.hub.repository import read
 from hf_posmine.hub.retry import of_the_hub
+from hf_posmine.utils.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -103,7 +104,7 @@ def load_hub_dataset(
     except Exception as error:  # of datasets, Arrow or a parser: the files are a stranger's
         if of_the_hub(error):
             raise
-        reason = " ".join(str(error).split())
+        reason = redact(" ".join(str(error).split()))
         raise InputError(
             f"the dataset {there.repo_id} at {commit[:8]} cannot be read ({type(error).__name__}: {reason:.200})"
         ) from None

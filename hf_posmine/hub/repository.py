@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from hf_posmine.core.errors import HubError, InputError
 from hf_posmine.hub.retry import LOG_IN, with_retry
+from hf_posmine.utils.redact import redact
 from hf_posmine.utils.upstream import check_repo_id
 
 if TYPE_CHECKING:
@@ -156,7 +157,8 @@ def _attempt(to: Destination, title: str, plan: Callable[[Snapshot], Changes]) -
             create_pr=to.create_pr and proposed is None,
         )
     except ValueError as error:  # how the client passes on what the Hub found in the metadata of the card
-        raise InputError(f"the Hub does not accept the card of {repo_id}: {' '.join(str(error).split())}") from None
+        reason = redact(" ".join(str(error).split()))
+        raise InputError(f"the Hub does not accept the card of {repo_id}: {reason}") from None
     url = f"{api.endpoint}/{'datasets/' if to.kind == 'dataset' else ''}{repo_id}"
     number = made.pr_num or (proposed and proposed.rsplit("/", 1)[1])
     return Pushed(repo_id, f"{url}/discussions/{number}" if number else url, made.oid)

@@ -49,7 +49,7 @@ def with_retry(call: Callable[[], T], what: str) -> T:
         outages += status in OUTAGES or (status is None and not _offline(error))
         hopeless = status is not None and status not in CONFLICTS + OUTAGES
         if hopeless or _offline(error) or conflicts >= CONFLICT_TRIES or outages >= OUTAGE_TRIES:
-            raise HubError(f"{what} failed: {_explain(error, status)}") from None
+            raise HubError(redact(f"{what} failed: {_explain(error, status)}")) from None
         return backoff(conflicts + outages, FIRST_PAUSE, LONGEST_PAUSE)
 
     return retry(call, pause)
@@ -102,9 +102,7 @@ def _explain(error: Exception, status: int | None) -> str:
         429: "the Hub asks for a pause; try again later",
         507: "the storage is full (507); make room and push again",
     }
-    said = " ".join(str(error).split())[:300]
+    reason = redact(" ".join(str(error).split()))[:300]  # before it is cut: half of a secret has no form
     if status is None:
-        return redact(
-            f"the connection broke again and again ({type(error).__name__}: {said}); push again when it is back"
-        )
-    return redact(meanings.get(status, f"the Hub answered {status} ({said}); try again later"))
+        return f"the connection broke again and again ({type(error).__name__}: {reason}); push again when it is back"
+    return meanings.get(status, f"the Hub answered {status} ({reason}); try again later")

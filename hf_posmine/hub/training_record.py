@@ -8,14 +8,18 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.hub.training_schema import TRAINING
 from hf_posmine.mining.provenance import FILE, now, versions
 from hf_posmine.mining.record import SCHEMA, TOOL
 from hf_posmine.utils.files import write_file
 from hf_posmine.utils.redact import redact
+from hf_posmine.utils.typed_json import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from sentence_transformers import SentenceTransformer
 
 
 @dataclass(frozen=True)
@@ -97,43 +101,50 @@ class TrainingRecord:
 
     def to_json(self) -> str:
         """The canonical text."""
-        plain = asdict(self)
-        first = {name: plain.pop(name) for name in ("schema", "tool")}
-        return json.dumps(first | plain, indent=1, default=str) + "\n"
+        values = asdict(self)
+        first = {name: values.pop(name) for name in ("schema", "tool")}
+        return json.dumps(first | values, indent=1, default=str).replace("<", "\\u003c") + "\n"
 
     @classmethod
-    def from_json(cls, text: str, where: str = FILE) -> TrainingRecord:
+    def from_json(cls, document: str, where: str = FILE) -> TrainingRecord:
         """Read what :meth:`to_json` gave.
 
         Raises:
             InputError: no record, one of a later version, or a damaged one.
         """
-        try:
-            said = json.loads(text)
-            if said.get("tool") != TOOL or "model_digest" not in said:
-                raise InputError(f"{where} is no record of a trained model")
-            if said["schema"] > SCHEMA:
-                raise InputError(
-                    f"{where} has schema {said['schema']}, this version reads up to {SCHEMA}; upgrade hf-posmine"
-                )
-            stages = tuple(
-                StageRecord(
-                    s["recipe"],
-                    s["steps"],
-                    tuple(TrainedOn(**d) for d in s["datasets"]),
-                    tuple(EvaluationRecord(**e) for e in s["evaluation"]),
-                )
-                for s in said.pop("stages")
+        found = read_json(document, where)
+        if not isinstance(found, dict) or found.get("tool") != TOOL or "model_digest" not in found:
+            raise InputError(f"{where} is not a record of a trained model")
+        schema = found.get("schema")
+        if not isinstance(schema, int) or not 1 <= schema <= SCHEMA:
+            raise InputError(
+                f"{where} has schema {schema!r:.60}, this version reads up to {SCHEMA}; upgrade hf-posmine"
             )
-            return cls(**said, stages=stages)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{where} is damaged ({type(error).__name__}: {error})") from None
+        try:
+            TRAINING(found, "")
+        except InputError as error:
+            raise InputError(f"{where} is incomplete or damaged: {error}") from None
+        stages = tuple(
+            StageRecord(
+                recipe=stage["recipe"],
+                steps=stage["steps"],
+                datasets=tuple(_known(TrainedOn, d) for d in stage["datasets"]),
+                evaluation=tuple(_known(EvaluationRecord, e) for e in stage["evaluation"]),
+            )
+            for stage in found["stages"]
+        )
+        record: TrainingRecord = _known(cls, found | {"stages": stages})
+        return record
+
+
+def _known(cls: type, plain_fields: Mapping[str, Any]) -> Any:
+    """An instance from a mapping that may hold more than this version knows."""
+    names = {entry.name for entry in dataclasses.fields(cls)}
+    return cls(**{name: value for name, value in plain_fields.items() if name in names})
 
 
 def describe_model(
-    model: Any, stages: tuple[StageRecord, ...] = (), before: TrainingRecord | None = None
+    model: SentenceTransformer, stages: tuple[StageRecord, ...] = (), before: TrainingRecord | None = None
 ) -> TrainingRecord:
     """The record of a model as it is now.
 
@@ -145,8 +156,7 @@ def describe_model(
     from hf_posmine.encoding.encode import Encoder
     from hf_posmine.teachers.dense_model import live_commit_of
 
-    card = getattr(model, "model_card_data", None)
-    base = getattr(card, "base_model", None)
+    base = model.model_card_data.base_model
     if before is not None:
         base, commit = before.base, before.base_commit
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,8 +151,7 @@ def read_provenance(path: str | Path) -> MiningRecord:
 
 
 def _source(said: Source | Mapping[str, Any]) -> Source:
-    if isinstance(said, Source):
-        return said
+    said = asdict(said) if isinstance(said, Source) else said
     unknown = sorted(set(said) - set(Source.__dataclass_fields__))
     if unknown:
         raise InputError(f"a source has no {unknown[0]!r}; it has {', '.join(Source.__dataclass_fields__)}")

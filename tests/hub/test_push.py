@@ -6,16 +6,19 @@ import json
 import logging
 import re
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
 from datasets import Dataset, DatasetDict, load_dataset
 from huggingface_hub import DatasetCard, HfApi
 
-from hf_posmine import MiningSummary, push_dataset
+import hf_posmine
+from hf_posmine import MiningSummary, push_dataset, verify
 from hf_posmine.cli.main import main
 from hf_posmine.core.errors import ColumnError, HubError, InputError
 from hf_posmine.hub.card_values import About
+from hf_posmine.hub.inputs import Inputs
 from hf_posmine.mining.provenance import provenance, write_provenance
 from hf_posmine.mining.record import MiningRecord
 from tests.hub.mining import make_miner, make_pairs, make_splits
@@ -246,7 +249,9 @@ def test_a_card_without_metadata_is_kept_as_text(hub, mined, miner):
     assert load_dataset(REPO, split="test").to_list() == mined["test"].to_list()
 
 
-def test_the_snippets_of_the_card_run_in_turn(hub, mined, miner):
+def test_the_snippets_of_the_card_run_in_turn(hub, mined, miner, monkeypatch):
+    local = partial(verify, inputs=Inputs(allow_local=True))  # the teacher of this test is a local folder
+    monkeypatch.setattr(hf_posmine, "verify", local)
     push_dataset(mined, REPO, miner, variants=["n-tuple", "flag-embedding"])
     snippets = re.findall(r"```python\n(.*?)```", readme(hub), re.DOTALL)
     assert len(snippets) == 4

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
 from datasets import load_dataset
 from huggingface_hub import HfApi
+from huggingface_hub.errors import LocalEntryNotFoundError
 from sentence_transformers import SentenceTransformer
 
-from hf_posmine import push_dataset, push_model
+from hf_posmine import PositiveAwareMiner, Qrels, push_dataset, push_model
 from hf_posmine.core.errors import HubError
+from hf_posmine.hub.retry import with_retry
+from hf_posmine.mining.provenance import provenance
+from hf_posmine.mining.record import Source
+from hf_posmine.teachers import RandomTeacher
 from tests.hub.mining import make_miner, make_pairs
 
 DATASET, MODEL = "alice/mined", "alice/retriever"
@@ -155,3 +161,46 @@ def test_an_author_who_saves_the_card_meanwhile_loses_nothing(hub, mined, miner,
     push_dataset(mined, DATASET, miner)
     assert "\nA later sentence.\n" in hub.repo(DATASET).files()["README.md"].decode()
     assert [e.status for e in hub.asked("POST", "/commit/")] == [200, 200, 412, 200]
+
+
+def test_a_key_that_the_hub_repeats_and_secrets_of_a_record_reach_no_error_card_or_record(hub, monkeypatch):
+    """The token of the environment, in any form, a password in an address and a key in a query."""
+    monkeypatch.setenv("SERVICE_API_KEY", "verysecretvalue1")
+    pairs = make_pairs(6)
+    known = Qrels.from_dataset(pairs, "query", "positive")
+    miner = PositiveAwareMiner(
+        corpus=known.documents,
+        teachers=RandomTeacher(known.documents),
+        known_positives=known,
+        positive_column="positive",
+    )
+    mined = pairs.map(miner, batched=True)
+    record = provenance(
+        miner,
+        source=Source("https://me:hunter2@host/pairs.parquet?api_key=topsecret9"),
+        corpus_source=Source("verysecretvalue1/corpus"),
+        command="hf-posmine mine --hub-token abcabcabc x",
+    )
+    teacher = dataclasses.replace(
+        record.teachers[0], recipe={"kind": "remote", "api_key": "k", "url": "http://a:hunter2@b"}
+    )
+    push_dataset(mined, "alice/mined", dataclasses.replace(record, teachers=(teacher,)))
+    files = hub.repo("alice/mined").files()
+    for path in ("README.md", "provenance.json"):
+        text = files[path].decode()
+        assert "***" in text
+        for secret in ("hunter2", "topsecret9", "verysecretvalue1", "abcabcabc"):
+            assert secret not in text, (path, secret)
+
+    def repeat() -> None:
+        raise LocalEntryNotFoundError(
+            "the server said: token verysecretvalue1, and " + "x" * 280 + " sk-abcdefghijklmnopqrstuvwx"
+        )
+
+    with pytest.raises(HubError) as failed:
+        with_retry(repeat, "reading https://me:hunter2@host")
+    assert (
+        "hunter2" not in str(failed.value)
+        and "verysecret" not in str(failed.value)
+        and "abcdefgh" not in str(failed.value)
+    )
