@@ -139,7 +139,7 @@ def ours(watch: Watch, name: str, task: Any, model: Any, **options: Any) -> tupl
 
     cross.score_texts = timed  # type: ignore[method-assign]
     miner = PositiveAwareMiner.from_dataset(
-        pairs, known, corpus=corpus, num_negatives=NEGATIVES, keep=("scores", "stats"),
+        pairs, known, corpus=corpus, filters=(), num_negatives=NEGATIVES, keep=("scores", "stats"),
         teacher_options={"store": tempfile.mkdtemp(), "fingerprint": "known"},
         second_opinion=SecondOpinion(cross, f"PercPos({SHARE})", depth=DEPTH, **options),
     )  # fmt: skip

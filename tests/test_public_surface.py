@@ -43,7 +43,7 @@ PUBLIC = {
         "BM25", "BM25Teacher", "Cross", "CrossEncoderTeacher", "Dense", "DenseTeacher", "EmbeddingService",
         "Endpoint", "Late", "LateInteractionTeacher", "Random", "RandomTeacher", "RemoteTeacher", "Run", "RunTeacher",
         "Sparse", "SparseTeacher", "StoredRun", "TeacherContext", "VectorFiles", "VectorTeacher", "as_teacher_spec",
-        "make_teacher", "make_teachers", "open_teacher",
+        "make_teacher", "make_teachers", "select_below", "open_teacher",
     ],
     "hf_posmine.mining": ["NegativesCollator", "SecondOpinion", "ragatouille", "to_margin_mse"],
     "hf_posmine.mining.execution": ["MapWithMiner", "Rank", "Workers", "encode_share", "mine_on_ray", "read_shards"],
@@ -51,9 +51,10 @@ PUBLIC = {
     "hf_posmine.report": ["MinedRows", "Report", "TableLimits", "make_report", "write_report"],
     "hf_posmine.evaluation": [
         "ChatServer", "Collection", "Comparison", "DRAWS", "HubChat", "Judge", "Judgements", "RetrievalEvaluator",
-        "RetrievalResult", "RetrievalSettings", "Scores", "apply_judgements", "calibrate", "clustering_v_measure", "compare",
+        "RetrievalResult", "RetrievalSettings", "Scores", "apply_judgements", "calibrate", "choose", "clustering_v_measure",
+        "compare",
         "compare_runs", "compare_table", "corrected", "evaluate_retrieval", "judge_negatives", "judgements_of_pairs",
-        "load_collection", "load_judged", "neighbour_accuracy", "overlap_matrix", "parse_measure", "read_table",
+        "load_collection", "load_judged", "mine_config", "neighbour_accuracy", "overlap_matrix", "parse_measure", "read_table",
         "sts_spearman", "sweep", "teacher_agreement",
     ],
     "hf_posmine.evaluation.plots": [

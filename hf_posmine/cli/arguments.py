@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, get_args
 
+from hf_posmine.cli.show import show
 from hf_posmine.core.settings import MiningSettings, OnShort, WeakPositive
 from hf_posmine.core.spec import split_list
 from hf_posmine.core.types import CeilingFrom
@@ -40,7 +41,10 @@ def add_mining_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that become :class:`~hf_posmine.core.settings.MiningSettings`."""
     default = MiningSettings()
     group = parser.add_argument_group("mining")
-    group.add_argument("--filters", nargs="*", default=[], metavar="FILTER", help='such as "PercPos(0.95)"; see below')
+    group.add_argument(
+        "--filters", nargs="*", metavar="FILTER",
+        help='such as "PercPos(0.95)", see below; none for Naive Top-K (default: PercPos(0.95), where scores have a zero)',
+    )  # fmt: skip
     group.add_argument("--sampler", default=repr(default.sampler), help="default: %(default)s")
     group.add_argument("--num-negatives", type=int, default=default.num_negatives, help="default: %(default)s")
     group.add_argument(
@@ -128,7 +132,7 @@ def teacher_options(args: argparse.Namespace) -> dict[str, Any]:
         "api_key_env",
         "price",
     )
-    return {name: getattr(args, name) for name in names}
+    return {name: vars(args)[name] for name in names}
 
 
 def print_usage(teachers: Sequence[Teacher]) -> None:
@@ -137,7 +141,7 @@ def print_usage(teachers: Sequence[Teacher]) -> None:
 
     for teacher in teachers:
         if isinstance(teacher, Metered) and (bill := teacher.bill()) is not None:
-            print(f"Requests to {teacher.name}: {bill}")
+            show(f"Requests to {teacher.name}: {bill}")
 
 
 def add_push_arguments(parser: argparse.ArgumentParser) -> None:
@@ -184,7 +188,10 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, config: bool = True) -
     """How the program behaves."""
     group = parser.add_argument_group("run")
     if config:
-        group.add_argument("--config", help="YAML file with any of these options; the command line wins")
-    group.add_argument("--offline", action="store_true", help="ask nothing of any hub; the default teacher is embedded")
-    group.add_argument("--quiet", action="store_true", help="no progress bars")
-    group.add_argument("--log-progress", action="store_true", help="progress as JSON lines on stderr, for logs")
+        group.add_argument("--config", metavar="YAML", help="file with any of these options; the command line wins")
+    group.add_argument(
+        "--offline", action="store_true", help="make no requests to the Hub; the default teacher is then embedded"
+    )
+    group.add_argument("--quiet", action="store_true", help="show no progress bars")
+    group.add_argument("--log-progress", action="store_true", help="write progress as JSON lines to stderr, for logs")
+    group.add_argument("--debug", action="store_true", help="show the traceback of an error")

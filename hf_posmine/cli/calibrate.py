@@ -8,7 +8,6 @@ Intervals are of resampled queries.
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -20,22 +19,23 @@ from hf_posmine.cli.arguments import (
     teacher_names,
     teacher_options,
 )
+from hf_posmine.cli.early import methods_of
+from hf_posmine.cli.show import show, show_table
 from hf_posmine.cli.work import DataOptions, load_work
 from hf_posmine.core.errors import InputError
-from hf_posmine.core.settings import MiningSettings
 from hf_posmine.evaluation.negatives.hold_out import Hide
 
 if TYPE_CHECKING:
     import argparse
 
-    from hf_posmine.core.types import Teacher
+    from hf_posmine.core.types import Filter, Teacher
     from hf_posmine.data.corpus import Corpus
-    from hf_posmine.evaluation.negatives.calibration import Calibration
+    from hf_posmine.evaluation.negatives.calibration import Calibration, Point
     from hf_posmine.evaluation.negatives.false_negatives import Judgements
 
 HELP = "choose the threshold for a wanted false-negative rate"
 EXAMPLES = """examples:
-  # the paper's four families on a judged collection; at most 5 % false negatives, for sure
+  # the paper's four families on a judged collection; at most 5 % false negatives, with 95 % confidence
   hf-posmine calibrate my_collection --rate 0.05
 
   # the same with a figure: false negatives against hardness, a band for every family
@@ -62,7 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--hide", choices=get_args(Hide), default="rest",
         help="all positives but one, or only one, each in turn (default: %(default)s)",
     )  # fmt: skip
-    group.add_argument("--estimate", action="store_true", help="the estimate must reach --rate, not its upper end")
+    group.add_argument(
+        "--estimate",
+        action="store_true",
+        help="compare estimates with --rate instead of upper bounds",
+    )
     group.add_argument("--num-negatives", type=int, default=4, help="default: %(default)s")
     group.add_argument("--sampler", default="Top()", help="default: %(default)s")
     group.add_argument("--seed", type=int, default=0, help="of samplers and resamples (default: %(default)s)")
@@ -75,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Calibrate, print the curves and what they propose."""
+    _methods(args)  # before anything is imported or loaded
     from hf_posmine.evaluation.negatives.calibrate import calibrate
     from hf_posmine.evaluation.negatives.choice import mine_config
     from hf_posmine.evaluation.plots.calibration import plot_calibration
@@ -85,8 +90,6 @@ def run(args: argparse.Namespace) -> None:
 
     if args.plot:
         check_image(args.plot)
-    for method in _methods(args):  # a misspelt filter should not be met after the encoding
-        MiningSettings(filters=method)
     if len(teacher_names(args)) > 1:
         raise InputError(f"--teacher {args.teacher}: calibrate takes one teacher at a time")
     corpus, judgements, teacher = _load(args)
@@ -103,15 +106,15 @@ def run(args: argparse.Namespace) -> None:
         write_file(Path(args.output), lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
     chosen = None
     try:
-        chosen = found.propose(args.rate, sure=not args.estimate)
+        chosen = found.propose(args.rate, confident=not args.estimate)
     finally:  # the figure is wanted most where no setting reaches the rate
         if args.plot:
             title = f"{Path(args.data).name}, {teacher.name}"
             plot_calibration(found, args.plot, chosen=chosen, wanted=args.rate, title=title)
-    print(f"\n{chosen.method}: {chosen.rate:.2%} false negatives ({chosen.low:.2%} to {chosen.high:.2%})")
+    show(f"\n{_sentence(found, chosen, confident=not args.estimate)}")
     for other in found.at_hardness_of(chosen):
         if other.family != chosen.family:
-            print(
+            show(
                 f"  {other.family} at the same hardness: {other.rate:.2%}, that is {other.difference:+.2%} "
                 f"({other.difference_low:+.2%} to {other.difference_high:+.2%})"
             )
@@ -120,7 +123,16 @@ def run(args: argparse.Namespace) -> None:
             "filters": chosen.method, "sampler": args.sampler, "num_negatives": args.num_negatives, "seed": args.seed,
         }  # fmt: skip
         write_file(Path(args.choose), lambda path: path.write_text(mine_config(row)))
-        print(f"written to {args.choose}")
+        show(f"written to {args.choose}")
+
+
+def _sentence(found: Calibration, chosen: Point, *, confident: bool) -> str:
+    """The chosen setting, and how much its rate may be trusted."""
+    name = f"{chosen.method}: {chosen.rate:.2%} false negatives"
+    if not confident:
+        return f"{name}, an estimate that is the lowest of {len(found.points)} settings: expect more"
+    bound = found.bounds[found.points.index(chosen)]
+    return f"{name}, at most {bound:.2%} with {found.level:.0%} confidence over the choice among {len(found.points)} settings"
 
 
 def _load(args: argparse.Namespace) -> tuple[Corpus, Judgements, Teacher]:
@@ -155,9 +167,9 @@ def _positives(rows: Any, columns: dict[str, str | None]) -> Any:
     return Qrels.from_dataset(rows, *picked).documents
 
 
-def _methods(args: argparse.Namespace) -> list[list[str]]:
+def _methods(args: argparse.Namespace) -> list[tuple[Filter, ...]]:
     """The settings of --filters, each a list of filters."""
-    return [[] if f.strip() == "naive" else [part.strip() for part in f.split(" + ")] for f in args.filters or ()]
+    return methods_of(args.filters or (), [args.sampler])
 
 
 def _families(
@@ -178,21 +190,15 @@ def _families(
 
 
 def _print(found: Calibration, teacher: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(
-        title=f"{found.queries:,} queries, {found.num_negatives} negatives, teacher {teacher}", title_justify="left"
-    )
-    for name in ("method", "false negatives", "interval", "of hidden ones", "hardness", "yield"):
-        table.add_column(name, justify="left" if name == "method" else "right")
-    family = None
-    for point in found.points:
-        if family not in (None, point.family):
-            table.add_section()
-        family = point.family
-        table.add_row(
+    columns = ("method", "false negatives", "interval", "of hidden ones", "hardness", "yield")
+    rows = [
+        (
             point.method, f"{point.rate:.2%}", f"{point.low:.2%} to {point.high:.2%}", f"{point.risk:.2%}",
             f"{point.hardness:.3f}", f"{point.found:.1%}",
-        )  # fmt: skip
-    Console(width=None if sys.stdout.isatty() else 110).print(table)
+        )
+        for point in found.points
+    ]  # fmt: skip
+    families = [point.family for point in found.points]
+    sections = [at for at in range(1, len(families)) if families[at] != families[at - 1]]
+    title = f"{found.queries:,} queries, {found.num_negatives} negatives, teacher {teacher}"
+    show_table(title, columns, rows, left=("method",), width=110, sections=sections)

@@ -9,12 +9,12 @@ give their results with --runs; seeds and queries are then both resampled.
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.cli.arguments import add_run_arguments
+from hf_posmine.cli.show import show, show_table
 from hf_posmine.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -143,21 +143,28 @@ def _pairs(results: list[RetrievalResult]) -> dict[tuple[str, str], dict[str, Re
 
 
 def _print(made: dict[tuple[str, str], Comparison], baseline: str, args: argparse.Namespace) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"{args.measure} against {baseline}", title_justify="left")
-    names = ("collection", "model", "queries", "baseline", "mean", "difference", "95 % interval", "p", "p (Holm)", "dz")
-    for name in names:
-        table.add_column(name, justify="left" if name in names[:2] else "right", overflow="fold")
-    for (collection, model), found in made.items():
-        table.add_row(
+    columns = (
+        "collection",
+        "model",
+        "queries",
+        "baseline",
+        "mean",
+        "difference",
+        "95 % interval",
+        "p",
+        "p (Holm)",
+        "dz",
+    )
+    rows = [
+        (
             collection, model, str(found.n), f"{found.mean_a:.4f}", f"{found.mean_b:.4f}", f"{found.difference:+.4f}",
             f"{found.low:+.4f} {found.high:+.4f}", f"{found.p_value:.2g}", _number(found.adjusted_p), f"{found.effect_size:+.2f}",
-        )  # fmt: skip
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+        )
+        for (collection, model), found in made.items()
+    ]  # fmt: skip
+    show_table(f"{args.measure} against {baseline}", columns, rows, left=columns[:2])
     for (collection, model), found in made.items():
-        print(f"{collection}: {found.sentence(baseline, model, args.alpha)}")
+        show(f"{collection}: {found.sentence(baseline, model, args.alpha)}")
 
 
 def _number(value: Any) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_posmine.cli.arguments import add_run_arguments
 from hf_posmine.cli.output import check_output, write_output
+from hf_posmine.cli.show import show
 from hf_posmine.cli.work import DataOptions, load_work
 from hf_posmine.data.bundled import SAMPLE
 
@@ -56,11 +57,11 @@ def run(args: argparse.Namespace) -> None:
     )
     output = write_output(mined, Path(args.output), record)
     planted = planted_documents()
-    print(f"\n{summary}\n")
+    show(f"\n{summary}\n")
     _print_examples(mined, made["Naive Top-K"][0], planted)
     _print_comparison({name: rows for name, (rows, _) in made.items()}, planted)
-    print(f"\n{len(mined)} rows written to {args.output}, their provenance to {output}")
-    print(f'load them with: datasets.load_from_disk("{args.output}")')
+    show(f"\n{len(mined)} rows written to {args.output}, their provenance to {output}")
+    show(f'load them with: datasets.load_from_disk("{args.output}")')
 
 
 def planted_documents() -> dict[str, set[str]]:
@@ -84,27 +85,27 @@ def _print_examples(mined: Any, naive: Any, planted: dict[str, set[str]]) -> Non
         if not wrong or wrong & set(row["negatives_ids"]):
             continue
         taken = other["negatives_ids"].index(min(wrong))
-        print(f"query     {row['query']}")
+        show(f"query     {row['query']}")
         _print_document("positive", row["positive_score"], row["positive"])
         _print_document("naive ✗", other["negatives_scores"][taken], other["negatives"][taken])
         for score, text in zip(row["negatives_scores"], row["negatives"], strict=True):
             _print_document("negative", score, text)
-        print()
+        show()
         shown += 1
         if shown == 3:  # noqa: PLR2004 - three examples make the point
             return
 
 
 def _print_document(label: str, score: float, text: str) -> None:
-    print(f"{label:<9} {score:.3f}  {textwrap.shorten(text, 90, placeholder=' ...')}")
+    show(f"{label:<9} {score:.3f}  {textwrap.shorten(text, 90, placeholder=' ...')}")
 
 
 def _print_comparison(made: dict[str, Any], planted: dict[str, set[str]]) -> None:
     total = sum(map(len, planted.values()))
-    print("planted false negatives taken as negatives:")
+    show("planted false negatives taken as negatives:")
     for name, rows in made.items():
         taken = sum(
             len(planted.get(query, set()) & set(ids))
             for query, ids in zip(rows["query_id"], rows["negatives_ids"], strict=True)
         )
-        print(f"  {name:<14} {taken:>3} of {total}")
+        show(f"  {name:<14} {taken:>3} of {total}")

@@ -17,6 +17,7 @@ from hf_posmine.cli.arguments import (
     teacher_names,
     teacher_options,
 )
+from hf_posmine.cli.show import show
 from hf_posmine.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
     encoded, share, total = encode_share(load_teachers(args), rank)
     who = "" if rank.world == 1 else f"rank {rank.number} of {rank.world}: "
     there = share - encoded
-    print(f"{who}{encoded:,} shards encoded, {there:,} were there; {share:,} of {total:,} are this process's share")
+    show(f"{who}{encoded:,} shards encoded, {there:,} were there; {share:,} of {total:,} are this process's share")
 
 
 def load_teachers(args: argparse.Namespace) -> list[Any]:
@@ -78,7 +79,7 @@ def load_teachers(args: argparse.Namespace) -> list[Any]:
     miner = PositiveAwareMiner.from_dataset(
         work.rows, names, query_column=work.query_column, positive_column=work.positive_column,
         positive_id_column=work.positive_id_column, corpus=work.corpus, teacher_options=options,
-        sampler="Top()" if len(names) == 1 else "CrossSample()",
+        filters=(), sampler="Top()" if len(names) == 1 else "CrossSample()",
     )  # fmt: skip
     return miner.teachers
 

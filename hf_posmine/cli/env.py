@@ -6,6 +6,9 @@ import os
 import platform
 from typing import TYPE_CHECKING
 
+from hf_posmine.cli.arguments import add_run_arguments
+from hf_posmine.cli.show import show
+
 if TYPE_CHECKING:
     import argparse
 
@@ -14,7 +17,8 @@ EXAMPLES = "example:\n  hf-posmine env\n"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``hf-posmine env`` takes no arguments."""
+    """The arguments of ``hf-posmine env``."""
+    add_run_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -37,4 +41,4 @@ def run(args: argparse.Namespace) -> None:
     }
     width = max(map(len, lines))
     for name, value in lines.items():
-        print(f"{name:<{width}}  {value}")
+        show(f"{name:<{width}}  {value}")

@@ -11,11 +11,11 @@ The values of every query are kept with --output, for hf-posmine compare.
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.cli.arguments import add_run_arguments
+from hf_posmine.cli.show import show, show_table
 from hf_posmine.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -74,11 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate on each collection, write the results, print the table."""
-    from rich.console import Console
-
     from hf_posmine.encoding.encode import load_model
     from hf_posmine.evaluation.load_collection import load_collection
-    from hf_posmine.evaluation.results import results_table
     from hf_posmine.evaluation.retrieval import RetrievalSettings, evaluate_retrieval
     from hf_posmine.utils.files import store_root
 
@@ -95,13 +92,26 @@ def run(args: argparse.Namespace) -> None:
     for collection, values in zip(collections, settings, strict=True):
         results.append(evaluate_retrieval(model, collection, model_name=args.model, **place, **values))
         if collection.lost_positives:
-            print(
+            show(
                 f"{collection.name}: {collection.lost_positives} judged positives are not in the corpus, and count as missed"
             )
-    Console(width=None if sys.stdout.isatty() else 100).print(results_table(results))
+    _print(results)
     if args.output:
         for result in results:
-            print(f"{result.num_queries} queries written to {_write(result, Path(args.output), args)}")
+            show(f"{result.num_queries} queries written to {_write(result, Path(args.output), args)}")
+
+
+def _print(results: list[RetrievalResult]) -> None:
+    """Means, a row per collection, and their mean where there are several."""
+    measures = list(results[0].scores)
+    rows = [(r.name, str(r.num_queries), *(f"{r.means[measure]:.4f}" for measure in measures)) for r in results]
+    if len(results) > 1:
+        means = [sum(r.means[measure] for r in results) / len(results) for measure in measures]
+        rows.append(("mean", "", *(f"{mean:.4f}" for mean in means)))
+    show_table(
+        f"Retrieval by {results[0].model}", ("collection", "queries", *measures), rows, left=("collection",), width=100,
+        sections=[len(results)],
+    )  # fmt: skip
 
 
 def file_stem(result: RetrievalResult) -> str:

@@ -10,12 +10,14 @@ COLLECTION is a BEIR folder, or a folder with corpus, queries and qrels as parqu
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.cli.arguments import add_run_arguments, add_teacher_arguments, teacher_names, teacher_options
+from hf_posmine.cli.early import methods_of
+from hf_posmine.cli.show import show_table
 from hf_posmine.core.errors import InputError
+from hf_posmine.core.filters import as_filters
 
 if TYPE_CHECKING:
     import argparse
@@ -71,7 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Mine with each method and print the table; with --curve or --plot over all thresholds, too."""
-    from hf_posmine.core.samplers import as_sampler
+    methods = methods_of(args.methods, [args.sampler])  # before anything is imported or loaded
+    methods_of([args.at or BEST])
     from hf_posmine.evaluation.negatives.false_negatives import Experiment, load_judged
     from hf_posmine.evaluation.negatives.trade_off import TradeOff
     from hf_posmine.evaluation.plots.style import check_image
@@ -82,15 +85,13 @@ def run(args: argparse.Namespace) -> None:
     write_curve = curve_writer(args.curve)
     if args.plot:
         check_image(args.plot)
-    for method in [*args.methods, args.at or BEST]:  # what is misspelt should not be met after the encoding
-        _point(method, as_sampler(args.sampler))
     corpus, judgements, visible = load_judged(Path(args.collection), args.qrels, args.visible, args.seed)
     experiment = Experiment.of(corpus, judgements, visible)
     if len(teacher_names(args)) > 1:
         raise InputError(f"--teacher {args.teacher}: fn-rate takes one teacher at a time")
     teacher = make_teacher(args.teacher, corpus, queries=experiment.known.queries, **teacher_options(args))
     settings = {"num_negatives": args.num_negatives, "seed": args.seed, "sampler": args.sampler}
-    rates = [experiment.rate(teacher, filters=_filters(method), **settings) for method in args.methods]
+    rates = [experiment.rate(teacher, filters=method, **settings) for method in methods]
     table = TradeOff(tuple(args.methods), tuple(rates), args.seed).rows()
     name = Path(args.collection).resolve().name
     _print(table, name, teacher.name)
@@ -109,7 +110,6 @@ def _sweep(
     args: argparse.Namespace, teacher: Teacher, corpus: Corpus, judgements: Judgements, visible: Mapping[str, str]
 ) -> dict[str, Any]:
     """Every method over its thresholds: drawn, read off at equal hardness, and as what a record says of it."""
-    from hf_posmine.core.filters import as_filters
     from hf_posmine.core.samplers import Top, as_sampler
     from hf_posmine.evaluation.negatives.trade_off import TradeOff, swept_methods
     from hf_posmine.evaluation.plots.trade_off import plot_trade_off
@@ -118,7 +118,7 @@ def _sweep(
     sampler: Any = as_sampler(args.sampler)
     methods = swept_methods(
         corpus, judgements, visible, teacher,
-        more=[as_filters(_filters(method)) for method in [*args.methods, at]], sampler=None if sampler == Top() else sampler,
+        more=[as_filters(method) for method in [*args.methods, at]], sampler=None if sampler == Top() else sampler,
     )  # fmt: skip
     curve = TradeOff.of(corpus, judgements, visible, teacher, methods, num_negatives=args.num_negatives, seed=args.seed)
     point = _point(at, sampler)
@@ -163,55 +163,34 @@ def _write_csv(record: dict[str, Any], path: Path) -> None:
     write_file(path, lambda file: file.write_text(text.getvalue()))
 
 
-def _filters(method: str) -> list[str]:
-    return [] if method.strip() == "naive" else [part.strip() for part in method.split(" + ")]
-
-
 def _point(method: str, sampler: Any) -> str:
     """The name of a method's point on a curve; Naive is where SkipTop begins."""
     from hf_posmine.core.settings import MiningSettings
     from hf_posmine.evaluation.negatives.false_negatives import spelled
 
-    return spelled(MiningSettings.from_options({"filters": _filters(method) or ["SkipTop(0)"], "sampler": sampler}))
+    return spelled(MiningSettings.from_options({"filters": as_filters(method) or "SkipTop(0)", "sampler": sampler}))
 
 
 def _print(rows: list[dict[str, Any]], collection: str, teacher: str) -> None:
-    table = _table(
-        f"False negatives on {collection}, teacher {teacher}; ranks from 1",
-        ("method", "false negatives", "rate", "95 % interval", "queries hit", "mean score", "mean rank"),
-    )
-    for row in rows:
-        table.add_row(
+    columns = ("method", "false negatives", "rate", "95 % interval", "queries hit", "mean score", "mean rank")
+    cells = [
+        (
             row["method"], f"{row['false_negatives']} of {row['negatives']}", f"{row['rate']:.2%}",
             f"{row['low']:.2%} to {row['high']:.2%}", f"{row['hit_queries']} of {row['queries']}",
             f"{row['mean_score']:.3f}", f"{row['mean_rank'] + 1:.1f}",
-        )  # fmt: skip
-    _show(table)
+        )
+        for row in rows
+    ]  # fmt: skip
+    show_table(f"False negatives on {collection}, teacher {teacher}; ranks from 1", columns, cells, left=("method",))
 
 
 def _print_equal(rows: list[dict[str, Any]], at: str) -> None:
-    table = _table(
-        f"Where the negatives are as hard as those of {at}",
-        ("hardness by mean", "method", "rate", "95 % interval", f"minus {at}", "95 % interval"),
-    )
-    for row in rows:
-        table.add_row(
+    columns = ("hardness by mean", "method", "rate", "95 % interval", f"minus {at}", "95 % interval")
+    cells = [
+        (
             row["by"], row["family"], f"{row['rate']:.2%}", f"{row['low']:.2%} to {row['high']:.2%}",
             f"{row['difference']:+.2%}", f"{row['difference_low']:+.2%} to {row['difference_high']:+.2%}",
-        )  # fmt: skip
-    _show(table)
-
-
-def _table(title: str, names: tuple[str, ...]) -> Any:
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left")
-    for name in names:
-        table.add_column(name, justify="left" if name in ("method", "hardness by mean") else "right")
-    return table
-
-
-def _show(table: Any) -> None:
-    from rich.console import Console
-
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+        )
+        for row in rows
+    ]  # fmt: skip
+    show_table(f"Where the negatives are as hard as those of {at}", columns, cells, left=("hardness by mean", "method"))

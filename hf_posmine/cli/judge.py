@@ -7,12 +7,13 @@ for nothing twice. --controls asks about known positives and random negatives, w
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from hf_posmine.cli.arguments import add_run_arguments
+from hf_posmine.cli.output import FILES, write_rows
+from hf_posmine.cli.show import show
 from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.evaluation.judge.actions import Action, apply_judgements, judge_negatives
 from hf_posmine.evaluation.judge.chat import Chat, ChatServer, HubChat
@@ -31,7 +32,6 @@ EXAMPLES = """examples:
   # a model of the Hub; only flag what is better than the labelled positive
   hf-posmine judge mined.parquet --model meta-llama/Llama-3.3-70B-Instruct --suspect better --output judged.parquet
 """
-WRITERS = {".parquet": "to_parquet", ".jsonl": "to_json"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,8 +63,8 @@ def run(args: argparse.Namespace) -> None:
     from hf_posmine.utils.files import replace_folder, write_file
 
     output = Path(args.output)
-    if output.suffix and output.suffix not in WRITERS:
-        raise InputError(f"--output {args.output}: write a folder or a {', '.join(WRITERS)} file")
+    if output.suffix and output.suffix not in FILES:
+        raise InputError(f"--output {args.output}: write a folder or a {', '.join(FILES)} file")
     if Path(args.data).resolve() == output.resolve():
         raise InputError(f"--output {args.output} is the input; write elsewhere")
     mined = load_source(args.data)
@@ -88,10 +88,10 @@ def run(args: argparse.Namespace) -> None:
         )
     judged = apply_judgements(mined, judgements, action=args.action, suspect=args.suspect)
     if output.suffix:
-        write_file(output, lambda path: getattr(judged, WRITERS[output.suffix])(str(path)))
+        write_file(output, lambda path: write_rows(judged, path, output.suffix))
     else:
         replace_folder(output, lambda path: judged.save_to_disk(str(path)))
-    print(f"\n{len(judged):,} rows written to {args.output}")
+    show(f"\n{len(judged):,} rows written to {args.output}")
 
 
 def _chat(args: argparse.Namespace, model: str) -> Chat:
@@ -105,15 +105,15 @@ def _chat(args: argparse.Namespace, model: str) -> Chat:
 def _print_verdicts(verdicts: list[Verdict], suspect: Suspect, judge: Judge) -> float:
     """The counts; returns the share of suspects among the answers that could be read."""
     counts: Counter[str] = Counter(verdicts)
-    print(f"{len(verdicts):,} negatives judged by {judge.chat.name}, {judge.asked:,} questions asked now")
+    show(f"{len(verdicts):,} negatives judged by {judge.chat.name}, {judge.asked:,} questions asked now")
     for verdict in get_args(Verdict):
-        print(f"  {verdict:<11} {counts[verdict]:>8,}")
+        show(f"  {verdict:<11} {counts[verdict]:>8,}")
     readable = len(verdicts) - counts["unreadable"]
     if not readable:
-        print("no answer could be read; does the model follow the JSON schema?", file=sys.stderr)
+        show("no answer could be read; does the model follow the JSON schema?", error=True)
         return 0.0
     observed = sum(counts[name] for name in SUSPECTS[suspect]) / readable
-    print(f"False negatives ({suspect}): {observed:.2%} of the {readable:,} answers that could be read")
+    show(f"False negatives ({suspect}): {observed:.2%} of the {readable:,} answers that could be read")
     return observed
 
 
@@ -127,7 +127,7 @@ def _print_controls(mined: Any, judge: Judge, observed: float, args: argparse.Na
     documents = list(dict.fromkeys(text for negatives in mined["negatives"] for text in negatives))
     found = controls(judge, rows[query], check_text_lists(rows[positive], str(positive)), documents, seed=args.seed)
     good, bad = found.shares(args.suspect)
-    print(
+    show(
         f"\nControls, {len(rows):,} each: {good:.1%} of known positives and {1 - bad:.1%} of random negatives are called relevant"
     )
     _print_corrected(observed, good, bad)
@@ -136,16 +136,16 @@ def _print_controls(mined: Any, judge: Judge, observed: float, args: argparse.Na
 def _print_corrected(observed: float, sensitivity: float, specificity: float) -> None:
     if sensitivity + specificity > 1:
         rate = corrected_rate(observed, sensitivity, specificity)
-        print(f"Corrected for the judge's errors: {rate:.2%}")
+        show(f"Corrected for the judge's errors: {rate:.2%}")
     else:
-        print("The judge is no better than chance here; its verdicts are worth nothing")
+        show("The judge is no better than chance here; its verdicts are worth nothing")
 
 
 def _print_agreement(other: str, found: Agreement, observed: float | None = None) -> None:
     (no_no, no_yes), (yes_no, yes_yes) = found.confusion
-    print(f"\nAgreement with {other}: kappa {found.kappa:.3f} ({found.low:.3f} to {found.high:.3f})")
-    print(f"  {other}: not relevant   judge: no {no_no:>6,}   yes {no_yes:>6,}")
-    print(f"  {other}: relevant       judge: no {yes_no:>6,}   yes {yes_yes:>6,}   unreadable {found.unreadable:,}")
+    show(f"\nAgreement with {other}: kappa {found.kappa:.3f} ({found.low:.3f} to {found.high:.3f})")
+    show(f"  {other}: not relevant   judge: no {no_no:>6,}   yes {no_yes:>6,}")
+    show(f"  {other}: relevant       judge: no {yes_no:>6,}   yes {yes_yes:>6,}   unreadable {found.unreadable:,}")
     if observed is not None:
         _print_corrected(observed, found.sensitivity, found.specificity)
 

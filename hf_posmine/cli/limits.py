@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sized
 from typing import TYPE_CHECKING, Any
 
+from hf_posmine.cli.show import show
 from hf_posmine.utils import memory
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
 def set_limits(args: argparse.Namespace) -> None:
     """Tell the limits to everything that runs in this process and its workers."""
     for option, variable in (("max_memory", memory.MEMORY), ("max_gpu_memory", memory.GPU_MEMORY)):
-        size = getattr(args, option)
+        size = vars(args)[option]
         if size is not None:
             memory.parse_size(size, f"--{option.replace('_', '-')}")
             os.environ[variable] = size
@@ -46,7 +48,7 @@ def announce(miner: PositiveAwareMiner, rows: Any, batch_size: int) -> None:
     from hf_posmine.teachers.capabilities import StoredInShards
 
     Sizes.fit(memory.Budget.current(), 1, torch.get_num_threads())  # no hours of encoding before that fails
-    count = len(rows) if hasattr(rows, "select") else None
+    count = len(rows) if isinstance(rows, Sized) else None
     stored = [teacher.stored_shards() for teacher in miner.teachers if isinstance(teacher, StoredInShards)]
     texts = sum(len(part) for shards in stored for _, part in shards.parts())
     if texts < LONG_TEXTS and (count or 0) * len(miner.corpus) < LONG_PAIRS:
@@ -55,7 +57,7 @@ def announce(miner: PositiveAwareMiner, rows: Any, batch_size: int) -> None:
 
     plan = make_plan(miner, rows, batch_size).check()
     if plan.seconds > LONG_SECONDS:
-        print(plan.short())
+        show(plan.short())
 
 
 def make_plan(miner: PositiveAwareMiner, rows: Any, batch_size: int) -> JobEstimate:
@@ -63,5 +65,5 @@ def make_plan(miner: PositiveAwareMiner, rows: Any, batch_size: int) -> JobEstim
     from hf_posmine.mining.execution.plan import plan_mining
 
     splits = list(rows.values()) if isinstance(rows, dict) else [rows]
-    known = all(hasattr(split, "select") for split in splits)
+    known = all(isinstance(split, Sized) for split in splits)
     return plan_mining(miner, sum(map(len, splits)) if known else None, batch_size=batch_size)

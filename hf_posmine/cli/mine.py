@@ -21,9 +21,11 @@ from hf_posmine.cli.arguments import (
     print_usage,
     push_options,
 )
+from hf_posmine.cli.early import settings_of
 from hf_posmine.cli.limits import add_plan_arguments, announce, make_plan, set_limits
 from hf_posmine.cli.output import account_of, check_output, write_output
 from hf_posmine.cli.sharded import add_shard_arguments, run_sharded, shards_wanted
+from hf_posmine.cli.show import show
 from hf_posmine.cli.work import DataOptions, load_work, make_miner
 from hf_posmine.core.settings import Keep
 
@@ -56,7 +58,7 @@ EXAMPLES = """examples:
   # push the rows with their record and a card, also as n-tuples
   hf-posmine mine pairs.parquet --filters "PercPos(0.95)" --output mined --push-to-hub me/mined --variants n-tuple
 
-filters:  SkipTop(n)  RankWindow(first, last)  MaxScore(s)  MinScore(s)  MarginPos(margin)  PercPos(share); none is Naive Top-K
+filters:  SkipTop(n)  RankWindow(first, last)  MaxScore(s)  MinScore(s)  MarginPos(margin)  PercPos(share); none: Naive Top-K
 samplers: Top()  Uniform(k)  SampledTopK(k, temperature)  Top1Sampled(k, temperature)
           with several teachers: CrossSample()  IntraSample(dedup)
 """
@@ -91,6 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Mine, write, and print the summary."""
+    settings_of(args)  # before anything is imported or loaded
     from hf_posmine.evaluation.negatives.index_recall import measure_approximation
     from hf_posmine.hub.push import push_dataset
     from hf_posmine.hub.repository import Destination, check_login
@@ -102,7 +105,7 @@ def run(args: argparse.Namespace) -> None:
     args.batch_size = args.batch_size or suited_batch()
     if args.plan:
         work = load_work(DataOptions.of(args))
-        print(make_plan(make_miner(work, args), work.rows, args.batch_size))
+        show(make_plan(make_miner(work, args), work.rows, args.batch_size))
         return
     push = push_options(args)
     if args.push_to_hub:  # hours of mining should not end at a missing login
@@ -129,10 +132,10 @@ def run(args: argparse.Namespace) -> None:
         )  # fmt: skip
         record = dataclasses.replace(record, format=args.format)
     output = write_output(mined, Path(args.output), record)
-    print("\n\n".join(map(str, [summary, *reports])))
+    show("\n\n".join(map(str, [summary, *reports])))
     print_usage(miner.teachers)
     if args.format == "n-tuple" and len(mined) < summary.rows:
-        print(f"\n{summary.rows - len(mined):,} rows have too few negatives for n-tuples and were left out")
-    print(f"\n{len(mined):,} rows written to {args.output}, their provenance to {output}")
+        show(f"\n{summary.rows - len(mined):,} rows have too few negatives for n-tuples and were left out")
+    show(f"\n{len(mined):,} rows written to {args.output}, their provenance to {output}")
     if args.push_to_hub:
-        print(f"Pushed to {push_dataset(rows, args.push_to_hub, rows_record, **push).url}")
+        show(f"Pushed to {push_dataset(rows, args.push_to_hub, rows_record, **push).url}")

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from hf_posmine.mining.summary import MiningSummary
 
 FILES = (".parquet", ".jsonl")
+TABLES = (".parquet", ".csv", ".jsonl")
+
+
+def write_rows(rows: Any, file: Path, suffix: str) -> None:
+    """Write a Dataset as the kind of file that the suffix names."""
+    write = {".parquet": rows.to_parquet, ".csv": rows.to_csv, ".jsonl": rows.to_json}[suffix]
+    write(str(file))
 
 
 def write_output(mined: Any, output: Path, record: MiningRecord) -> Path:
@@ -24,10 +31,9 @@ def write_output(mined: Any, output: Path, record: MiningRecord) -> Path:
     from hf_posmine.utils.files import replace_folder, write_file
 
     if output.suffix in FILES:
-        write = mined.to_parquet if output.suffix == ".parquet" else mined.to_json
         beside = _provenance_of(output)
         write_provenance(beside, record)
-        write_file(output, lambda temporary: write(str(temporary)))
+        write_file(output, lambda temporary: write_rows(mined, temporary, output.suffix))
         return beside
 
     def write_folder(temporary: Path) -> None:

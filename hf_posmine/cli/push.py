@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.cli.arguments import add_push_arguments, add_run_arguments, push_options, repository_options
+from hf_posmine.cli.show import show
 from hf_posmine.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
         pushed = push_model(path, args.repo_id, **repository_options(args))
     else:
         pushed = _push_dataset(path, args)
-    print(f"Pushed to {pushed.url} (commit {pushed.commit[:8]})")
+    show(f"Pushed to {pushed.url} (commit {pushed.commit[:8]})")
 
 
 def _push_dataset(path: Path, args: argparse.Namespace) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_posmine.cli.arguments import add_run_arguments
+from hf_posmine.cli.show import show
 from hf_posmine.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,13 +62,13 @@ def run(args: argparse.Namespace) -> None:
     output = Path(args.output)
     if output.suffix.lower() not in (".html", ".htm") or output.is_dir():
         raise InputError(f"--output {output}: write a .html file")
-    columns = {name: getattr(args, name) for name in ("query_column", "positive_column", "answer_column")}
+    columns = {name: vars(args)[name] for name in ("query_column", "positive_column", "answer_column")}
     mined = MinedRows.load(args.path, **columns)
     against = None if args.against is None else MinedRows.load(args.against, **columns)
     report = write_report(mined, output, against, TableLimits(args.rows, args.characters, args.megabytes))
-    print(f"{report.rows:,} rows, of which the table holds {report.shown:,}")
+    show(f"{report.rows:,} rows, of which the table holds {report.shown:,}")
     for title, number in report.suspects.items():
-        print(f"  {title.lower()}: {number:,}")
+        show(f"  {title.lower()}: {number:,}")
     if report.changed is not None:
-        print(f"  other negatives than {against.name if against else ''}: {report.changed:,}")
-    print(f"Written to {output} ({output.stat().st_size / 1e6:.1f} MB); open it in a browser")
+        show(f"  other negatives than {against.name if against else ''}: {report.changed:,}")
+    show(f"Written to {output} ({output.stat().st_size / 1e6:.1f} MB); open it in a browser")

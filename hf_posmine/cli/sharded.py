@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_posmine.cli.show import show
 from hf_posmine.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def shards_wanted(args: argparse.Namespace) -> bool:
         InputError: options that have no effect together.
     """
     if not args.streaming and args.ray is None:
-        unused = [name for name in ("shard_rows", "ray_workers", "ray_search") if getattr(args, name) is not None]
+        unused = [name for name in ("shard_rows", "ray_workers", "ray_search") if vars(args)[name] is not None]
         if unused or args.ray_gpus or args.ray_cpus != 1:
             name = (unused or ["ray_gpus" if args.ray_gpus else "ray_cpus"])[0].replace("_", "-")
             raise InputError(f"--{name} has no effect without --ray{' or --streaming' if name == 'shard-rows' else ''}")
@@ -50,7 +51,7 @@ def shards_wanted(args: argparse.Namespace) -> bool:
     if args.streaming and args.ray is not None:
         raise InputError("--streaming reads by one process and --ray by many; leave one of them out")
     for name in ("format", "num_proc", "work_dir", "variants"):
-        if getattr(args, name):
+        if vars(args)[name]:
             option = name.replace("_", "-")
             raise InputError(f"--{option} has no effect on shards; leave it out, or mine without --streaming and --ray")
     return True
@@ -83,14 +84,14 @@ def run_sharded(args: argparse.Namespace, push: dict[str, Any]) -> None:
     reports = measure_approximation(miner, work.rows)
     summary, record = account_of(work, miner, mined, args.command_line)
     write_provenance(root / "provenance.json", record)
-    print("\n\n".join(map(str, [summary, *reports])))
+    show("\n\n".join(map(str, [summary, *reports])))
     print_usage(miner.teachers)
     files = sum(len(shards.files) for shards in mined.values())
-    print(
+    show(
         f"\n{summary.rows:,} rows written to {files:,} shards in {root}, their provenance to {root / 'provenance.json'}"
     )
     if args.push_to_hub:
-        print(f"Pushed to {push_dataset(mined, args.push_to_hub, record, **push).url}")
+        show(f"Pushed to {push_dataset(mined, args.push_to_hub, record, **push).url}")
 
 
 def _mine(rows: Any, miner: PositiveAwareMiner, root: Path, args: argparse.Namespace) -> None:

@@ -1,12 +1,12 @@
 """Try many methods on one dataset and print what each yields; encoding and search happen once.
 
 DATA and the corpus are given as for mine. Every combination of --filters, --samplers, --num-negatives and
---seeds is tried. --choose writes the hardest setting within the limits, for hf-posmine mine --config.
+--seeds is tried. --choose writes the hardest setting within the limits, for hf-posmine mine --config; it needs judgements,
+since the hardest setting of all is Naive Top-K, with the most false negatives.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -17,9 +17,11 @@ from hf_posmine.cli.arguments import (
     teacher_names,
     teacher_options,
 )
+from hf_posmine.cli.early import methods_of
+from hf_posmine.cli.output import TABLES, write_rows
+from hf_posmine.cli.show import show, show_table
 from hf_posmine.cli.work import DataOptions, load_work
 from hf_posmine.core.errors import InputError
-from hf_posmine.core.settings import MiningSettings
 from hf_posmine.core.types import CeilingFrom
 
 if TYPE_CHECKING:
@@ -58,39 +60,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--output", help="the table, a .parquet, .csv or .jsonl file")
     output.add_argument("--plot", help="a figure of it, such as sweep.png (extra 'plots')")
     output.add_argument("--choose", metavar="YAML", help="write the hardest setting within the limits")
-    output.add_argument("--min-yield", type=float, default=0.95, help="limit of --choose (default: %(default)s)")
+    limits = parser.add_argument_group("judgements and limits of --choose")
+    limits.add_argument(
+        "--judgements", metavar="SPLIT", help="complete judgements of a BEIR folder, such as complete or test"
+    )
+    limits.add_argument(
+        "--max-false-negatives", type=float, metavar="RATE", help="highest false-negative rate, such as 0.05"
+    )
+    limits.add_argument(
+        "--min-yield", type=float, default=0.95, help="least share of the requested negatives (default: %(default)s)"
+    )
     add_run_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Build the runs, try everything, print the table."""
+    filters = methods_of(args.filters, args.samplers)  # before anything is imported or loaded
+    _check_choice(args)
+    from hf_posmine.data.qrels import Qrels
     from hf_posmine.evaluation.negatives.choice import choose, mine_config
     from hf_posmine.evaluation.negatives.sweep import sweep
     from hf_posmine.evaluation.plots.settings import plot_sweep
     from hf_posmine.evaluation.plots.style import check_image
     from hf_posmine.utils.files import write_file
 
-    write = _writer(args.output)
+    _check_table(args.output)
     if args.plot:
         check_image(args.plot)
-    filters = [[] if f.strip() == "naive" else [part.strip() for part in f.split(" + ")] for f in args.filters]
-    for method in filters:  # a misspelt filter should not be met after the search
-        MiningSettings(filters=method)
     work = load_work(DataOptions.of(args))
+    judgements = Qrels.from_beir(args.data, args.judgements) if args.judgements else None
     runs, columns = _runs(work, args)
     table = sweep(
         runs, work.rows, filters=filters, samplers=args.samplers, num_negatives=args.num_negatives, seeds=args.seeds,
-        ceiling_from=args.ceiling_from, **columns,
+        ceiling_from=args.ceiling_from, judgements=judgements, **columns,
     )  # fmt: skip
     _print(table)
     if args.output:
-        write_file(Path(args.output), lambda path: write(table, str(path)))
+        output = Path(args.output)
+        write_file(output, lambda path: write_rows(table, path, output.suffix))
     if args.plot:
         plot_sweep(table, args.plot)
     if args.choose:
-        chosen = choose(table, min_yield=args.min_yield)
+        chosen = choose(table, max_false_negatives=args.max_false_negatives, min_yield=args.min_yield)
         write_file(Path(args.choose), lambda path: path.write_text(mine_config(chosen)))
-        print(
+        show(
             f"\n{chosen['filters']}, {chosen['sampler']}, {chosen['num_negatives']} negatives written to {args.choose}"
         )
 
@@ -109,7 +122,7 @@ def _runs(work: MiningInput, args: argparse.Namespace) -> tuple[list[Any], dict[
     if work.positive_id_column:
         columns["positive_column"] = None
     reader = PositiveAwareMiner.from_dataset(
-        work.rows, names[0], corpus=work.corpus, teacher_options=teacher_options(args), **columns
+        work.rows, names[0], corpus=work.corpus, teacher_options=teacher_options(args), filters=(), **columns
     )
     queries = None if reader.known_positives is None else reader.known_positives.queries
     others = [make_teacher(name, reader.corpus, queries=queries, **teacher_options(args)) for name in names[1:]]
@@ -119,23 +132,38 @@ def _runs(work: MiningInput, args: argparse.Namespace) -> tuple[list[Any], dict[
     return runs, columns
 
 
-def _writer(output: str | None) -> Any:
-    writers = {".parquet": "to_parquet", ".csv": "to_csv", ".jsonl": "to_json"}
-    if output is not None and Path(output).suffix not in writers:
-        raise InputError(f"--output {output}: write a {', '.join(writers)} file")
-    return lambda table, path: getattr(table, writers[Path(str(output)).suffix])(path)
+def _check_choice(args: argparse.Namespace) -> None:
+    """Refuse a choice without a bound, before anything is searched."""
+    from hf_posmine.evaluation.negatives.choice import NO_BOUND
+
+    if args.choose and (args.judgements is None or args.max_false_negatives is None):
+        raise InputError(f"--choose: {NO_BOUND}")
+
+
+def _check_table(output: str | None) -> None:
+    if output is not None and Path(output).suffix not in TABLES:
+        raise InputError(f"--output {output}: write a {', '.join(TABLES)} file")
 
 
 def _print(table: Any) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    shown = Table(title="Settings", title_justify="left")
-    for name in ("teacher", "filters", "sampler", "n", "seed", "yield", "short rows", "removed", "hardness"):
-        shown.add_column(name, justify="left" if name in ("teacher", "filters", "sampler") else "right")
-    for row in table:
-        shown.add_row(
+    columns = (
+        "teacher",
+        "filters",
+        "sampler",
+        "n",
+        "seed",
+        "yield",
+        "short rows",
+        "removed",
+        "hardness",
+        "false negatives",
+    )
+    rows = [
+        (
             row["teacher"], row["filters"], row["sampler"], str(row["num_negatives"]), str(row["seed"]), f"{row['yield']:.1%}",
             f"{row['short_rows']:,}", f"{row['removed']:.1%}", f"{row['hardness']:.3f}",
-        )  # fmt: skip
-    Console(width=None if sys.stdout.isatty() else 140).print(shown)
+            "" if row["false_negative_rate"] is None else f"{row['false_negative_rate']:.2%}",
+        )
+        for row in table
+    ]  # fmt: skip
+    show_table("Settings", columns, rows, left=("teacher", "filters", "sampler"), width=140)

@@ -12,6 +12,8 @@ import os
 from typing import TYPE_CHECKING
 
 from hf_posmine.cli.arguments import add_run_arguments
+from hf_posmine.cli.show import show
+from hf_posmine.utils.printable import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -32,8 +34,6 @@ EXAMPLES = """examples:
   # eight GPUs
   accelerate launch --config_file recipes/accelerate/ddp.yaml -m hf_posmine.cli train --config recipes/nv_retriever/stage1.yaml
 """
-TAKES_MORE = True
-"""Arguments that are not known here override the recipe."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,14 +53,14 @@ def run(args: argparse.Namespace) -> None:
     if args.dry_run:
         from rich.console import Console
 
-        show(recipe, Console())
+        show_plan(recipe, Console())
         return
     run_stage(recipe)
     if int(os.environ.get("RANK", "0")) == 0:
-        print(f"The model is in {recipe.trainer['output_dir']}")
+        show(f"The model is in {recipe.trainer['output_dir']}")
 
 
-def show(recipe: Recipe, console: Console) -> None:
+def show_plan(recipe: Recipe, console: Console) -> None:
     """Load and check everything, and print what would be done."""
     from hf_posmine.training.plan import make_plan
     from hf_posmine.training.stage import prepare, quiet_models
@@ -95,12 +95,12 @@ def _show_data(plan: StagePlan, console: Console) -> None:
     spelt = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (heads, *cells)]
     console.print(Text(spelt[0], style="bold"))
     for row, line in zip(spelt[1:], plan.lines, strict=True):
-        console.print(Text(row))
+        console.print(Text(printable(row)))
         where = "queries and documents" if line.symmetric else "queries"
         counts = ", ".join(f"{why.replace('_', ' ')} {count:,}" for why, count in line.counts.items() if count)
         below = [f"before {where}: {line.instruction}" if line.instruction else "no instruction", counts]
         for text in below:
-            console.print(Padding(Text(text, style="dim"), (0, 0, 0, 2), expand=False))
+            console.print(Padding(Text(printable(text), style="dim"), (0, 0, 0, 2), expand=False))
 
 
 def _show_work(plan: StagePlan, recipe: Recipe, console: Console) -> None:
@@ -124,7 +124,7 @@ def _show_work(plan: StagePlan, recipe: Recipe, console: Console) -> None:
     }
     table = Table.grid(padding=(0, 2))
     for name, line in lines.items():
-        table.add_row(Text(name, style="bold"), Text(line))
+        table.add_row(Text(name, style="bold"), Text(printable(line)))
     console.print()
     console.print(table)
 
@@ -136,6 +136,7 @@ def _show_examples(plan: StagePlan, console: Console) -> None:
     console.print("\nThe first rows as the model reads them; what is pooled stands in [bold]⟦ ⟧[/bold]")
     margin = max(len(f"{name} {column}") for name, column, _, _ in plan.examples) + 4
     for name, column, before, pooled in plan.examples:
+        before, pooled = printable(before), printable(pooled)
         start = f"  {name} {column}".ljust(margin)
         room = max(LEAST_SHOWN, console.width - len(start) - len(before) - 2)
         shown = pooled if len(pooled) <= room else f"{pooled[: room - 2]} …"

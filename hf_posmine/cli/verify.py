@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_posmine.cli.arguments import add_run_arguments
+from hf_posmine.cli.show import show
 
 if TYPE_CHECKING:
     import argparse
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
     found = verify(
         args.repo_id, args.rows, config=args.config_name, revision=args.revision, inputs=inputs, seed=args.seed
     )
-    print(found)
+    show(found)
     if args.output:
         text = json.dumps(found.to_dict(), indent=1) + "\n"
         write_file(Path(args.output), lambda temporary: temporary.write_text(text, encoding="utf-8"))

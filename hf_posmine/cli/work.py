@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.cli.arguments import teacher_names, teacher_options
+from hf_posmine.cli.show import show
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.settings import MiningSettings
 
@@ -128,12 +130,22 @@ def load_corpus(options: DataOptions) -> tuple[Corpus, Source]:
 
 
 def make_miner(work: MiningInput, args: argparse.Namespace) -> PositiveAwareMiner:
-    """The miner that the arguments describe."""
+    """The miner that the arguments describe; a default filter is printed, since it depends on the teacher."""
+    miner = _miner_of(work, args)
+    if args.filters is None:
+        kinds = " and ".join(dict.fromkeys(teacher.score_kind for teacher in miner.teachers))
+        filters = " + ".join(map(repr, miner.settings.all_filters)) or "none"
+        show(f"filters: {filters}, the default for {kinds} scores")
+    return miner
+
+
+def _miner_of(work: MiningInput, args: argparse.Namespace) -> PositiveAwareMiner:
+    """The miner, its teachers opened over the corpus."""
     from hf_posmine.mining.miner import PositiveAwareMiner
     from hf_posmine.teachers.factory import make_teachers
 
     names = MiningSettings.__dataclass_fields__
-    settings: dict[str, Any] = {name: getattr(args, name) for name in names}
+    settings: dict[str, Any] = {name: vars(args)[name] for name in names}
     settings["second_opinion"] = second_opinion(args)
     if work.known is None or work.corpus is None:
         return PositiveAwareMiner.from_dataset(
@@ -153,7 +165,7 @@ def second_opinion(args: argparse.Namespace) -> SecondOpinion | None:
     from hf_posmine.mining.second_opinion import SecondOpinion
 
     if args.second_opinion is None:
-        given = [name for name in ("second_filters", "second_band") if getattr(args, name)]
+        given = [name for name in ("second_filters", "second_band") if vars(args)[name]]
         if given or args.second_rank_by != "teacher":
             raise InputError("--second-filters, --second-rank-by and --second-band need --second-opinion TEACHER")
         return None
@@ -192,7 +204,7 @@ def _with_texts(rows: Any, column: str, corpus: Corpus) -> Any:
     from hf_posmine.utils.progress import quiet_bars
 
     require_column(rows.column_names, column, "positive id")
-    if "positive" in rows.column_names or (hasattr(rows, "select") and not len(rows)):
+    if "positive" in rows.column_names or (isinstance(rows, Sized) and not len(rows)):
         return rows
     make = _PositiveTexts(corpus, column)
     with quiet_bars():

@@ -1,6 +1,6 @@
 """Score ceilings and rank windows: every mining method of the paper (section 3) is one of these, or two combined.
 
-The ceiling follows from the positive's score, which is known before any search. Naive Top-K is no filter at all.
+The ceiling follows from the positive's score, which is known before any search. Naive Top-K has no filter.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import numbers
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hf_posmine.core.types import Filter, Floats, ScoreKind
+
+
+MOST_RANKS = 1 << 40
+"""More documents than any corpus has."""
 
 
 class _Neutral:
@@ -193,9 +197,19 @@ def parse_filter(text: str) -> Filter:
     return _check_type(parse(text, FILTERS, "filter"), text)
 
 
+NAIVE = ("none", "naive")
+"""Spellings of no filter at all, which is Naive Top-K."""
+
+
 def as_filters(filters: Sequence[Filter | str] | Filter | str) -> tuple[Filter, ...]:
-    """Filters from objects or spellings, one or several."""
-    several = filters if isinstance(filters, (list, tuple)) else [filters]
+    """Filters from objects or spellings, one or several; ``"none"`` is no filter.
+
+    >>> as_filters("SkipTop(10) + PercPos(0.95)"), as_filters("none")
+    ((SkipTop(10), PercPos(0.95)), ())
+    """
+    several: list[Any] = list(filters) if isinstance(filters, (list, tuple)) else [filters]
+    if len(several) == 1 and isinstance(several[0], str):
+        several = [] if several[0].strip().lower() in NAIVE else several[0].split(" + ")
     return tuple(parse_filter(f) if isinstance(f, str) else _check_type(f, f) for f in several)
 
 
@@ -247,6 +261,8 @@ def _whole(filter_: object, field: str, least: int) -> None:
     value = getattr(filter_, field)
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < least:
         raise SpecError(f"{type(filter_).__name__}: {field} must be a whole number of at least {least}, got {value!r}")
+    if int(value) > MOST_RANKS:
+        raise SpecError(f"{type(filter_).__name__}: {field} is larger than any corpus; at most {MOST_RANKS:,}")
     object.__setattr__(filter_, field, int(value))
 
 

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from hf_posmine.core.ensembles import ENSEMBLES
 from hf_posmine.core.errors import InputError
-from hf_posmine.core.filters import as_filters, common_window
+from hf_posmine.core.filters import PercPos, as_filters, common_window
 from hf_posmine.core.samplers import Choice, Top, as_sampler
-from hf_posmine.core.types import CeilingFrom, Filter
+from hf_posmine.core.types import CeilingFrom, Filter, ScoreKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TOP = Top()
+DEFAULT_FILTER = PercPos(0.95)
+KINDS_WITH_ZERO: tuple[ScoreKind, ...] = ("cosine", "dot", "probability", "bm25")
+"""Kinds of scores of which a share has a meaning."""
 OnShort: TypeAlias = Literal["keep", "drop", "raise", "random"]
 WeakPositive: TypeAlias = Literal["keep", "flag", "drop"]
 Keep: TypeAlias = Literal["scores", "ids", "ranks", "positive_score", "stats"]
@@ -27,7 +30,8 @@ class MiningSettings:
     """Everything that decides which negatives a row gets, besides the corpus, the teacher and the known positives.
 
     Attributes:
-        filters: ceilings, floors and rank windows, as objects or spellings; none is Naive Top-K.
+        filters: ceilings, floors and rank windows, as objects or spellings; ``()`` is Naive Top-K. By default (None)
+            ``PercPos(0.95)``, the paper's best (Table 3), where the teacher's scores have a zero; see :meth:`for_scores`.
         sampler: which of the kept candidates to take; with several teachers an ensemble.
         num_negatives: n.
         keep: columns to add besides ``negatives``: ``scores``, ``ids``, ``ranks``, ``positive_score``, ``stats``.
@@ -43,7 +47,7 @@ class MiningSettings:
         seed: of the samplers; every row draws from its own generator, seeded by (seed, query, positive).
     """
 
-    filters: Sequence[Filter | str] | Filter | str = ()
+    filters: Sequence[Filter | str] | Filter | str | None = None
     sampler: Choice | str = TOP
     num_negatives: int = 4
     keep: Sequence[Keep] = ()
@@ -57,7 +61,9 @@ class MiningSettings:
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
-        set_(self, "filters", as_filters(self.filters))
+        if self.filters is not None:
+            set_(self, "filters", as_filters(self.filters))
+            common_window(self.all_filters)
         set_(self, "sampler", as_sampler(self.sampler))
         keep = [self.keep] if isinstance(self.keep, str) else self.keep
         if not isinstance(keep, (list, tuple)):
@@ -80,7 +86,6 @@ class MiningSettings:
             if not isinstance(near, numbers.Real) or isinstance(near, bool) or not 0 < near <= 1:
                 raise InputError(f"near_duplicates={near!r}; expected a cosine above 0 and at most 1, such as 0.95")
             set_(self, "near_duplicates", float(near))
-        common_window(self.all_filters)
         self.one_sampler.pool(self.num_negatives)
 
     @classmethod
@@ -96,9 +101,32 @@ class MiningSettings:
             raise InputError(f"unknown option {unknown[0]!r}; mining has: {', '.join(names)}")
         return cls(**options)
 
+    def for_scores(self, score_kinds: Sequence[ScoreKind]) -> MiningSettings:
+        """These settings with the default filter of teachers whose scores are of such kinds, where none is given.
+
+        Raises:
+            InputError: logits or distances, a share of which has no meaning: the filter must be chosen.
+        """
+        if self.filters is not None:
+            return self
+        unfit = [kind for kind in score_kinds if kind not in KINDS_WITH_ZERO]
+        if unfit:
+            raise InputError(
+                f"the teacher gives {unfit[0]} scores, for which {DEFAULT_FILTER!r}, the default filter, has no meaning; choose "
+                "one, such as filters='MarginPos(1.0)' (--filters 'MarginPos(1.0)'), or filters=() (--filters none) for Naive "
+                "Top-K"
+            )
+        return dataclasses.replace(self, filters=(DEFAULT_FILTER,))
+
     @property
     def all_filters(self) -> tuple[Filter, ...]:
-        """The filters, as objects."""
+        """The filters, as objects.
+
+        Raises:
+            InputError: they follow from the teacher's scores, which :meth:`for_scores` takes.
+        """
+        if self.filters is None:
+            raise InputError("filters=None: the default depends on the teacher's scores; use the settings of a miner")
         return self.filters  # type: ignore[return-value]
 
     @property
@@ -115,7 +143,7 @@ class MiningSettings:
         """Plain values, with filters and sampler in their spelling; :meth:`from_options` reads them back."""
         plain = dict(self.__dict__)
         return plain | {
-            "filters": [repr(f) for f in self.all_filters],
+            "filters": None if self.filters is None else [repr(f) for f in self.all_filters],
             "sampler": repr(self.sampler),
             "keep": list(self.keep),
         }

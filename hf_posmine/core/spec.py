@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import difflib
+import re
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import SpecError
+from hf_posmine.core.suggest import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+MOST_CHARACTERS, MOST_NESTED, MOST_NODES = 2000, 20, 500
+"""Limits of a spelling, which may come from a record or a card of somebody else."""
+SHOWN_CHARACTERS = 80
+DECIMAL_COMMA = re.compile(r"(?<![\w.])(\d+),(\d+)(?=\s*[,)])")
 
 
 def spell(value: Any) -> str:
@@ -73,13 +79,40 @@ def parse(text: str, known: Mapping[str, type], what: str = "value") -> Any:
     Raises:
         SpecError: naming the text, and what is known.
     """
+    tree = _tree(text, what, known)
+    return _build(tree, known, what, _shown(text))
+
+
+def _tree(text: str, what: str, known: Mapping[str, type]) -> ast.expr:
+    """The expression, within the limits."""
+    nested = max((depth for depth in _depths(text)), default=0)
+    if len(text) > MOST_CHARACTERS or nested > MOST_NESTED:
+        raise SpecError(
+            f"cannot read {what} {_shown(text)!r}: it has {len(text):,} characters, nested {nested} deep; at most "
+            f"{MOST_CHARACTERS:,} and {MOST_NESTED} are read"
+        )
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-    except SyntaxError:
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise SpecError(
-            f"cannot read {what} {text!r}; write it as a call, one of: {', '.join(sorted(known))}"
+            f"cannot read {what} {_shown(text)!r}; write it as a call, one of: {', '.join(sorted(known))}{_comma(text)}"
         ) from None
-    return _build(tree, known, what, text)
+    if sum(1 for _ in ast.walk(tree)) > MOST_NODES:
+        raise SpecError(f"cannot read {what} {_shown(text)!r}: it has too many parts")
+    return tree
+
+
+def _depths(text: str) -> Iterator[int]:
+    """How deep each character is in brackets; a sign before a sign counts, too."""
+    depth = signs = 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        signs = signs + 1 if character in "+-~" else 0
+        yield depth + signs
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 4]} ..."
 
 
 def _build(node: ast.expr, known: Mapping[str, type], what: str, text: str) -> Any:
@@ -90,14 +123,14 @@ def _build(node: ast.expr, known: Mapping[str, type], what: str, text: str) -> A
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError):
-        raise SpecError(f"cannot read {what} {text!r}: {ast.unparse(node)!r} is no plain value") from None
+        raise SpecError(f"cannot read {what} {text!r}: {ast.unparse(node)!r} is not a plain value") from None
 
 
 def _call(node: ast.Call, known: Mapping[str, type], what: str, text: str) -> Any:
     name = node.func.id  # type: ignore[attr-defined]
     if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        near = nearest(name, known)
+        hint = f"did you mean {near}? " if near else ""
         raise SpecError(f"unknown {what} {name!r} in {text!r}; {hint}known: {', '.join(sorted(known))}")
     names = [keyword.arg for keyword in node.keywords]
     if len(set(names)) < len(names):
@@ -110,4 +143,10 @@ def _call(node: ast.Call, known: Mapping[str, type], what: str, text: str) -> An
         return known[name](*args, **kwargs)
     except TypeError:
         takes = ", ".join(field.name for field in dataclasses.fields(known[name]))
-        raise SpecError(f"{what} {text!r} has the wrong arguments; {name} takes ({takes})") from None
+        raise SpecError(f"{what} {text!r} has the wrong arguments; {name} takes ({takes}){_comma(text)}") from None
+
+
+def _comma(text: str) -> str:
+    """``PercPos(0,95)`` is a number with a decimal comma; so may be ``PercPos(0,95, zero=0,7)``."""
+    point = DECIMAL_COMMA.sub(r"\1.\2", text)
+    return f"; did you mean {point}, with a decimal point?" if point != text else ""

@@ -178,6 +178,11 @@ class Corpus:
             at = np.array(rows, np.int64)
             yield self.texts(at).to_pylist(), self.ids(at).to_pylist() if self.has_ids else None
 
+    def __repr__(self) -> str:
+        more = len(self) - self.num_candidates
+        known = f" and {more:,} known positives that are never candidates" if more else ""
+        return f"Corpus({self.num_candidates:,} documents{known}; texts match {self.match})"
+
     def __len__(self) -> int:
         return int(self.starts[-1])
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hf_posmine.evaluation.measures import Scores, parse_measure
     from hf_posmine.evaluation.negatives.agreement import overlap_matrix, teacher_agreement
     from hf_posmine.evaluation.negatives.calibrate import calibrate
+    from hf_posmine.evaluation.negatives.choice import choose, mine_config
     from hf_posmine.evaluation.negatives.false_negatives import Judgements, load_judged
     from hf_posmine.evaluation.negatives.hold_out import judgements_of_pairs
     from hf_posmine.evaluation.negatives.sweep import sweep
@@ -39,6 +40,7 @@ __all__ = [
     "Scores",
     "apply_judgements",
     "calibrate",
+    "choose",
     "clustering_v_measure",
     "compare",
     "compare_runs",
@@ -49,6 +51,7 @@ __all__ = [
     "judgements_of_pairs",
     "load_collection",
     "load_judged",
+    "mine_config",
     "neighbour_accuracy",
     "overlap_matrix",
     "parse_measure",
@@ -85,6 +88,10 @@ __getattr__, __dir__ = lazy_names(
             "teacher_agreement",
         ),
         "negatives.calibrate": ("calibrate",),
+        "negatives.choice": (
+            "choose",
+            "mine_config",
+        ),
         "negatives.false_negatives": (
             "Judgements",
             "load_judged",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from hf_posmine.teachers.capabilities import (
     require_teacher,
     use_rank,
 )
+from hf_posmine.teachers.random import RandomTeacher
 from hf_posmine.utils.digest import json_digest
 
 if TYPE_CHECKING:
@@ -110,12 +112,27 @@ class PositiveAwareMiner:
             positive_column,
             positive_id_column,
         )
+        self._check_teachers()
+        self.settings = self._with_filters()
         self._check()
+
+    def _with_filters(self) -> MiningSettings:
+        """The settings with filters; random scores say nothing, and get none by default."""
+        if self.settings.filters is None and all(isinstance(teacher, RandomTeacher) for teacher in self.teachers):
+            return dataclasses.replace(self.settings, filters=())
+        return self.settings.for_scores([teacher.score_kind for teacher in self.teachers])
+
+    def __repr__(self) -> str:
+        settings = self.settings
+        filters = " + ".join(map(repr, settings.all_filters)) or "no filter"
+        return (
+            f"PositiveAwareMiner({', '.join(self.teacher_names)}; {filters}; {settings.sampler!r}; "
+            f"{settings.num_negatives} negatives from {self.corpus.num_candidates:,} documents)"
+        )
 
     def _check(self) -> None:
         if self.known_positives is not None and not isinstance(self.known_positives, Qrels):
             raise InputError(f"known_positives={type(self.known_positives).__name__}; pass a Qrels")
-        self._check_teachers()
         if self.positive_column and self.positive_id_column:
             raise ColumnError(
                 f"give positive_column={self.positive_column!r} or positive_id_column={self.positive_id_column!r}, not both"

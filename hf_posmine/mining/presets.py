@@ -50,7 +50,7 @@ def ragatouille(language: str, num_documents: int, *, size: Size = "small", num_
         raise InputError(f"size={size!r}; choose one of {list(get_args(Size))}")
     last = min(LAST_RANK, num_documents // SHARE_OF_CORPUS)
     if last - FIRST_RANK < num_negatives:
-        return {"teacher": "random", "num_negatives": num_negatives}
+        return {"teacher": "random", "filters": (), "num_negatives": num_negatives}
     model = RAGATOUILLE_MODELS.get(language, RAGATOUILLE_MODELS["other"])[get_args(Size).index(size)]
     prompts = {"query_prompt": "query: ", "document_prompt": "passage: "} if "e5" in model else {}
     return {

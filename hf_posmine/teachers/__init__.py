@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from hf_posmine.teachers.cross_encoder import CrossEncoderTeacher
     from hf_posmine.teachers.dense import DenseTeacher
     from hf_posmine.teachers.endpoint import EmbeddingService
+    from hf_posmine.teachers.exhaustive import select_below
     from hf_posmine.teachers.factory import make_teacher, make_teachers, open_teacher
     from hf_posmine.teachers.late_interaction import LateInteractionTeacher
     from hf_posmine.teachers.random import RandomTeacher
@@ -59,6 +60,7 @@ __all__ = [
     "make_teacher",
     "make_teachers",
     "open_teacher",
+    "select_below",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -68,6 +70,7 @@ __getattr__, __dir__ = lazy_names(
         "cross_encoder": ("CrossEncoderTeacher",),
         "dense": ("DenseTeacher",),
         "endpoint": ("EmbeddingService",),
+        "exhaustive": ("select_below",),
         "factory": (
             "make_teacher",
             "make_teachers",

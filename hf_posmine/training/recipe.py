@@ -7,7 +7,6 @@ and mappings: ``--learning_rate 1e-5 --datasets.0.max_samples 1000``.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from hf_posmine.core.errors import InputError
 from hf_posmine.core.filters import as_filters
 from hf_posmine.training.dataset_spec import DatasetSpec
 from hf_posmine.training.values import is_text, typed
+from hf_posmine.utils.config import read_mapping, unknown_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -154,15 +154,13 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         InputError: no such file, an unknown key, or a data set that is wrong.
     """
-    try:
-        said = yaml.safe_load(Path(path).read_text("utf8"))
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
-        raise InputError(f"cannot read the recipe {str(path)!r}: {' '.join(str(error).split())}") from error
-    if not isinstance(said, dict):
-        raise InputError(f"the recipe {str(path)!r} holds no mapping of keys")
+    said = read_mapping(path)
     for key, value in _pairs(overrides):
         _override(said, key, value)
-    return recipe_from(said)
+    try:
+        return recipe_from(said)
+    except InputError as error:
+        raise type(error)(f"{path}: {error}") from None
 
 
 def recipe_from(said: Mapping[str, Any]) -> Recipe:
@@ -174,8 +172,7 @@ def recipe_from(said: Mapping[str, Any]) -> Recipe:
     known = _fields()
     for key in said:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            raise InputError(f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            raise unknown_key(None, str(key), known)
         if key in NO_EFFECT:
             raise InputError(f"{key} has no effect here: {NO_EFFECT[key]}")
     for key in ("model", "datasets", "output_dir"):

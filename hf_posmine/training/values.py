@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from enum import Enum
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.utils.config import of_kind
 
-WORDS = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "a text",
-    list: "a list",
-    tuple: "a list",
-    dict: "a mapping",
-    Mapping: "a mapping",
-}
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 LEAST = dict.fromkeys(
     (
         "per_device_train_batch_size",
@@ -58,15 +50,7 @@ def is_text(cls: type, key: str) -> bool:
 def _typed(key: str, value: Any, kinds: set[Any]) -> Any:
     if value is False and any(_is_choice(kind) and "no" in {choice.value for choice in kind} for kind in kinds):
         return "no"
-    if isinstance(value, str) and str not in kinds:
-        value = _number(value, kinds)
-    if isinstance(value, list) and tuple in kinds:
-        value = tuple(value)
-    accepted = tuple(kinds | ({int} if float in kinds else set()))
-    unfit = (isinstance(value, bool) and bool not in kinds) or (isinstance(value, float) and not math.isfinite(value))
-    if unfit or not isinstance(value, accepted):
-        wanted = dict.fromkeys(WORDS[kind] for kind in WORDS if kind in kinds)
-        raise InputError(f"{key}={value!r}; expected {' or '.join(wanted)}")
+    value = of_kind(key, value, kinds)
     if key in LEAST and value is not None and value < LEAST[key]:
         raise InputError(f"{key}={value!r}; expected at least {LEAST[key]}")
     return value
@@ -84,13 +68,3 @@ def _kinds(hint: Any) -> set[Any]:
 
 def _is_choice(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Enum)
-
-
-def _number(text: str, kinds: set[Any]) -> Any:
-    if not kinds & {int, float}:
-        return text
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return int(number) if float not in kinds and number.is_integer() else number

@@ -6,12 +6,17 @@ memory of the process's own: pages mapped from files are the system's to take ba
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hf_posmine.core.errors import InputError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MEMORY, GPU_MEMORY = "HF_POSMINE_MAX_MEMORY", "HF_POSMINE_MAX_GPU_MEMORY"
 SPARE_FILES = 256
@@ -83,6 +88,22 @@ def own_memory() -> int:
             if line.startswith("RssAnon:"):
                 return int(line.split()[1]) * 1024
     return 0
+
+
+@contextlib.contextmanager
+def open_files_limit() -> Iterator[None]:
+    """Put the limit of open files back, which :func:`allow_files` may raise."""
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit
+        yield
+        return
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        yield
+    finally:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def allow_files(more: int) -> None:

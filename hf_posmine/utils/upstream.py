@@ -7,7 +7,6 @@ renames it or stops calling a method that this package overrides. Methods are ov
 
 from __future__ import annotations
 
-import argparse
 import mmap
 import re
 from importlib import metadata
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from hf_posmine.core.errors import InputError, UpstreamError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
@@ -157,10 +157,9 @@ def check_repo_id(repo_id: str) -> None:
         raise InputError(f"repo_id={repo_id!r}: {' '.join(str(error).split())}") from None
 
 
-def command_options(parser: argparse.ArgumentParser, command: str) -> dict[str, argparse.Action]:
-    """The options of a subcommand by the name of their value (``argparse``, Python 3.10 to 3.14)."""
-    commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    return {action.dest: action for action in commands.choices[command]._actions if action.dest != "help"}
+def parser_options(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
+    """The options of a parser by the name of their value (``argparse``, Python 3.10 to 3.14)."""
+    return {action.dest: action for action in parser._actions if action.dest != "help"}
 
 
 def bm25_weights(model: Any, tokens: Sequence[Sequence[str]]) -> tuple[Mapping[str, np.ndarray], Mapping[str, int]]:

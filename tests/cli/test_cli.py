@@ -91,9 +91,9 @@ def test_the_config_gives_defaults_and_the_command_line_wins(pairs_file, tmp_pat
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("filtres: [Top]", "unknown option 'filtres'"),
+        ("filtres: [Top]", "unknown key 'filtres'; did you mean 'filters'?"),
         ("- a\n- b", "must hold options"),
-        ("a: [", "is no YAML"),
+        ("a: [", "is not YAML"),
     ],
 )
 def test_a_bad_config_is_one_line(tmp_path, capsys, text, said):

@@ -60,7 +60,7 @@ def teacher(corpus) -> Least:
 @pytest.fixture
 def miner(pairs, corpus, teacher) -> PositiveAwareMiner:
     options = {"filters": "MaxScore(0.9)", "num_negatives": 3, "keep": ("scores", "ids", "stats")}
-    return PositiveAwareMiner.from_dataset(pairs, teacher, corpus=corpus, **options)
+    return PositiveAwareMiner.from_dataset(pairs, teacher, corpus=corpus, **{"filters": (), **options})
 
 
 def test_it_has_nothing_beyond_the_protocol(teacher):
@@ -75,7 +75,9 @@ def test_without_one_of_the_six_it_is_refused(corpus):
     for lost in MEMBERS:
         whole = {name: getattr(Least(corpus), name) for name in MEMBERS if name != lost}
         with pytest.raises(InputError, match="is not a Teacher"):
-            PositiveAwareMiner(corpus=corpus, teachers=type("Part", (), whole)(), positive_column="positive")
+            PositiveAwareMiner(
+                corpus=corpus, teachers=type("Part", (), whole)(), positive_column="positive", filters=()
+            )
 
 
 def test_it_mines_and_its_rows_are_recorded_reported_and_pickled(pairs, miner, tmp_path):
@@ -97,7 +99,7 @@ def test_what_only_some_teachers_can_do_is_not_asked_of_it(pairs, corpus, teache
     with pytest.raises(InputError, match="'least' is not searched exactly by vectors"):
         search_on(teacher, ["cpu", "cpu"])
     with pytest.raises(InputError, match="near_duplicates needs a dense teacher"):
-        PositiveAwareMiner.from_dataset(pairs, teacher, corpus=corpus, near_duplicates=0.9)
+        PositiveAwareMiner.from_dataset(pairs, teacher, corpus=corpus, near_duplicates=0.9, filters=())
     wants = [SearchRequest(np.array([1]), 2, np.ones(1, np.float32)), SearchRequest(np.array([], int), 2, np.ones(0))]
     found = capabilities.search_many(teacher, ["q0", "q1"], wants, Exclusions.none(2))
     assert found[0].doc_ids.tolist() == teacher.search(["q1"], 2).doc_ids.tolist() and len(found[1].doc_ids) == 0
@@ -110,7 +112,7 @@ def test_it_is_swept_stored_and_compared(pairs, corpus, teacher, tmp_path):
     methods = {"filters": ["MaxScore(0.5)", "PercPos(0.9)"], "num_negatives": [2]}
     stored, plain = sweep(run, pairs, **methods), sweep(run.teacher, pairs, **methods)
     assert len(stored) == 2 and stored.remove_columns("overlap")[:] is not None and len(plain) == 2
-    miner = PositiveAwareMiner.from_dataset(pairs, run)
+    miner = PositiveAwareMiner.from_dataset(pairs, run, filters=())
     assert provenance(miner, source={}).teachers[0].recipe == {"kind": "other", "stored_depth": 4}
     miner(dict(pairs[:2]), 0)  # a stored run of it takes a rank, too
     agreement = teacher_agreement(pairs, [run, RandomTeacher(corpus, seed=6)], num_negatives=2)
@@ -127,7 +129,9 @@ def test_it_is_calibrated_and_its_false_negatives_are_counted(pairs, corpus, tea
 
 def test_it_gives_a_second_opinion(pairs, corpus, teacher):
     opinion = SecondOpinion(teacher, "MaxScore(0.5)", depth=10)
-    miner = PositiveAwareMiner.from_dataset(pairs, RandomTeacher(corpus), corpus=corpus, second_opinion=opinion)
+    miner = PositiveAwareMiner.from_dataset(
+        pairs, RandomTeacher(corpus), corpus=corpus, second_opinion=opinion, filters=()
+    )
     assert miner.prepare()(dict(pairs[:4]))["negatives"]
     assert provenance(miner, source={}).second_opinion.teacher.name == "least"
 

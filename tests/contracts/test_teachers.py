@@ -254,7 +254,7 @@ def test_it_pickles_as_its_recipe_and_finds_the_same(teacher):
 def test_it_mines_the_same_rows_in_any_batch(teacher, corpus):
     pairs = Dataset.from_dict({"query": QUERIES, "positive": corpus.texts(np.arange(0, 60, 10)[:6]).to_pylist()})
     options = {"filters": MarginPos(0), "sampler": "SampledTopK(k=6)", "num_negatives": 3, "keep": ("scores", "ids")}
-    miner = PositiveAwareMiner.from_dataset(pairs, teacher, **options)
+    miner = PositiveAwareMiner.from_dataset(pairs, teacher, **{"filters": (), **options})
     mined = pairs.map(miner, batched=True)
     assert pairs.map(miner, batched=True, batch_size=2)[:] == mined[:]
     for row in mined:

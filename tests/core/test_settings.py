@@ -30,9 +30,29 @@ FULL = MiningSettings(
 )
 
 
-def test_the_defaults_are_naive_top_k():
+@pytest.mark.parametrize("kind", ["cosine", "dot", "probability", "bm25"])
+def test_the_default_filter_is_the_paper_s_best_where_scores_have_a_zero(kind):
+    assert MiningSettings().for_scores([kind]).all_filters == (PercPos(0.95),)
+    given = MiningSettings(filters="none")
+    assert given.for_scores([kind]) is given and given.all_filters == ()
+
+
+@pytest.mark.parametrize("kinds", [["logit"], ["distance"], ["cosine", "logit"]])
+def test_scores_without_a_zero_need_a_filter(kinds):
+    with pytest.raises(InputError, match=r"choose one.*MarginPos.*or filters=\(\) \(--filters none\)"):
+        MiningSettings().for_scores(kinds)
+    assert MiningSettings(filters=()).for_scores(kinds).all_filters == ()
+
+
+def test_the_default_is_not_known_without_scores():
+    assert MiningSettings().to_dict()["filters"] is None
+    with pytest.raises(InputError, match="depends on the teacher's scores"):
+        _ = MiningSettings().all_filters
+
+
+def test_the_defaults():
     settings = MiningSettings()
-    assert (settings.filters, settings.sampler, settings.num_negatives) == ((), Top(), 4)
+    assert (settings.filters, settings.sampler, settings.num_negatives) == (None, Top(), 4)
     assert (settings.on_short, settings.ceiling_from, settings.weak_positive, settings.seed) == (
         "keep",
         "min",

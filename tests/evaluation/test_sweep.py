@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import pickle
 
 import numpy as np
@@ -32,7 +33,7 @@ from hf_posmine.evaluation.negatives.choice import choose, mine_config
 from hf_posmine.evaluation.plots.settings import plot_overlap, plot_sweep
 from hf_posmine.teachers import BM25Teacher, RandomTeacher, StoredRun, VectorTeacher
 from hf_posmine.teachers.factory import make_teachers
-from tests.conftest import ToyModel
+from tests.conftest import SAMPLE, ToyModel
 
 disable_progress_bars()
 ALL = ("scores", "ids", "ranks", "stats")
@@ -91,7 +92,9 @@ FILTERS = [
 @pytest.mark.parametrize("sampler", ["Top()", "Top1Sampled(k=6, temperature=0.1)"])
 def test_a_stored_run_mines_what_its_teacher_mines(filters, sampler, run, toy, pairs):
     options = {"filters": filters, "sampler": sampler, "num_negatives": 3, "keep": ALL, **COLUMNS}
-    stored, direct = (PositiveAwareMiner.from_dataset(pairs, teacher, **options) for teacher in (run, toy))
+    stored, direct = (
+        PositiveAwareMiner.from_dataset(pairs, teacher, **{"filters": (), **options}) for teacher in (run, toy)
+    )
     assert stored.fingerprint == direct.fingerprint
     assert pairs.map(stored, batched=True)[:] == pairs.map(direct, batched=True, load_from_cache_file=False)[:]
 
@@ -113,7 +116,7 @@ def test_only_queries_whose_stored_depth_is_too_shallow_are_searched_again(toy, 
 def test_a_run_without_its_teacher_says_what_it_lacks(run, sample_corpus, pairs):
     alone = StoredRun(run.path, sample_corpus)
     options = {"num_negatives": 3, **COLUMNS}
-    both = [PositiveAwareMiner.from_dataset(pairs, teacher, **options) for teacher in (alone, run)]
+    both = [PositiveAwareMiner.from_dataset(pairs, teacher, **{"filters": (), **options}) for teacher in (alone, run)]
     assert both[0](pairs[:]) == both[1](pairs[:])
     deep = PositiveAwareMiner.from_dataset(pairs, alone, filters=PercPos(0.1), **options)
     with pytest.raises(StoreError, match="holds 12 documents per query, too few below the ceiling of"):
@@ -155,7 +158,10 @@ def test_any_depth_any_ceiling_any_exclusion_with_many_ties(data, documents, dep
         "num_negatives": data.draw(st.integers(1, 6)),
         "keep": ALL,
     }
-    stored, direct = (PositiveAwareMiner.from_dataset(Dataset.from_dict(rows), t, **options) for t in (run, teacher))
+    stored, direct = (
+        PositiveAwareMiner.from_dataset(Dataset.from_dict(rows), t, **{"filters": (), **options})
+        for t in (run, teacher)
+    )
     assert stored(rows) == direct(rows)
 
 
@@ -218,7 +224,10 @@ def test_the_table_spells_its_settings_in_the_order_of_the_grid(table):
 
 
 def test_false_negatives_are_counted_by_complete_judgements_the_miner_does_not_see(run, toy, pairs, sample_corpus):
-    naive = pairs.map(PositiveAwareMiner.from_dataset(pairs, toy, num_negatives=3, keep=ALL, **COLUMNS), batched=True)
+    naive = pairs.map(
+        PositiveAwareMiner.from_dataset(pairs, toy, num_negatives=3, keep=ALL, **{"filters": (), **COLUMNS}),
+        batched=True,
+    )
     # judge the first negative of every third query relevant, and its positive
     judged = zip(pairs["query"], pairs["positive"], strict=True)
     wrong = list(zip(pairs["query"][::3], (row[0] for row in naive["negatives"][::3]), strict=True))
@@ -279,21 +288,25 @@ def test_what_cannot_be_tried_is_refused(run, pairs, toy, sample_corpus, tmp_pat
         sweep(run, pairs, filters=[], **COLUMNS)
     with pytest.raises(InputError, match="has no effect on one teacher"):
         sweep(run, pairs, samplers=["CrossSample()"], **COLUMNS)
-    with pytest.raises(InputError, match="needs a sweep with judgements"):
-        choose(sweep(run, pairs, **COLUMNS), max_false_negatives=0.1)
+    for bound in (0.1, None):
+        with pytest.raises(InputError, match="a choice needs a bound on them"):
+            choose(sweep(run, pairs, **COLUMNS), max_false_negatives=bound)
 
 
 def test_the_hardest_setting_within_the_limits_becomes_a_configuration(table):
-    row = choose(table, min_yield=0.9)
-    assert row["yield"] >= 0.9
-    assert all(other["hardness"] <= row["hardness"] for other in table if other["yield"] >= 0.9)
+    judged = [{**row, "false_negative_rate": 0.01 * at} for at, row in enumerate(table)]
+    row = choose(judged, min_yield=0.9, max_false_negatives=0.05)
+    within = [other for other in judged[:6] if other["yield"] >= 0.9]
+    assert row["yield"] >= 0.9 and row["hardness"] == max(other["hardness"] for other in within)
     config = yaml.safe_load(mine_config(row))
     assert config == {
-        "filters": [] if row["filters"] == "naive" else row["filters"].split(" + "),
+        "filters": "none" if row["filters"] == "naive" else row["filters"].split(" + "),
         "sampler": row["sampler"], "num_negatives": row["num_negatives"], "seed": row["seed"],
     }  # fmt: skip
-    with pytest.raises(InputError, match=r"the highest yield is 1\.000 with"):
-        choose(table, min_yield=1.1)
+    with pytest.raises(InputError, match=r"the nearest is .* with 1\.000 and 0\.000"):
+        choose(judged, min_yield=1.1, max_false_negatives=0.05)
+    with pytest.raises(InputError, match="is not a share between 0 and 1"):
+        choose(judged, max_false_negatives=5)
 
 
 # ---------------------------------------------------------------- agreement and plots
@@ -345,14 +358,36 @@ def test_the_command_prints_the_table_and_its_choice_mines(pairs, tmp_path, caps
     files = {name: str(tmp_path / name) for name in ("table.csv", "sweep.png", "mine.yaml")}
     status = main(
         ["sweep", *data, "--filters", "naive", "SkipTop(2) + PercPos(0.9)", "--num-negatives", "2", "--depth", "9",
-         "--output", files["table.csv"], "--plot", files["sweep.png"], "--choose", files["mine.yaml"]]
+         "--output", files["table.csv"], "--plot", files["sweep.png"]]
     )  # fmt: skip
     shown = capsys.readouterr()
     assert status == 0, shown.err
-    assert "SkipTop(2) + PercPos(0.9)" in shown.out and "naive, Top(), 2 negatives written" in shown.out
+    assert "SkipTop(2) + PercPos(0.9)" in shown.out
     assert Dataset.from_csv(files["table.csv"])["filters"][:] == ["naive", "SkipTop(2) + PercPos(0.9)"]
-    assert main(["mine", *data, "--config", files["mine.yaml"], "--output", str(tmp_path / "mined")]) == 0
-    assert {len(row) for row in Dataset.load_from_disk(tmp_path / "mined")["negatives"]} == {2}
+
+
+def test_a_choice_by_judgements_mines(tmp_path, capsys):
+    from hf_posmine.cli.main import main
+
+    data = [str(SAMPLE), "--teacher", "bm25", "--offline", "--quiet"]
+    config = str(tmp_path / "mine.yaml")
+    choice = ["--judgements", "complete", "--max-false-negatives", "0.05", "--choose", config]
+    methods = ["--filters", "naive", "PercPos(0.5)", "--num-negatives", "2"]
+    assert main(["sweep", *data, *methods, *choice, "--min-yield", "0.5"]) == 0
+    assert "PercPos(0.5), Top(), 2 negatives written" in capsys.readouterr().out
+    assert main(["mine", *data, "--config", config, "--output", str(tmp_path / "mined")]) == 0
+    record = json.loads((tmp_path / "mined" / "provenance.json").read_text())
+    assert record["settings"]["filters"] == ["PercPos(0.5)"]
+
+
+@pytest.mark.parametrize("given", [[], ["--judgements", "complete"], ["--max-false-negatives", "0.1"]])
+def test_a_choice_without_a_bound_is_refused_with_the_way_out(given, tmp_path, capsys):
+    from hf_posmine.cli.main import main
+
+    assert main(["sweep", str(SAMPLE), "--choose", str(tmp_path / "mine.yaml"), *given]) == 2
+    said = capsys.readouterr().err
+    assert "calibrate" in said and "judge" in said and "PercPos(0.95)" in said
+    assert not (tmp_path / "mine.yaml").exists()
 
 
 def test_the_command_mines_with_an_ensemble_of_named_teachers(pairs, tmp_path, capsys):

@@ -38,7 +38,9 @@ class OneDimension:
 def mine(scores: dict[str, float], **options: object) -> dict[str, list]:
     corpus = Corpus.from_texts(list(reversed(scores)))  # an order that has nothing to do with the scores
     teacher = DenseTeacher(OneDimension(scores), corpus, fingerprint=repr(scores))
-    miner = PositiveAwareMiner(corpus=corpus, teachers=teacher, positive_column="positive", keep=ALL, **options)
+    miner = PositiveAwareMiner(
+        corpus=corpus, teachers=teacher, positive_column="positive", keep=ALL, **{"filters": (), **options}
+    )
     return miner(BATCH)
 
 

@@ -26,7 +26,7 @@ def make_splits() -> DatasetDict:
 
 def make_miner(rows: Any, teacher: Any, **options: Any) -> PositiveAwareMiner:
     options = {"filters": ["PercPos(0.99)"], "num_negatives": 2, "keep": KEEP} | options
-    return PositiveAwareMiner.from_dataset(rows, teacher, **options)
+    return PositiveAwareMiner.from_dataset(rows, teacher, **{"filters": (), **options})
 
 
 def miner_over(rows: Dataset, corpus: Corpus, teacher: Any, **options: Any) -> PositiveAwareMiner:
@@ -40,5 +40,5 @@ def miner_over(rows: Dataset, corpus: Corpus, teacher: Any, **options: Any) -> P
         positive_column="positive",
         num_negatives=2,
         keep=KEEP,
-        **options,
+        **{"filters": (), **options},
     )

@@ -34,7 +34,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 def mined(sample_pairs):
     pairs = sample_pairs.select(range(30)).remove_columns(["positive_id"])
     options = {"filters": ["PercPos(0.7)"], "keep": ("scores", "ids", "ranks", "stats"), "num_negatives": 3}
-    miner = PositiveAwareMiner.from_dataset(pairs, "embedded", **options)
+    miner = PositiveAwareMiner.from_dataset(pairs, "embedded", **{"filters": (), **options})
     return miner, pairs.map(miner, batched=True)
 
 

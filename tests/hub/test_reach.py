@@ -45,6 +45,7 @@ def push_record(corpus_source: Source | None, source: Source | None = None) -> N
         known_positives=known,
         positive_column="positive",
         num_negatives=2,
+        filters=(),
     )
     mined = pairs.map(miner, batched=True)
     record = provenance(miner, source=source or Source(), corpus_source=corpus_source, mined=mined)

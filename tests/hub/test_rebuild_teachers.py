@@ -50,7 +50,9 @@ def push_model_folder(folder, repo: str) -> str:
 
 def push_mined(pairs, known, teachers, **options):
     options = {"num_negatives": 2, "keep": KEEP, "positive_column": "positive"} | options
-    miner = PositiveAwareMiner(corpus=known.documents, teachers=teachers, known_positives=known, **options)
+    miner = PositiveAwareMiner(
+        corpus=known.documents, teachers=teachers, known_positives=known, **{"filters": (), **options}
+    )
     mined = pairs.map(miner, batched=True)
     push_dataset(mined, REPO, miner)
     return mined

@@ -219,8 +219,7 @@ def test_an_ensemble_of_different_kinds_is_made_again(hub, teacher, fresh_home):
     ]
     miner = PositiveAwareMiner(
         corpus=corpus, teachers=teachers, known_positives=known, positive_column="positive", sampler="CrossSample()",
-        num_negatives=2, keep=KEEP,
-    )  # fmt: skip
+        num_negatives=2, keep=KEEP, filters=())  # fmt: skip
     mined = pairs.map(miner, batched=True)
     push_dataset(mined, REPO, miner)
     found = verify(REPO)

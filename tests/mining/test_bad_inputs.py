@@ -56,12 +56,14 @@ def miner(dataset=None, teacher=None, teacher_options=None, **options):
     if dataset is None or type(dataset) is dict:
         dataset = Dataset.from_dict(dataset or GOOD)
     given = {"fingerprint": "toy", **(teacher_options or {})} if teacher is None else teacher_options
-    return PositiveAwareMiner.from_dataset(dataset, teacher or ToyModel(), teacher_options=given, **options)
+    return PositiveAwareMiner.from_dataset(
+        dataset, teacher or ToyModel(), teacher_options=given, **{"filters": (), **options}
+    )
 
 
 def bare_miner(texts=CORPUS, teachers=None, **options):
     corpus = Corpus.from_texts(texts)
-    return PositiveAwareMiner(corpus=corpus, teachers=teachers or toy(corpus), **options)
+    return PositiveAwareMiner(corpus=corpus, teachers=teachers or toy(corpus), **{"filters": (), **options})
 
 
 def mine(batch, **options):
@@ -411,14 +413,14 @@ TEACHERS = {
         "teacher",
     ),
     "a list as the corpus": (
-        lambda t: PositiveAwareMiner(corpus=CORPUS, teachers=toy(Corpus.from_texts(CORPUS)), positive_column="p")(
-            {"query": ["q"], "p": ["p"]}
-        ),
+        lambda t: PositiveAwareMiner(
+            corpus=CORPUS, teachers=toy(Corpus.from_texts(CORPUS)), positive_column="p", filters=()
+        )({"query": ["q"], "p": ["p"]}),
         e.InputError,
         "corpus",
     ),
     "no teacher": (
-        lambda t: PositiveAwareMiner(corpus=Corpus.from_texts(CORPUS), teachers=[], positive_column="p"),
+        lambda t: PositiveAwareMiner(corpus=Corpus.from_texts(CORPUS), teachers=[], positive_column="p", filters=()),
         e.InputError,
         "0 teachers",
     ),

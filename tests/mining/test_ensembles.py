@@ -33,7 +33,9 @@ def table_miner(sampler, n, teachers=tuple(TABLE), **options):
         for name in teachers
     ]
     options = {"filters": MarginPos(0), "keep": KEEP, "positive_column": "positive"} | options
-    return PositiveAwareMiner(corpus=corpus, teachers=made, sampler=sampler, num_negatives=n, **options)
+    return PositiveAwareMiner(
+        corpus=corpus, teachers=made, sampler=sampler, num_negatives=n, **{"filters": (), **options}
+    )
 
 
 def table_row(sampler, n, **options):
@@ -85,9 +87,11 @@ def test_cross_sample_takes_all_negatives_of_a_row_from_one_teacher():
         for name, t in TABLE.items()
     ]
     options = {"filters": MarginPos(0), "keep": KEEP, "positive_column": "positive", "num_negatives": 2}
-    miner = PositiveAwareMiner(corpus=corpus, teachers=made, sampler=CrossSample(), **options)
+    miner = PositiveAwareMiner(corpus=corpus, teachers=made, sampler=CrossSample(), **{"filters": (), **options})
     alone = {
-        t.name: PositiveAwareMiner(corpus=corpus, teachers=t, **options)({n: v[:1] for n, v in rows.items()})
+        t.name: PositiveAwareMiner(corpus=corpus, teachers=t, **{"filters": (), **options})(
+            {n: v[:1] for n, v in rows.items()}
+        )
         for t in made
     }
     mined = Dataset.from_dict(rows).map(miner, batched=True)
@@ -100,7 +104,8 @@ def test_cross_sample_takes_all_negatives_of_a_row_from_one_teacher():
             assert row[column] == values[0], column
     assert Dataset.from_dict(rows).map(miner, batched=True, batch_size=7)[:] == mined[:]
     other = Dataset.from_dict(rows).map(
-        PositiveAwareMiner(corpus=corpus, teachers=made, sampler="CrossSample()", seed=1, **options), batched=True
+        PositiveAwareMiner(corpus=corpus, teachers=made, sampler="CrossSample()", seed=1, **{"filters": (), **options}),
+        batched=True,
     )
     assert [row["negatives_teachers"][0] for row in other] != drawn
 

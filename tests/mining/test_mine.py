@@ -31,7 +31,9 @@ def make_pairs(rows: int = ROWS) -> Dataset:
 def make_miner(pairs: Dataset, model: object | None = None, **options: object) -> PositiveAwareMiner:
     teacher_options = {"fingerprint": "toy", "shard_rows": 30}
     options = {"filters": PercPos(0.8), "keep": ("scores", "ids", "ranks")} | options
-    return PositiveAwareMiner.from_dataset(pairs, model or ToyModel(), teacher_options=teacher_options, **options)
+    return PositiveAwareMiner.from_dataset(
+        pairs, model or ToyModel(), teacher_options=teacher_options, **{"filters": (), **options}
+    )
 
 
 @pytest.mark.parametrize(
@@ -105,8 +107,7 @@ def test_forked_workers_are_refused_if_any_teacher_searches_on_a_gpu(tmp_path):
     other.device = "cuda:1"
     both = PositiveAwareMiner(
         corpus=miner.corpus, teachers=[miner.teachers[0], other], known_positives=miner.known_positives,
-        positive_column="positive", sampler="CrossSample()",
-    )  # fmt: skip
+        positive_column="positive", sampler="CrossSample()", filters=())  # fmt: skip
     both.prepare = lambda: both
     with pytest.raises(InputError, match="num_proc=2 forks processes, which cannot use cuda:1"):
         mine(pairs, both, work_dir=tmp_path, num_proc=2)

@@ -60,7 +60,9 @@ def hand_miner(scores, rows, *, corpus=None, known=None, positive_column="positi
     teacher = DenseTeacher(ScoreTable(scores, queries), corpus, fingerprint=repr((scores, queries)))
     columns = {"positive_column": positive_column} if "positive" in rows else {}
     options = {"keep": ALL} | options
-    return PositiveAwareMiner(corpus=corpus, teachers=teacher, known_positives=known, **columns, **options)
+    return PositiveAwareMiner(
+        corpus=corpus, teachers=teacher, known_positives=known, **columns, **{"filters": (), **options}
+    )
 
 
 def hand_mined(scores, rows, **options):
@@ -71,7 +73,10 @@ def hand_mined(scores, rows, **options):
 def toy_miner(pairs, model=None, *, teacher_options=None, **options):
     model = ToyModel() if model is None else model
     return PositiveAwareMiner.from_dataset(
-        pairs, model, teacher_options={"fingerprint": model.name, **(teacher_options or {})}, **options
+        pairs,
+        model,
+        teacher_options={"fingerprint": model.name, **(teacher_options or {})},
+        **{"filters": (), **options},
     )
 
 
@@ -205,7 +210,11 @@ def test_neither_engine_nor_block_size_moves_a_bit(
     monkeypatch.setattr("hf_posmine.search.exact.CPU_BLOCK", block_rows)
     options = {name: getattr(miner.settings, name) for name in miner.settings.to_dict()}
     again = PositiveAwareMiner.from_dataset(
-        sample_pairs, embedded_model, corpus=miner.corpus, teacher_options={"engine": engine}, **options
+        sample_pairs,
+        embedded_model,
+        corpus=miner.corpus,
+        teacher_options={"engine": engine},
+        **{"filters": (), **options},
     )
     assert again.fingerprint == miner.fingerprint
     assert as_rows(sample_pairs.map(again, batched=True)) == expected
@@ -227,7 +236,7 @@ def test_queries_never_seen_before_are_encoded_to_the_same_bits(sample_pairs, mi
         teachers=DenseTeacher(embedded_model, miner.corpus),
         known_positives=miner.known_positives,
         positive_column="positive",
-        **options,
+        **{"filters": (), **options},
     )
     assert live.teachers[0].queries is None
     assert as_rows(stream(sample_pairs, live, batched=True, batch_size=5)) == expected
@@ -716,7 +725,7 @@ def test_the_negatives_are_those_of_a_slow_oracle(case, n, ceiling_from, exclude
             corpus=Corpus.from_texts(documents),
             teacher_options={"fingerprint": repr((points, similarity)), "engine": engine},
             exclude_other_positives=exclude_all,
-            **options,
+            **{"filters": (), **options},
         )
     except InputError as error:
         assert "leave no rank" in str(error)
@@ -746,5 +755,38 @@ def test_simans_sees_scores_relative_to_the_positive():
     table = np.float32([5.0, 9.0, 5.2, 4.9, 1.0])[:, None]
     teacher = VectorTeacher(Corpus.from_texts([*"pabcd"]), table, ["q"], [[1]], similarity="dot")
     options = {"positive_column": "positive", "sampler": "SimANS(k=4, a=100.0, b=0.0)", "num_negatives": 2}
-    out = PositiveAwareMiner(corpus=teacher.corpus, teachers=teacher, **options)({"query": ["q"], "positive": ["p"]})
+    out = PositiveAwareMiner(corpus=teacher.corpus, teachers=teacher, **{"filters": (), **options})(
+        {"query": ["q"], "positive": ["p"]}
+    )
     assert out["negatives"] == [["b", "c"]]
+
+
+def test_a_miner_says_in_one_line_what_it_is(toy_model):
+    pairs = Dataset.from_dict({"query": ["red", "blue"], "answer": ["a red ball", "a blue ball"]})
+    named = {"fingerprint": "toy"}
+    miner = PositiveAwareMiner.from_dataset(
+        pairs, toy_model, sampler="Uniform(3)", num_negatives=2, teacher_options=named
+    )
+    text = repr(miner)
+    assert "PercPos(0.95); Uniform(k=3); 2 negatives from 2 documents" in text and "\n" not in text
+    assert repr(miner.corpus) == "Corpus(2 documents; texts match normalized)"
+
+
+def test_without_filters_a_positive_aware_miner_has_a_ceiling():
+    from hf_posmine.teachers import RandomTeacher, VectorTeacher
+
+    table = np.float32([1.0, 0.96, 0.5])[:, None]
+    corpus = Corpus.from_texts(["p", "near", "far"])
+    teacher = VectorTeacher(corpus, table, ["q"], [[1]], similarity="dot")
+    rows = {"query": ["q"], "positive": ["p"]}
+    default = PositiveAwareMiner(corpus=corpus, teachers=teacher, positive_column="positive", num_negatives=1)
+    naive = PositiveAwareMiner(
+        corpus=corpus, teachers=teacher, positive_column="positive", num_negatives=1, filters="none"
+    )
+    assert (default(rows)["negatives"], naive(rows)["negatives"]) == ([["far"]], [["near"]])
+    assert default.settings.to_dict()["filters"] == ["PercPos(0.95)"]
+    far = VectorTeacher(corpus, table, ["q"], [[1]], similarity="euclidean")
+    with pytest.raises(InputError, match="the teacher gives distance scores, for which PercPos"):
+        PositiveAwareMiner(corpus=corpus, teachers=far, positive_column="positive")
+    chance = PositiveAwareMiner(corpus=corpus, teachers=RandomTeacher(corpus), positive_column="positive")
+    assert chance.settings.all_filters == ()

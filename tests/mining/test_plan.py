@@ -68,7 +68,7 @@ def test_a_stream_that_does_not_say_its_rows_and_teachers_that_cannot_be_tried(m
     plan = plan_mining(miner, None)
     assert plan.steps[2].amount == "0 x 300, d = 16"
     assert "does not say how many rows" in str(plan)
-    random = PositiveAwareMiner.from_dataset(Dataset.from_dict(PAIRS), "random")
+    random = PositiveAwareMiner.from_dataset(Dataset.from_dict(PAIRS), "random", filters=())
     plan = plan_mining(random, 100)
     assert plan.steps[0].seconds is None
     assert "is not estimated" in str(plan) and "?" in str(plan)

@@ -51,7 +51,7 @@ def test_a_tiny_collection_gets_random_negatives(documents, n, random):
 def test_the_preset_mines_inside_its_window(sample_corpus, sample_pairs):
     recipe = ragatouille("en", len(sample_corpus), num_negatives=3) | {"teacher": "bm25", "keep": "ranks"}
     miner = PositiveAwareMiner.from_dataset(
-        sample_pairs, corpus=sample_corpus, positive_id_column="positive_id", **recipe
+        sample_pairs, corpus=sample_corpus, positive_id_column="positive_id", **{"filters": (), **recipe}
     )
     ranks = np.array(sample_pairs.map(miner, batched=True)["negatives_ranks"][:])
     assert ranks.shape == (len(sample_pairs), 3)
@@ -69,8 +69,10 @@ def test_margins_are_those_of_the_teacher_of_each_negative():
     rows = Dataset.from_dict({"query": ["q", "r"], "positive": ["d3", "d4"]})
     teachers = [RandomTeacher(corpus, seed=seed) for seed in (0, 1)]
     options = {"corpus": corpus, "positive_column": "positive", "num_negatives": 2, "keep": "scores"}
-    one = rows.map(PositiveAwareMiner(teachers=teachers[0], **options), batched=True)
-    both = rows.map(PositiveAwareMiner(teachers=teachers, sampler=IntraSample(), **options), batched=True)
+    one = rows.map(PositiveAwareMiner(teachers=teachers[0], **{"filters": (), **options}), batched=True)
+    both = rows.map(
+        PositiveAwareMiner(teachers=teachers, sampler=IntraSample(), **{"filters": (), **options}), batched=True
+    )
     for mined, by in ((one, [0, 0]), (both, [0, 1])):
         ready = to_margin_mse(DatasetDict(train=mined))["train"]
         assert ready.column_names == ["query", "positive", "negative_1", "negative_2", "label"]

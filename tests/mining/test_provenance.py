@@ -44,7 +44,7 @@ def miner(sample_pairs, sample_corpus):
         corpus=sample_corpus,
         positive_id_column="positive_id",
         teacher_options=prompts,
-        **OPTIONS,
+        **{"filters": (), **OPTIONS},
     )
 
 
@@ -75,7 +75,7 @@ def test_the_record_alone_rebuilds_the_miner_and_its_rows(record, miner, sample_
         query_column=columns["query"],
         positive_column=columns["positive"],
         positive_id_column=columns["positive_id"],
-        **record["settings"],
+        **{"filters": (), **record["settings"]},
     )
     assert again.fingerprint == record["miner_fingerprint"] == miner.fingerprint
     assert again.settings == miner.settings
@@ -125,7 +125,9 @@ def test_the_summary_and_a_teacher_of_another_kind_are_recorded():
         score = score_texts = search
 
     pairs = Dataset.from_dict({"query": ["q"], "positive": ["p"]})
-    miner = PositiveAwareMiner(corpus=Corpus.from_texts(["p", "a"]), teachers=Words(), positive_column="positive")
+    miner = PositiveAwareMiner(
+        corpus=Corpus.from_texts(["p", "a"]), teachers=Words(), positive_column="positive", filters=()
+    )
     summary = MiningSummary.from_dataset(pairs.add_column("negatives", [["a"]]))
     record = provenance(miner, source={}, summary=summary, command="hf-posmine mine").to_dict()
     assert record["teachers"] == [{"name": "words", "score_kind": "bm25", "fingerprint": "w1", "kind": "other"}]
@@ -137,7 +139,9 @@ def test_another_model_of_the_same_name_is_another_record():
     corpus = Corpus.from_texts(["p", "a"])
     teachers = [DenseTeacher(ToyModel(), corpus, fingerprint=name) for name in ("one", "two")]
     one, two = (
-        provenance(PositiveAwareMiner(corpus=corpus, teachers=teacher, positive_column="positive"), source={})
+        provenance(
+            PositiveAwareMiner(corpus=corpus, teachers=teacher, positive_column="positive", filters=()), source={}
+        )
         for teacher in teachers
     )
     assert one.teachers[0].name == two.teachers[0].name
@@ -159,8 +163,10 @@ def test_the_record_comes_back_from_its_text_and_ignores_what_it_does_not_know(r
 
 def test_the_positives_as_corpus_are_told_from_a_corpus_that_nobody_named(sample_pairs, sample_corpus):
     pairs = sample_pairs.select(range(5))
-    own = PositiveAwareMiner.from_dataset(pairs, "embedded", positive_column="positive")
-    given = PositiveAwareMiner.from_dataset(pairs, "embedded", positive_column="positive", corpus=sample_corpus)
+    own = PositiveAwareMiner.from_dataset(pairs, "embedded", positive_column="positive", filters=())
+    given = PositiveAwareMiner.from_dataset(
+        pairs, "embedded", positive_column="positive", corpus=sample_corpus, filters=()
+    )
     assert provenance(own, source={}).to_dict()["corpus"]["source"] is None
     assert provenance(given, source={}).to_dict()["corpus"]["source"] == {}
 

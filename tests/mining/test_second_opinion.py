@@ -56,7 +56,7 @@ def dense(corpus, tmp_path_factory) -> DenseTeacher:
 
 def miner_of(pairs, teacher, opinion=None, **options):
     options = {"num_negatives": N, "filters": ["MaxScore(0.8)"], "keep": ("scores", "ids", "ranks", "stats")} | options
-    return PositiveAwareMiner.from_dataset(pairs, teacher=teacher, second_opinion=opinion, **options)
+    return PositiveAwareMiner.from_dataset(pairs, teacher=teacher, second_opinion=opinion, **{"filters": (), **options})
 
 
 def one_pair(model, query, text) -> float:
@@ -192,7 +192,7 @@ def test_the_record_says_it_and_mines_again_from_it(pairs, tmp_path, embedded_mo
     name = f"cross:{tiny.cross(tmp_path / 'model')}"
     opinion = SecondOpinion(name, "PercPos(0.9)", depth=8)
     miner = PositiveAwareMiner.from_dataset(
-        pairs, teacher="embedded", second_opinion=opinion, num_negatives=2, keep=("scores", "stats")
+        pairs, teacher="embedded", second_opinion=opinion, num_negatives=2, keep=("scores", "stats"), filters=()
     )
     mined = pairs.map(miner, batched=True)
     record = provenance(miner, source={"path": "nowhere"}, mined=mined, summary=MiningSummary.from_dataset(mined))

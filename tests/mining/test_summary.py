@@ -20,7 +20,7 @@ N = 5
 def toy_mined(pairs, corpus, **options):
     options = {"filters": ["MaxScore(0.6)", PercPos(0.8)], "num_negatives": N, "keep": KEEP} | options
     miner = PositiveAwareMiner.from_dataset(
-        pairs, ToyModel(), corpus=corpus, teacher_options={"fingerprint": "toy"}, **options
+        pairs, ToyModel(), corpus=corpus, teacher_options={"fingerprint": "toy"}, **{"filters": (), **options}
     )
     return pairs.map(miner, batched=True)
 

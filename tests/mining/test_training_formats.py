@@ -187,7 +187,7 @@ def train(model, dataset, folder, collator=None):
 
 @pytest.fixture(scope="module")
 def mined_sample(sample_pairs, embedded_model):
-    miner = PositiveAwareMiner.from_dataset(sample_pairs, embedded_model, num_negatives=2, keep="scores")
+    miner = PositiveAwareMiner.from_dataset(sample_pairs, embedded_model, num_negatives=2, keep="scores", filters=())
     return sample_pairs.select(range(8)).map(miner, batched=True)
 
 

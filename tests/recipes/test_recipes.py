@@ -14,7 +14,7 @@ import yaml
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from hf_posmine.cli.main import make_parser, with_config
+from hf_posmine.cli.parser import find_verb, parse
 from hf_posmine.core.settings import MiningSettings
 from hf_posmine.evaluation.results import RetrievalResult
 from hf_posmine.mining.provenance import read_provenance
@@ -75,7 +75,7 @@ def test_a_stage_is_a_recipe_and_its_trainer_takes_the_arguments(path):
 
 @pytest.mark.parametrize("path", sorted(set(RECIPES.glob("*/mine.yaml")) - {NV / "mine.yaml"}), ids=name_of)
 def test_a_mining_file_holds_options_of_the_command(path):
-    args = make_parser().parse_args(with_config(["mine", "--config", str(path)], make_parser()))
+    args = parse(find_verb(["mine"]), ["mine", "--config", str(path)])
     MiningSettings(filters=args.filters, sampler=args.sampler, num_negatives=args.num_negatives)
 
 

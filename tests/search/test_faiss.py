@@ -357,7 +357,9 @@ def teacher(corpus, index, home, **options) -> DenseTeacher:
 def miner(corpus, pairs, index, home, **options) -> PositiveAwareMiner:
     how = {"store": home / "stores", "fingerprint": "toy", "index": index}
     options = {"filters": ["PercPos(0.95)"], "keep": ("scores", "ids", "ranks"), **options}
-    return PositiveAwareMiner.from_dataset(pairs, ToyModel(), corpus=corpus, teacher_options=how, **options)
+    return PositiveAwareMiner.from_dataset(
+        pairs, ToyModel(), corpus=corpus, teacher_options=how, **{"filters": (), **options}
+    )
 
 
 def test_mining_with_an_index_gives_every_row_its_negatives_below_the_ceiling(corpus, pairs, home):
@@ -460,7 +462,9 @@ def test_a_teacher_made_from_its_record_searches_the_same_way(home):
     corpus = Corpus.from_texts([f"{word} {other}" for word in WORDS for other in WORDS])
     options = {"positive_column": "positive", "num_negatives": 1}
     first = DenseTeacher("embedded", corpus, index=Approximate("IVF4,SQ8", {"nprobe": 2}), device="cpu")
-    record = provenance(PositiveAwareMiner(corpus=corpus, teachers=first, **options), source={"path": "pairs"})
+    record = provenance(
+        PositiveAwareMiner(corpus=corpus, teachers=first, **{"filters": (), **options}), source={"path": "pairs"}
+    )
     (again,) = rebuild_teachers(list(record.teachers), Inputs(device="cpu"), corpus, None, [])
     assert again.approximate == first.approximate
     assert again.fingerprint == first.fingerprint
@@ -478,6 +482,6 @@ def test_a_stream_is_measured_on_its_first_rows(corpus, pairs, home):
 
 def test_a_miner_takes_the_index_by_its_spelling(pairs, home):
     options = {"store": home / "stores", "fingerprint": "toy", "index": "Approximate('IVF16,SQ8', {'nprobe': 8})"}
-    made = PositiveAwareMiner.from_dataset(pairs, ToyModel(), teacher_options=options, num_negatives=2)
+    made = PositiveAwareMiner.from_dataset(pairs, ToyModel(), teacher_options=options, num_negatives=2, filters=())
     assert made.teachers[0].approximate == Approximate("IVF16,SQ8", {"nprobe": 8})
     assert all(len(row) == 2 for row in pairs.select(range(20)).map(made, batched=True)["negatives"])

@@ -43,7 +43,10 @@ def test_it_mines_as_the_model_behind_the_service(protocol, service, corpus, tmp
     remote = RemoteTeacher(getattr(service, protocol), corpus, store=tmp_path / "remote")
     local = DenseTeacher(ToyModel(), corpus, fingerprint="toy", store=tmp_path / "local")
     options = {"filters": PercPos(0.95), "keep": ("scores", "ids")}
-    mined = [pairs.map(PositiveAwareMiner.from_dataset(pairs, t, **options), batched=True)[:] for t in (remote, local)]
+    mined = [
+        pairs.map(PositiveAwareMiner.from_dataset(pairs, t, **{"filters": (), **options}), batched=True)[:]
+        for t in (remote, local)
+    ]
     assert mined[0] == mined[1]
     assert remote.describe()["kind"] == "remote"
 

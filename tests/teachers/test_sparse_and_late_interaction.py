@@ -110,7 +110,9 @@ def test_a_static_embedding_model_is_a_dense_teacher(corpus, tmp_path):
     model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=weights)], device="cpu")
     pairs = {"query": QUERIES, "positive": TEXTS[:3]}
     teacher = DenseTeacher(model, corpus, store=tmp_path)
-    out = PositiveAwareMiner(corpus=corpus, teachers=teacher, positive_column="positive", keep="scores")(pairs)
+    out = PositiveAwareMiner(corpus=corpus, teachers=teacher, positive_column="positive", keep="scores", filters=())(
+        pairs
+    )
     means = {t: np.mean([weights[vocabulary[w]] for w in t.split()], axis=0) for t in (*TEXTS, *QUERIES)}
     for query, positive, score in zip(QUERIES, TEXTS, out["positive_score"], strict=False):
         a, b = means[query], means[positive]

@@ -38,7 +38,9 @@ def teacher(corpus, tmp_path):
 def mined(teacher, rows=ROWS, **options):
     known = Qrels.from_columns(ROWS["query"], ROWS["positive"])
     options = {"num_negatives": 2, "keep": ("scores", "ranks", "stats"), "positive_column": "positive"} | options
-    miner = PositiveAwareMiner(corpus=teacher.corpus, teachers=teacher, known_positives=known, **options)
+    miner = PositiveAwareMiner(
+        corpus=teacher.corpus, teachers=teacher, known_positives=known, **{"filters": (), **options}
+    )
     return Dataset.from_dict(rows).map(miner, batched=True)
 
 

@@ -107,10 +107,10 @@ def test_mining_is_counted_batch_by_batch(logged, monkeypatch, tmp_path):
     pairs = Dataset.from_dict(
         {"query": [f"question {i}" for i in range(9)], "positive": [f"answer {i}" for i in range(9)]}
     )
-    miner = PositiveAwareMiner.from_dataset(pairs, "random", num_negatives=1)
+    miner = PositiveAwareMiner.from_dataset(pairs, "random", num_negatives=1, filters=())
     options = {"batch_size": 2, "shard_rows": 6, "work_dir": tmp_path}
     mined = mine(pairs, miner, **options)
     assert [line["done"] for line in logged() if line["step"] == "Mining"] == [0, 2, 4, 6, 8, 9, 9]
     assert mine(pairs, miner, **options)["negatives"][:] == mined["negatives"][:]
-    other = PositiveAwareMiner.from_dataset(pairs, "random:1", num_negatives=1)
+    other = PositiveAwareMiner.from_dataset(pairs, "random:1", num_negatives=1, filters=())
     assert mine(pairs, other, **options)._fingerprint != mined._fingerprint

@@ -206,11 +206,10 @@ def test_names_that_the_hub_refuses_are_refused(name):
         upstream.check_repo_id(name)
 
 
-def test_options_of_a_subcommand_are_found():
+def test_options_of_a_command_are_found():
     parser = argparse.ArgumentParser()
-    mine = parser.add_subparsers().add_parser("mine")
-    option = mine.add_argument("--num-negatives", type=int)
-    assert upstream.command_options(parser, "mine") == {"num_negatives": option}
+    option = parser.add_argument("--num-negatives", type=int)
+    assert upstream.parser_options(parser) == {"num_negatives": option}
 
 
 def test_weights_of_an_index_of_words():

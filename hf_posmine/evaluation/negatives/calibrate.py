@@ -69,7 +69,12 @@ def calibrate(
     if refused:
         raise InputError(f"calibrate takes no {refused[0]}=; give families={{'name': [filters, ...]}} for the filters")
     reader = PositiveAwareMiner(
-        corpus=corpus, teachers=[teacher], known_positives=hidden.qrels(), positive_id_column="positive_id", **options
+        corpus=corpus,
+        teachers=[teacher],
+        known_positives=hidden.qrels(),
+        positive_id_column="positive_id",
+        filters=(),
+        **options,
     )
     if families is None:
         families = families_for(corpus, judgements, teacher)

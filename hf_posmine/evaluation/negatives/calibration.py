@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from hf_posmine.core.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from hf_posmine.core.types import Mask, Rows
     from hf_posmine.mining.select import MinedBatch
@@ -187,31 +188,61 @@ class Calibration:
             for point, a, b in zip(self.points, low, high, strict=True)
         ]
 
-    def propose(self, rate: float, *, family: str | None = None, sure: bool = True) -> Point:
+    @cached_property
+    def bounds(self) -> tuple[float, ...]:
+        """Upper bounds of the settings' rates, float ``[S]``, for a choice among all families.
+
+        A single setting's ``high`` is no bound of a setting that was chosen since its ``high`` is low. Within a family
+        settings are tested one after the other, the easiest negatives first, until one does not pass: such a fixed
+        sequence needs no correction (Bauer, 1991; "Learn then Test", Angelopoulos et al., 2021). The level is divided by the
+        number of families (Bonferroni).
+        """
+        tail = (1 - self.level) / 2 / len(self.families)
+        highs = np.quantile(self._resampled[0], 1 - tail, axis=0)
+        return tuple(np.maximum(highs, self._not_excluded(self.queries, tail)).tolist())
+
+    def propose(self, rate: float, *, family: str | None = None, confident: bool = True) -> Point:
         """The hardest setting whose false-negative rate is at most ``rate``.
 
         Args:
             rate: wanted, such as 0.05.
             family: among its settings only.
-            sure: the upper end of the interval must be at most ``rate``, not only the estimate.
+            confident: with the calibration's level of confidence, over the whole choice (see :attr:`bounds`). Otherwise the
+                estimates are compared, and that of the chosen setting is too low: it is the lowest of many.
 
         Raises:
             InputError: no setting reaches it, with the lowest rate there is.
         """
         if not 0 <= rate < 1:
             cure = f"; did you mean {rate / 100:g}?" if 1 <= rate < 100 else ""  # noqa: PLR2004
-            raise InputError(f"rate={rate:g} is no share of the negatives between 0 and 1{cure}")
-        among = [point for point in self.points if family in (None, point.family) and point.found > 0]
+            raise InputError(f"rate={rate:g} is not a share of the negatives between 0 and 1{cure}")
+        among = [at for at, point in enumerate(self.points) if family in (None, point.family) and point.found > 0]
         if not among:
             raise InputError(f"family={family!r} has no setting; there are {', '.join(self.families)}")
-        good = [point for point in among if (point.high if sure else point.rate) <= rate]
+        good = self._passing(among, rate) if confident else [at for at in among if self.points[at].rate <= rate]
         if not good:
-            best = min(among, key=lambda point: point.high if sure else point.rate)
-            raise InputError(
-                f"no setting has a false-negative rate of {rate:.2%} or less{' for sure' if sure else ''}; the lowest is "
-                f"{best.method} with {best.rate:.2%} ({best.low:.2%} to {best.high:.2%})"
+            raise InputError(self._none_reaches(among, rate, confident=confident))
+        return min((self.points[at] for at in good), key=lambda point: point.gap)
+
+    def _passing(self, among: Sequence[int], rate: float) -> list[int]:
+        """The settings of each family, from the easiest negatives on, up to the first whose bound is above the rate."""
+        good: list[int] = []
+        for family in self.families:
+            ordered = sorted(
+                (at for at in among if self.points[at].family == family), key=lambda at: -self.points[at].gap
             )
-        return min(good, key=lambda point: point.gap)
+            good += itertools.takewhile(lambda at: self.bounds[at] <= rate, ordered)
+        return good
+
+    def _none_reaches(self, among: Sequence[int], rate: float, *, confident: bool) -> str:
+        level = f" with {self.level:.0%} confidence over all {len(self.points)} settings" if confident else ""
+        at = min(among, key=lambda at: self.bounds[at] if confident else self.points[at].rate)
+        best = self.points[at]
+        bound = f", at most {self.bounds[at]:.2%} with that confidence" if confident else ""
+        return (
+            f"no setting has a false-negative rate of {rate:.2%} or less{level}; the lowest is {best.method} with "
+            f"{best.rate:.2%} ({best.low:.2%} to {best.high:.2%}{bound})"
+        )
 
     @property
     def families(self) -> list[str]:
@@ -268,12 +299,12 @@ class Calibration:
         """How often each query is drawn in samples of ``size`` queries, ``[rows, Q]``."""
         return rng.multinomial(size, np.full(self.queries, 1 / self.queries), size=rows).astype(np.float64)
 
-    def _not_excluded(self, queries: int) -> float:
+    def _not_excluded(self, queries: int, tail: float | None = None) -> float:
         """The rate that so many queries without one false negative do not exclude, if a hit query has one.
 
-        Resamples of nothing are nothing: without it the rate of a setting that was lucky would be 0 for sure.
+        Resamples of nothing are nothing: without it the rate of a setting that was lucky would be 0.
         """
-        return float(1 - ((1 - self.level) / 2) ** (1 / queries)) / self.num_negatives
+        return float(1 - (tail or (1 - self.level) / 2) ** (1 / queries)) / self.num_negatives
 
     def _ends(self, drawn: Doubles) -> tuple[Doubles, Doubles]:
         tail = (1 - self.level) / 2

@@ -6,36 +6,38 @@ from typing import Any
 
 from hf_posmine.core.errors import InputError
 
+NO_BOUND = (
+    "the hardest setting is always Naive Top-K, which takes the most false negatives: a choice needs a bound on them. Give "
+    "judgements and max_false_negatives= (--judgements and --max-false-negatives); or choose with hf-posmine calibrate where "
+    "queries have several positives; or keep the paper's setting, PercPos(0.95), and let hf-posmine judge check the rows"
+)
 
-def choose(table: Any, *, min_yield: float = 0.95, max_false_negatives: float | None = None) -> dict[str, Any]:
+
+def choose(table: Any, *, max_false_negatives: float | None, min_yield: float = 0.95) -> dict[str, Any]:
     """The hardest setting that keeps within two limits.
 
     Args:
-        table: what :func:`~hf_posmine.evaluation.negatives.sweep.sweep` gave.
-        min_yield: least share of the requested negatives that must be found.
-        max_false_negatives: highest false-negative rate, for tables with judgements.
+        table: of :func:`~hf_posmine.evaluation.negatives.sweep.sweep` with ``judgements=``.
+        max_false_negatives: highest false-negative rate.
+        min_yield: least share of the requested negatives.
 
     Returns:
         The row of the table, without its overlaps.
 
     Raises:
-        InputError: no setting is within the limits, with the nearest.
+        InputError: no judgements or no bound; or no setting is within the limits, with the nearest.
     """
     rows = [{name: value for name, value in row.items() if name != "overlap"} for row in table]
-    if max_false_negatives is not None and any(row["false_negative_rate"] is None for row in rows):
-        raise InputError("max_false_negatives needs a sweep with judgements=, which counts false negatives")
-    within = [
-        row
-        for row in rows
-        if row["yield"] >= min_yield
-        and (max_false_negatives is None or row["false_negative_rate"] <= max_false_negatives)
-    ]
+    if max_false_negatives is None or any(row["false_negative_rate"] is None for row in rows):
+        raise InputError(NO_BOUND)
+    if not 0 <= max_false_negatives <= 1:
+        raise InputError(f"max_false_negatives={max_false_negatives:g} is not a share between 0 and 1, such as 0.05")
+    within = [row for row in rows if row["yield"] >= min_yield and row["false_negative_rate"] <= max_false_negatives]
     if not within:
-        best = max(rows, key=lambda row: (row["yield"], -(row["false_negative_rate"] or 0)))
+        best = min(rows, key=lambda row: (row["yield"] < min_yield, row["false_negative_rate"], -row["yield"]))
         raise InputError(
-            f"no setting has a yield of {min_yield:g} or more"
-            + ("" if max_false_negatives is None else f" and at most {max_false_negatives:g} false negatives")
-            + f"; the highest yield is {best['yield']:.3f} with {best['filters']}, {best['sampler']}"
+            f"no setting has a yield of {min_yield:g} or more and at most {max_false_negatives:g} false negatives; the nearest "
+            f"is {best['filters']}, {best['sampler']} with {best['yield']:.3f} and {best['false_negative_rate']:.3f}"
         )
     return max(within, key=lambda row: row["hardness"])
 
@@ -54,7 +56,7 @@ def mine_config(row: dict[str, Any]) -> str:
     """
     import yaml
 
-    filters = [] if row["filters"] == "naive" else row["filters"].split(" + ")
+    filters = "none" if row["filters"] == "naive" else row["filters"].split(" + ")
     return yaml.safe_dump(
         {"filters": filters, **{name: row[name] for name in ("sampler", "num_negatives", "seed")}}, sort_keys=False
     )

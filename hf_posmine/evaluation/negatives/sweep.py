@@ -75,7 +75,7 @@ def sweep(  # noqa: PLR0913 - the grid, by keyword
     runs: list[Teacher] = [run] if isinstance(run, Teacher) else list(run)
     reader = PositiveAwareMiner.from_dataset(
         pairs, runs[0], query_column=query_column, positive_column=positive_column, positive_id_column=positive_id_column,
-        **_of_reading(options),
+        filters=(), **_of_reading(options),
     )  # fmt: skip
     plans = _plans(runs, filters, samplers, num_negatives, seeds, options)
     for plan in plans:  # checks filters against score kinds, teachers against the corpus

@@ -198,15 +198,14 @@ def mining_of(
     for name in names:
         if name not in teachers:
             raise InputError(f"no teacher {name!r}; there are {[*teachers, NO_TEACHER]}")
-    filters = [] if method == NAIVE else [part.strip() for part in str(method).split(" + ")]
-    settings = MiningSettings(filters=filters, sampler=sampler, num_negatives=num_negatives)
+    settings = MiningSettings(filters=str(method), sampler=sampler, num_negatives=num_negatives)
     if settings.ensemble != (len(names) > 1):
         raise InputError(
             f"sampler {sampler!r} with {len(names)} teachers; {sorted(ENSEMBLES)} take several, others one"
         )
     chance = all(is_random(teachers[name]) for name in names)
     if chance:
-        settings = MiningSettings(num_negatives=num_negatives)
+        settings = MiningSettings(filters=(), num_negatives=num_negatives)
     drawn = chance or type(settings.sampler).__name__ not in ("Top", "IntraSample")
     spelled = " + ".join(map(repr, settings.all_filters)) or NAIVE
     return Mining(names, spelled, repr(settings.sampler), settings.num_negatives, seed if drawn else 0)
