@@ -35,6 +35,7 @@ PUBLIC = {
     "hf_posmine.data": [
         "Corpus", "Qrels", "SAMPLE", "beir_pairs", "is_beir", "load_files", "load_source", "normalize", "pick_columns",
         "text_keys",
+        "text_numbers",
     ],
     "hf_posmine.encoding": ["load_model", "model_source"],
     "hf_posmine.models": ["InstructSentenceTransformer", "bidirectional_encoder", "load_nv_retriever"],

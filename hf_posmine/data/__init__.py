@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hf_posmine.data.layouts import pick_columns
     from hf_posmine.data.qrels import Qrels
     from hf_posmine.data.sources import beir_pairs, is_beir, load_files, load_source
-    from hf_posmine.data.texts import normalize, text_keys
+    from hf_posmine.data.texts import normalize, text_keys, text_numbers
 
 __all__ = [
     "SAMPLE",
@@ -25,6 +25,7 @@ __all__ = [
     "normalize",
     "pick_columns",
     "text_keys",
+    "text_numbers",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -43,6 +44,8 @@ __getattr__, __dir__ = lazy_names(
         "texts": (
             "normalize",
             "text_keys",
+            "text_numbers",
+            "text_numbers",
         ),
     },
 )

@@ -18,7 +18,7 @@ from hf_posmine.core.errors import InputError
 from hf_posmine.core.types import PADDING, Rows
 from hf_posmine.data.columns import batched, check_ids, check_text_lists, check_texts, iter_columns
 from hf_posmine.data.layouts import CorpusColumns, corpus_columns
-from hf_posmine.data.texts import KeyIndex, Match, TextPart, text_keys, write_part
+from hf_posmine.data.texts import KEY, KeyIndex, Match, TextPart, text_keys, write_part
 from hf_posmine.utils.cache import build_once, checked
 from hf_posmine.utils.files import cache_root
 
@@ -144,7 +144,7 @@ class Corpus:
     def _with_ids_of(self, other: Corpus, root: Path) -> Corpus:
         """Let every id of ``other`` lead to its document here, also where the text was already there."""
         id_keys, rows_there = other._all_ids()
-        text_of_row = np.empty(len(other), np.uint64)
+        text_of_row = np.empty(len(other), KEY)
         for start, part in zip(other.starts, other.parts, strict=False):
             text_of_row[start + np.asarray(part.by_text.values)] = part.by_text.keys
         if other.match != self.match:

@@ -14,7 +14,7 @@ from hf_posmine.core.errors import InputError
 from hf_posmine.core.types import Rows, spans
 from hf_posmine.data.columns import check_ids, check_text_lists, check_texts, iter_columns
 from hf_posmine.data.corpus import Corpus, corpora_folder, whole_part
-from hf_posmine.data.texts import Match, PartWriter, text_keys
+from hf_posmine.data.texts import KEY, Match, PartWriter, text_keys
 from hf_posmine.utils.cache import build_once, checked
 from hf_posmine.utils.digest import json_digest
 from hf_posmine.utils.files import cache_root, staging_folder
@@ -29,8 +29,8 @@ class Qrels:
     """Known positives of every query, over the whole dataset: a batch cannot see a sibling in another batch.
 
     Attributes:
-        query_keys: uint64 ``[P]``, key of the query of each judgement.
-        document_keys: uint64 ``[P]``, key of the document's text, or of its id.
+        query_keys: ``[P]``, key of the query of each judgement.
+        document_keys: ``[P]``, key of the document's text, or of its id.
         relevant: bool ``[P]``; False is a document of unknown relevance, which is never a candidate either.
         by_id: whether ``document_keys`` are keys of ids.
         documents: the positives' texts, if they came as texts.
@@ -91,7 +91,7 @@ class Qrels:
         root = corpora_folder(cache_dir)
         unique_queries, unique_documents = PartWriter(root, "exact"), PartWriter(root, match)
         with staging_folder(root) as staging:
-            query_keys, document_keys = (Appended(Path(staging) / n, np.uint64) for n in ("queries", "documents"))
+            query_keys, document_keys = (Appended(Path(staging) / n, KEY) for n in ("queries", "documents"))
             for start, batch in batches:
                 texts = check_texts(batch[query], query, start)
                 column = positive if positive is not None else str(positive_id)
@@ -258,7 +258,7 @@ class KnownPositives:
     """Judgements as corpus rows, by query key: one sorted array of keys, and a slice of rows for each.
 
     Attributes:
-        keys: uint64 ``[Q]``, sorted and unique.
+        keys: ``[Q]``, sorted and unique.
         offsets: int64 ``[Q + 1]``.
         rows: int64 ``[P]``, corpus rows, or ``OUTSIDE - j``.
         relevant: bool ``[P]``.
@@ -269,7 +269,7 @@ class KnownPositives:
     rows: Rows
     relevant: np.ndarray
 
-    DTYPES: ClassVar = {"keys": np.uint64, "offsets": np.int64, "rows": np.int64, "relevant": bool}
+    DTYPES: ClassVar = {"keys": KEY, "offsets": np.int64, "rows": np.int64, "relevant": bool}
 
     @classmethod
     def build(cls, query_keys: np.ndarray, rows: Rows, relevant: np.ndarray) -> KnownPositives:

@@ -1,8 +1,8 @@
-"""Texts on disk: immutable, memory-mapped, addressed by content, looked up by 64-bit keys.
+"""Texts on disk: immutable, memory-mapped, addressed by content, looked up by 128-bit keys.
 
-Nothing here keeps texts in Python: a part of N documents costs 16 bytes of (memory-mapped) lookup arrays per document,
-so lookups stay bounded for tens of millions. Among 20 million documents two different ones share a key with a
-probability of about 1e-5.
+Nothing here keeps texts in Python: a part of N documents costs 24 bytes of (memory-mapped) lookup arrays per document,
+so lookups stay bounded for tens of millions. Keys are the beginning of a SHA-256: two different texts never share one,
+also where somebody tries to write such texts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 Match: TypeAlias = Literal["normalized", "exact"]
-Keys: TypeAlias = npt.NDArray[np.uint64]
+KEY = np.dtype("S16")
+Keys: TypeAlias = npt.NDArray[np.bytes_]
+"""Keys of texts: 16 bytes each, which numpy sorts, searches and compares as they are."""
+Numbers: TypeAlias = npt.NDArray[np.uint64]
 CHUNK_ROWS = 65_536
 CHUNK_BYTES = 256 << 20
 
@@ -40,17 +43,32 @@ def normalize(text: str) -> str:
     >>> normalize("  The ﬁrst   STEP ")
     'the first step'
     """
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    if text.isascii():
+        return " ".join(text.lower().split())
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return " ".join(text.casefold().split())
 
 
 def text_keys(texts: Iterable[str], match: Match = "normalized") -> Keys:
-    """64-bit keys uint64 ``[N]``: equal for texts that count as the same."""
-    digest = xxhash.xxh3_64_intdigest
+    """Keys of 128 bits, ``[N]``: equal for texts that count as the same, and only for those.
+
+    They are the beginning of a SHA-256, so nobody can write a text that is taken for another one.
+    """
+    digest, kept = hashlib.sha256, KEY.itemsize
+    keys = bytearray(b"".join([digest(text).digest()[:kept] for text in _encoded(texts, match)]))
+    return np.frombuffer(keys, KEY) if keys else np.empty(0, KEY)
+
+
+def text_numbers(texts: Iterable[str], match: Match = "normalized") -> Numbers:
+    """64-bit hashes uint64 ``[N]`` of texts: to draw and to count by, not to tell texts apart, as they can be forged."""
+    return np.fromiter(map(xxhash.xxh3_64_intdigest, _encoded(texts, match)), np.uint64)
+
+
+def _encoded(texts: Iterable[str], match: Match) -> Iterator[bytes]:
+    """The texts as bytes, which are equal where the texts count as the same."""
     if match == "exact":
-        return np.fromiter((digest(t.encode("utf-8", "surrogatepass")) for t in texts), np.uint64)
-    return np.fromiter((digest(normalize(t).encode("utf-8", "surrogatepass")) for t in texts), np.uint64)
+        return (text.encode("utf-8", "surrogatepass") for text in texts)
+    return (normalize(text).encode("utf-8", "surrogatepass") for text in texts)
 
 
 class KeyIndex:
@@ -60,16 +78,16 @@ class KeyIndex:
     [1, 0, -1]
     """
 
-    def __init__(self, keys: Keys, values: Rows) -> None:
+    def __init__(self, keys: Keys | Numbers, values: Rows) -> None:
         self.keys, self.values = keys, values
 
     @classmethod
-    def build(cls, keys: Keys, values: Rows | None = None) -> KeyIndex:
-        """Sort ``keys`` uint64 ``[N]``; ``values`` int64 ``[N]`` default to the positions."""
+    def build(cls, keys: Keys | Numbers, values: Rows | None = None) -> KeyIndex:
+        """Sort ``keys`` ``[N]``; ``values`` int64 ``[N]`` default to the positions."""
         order = np.argsort(keys, kind="stable")
         return cls(keys[order], order if values is None else values[order])
 
-    def rows(self, wanted: Keys) -> Rows:
+    def rows(self, wanted: Keys | Numbers) -> Rows:
         """The row of each key, int64, -1 where it is unknown."""
         if not len(self.keys):
             return np.full(len(wanted), PADDING, np.int64)
@@ -157,7 +175,7 @@ class TextPart:
 class PartWriter:
     """Takes texts (and ids) as they come and leaves a part without duplicates at ``root/<digest>``.
 
-    Texts and their 64-bit keys go straight to disk; keys are sorted there range by range, so that memory does not grow.
+    Texts and their keys go straight to disk; keys are sorted there range by range, so that memory does not grow.
     """
 
     def __init__(self, root: Path, match: Match) -> None:
@@ -167,7 +185,7 @@ class PartWriter:
         self._raw = Path(self._staging.name) / "raw.arrow"
         self._sink = pa.OSFile(str(self._raw), "wb")
         self._writer: pa.ipc.RecordBatchFileWriter | None = None
-        self._keys, self._id_keys = (Appended(self._raw.with_name(n), np.uint64) for n in ("keys", "id_keys"))
+        self._keys, self._id_keys = (Appended(self._raw.with_name(n), KEY) for n in ("keys", "id_keys"))
 
     def add(self, texts: Sequence[str], ids: Sequence[str] | None = None) -> None:
         """Append texts; either every call gives ids or none does."""
@@ -257,7 +275,7 @@ class _Unique:
         ids = sum(int((self.first[span] >= 0).sum()) for span in blocks(len(id_keys)))
         for name, all_keys, length in (("text", keys, self.rows), ("id", id_keys, ids)):
             with (
-                npy_file(folder / f"{name}_keys.npy", np.uint64, (length,)) as key_file,
+                npy_file(folder / f"{name}_keys.npy", KEY, (length,)) as key_file,
                 npy_file(folder / f"{name}_rows.npy", np.int64, (length,)) as row_file,
             ):
                 for at in key_ranges(all_keys):

@@ -13,7 +13,7 @@ from hf_posmine.report.reading import ODD, together
 
 if TYPE_CHECKING:
     from hf_posmine.core.types import Rows
-    from hf_posmine.data.texts import Keys
+    from hf_posmine.data.texts import Numbers
     from hf_posmine.report.numbers import Doubles
     from hf_posmine.report.reading import RowTexts
     from hf_posmine.report.side import Side
@@ -83,7 +83,7 @@ def flat_places(counts: Rows, rows: Rows) -> Rows:
     return np.repeat(starts - before, wanted) + np.arange(int(wanted.sum()))
 
 
-def _numbered(keys: Keys) -> Keys:
+def _numbered(keys: Numbers) -> Numbers:
     """Keys of which equal ones differ by how many came before."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
@@ -102,7 +102,7 @@ def _jaccard(texts: RowTexts, rows: Rows, other: RowTexts, partners: Rows) -> Do
     return np.divide(shared, union, out=np.ones(len(rows)), where=union > 0)
 
 
-def _members(texts: RowTexts, rows: Rows) -> tuple[Keys, Rows]:
+def _members(texts: RowTexts, rows: Rows) -> tuple[Numbers, Rows]:
     """Keys of (position in ``rows``, negative), each once, and the positions."""
     position = np.repeat(np.arange(len(rows)), texts.counts[rows])
     keys = together(position.astype(np.uint64), texts.negatives[flat_places(texts.counts, rows)])

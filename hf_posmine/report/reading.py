@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.data.texts import text_keys
+from hf_posmine.data.texts import text_numbers
 from hf_posmine.report.likeness import answers_of, holds_answer, jaccard, pieces
 from hf_posmine.report.rows import as_texts
 from hf_posmine.utils.progress import progress_bar
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hf_posmine.core.types import Floats, Mask, Rows
-    from hf_posmine.data.texts import Keys
+    from hf_posmine.data.texts import Numbers
     from hf_posmine.report.rows import MinedRows, TextColumns
 
 ODD = np.uint64(0x9E3779B97F4A7C15)
@@ -41,11 +41,11 @@ class RowTexts:
         answered: bool ``[R]``, those of them whose positive holds it.
     """
 
-    queries: Keys
-    pairs: Keys
-    positives: Keys
+    queries: Numbers
+    pairs: Numbers
+    positives: Numbers
     positive_counts: Rows
-    negatives: Keys
+    negatives: Numbers
     counts: Rows
     likeness: Floats | None = None
     most_similar: Rows | None = None
@@ -81,11 +81,11 @@ def _read(batch: dict[str, list[Any]], columns: TextColumns) -> dict[str, Any]:
     negatives = [[text or "" for text in row or ()] for row in batch["negatives"]]
     positives = [as_texts(value) for value in batch[columns.positive]] if columns.positive else [[] for _ in queries]
     read: dict[str, Any] = {
-        "queries": text_keys(queries, "exact"),
-        "pairs": text_keys(["\x1f".join([q, *p]) for q, p in zip(queries, positives, strict=True)], "exact"),
-        "positives": text_keys([text for row in positives for text in row], "exact"),
+        "queries": text_numbers(queries, "exact"),
+        "pairs": text_numbers(["\x1f".join([q, *p]) for q, p in zip(queries, positives, strict=True)], "exact"),
+        "positives": text_numbers([text for row in positives for text in row], "exact"),
         "positive_counts": np.array([len(row) for row in positives], np.int64),
-        "negatives": text_keys([text for row in negatives for text in row], "exact"),
+        "negatives": text_numbers([text for row in negatives for text in row], "exact"),
         "counts": np.array([len(row) for row in negatives], np.int64),
     }
     if columns.positive and columns.positive_is_text:
@@ -118,6 +118,6 @@ def _likeness(positives: Sequence[list[str]], negatives: Sequence[list[str]]) ->
     return likeness, most_similar
 
 
-def together(one: Keys, two: Keys) -> Keys:
+def together(one: Numbers, two: Numbers) -> Numbers:
     """A key of each pair of keys."""
     return one * ODD ^ two

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hf_posmine.core.types import Rows
-    from hf_posmine.data.texts import Keys
+    from hf_posmine.data.texts import Numbers
 
 ALWAYS = 200
 """The worst rows of each kind are in the table, however small it is."""
@@ -50,7 +50,7 @@ class Sample:
     least: int
 
 
-def choose_rows(worst: Sequence[Rows], pairs: Keys, most: int) -> Sample:
+def choose_rows(worst: Sequence[Rows], pairs: Numbers, most: int) -> Sample:
     """The worst rows of each kind, then others as the digest of their texts decides.
 
     The same rows of two minings are chosen, in any order of the dataset.

@@ -24,7 +24,7 @@ class TextTable:
     """Numbers texts, each once, and compresses them as they come."""
 
     characters: int
-    numbers: dict[int, int] = field(default_factory=dict)
+    numbers: dict[bytes, int] = field(default_factory=dict)
     cut: int = 0
     written: int = 0
     references: int = 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.data.texts import text_keys
+from hf_posmine.data.texts import text_numbers
 from hf_posmine.teachers.exhaustive import FullScores
 from hf_posmine.teachers.spellings import Random
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from hf_posmine.core.types import Floats, ScoreKind
     from hf_posmine.data.corpus import Corpus
-    from hf_posmine.data.texts import Keys
+    from hf_posmine.data.texts import Numbers
 
 STREAM = 0x9E3779B97F4A7C15
 
@@ -57,22 +57,20 @@ class RandomTeacher(FullScores):
         return {"kind": "random", "seed": self.seed, "spelling": repr(Random(self.seed))}
 
     @cached_property
-    def _keys(self) -> Keys:
-        """Key of every document's text."""
-        keys = np.empty(len(self.corpus), np.uint64)
-        for start, part in zip(self.corpus.starts, self.corpus.parts, strict=False):
-            keys[start + np.asarray(part.by_text.values)] = part.by_text.keys
-        return keys
+    def _numbers(self) -> Numbers:
+        """A number of every document's text."""
+        parts = (texts for part in self.corpus.parts for texts in part.iter_texts())
+        return np.concatenate([text_numbers(texts, self.corpus.match) for texts in parts])
 
     def all_scores(self, queries: Sequence[str]) -> Floats:
         """Scores float32 ``[B, N]`` of every document."""
-        return self._hash(text_keys(queries, self.corpus.match)[:, None], self._keys[None])
+        return self._hash(text_numbers(queries, self.corpus.match)[:, None], self._numbers[None])
 
     def score_texts(self, queries: Sequence[str], documents: Sequence[str]) -> Floats:
         """Scores float32 ``[B]`` of query i with text i."""
-        return self._hash(*(text_keys(texts, self.corpus.match) for texts in (queries, documents)))
+        return self._hash(*(text_numbers(texts, self.corpus.match) for texts in (queries, documents)))
 
-    def _hash(self, queries: Keys, documents: Keys) -> Floats:
+    def _hash(self, queries: Numbers, documents: Numbers) -> Floats:
         with np.errstate(over="ignore"):
             mixed = _mix(_mix(queries + np.uint64(self.seed)) + documents * np.uint64(STREAM))
         return (mixed >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
@@ -81,7 +79,7 @@ class RandomTeacher(FullScores):
         return {"corpus": self.corpus, "seed": self.seed}
 
 
-def _mix(values: Keys) -> Keys:
+def _mix(values: Numbers) -> Numbers:
     """The finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

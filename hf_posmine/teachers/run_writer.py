@@ -8,7 +8,7 @@ import numpy as np
 
 from hf_posmine.core.errors import StoreError
 from hf_posmine.data.qrels import OUTSIDE, Qrels
-from hf_posmine.data.texts import text_keys
+from hf_posmine.data.texts import KEY, text_keys
 from hf_posmine.teachers.capabilities import prepare
 from hf_posmine.utils.progress import progress_bar
 
@@ -29,12 +29,19 @@ def queries_of(known: Qrels) -> Corpus:
 
 
 def pair_keys(query_rows: np.ndarray, documents: np.ndarray) -> np.ndarray:
-    """A key uint64 per (query, document); any two share one with a probability of about 5e-20."""
-    with np.errstate(over="ignore"):
-        mixed = (query_rows.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed ^= documents.astype(np.uint64) * np.uint64(0x94D049BB133111EB)
-        return (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xD6E8FEB86659FD93)
+    """A key of 24 bytes, ``[N]``, per query and document, where different pairs have different keys.
+
+    Args:
+        query_rows: int64 ``[N]``.
+        documents: int64 ``[N]``, rows of the corpus, or keys ``[N]`` of texts outside it.
+    """
+    keys = np.zeros((len(query_rows), 3), ">u8")
+    keys[:, 0] = query_rows.astype(np.uint64)
+    if documents.dtype == KEY:
+        keys[:, 1:] = np.ascontiguousarray(documents).view(">u8").reshape(-1, 2)
+    else:
+        keys[:, 2] = documents.astype(np.uint64)
+    return keys.view("S24").ravel()
 
 
 def write_run(folder: Path, teacher: Teacher, corpus: Corpus, queries: Corpus, known: Qrels, depth: int) -> None:
@@ -64,7 +71,7 @@ def _positive_scores(teacher: Teacher, corpus: Corpus, texts: list[str], known: 
     rows, codes, relevant = resolved.of(text_keys(texts, known.match))
     rows, codes = rows[relevant], codes[relevant]
     scores = np.empty(len(rows), np.float32)
-    documents = codes.astype(np.uint64)
+    keys = pair_keys(rows, codes)
     inside = np.flatnonzero(codes >= 0)
     for start in range(0, len(inside), BLOCK_QUERIES):
         at = inside[start : start + BLOCK_QUERIES]
@@ -72,6 +79,6 @@ def _positive_scores(teacher: Teacher, corpus: Corpus, texts: list[str], known: 
     outside = np.flatnonzero(codes < 0)
     if len(outside) and known.documents is not None:
         written = known.documents.texts(OUTSIDE - codes[outside]).to_pylist()
-        documents[outside] = text_keys(written, corpus.match)
+        keys[outside] = pair_keys(rows[outside], text_keys(written, corpus.match))
         scores[outside] = teacher.score_texts([texts[i] for i in rows[outside].tolist()], written)
-    return pair_keys(rows, documents), scores
+    return keys, scores

@@ -183,7 +183,7 @@ class StoredRun:
     def score(self, queries: Sequence[str], doc_ids: Rows) -> Floats:
         """Scores float32 ``[B, m]`` of corpus rows int64 ``[B, m]``: stored for positives and for what was found."""
         rows = self._rows(queries)[:, None]
-        out = self._of_positives(rows, doc_ids.astype(np.uint64))
+        out = self._of_positives(rows, doc_ids)
         lost = np.isnan(out) & (doc_ids >= 0)
         for at, column in np.argwhere(lost & (rows >= 0)).tolist():
             hit = np.flatnonzero(self._arrays["doc_ids"][rows[at, 0]] == doc_ids[at, column])

@@ -9,7 +9,7 @@ import torch
 from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 
 from hf_posmine.core.errors import ColumnError, InputError
-from hf_posmine.data.texts import text_keys
+from hf_posmine.data.texts import text_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -137,7 +137,7 @@ def _labels(features: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Te
                     f"column {column!r} holds {type(feature[column]).__name__} in row {number} of a batch, and training "
                     "takes one text per column; hf_posmine.to_training(dataset, 'n-tuple') spreads lists over columns"
                 )
-    keys = text_keys(feature[column] for feature in features for column in columns)
+    keys = text_numbers(feature[column] for feature in features for column in columns)
     texts = torch.from_numpy((keys >> 1).astype("int64")).reshape(len(features), len(columns))
     said = [UNSAID if feature.get(IN_BATCH) is None else int(feature[IN_BATCH]) for feature in features]
     return torch.cat([torch.tensor(said).unsqueeze(1), texts], dim=1)

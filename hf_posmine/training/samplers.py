@@ -13,7 +13,7 @@ import numpy as np
 from sentence_transformers.base.sampler import DefaultBatchSampler, MultiDatasetDefaultBatchSampler
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.data.texts import text_keys
+from hf_posmine.data.texts import text_numbers
 from hf_posmine.training.collator import IN_BATCH, text_columns
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def _text_keys(dataset: Dataset, columns: Sequence[str]) -> tuple[Rows, Mask]:
     keys: list[Any] = [np.empty((0, len(columns)), np.uint64)]
     flags: list[Any] = [np.empty(0, bool)]
     for table in dataset.select_columns([*columns, *flag]).with_format("arrow").iter(READ_ROWS):
-        texts = [text_keys(str(text) for text in table[column].to_pylist()) for column in columns]
+        texts = [text_numbers(str(text) for text in table[column].to_pylist()) for column in columns]
         keys.append(np.stack(texts, axis=1))
         flags.append(np.array([v is not False for v in table[IN_BATCH].to_pylist()] if flag else [True] * len(table)))
     return np.concatenate(keys), np.concatenate(flags)

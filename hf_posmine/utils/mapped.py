@@ -88,18 +88,19 @@ def blocks(length: int) -> Iterator[slice]:
 
 
 def key_ranges(keys: np.ndarray) -> Iterator[Rows]:
-    """Positions int64 of the keys (uint64 ``[N]``, evenly spread, as hashes are) in one range of values after the other.
+    """Positions int64 of the keys (bytes ``[N]``, evenly spread, as hashes are) in one range of values after the other.
 
     What is to be sorted is sorted range by range: the results one after the other are sorted as a whole.
 
-    >>> RANGE, [at.tolist() for at in key_ranges(np.array([7, 3, 7], np.uint64))]
+    >>> RANGE, [at.tolist() for at in key_ranges(np.array([b"7" * 16, b"3" * 16, b"7" * 16]))]
     (262144, [[0, 1, 2]])
     """
     bits = max(0, (len(keys) - 1) // RANGE).bit_length()
     for number in range(1 << bits):
         found = [np.empty(0, np.int64)]
         for span in blocks(len(keys)):
-            here = keys[span] >> np.uint64(64 - bits) == number if bits else np.ones(len(keys[span]), bool)
+            first = np.ascontiguousarray(keys[span]).view(">u8").reshape(len(keys[span]), -1)[:, 0]
+            here = first >> np.uint64(64 - bits) == number if bits else np.ones(len(first), bool)
             found.append(span.start + np.flatnonzero(here))
             release_pages(keys, span.start, span.stop)
         yield np.concatenate(found)

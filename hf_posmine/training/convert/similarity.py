@@ -63,9 +63,9 @@ def sts_to_pairs(
     }
     rows = np.flatnonzero(high & said & ~same)
     columns: dict[str, list[str]] = {"query": [], "positive": []}
-    seen: set[tuple[int, int]] = set()
+    seen: set[tuple[bytes, bytes]] = set()
     for row in rows.tolist():
-        sides = [(first[row], int(keys[0, row])), (second[row], int(keys[1, row]))]
+        sides = [(first[row], keys[0, row]), (second[row], keys[1, row])]
         for (query, key), (positive, other) in (sides, sides[::-1]):
             if (key, other) not in seen:
                 seen.add((key, other))

@@ -8,7 +8,7 @@ import numpy as np
 
 from ablation.table import mean_interval
 from ablation.training_set import scores_of
-from hf_posmine.data import text_keys
+from hf_posmine.data import text_numbers
 from hf_posmine.evaluation import overlap_matrix
 from hf_posmine.evaluation.plots import COLOURS, look, new_figure, plot_overlap, save_figure, shared_legend
 
@@ -211,7 +211,7 @@ def _negatives(rows: Any) -> np.ndarray:
     lists = rows["negatives"][:]
     keys = np.full((len(lists), max(map(len, lists))), -1, np.int64)
     for at, texts in enumerate(lists):
-        keys[at, : len(texts)] = (text_keys(texts) >> np.uint64(1)).astype(np.int64)
+        keys[at, : len(texts)] = (text_numbers(texts) >> np.uint64(1)).astype(np.int64)
     return keys
 
 
