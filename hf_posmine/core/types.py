@@ -219,6 +219,13 @@ class Sampler(Protocol):
         """
 
 
+@runtime_checkable
+class RelativeSampler(Protocol):
+    """A sampler that can ask for scores relative to the positive's."""
+
+    relative: bool
+
+
 class Index(Protocol):
     """Nearest documents of query vectors below a ceiling."""
 

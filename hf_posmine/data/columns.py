@@ -6,7 +6,7 @@ import itertools
 import numbers
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.data import aliases
@@ -17,6 +17,46 @@ if TYPE_CHECKING:
     AnyDataset: TypeAlias = (
         "datasets.Dataset | datasets.IterableDataset | datasets.DatasetDict | datasets.IterableDatasetDict"
     )
+
+
+@runtime_checkable
+class NumberedRows(Protocol):
+    """Rows that can be chosen by number, as those of a Dataset; a stream has none."""
+
+    def select(self, indices: Any, /) -> Any:
+        """Some of the rows."""
+
+
+def has_numbered_rows(rows: object) -> bool:
+    """Whether rows are those of a Dataset rather than of a stream."""
+    return isinstance(rows, NumberedRows)
+
+
+@runtime_checkable
+class StreamedRows(Protocol):
+    """Rows that come one after the other, as those of an IterableDataset."""
+
+    def skip(self, count: int, /) -> Any:
+        """The rows behind the first ``count``."""
+
+
+@runtime_checkable
+class ColumnTable(Protocol):
+    """A table with named columns, such as a DataFrame."""
+
+    @property
+    def columns(self) -> Any:
+        """Their names."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+@runtime_checkable
+class ArrayLike(Protocol):
+    """An array or one of its values."""
+
+    def tolist(self) -> Any:
+        """Plain values."""
 
 
 def splits_of(dataset: Any) -> list[Any]:

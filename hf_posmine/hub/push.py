@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import ColumnError, InputError
-from hf_posmine.data.columns import as_splits
+from hf_posmine.data.columns import as_splits, has_numbered_rows
 from hf_posmine.hub.card_values import About
 from hf_posmine.hub.cards import part_in, split_card
 from hf_posmine.hub.dataset_card import DatasetFacts, dataset_card
@@ -156,7 +156,7 @@ def _checked(mined: Any, config_name: str) -> dict[str, Any]:
         raise InputError(f"config_name={config_name!r}; use letters, digits, '.', '_' and '-', and not 'data'")
     splits = as_splits(mined)
     for name, split in splits.items():
-        if not hasattr(split, "select") and not isinstance(split, MinedShards):
+        if not has_numbered_rows(split) and not isinstance(split, MinedShards):
             raise InputError(
                 f"split {name!r} is a {type(split).__name__}; push a Dataset or DatasetDict, or mine a stream into a folder, "
                 "mine(stream, miner, output=...), and push what read_shards(folder) gives"

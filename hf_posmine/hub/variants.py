@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from hf_posmine.core.errors import ColumnError, InputError
+from hf_posmine.data.columns import has_numbered_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -82,7 +83,7 @@ def make_configs(
         raise InputError(f"variant {unknown[0]!r}; choose from {list(VARIANTS)}")
     configs = [Config(name, mined)]
     if variants:
-        if not all(hasattr(split, "select") for split in mined.values()):
+        if not all(has_numbered_rows(split) for split in mined.values()):
             raise InputError(
                 "variants are made from a Dataset; load the shards with load_dataset(folder) and push that"
             )

@@ -13,6 +13,7 @@ import pyarrow as pa
 from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.core.settings import MiningSettings
 from hf_posmine.core.types import Teacher
+from hf_posmine.data.columns import ArrayLike, ColumnTable
 from hf_posmine.data.corpus import Corpus
 from hf_posmine.data.layouts import pick_columns
 from hf_posmine.data.qrels import Qrels
@@ -362,7 +363,7 @@ class PositiveAwareMiner:
     def _column_names(self, batch: Any) -> list[str]:
         if isinstance(batch, pa.Table):
             return list(batch.column_names)
-        if isinstance(batch, Mapping) or hasattr(batch, "columns"):
+        if isinstance(batch, (Mapping, ColumnTable)):
             return [str(name) for name in batch]
         raise ColumnError(
             f"the miner got a {type(batch).__name__} instead of a batch of columns; map without input_columns="
@@ -404,7 +405,7 @@ def _is_row(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    return value.tolist() if hasattr(value, "tolist") and not isinstance(value, str) else value
+    return value.tolist() if isinstance(value, ArrayLike) else value
 
 
 def _plain_list(values: Any) -> list[Any]:

@@ -21,6 +21,7 @@ from hf_posmine.core.types import (
     Exclusions,
     Floats,
     Mask,
+    RelativeSampler,
     RowGenerators,
     Rows,
     Teacher,
@@ -138,12 +139,12 @@ def _select(
     if opinion is not None:
         found = [opinion.apply(f, batch, settings) for f in found]
     side = _side_by_side(found)
-    keep, ranks = (np.concatenate([getattr(f, name) for f in found], axis=1) for name in ("keep", "ranks"))
+    keep, ranks = (np.concatenate([vars(f)[name] for f in found], axis=1) for name in ("keep", "ranks"))
     if isinstance(sampler, IntraSample):
         columns = sampler.merge(side, keep, n)
     else:
         by = _second_side(found) if opinion is not None and opinion.rank_by == "second" else side
-        relative = getattr(sampler, "relative", False)
+        relative = isinstance(sampler, RelativeSampler) and sampler.relative
         columns = sampler.pick(by.scores - by.positive_scores if relative else by.scores, keep, n, rngs)  # type: ignore[union-attr]
     chosen = columns >= 0
 
@@ -243,7 +244,7 @@ def _in_order(parts: Sequence[tuple[Rows, MinedBatch]]) -> MinedBatch:
 
     def join(values: Sequence[Any], cls: Any, *beside: str) -> dict[str, Any]:
         names = [field.name for field in dataclasses.fields(cls) if field.name not in beside]
-        return {name: np.concatenate([getattr(value, name) for value in values])[order] for name in names}
+        return {name: np.concatenate([vars(value)[name] for value in values])[order] for name in names}
 
     scored = [mined.second for _, mined in parts if mined.second is not None]
     second = SecondScores(**join(scored, SecondScores)) if scored else None

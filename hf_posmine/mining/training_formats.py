@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from hf_posmine.core.errors import ColumnError, InputError, ShortRowError
-from hf_posmine.data.columns import column_names, require_column
+from hf_posmine.data.columns import column_names, has_numbered_rows, require_column
 from hf_posmine.data.layouts import pick_columns
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def to_training(
         )
     rows = _training_rows(mined, format, num_negatives, query_column, positive_column, on_short, scores)
     if lazy:
-        if format not in ("n-tuple", "labeled-list") or on_short == "drop" or not hasattr(mined, "with_transform"):
+        if format not in ("n-tuple", "labeled-list") or on_short == "drop" or not has_numbered_rows(mined):
             raise InputError(
                 "lazy=True needs a Dataset, and a format with one row per row: n-tuple (not 'drop') or labeled-list"
             )

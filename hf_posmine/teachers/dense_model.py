@@ -252,6 +252,11 @@ def commit_of(name: str, revision: str | None = None) -> str | None:
 
 def live_commit_of(model: Any) -> str | None:
     """The same of a SentenceTransformer in memory, as far as it still knows where it came from."""
-    card = getattr(model, "model_card_data", None)
-    name = getattr(card, "base_model", None)
-    return commit_of(str(name), getattr(card, "base_model_revision", None)) if name else None
+    name, card = live_base_of(model), getattr(model, "model_card_data", None)
+    return commit_of(name, getattr(card, "base_model_revision", None)) if name else None
+
+
+def live_base_of(model: Any) -> str | None:
+    """The Hub id or folder that a SentenceTransformer in memory came from, as far as its card knows it."""
+    name = getattr(getattr(model, "model_card_data", None), "base_model", None)
+    return str(name) if name else None

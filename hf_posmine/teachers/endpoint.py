@@ -56,8 +56,8 @@ class EmbeddingService:
         if self.is_openai and self.model is None:
             raise InputError(f"{self.url!r} needs the name of a model; give model=")
         for name, least in (("batch_size", 1), ("concurrency", 1), ("retries", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name}={getattr(self, name)}; expected at least {least}")
+            if vars(self)[name] < least:
+                raise InputError(f"{name}={vars(self)[name]}; expected at least {least}")
 
     @property
     def is_openai(self) -> bool:

@@ -47,7 +47,7 @@ class Postings:
     def save(self, folder: Path) -> None:
         """Write the arrays into a folder."""
         for name in ("weights", "documents", "starts"):
-            np.save(folder / f"{name}.npy", getattr(self, name))
+            np.save(folder / f"{name}.npy", vars(self)[name])
         np.save(folder / "num_documents.npy", np.array(self.num_documents))
 
     @classmethod

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.data.columns import has_numbered_rows
 from hf_posmine.teachers.capabilities import search_device
 from hf_posmine.utils.cache import build_once
 from hf_posmine.utils.digest import json_digest
@@ -65,13 +66,13 @@ def mine(
         return _mine_into(Path(output), dataset, miner, batch_size, shard_rows)
     options: dict[str, Any] = {"work_dir": work_dir, "batch_size": batch_size, "num_proc": num_proc}
     if isinstance(dataset, dict):
-        empty = [name for name, split in dataset.items() if hasattr(split, "select") and not len(split)]
+        empty = [name for name, split in dataset.items() if has_numbered_rows(split) and not len(split)]
         if empty:
             raise InputError(f"the dataset has no rows in split {empty[0]!r}; drop the split before mining")
         return type(dataset)(
             {name: mine(split, miner, shard_rows=shard_rows, **options) for name, split in dataset.items()}
         )
-    if not hasattr(dataset, "select"):
+    if not has_numbered_rows(dataset):
         raise InputError(
             f"mine() takes a Dataset or DatasetDict, not {type(dataset).__name__}; give a stream a folder for its shards, "
             "mine(stream, miner, output=...), or map it with "

@@ -8,7 +8,7 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from hf_posmine.core import errors
 from hf_posmine.core.errors import InputError, MissingExtraError, PosmineError
@@ -111,10 +111,17 @@ def run_pool(
 
 def _error(name: str, message: str) -> PosmineError:
     """An error of this package as it was raised elsewhere, without the layers of Ray around it."""
-    kind = getattr(errors, name, PosmineError)
+    kind = vars(errors).get(name, PosmineError)
     error: PosmineError = kind.__new__(kind)
     error.args = (message,)
     return error
+
+
+@runtime_checkable
+class _Caused(Protocol):
+    """An error that Ray wrapped."""
+
+    cause: BaseException
 
 
 class _Actor:
@@ -133,7 +140,11 @@ class _Actor:
             try:
                 count, said = self.do(dict(zip(batch, row, strict=True)))
             except PosmineError as raised:  # as a value: on its way an exception would lose what caused it
-                count, said, error = 0, str(getattr(raised, "cause", raised)), type(raised).__name__
+                count, said, error = (
+                    0,
+                    str(raised.cause if isinstance(raised, _Caused) else raised),
+                    type(raised).__name__,
+                )
             for column, value in zip(done.values(), (count, said, error), strict=True):
                 column.append(value)
         return done

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.data.columns import StreamedRows, has_numbered_rows
 from hf_posmine.mining.execution.shards import PARQUET_SHARD_ROWS, MinedShards, ShardFolder, ShardManifest
 from hf_posmine.mining.execution.streams import StreamCheckpoint, StreamReader, first_row_key
 from hf_posmine.utils.progress import progress_bar
@@ -68,7 +69,7 @@ class Job:
     @property
     def countable(self) -> bool:
         """Whether the rows are a Dataset, which has numbered rows."""
-        return hasattr(self.rows, "select")
+        return has_numbered_rows(self.rows)
 
     @property
     def shards(self) -> int:
@@ -115,11 +116,11 @@ def _key(rows: Any) -> str:
     Raises:
         InputError: no rows, or no dataset.
     """
-    if hasattr(rows, "select"):
+    if has_numbered_rows(rows):
         if not len(rows):
             raise InputError("the dataset has no rows; there is nothing to mine")
         return dataset_fingerprint(rows)
-    if not hasattr(rows, "skip"):
+    if not isinstance(rows, StreamedRows):
         raise InputError(f"mine() takes a dataset of Hugging Face, not {type(rows).__name__}")
     return first_row_key(rows)
 
