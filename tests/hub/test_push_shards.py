@@ -10,6 +10,7 @@ from datasets import load_dataset
 from hf_posmine import mine, push_dataset, verify
 from hf_posmine.cli.main import main
 from hf_posmine.core.errors import InputError
+from hf_posmine.hub.inputs import Inputs
 from hf_posmine.mining.execution.shards import read_shards
 from hf_posmine.mining.provenance import provenance, write_provenance
 from tests.hub.mining import make_miner, make_pairs, make_splits
@@ -83,4 +84,4 @@ def test_a_stream_from_the_hub_is_mined_and_pushed_by_two_commands_and_can_be_ve
     loaded = load_dataset(REPO, split="train")
     expected = make_pairs().map(make_miner(make_pairs(), str(tiny_model_folder)), batched=True)
     assert loaded["note"][:] == list(range(24)) and loaded["negatives"][:] == expected["negatives"][:]
-    assert verify(REPO, rows=None).verified
+    assert verify(REPO, inputs=Inputs(teacher=str(tiny_model_folder))).verified
