@@ -60,23 +60,32 @@ def add_mining_arguments(parser: argparse.ArgumentParser) -> None:
         help="rows whose positive is outranked by --weak-rank documents (default: %(default)s)",
     )  # fmt: skip
     group.add_argument("--weak-rank", type=int, default=default.weak_rank, help="default: %(default)s")
-    group.add_argument("--near-duplicates", type=float, metavar="COSINE", help="exclude documents that near a positive")
+    group.add_argument(
+        "--near-duplicates", type=float, metavar="COSINE", help="exclude documents at least this similar to a positive"
+    )
     group.add_argument(
         "--exclude-other-positives", action="store_true", help="exclude every document that is a positive of any row"
     )
-    group.add_argument("--seed", type=int, default=default.seed, help="of the samplers (default: %(default)s)")
+    group.add_argument("--seed", type=int, default=default.seed, help="random seed (default: %(default)s)")
     second = parser.add_argument_group(
-        "second opinion", "another teacher, asked only about candidates where it matters"
+        "second opinion", "another teacher, which scores only the candidates where it matters"
     )
     second.add_argument("--second-opinion", metavar="TEACHER", help="such as cross:BAAI/bge-reranker-base")
-    second.add_argument("--second-filters", nargs="*", default=[], metavar="FILTER", help="on its scores")
     second.add_argument(
-        "--second-rank-by", choices=get_args(RankBy), default="teacher", help="who ranks (default: %(default)s)"
+        "--second-filters", nargs="*", default=[], metavar="FILTER", help="ceilings and floors on its scores"
     )
     second.add_argument(
-        "--second-depth", type=int, default=50, help="candidates of a row it may be asked about (default: %(default)s)"
+        "--second-rank-by",
+        choices=get_args(RankBy),
+        default="teacher",
+        help="whose scores rank the negatives (default: %(default)s)",
     )
-    second.add_argument("--second-band", type=float, help="do not ask about those so far below the positive")
+    second.add_argument(
+        "--second-depth", type=int, default=50, help="candidates that it scores per row, at most (default: %(default)s)"
+    )
+    second.add_argument(
+        "--second-band", type=float, help="leave out candidates that score this much below the positive"
+    )
 
 
 def add_teacher_arguments(parser: argparse.ArgumentParser, *, several: bool = True) -> None:
@@ -91,7 +100,10 @@ def add_teacher_arguments(parser: argparse.ArgumentParser, *, several: bool = Tr
     group.add_argument("--device", help="such as cpu or cuda:0 (default: CUDA if there is any)")
     group.add_argument("--store", help="folder of the embeddings (default: below the cache, shared by all runs)")
     group.add_argument(
-        "--dtype", choices=["float32", "float16"], default="float32", help="of stored embeddings (default: %(default)s)"
+        "--dtype",
+        choices=["float32", "float16"],
+        default="float32",
+        help="type of the stored embeddings (default: %(default)s)",
     )
     group.add_argument(
         "--compute", choices=["float32", "bfloat16", "float16"],
@@ -104,7 +116,7 @@ def add_teacher_arguments(parser: argparse.ArgumentParser, *, several: bool = Tr
     group.add_argument(
         "--api-key-env", metavar="NAME", help="environment variable with the key of an embedding service"
     )
-    group.add_argument("--price", type=float, help="of a service, per million tokens, to show what it cost")
+    group.add_argument("--price", type=float, help="price of a service per million tokens, to show the cost")
     group.add_argument(
         "--index",
         help="search approximately: 'IVF4096,SQ8' or another factory string of FAISS, or 'Lance()' (default: exactly)",
@@ -152,7 +164,7 @@ def add_push_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--variants", nargs="*", choices=VARIANTS, default=[], help="further layouts, each a configuration: %(choices)s"
     )
-    group.add_argument("--report", action="store_true", help="push a page about the rows, too (see hf-posmine report)")
+    group.add_argument("--report", action="store_true", help="also push a page about the rows (see hf-posmine report)")
     group.add_argument("--config-name", default="default", help="configuration of the rows (default: %(default)s)")
     add_repository_arguments(group)
 
@@ -162,7 +174,7 @@ def add_repository_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--private", action="store_true", default=None, help="create the repository private")
     group.add_argument("--push-revision", metavar="BRANCH", help="branch to push to (default: main)")
     group.add_argument("--create-pr", action="store_true", help="propose a pull request instead")
-    group.add_argument("--license", help="of what is pushed, as the Hub spells it, such as cc-by-sa-4.0")
+    group.add_argument("--license", help="license of the repository, as the Hub spells it, such as cc-by-sa-4.0")
     group.add_argument("--language", nargs="*", help="ISO 639 codes of the texts, such as en")
     group.add_argument("--title", help="heading of the card (default: the name of the repository)")
 

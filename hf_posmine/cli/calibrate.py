@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--num-negatives", type=int, default=4, help="default: %(default)s")
     group.add_argument("--sampler", default="Top()", help="default: %(default)s")
-    group.add_argument("--seed", type=int, default=0, help="of samplers and resamples (default: %(default)s)")
+    group.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")
     output = parser.add_argument_group("output")
     output.add_argument("--output", help="write the figures as JSON")
     output.add_argument("--plot", help="draw them, such as calibration.png (extra 'plots')")

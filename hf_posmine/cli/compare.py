@@ -1,8 +1,8 @@
-"""Say what may be claimed of the differences between models, from the per-query results of hf-posmine evaluate.
+"""Test differences between models for statistical significance, from the per-query results of hf-posmine evaluate.
 
 Every result is compared with the baseline's on the same collection: paired t-test, sign-flip permutation test,
-bootstrap interval of the mean difference, and effect size dz. P-values are Holm-corrected over all claims of the
-table. These tests cover other queries like these, not other training runs: for those, train with several seeds and
+bootstrap interval of the mean difference, and effect size dz. P-values are Holm-corrected over all comparisons of
+the table. These tests cover other queries like these, not other training runs: for those, train with several seeds and
 give their results with --runs; seeds and queries are then both resampled.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hf_posmine.evaluation.results import RetrievalResult
     from hf_posmine.evaluation.statistics.comparison import Comparison
 
-HELP = "say what may be claimed of differences"
+HELP = "test differences between models for significance"
 EXAMPLES = """examples:
   # two models on one collection
   hf-posmine compare results/base--fiqa.json results/mined--fiqa.json --baseline results/base--fiqa.json
@@ -49,9 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--measure", default="ndcg@10", help="default: %(default)s")
     parser.add_argument("--permutations", type=int, default=10_000, help="default: %(default)s")
-    parser.add_argument("--resamples", type=int, default=10_000, help="of the bootstrap (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of both (default: %(default)s)")
-    parser.add_argument("--alpha", type=float, default=0.05, help="level of a claim (default: %(default)s)")
+    parser.add_argument(
+        "--resamples", type=int, default=10_000, help="resamples of the bootstrap (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed of both (default: %(default)s)")
+    parser.add_argument("--alpha", type=float, default=0.05, help="significance level (default: %(default)s)")
     parser.add_argument("--output", help="write the figures as JSON")
     add_run_arguments(parser)
 
@@ -63,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
     from hf_posmine.utils.files import write_file
 
     if not 0 < args.alpha < 1:
-        raise InputError(f"--alpha {args.alpha}: the level of a claim lies between 0 and 1, such as 0.05")
+        raise InputError(f"--alpha {args.alpha}: the significance level is between 0 and 1, such as 0.05")
     if bool(args.runs) == bool(args.results or args.baseline):
         raise InputError(
             "give RESULT files of single models, or --runs for each way of training; not both, and not neither"

@@ -43,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_teacher_arguments(parser)
     store = parser.add_argument_group("store")
     store.add_argument(
-        "--shard-rows", type=int, help="texts per shard of a new store; what a kill can lose (default: 2048)"
+        "--shard-rows",
+        type=int,
+        help="texts per shard of a new store; at most this much work is lost if the job is killed (default: 2048)",
     )
     add_run_arguments(parser)
 

@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--visible", help="file or BEIR split with the one positive per query that is known (default: drawn by --seed)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the draw and of samplers (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")
     parser.add_argument(
         "--methods", nargs="+", default=PAPER, metavar="FILTERS",
         help="each one filter, several joined by ' + ', or 'naive' (default: the paper's five at their best values)",

@@ -40,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--query-column", help="default: query, anchor or question")
     parser.add_argument("--positive-column", help="texts or lists of texts; default: positive, answer, ...")
     parser.add_argument("--rows", type=int, help="only so many rows, drawn by --seed")
-    parser.add_argument("--seed", type=int, default=0, help="of --rows and --controls (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="random seed of --rows and --controls (default: %(default)s)"
+    )
     group = parser.add_argument_group("judge")
     group.add_argument("--model", required=True, help="its name at --url, or on the Hub")
     group.add_argument("--url", help="OpenAI-compatible server, such as http://localhost:8000/v1 (default: the Hub's)")

@@ -1,4 +1,4 @@
-"""What a command says before it works, and how much memory it may take."""
+"""The plan that a command prints before it works, and the limits of its memory."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--plan",
         action="store_true",
-        help="say what would be read, held and written and how long it would take, and stop",
+        help="print what would be read, held and written and how long it would take, and stop",
     )
-    group.add_argument("--max-memory", metavar="SIZE", help="of each process, such as 4GiB; does not change the result")
+    group.add_argument(
+        "--max-memory", metavar="SIZE", help="memory of each process, such as 4GiB; does not change the result"
+    )
     group.add_argument("--max-gpu-memory", metavar="SIZE", help="the same on the GPU")
 
 
 def set_limits(args: argparse.Namespace) -> None:
-    """Tell the limits to everything that runs in this process and its workers."""
+    """Set the limits for everything that runs in this process and its workers."""
     for option, variable in (("max_memory", memory.MEMORY), ("max_gpu_memory", memory.GPU_MEMORY)):
         size = vars(args)[option]
         if size is not None:

@@ -1,6 +1,6 @@
 """Push a mined dataset or a trained model to the Hub, with the record of how it was made and a card.
 
-PATH is what hf-posmine mine --output or hf-posmine train wrote. Everything lands in one commit or not at all; pushing
+PATH is what hf-posmine mine --output or hf-posmine train wrote. Everything is pushed atomically, in one commit; pushing
 the same again changes nothing, and text that somebody wrote into the card stays. The token is that of hf auth login, or
 HF_TOKEN.
 """

@@ -1,8 +1,8 @@
 """Write one HTML page about mined rows, for whoever decides whether to train on them.
 
 PATH is what hf-posmine mine --output wrote. The page shows what was mined and removed, the scores, the rows to be
-suspicious of, and a table of the rows that can be searched, filtered and sorted. It is a single file and asks nothing
-of any network. With --against, another mining of the same rows stands beside it.
+suspicious of, and a table of the rows that can be searched, filtered and sorted. It is a single file and makes no
+network requests. With --against, another mining of the same rows stands beside it.
 """
 
 from __future__ import annotations
@@ -41,16 +41,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", default="report.html", help="the page (default: %(default)s)")
     columns = parser.add_argument_group("columns")
     columns.add_argument("--query-column", help="default: the one that was mined, else by name")
-    columns.add_argument("--positive-column", help="likewise")
+    columns.add_argument("--positive-column", help="default: the one that was mined, else by name")
     columns.add_argument("--answer-column", help="short answers to look for in negatives (default: answers or answer)")
     table = parser.add_argument_group("table")
     table.add_argument("--rows", type=int, default=limits.rows, help="rows of the table at most (default: %(default)s)")
     table.add_argument(
-        "--characters", type=int, default=limits.characters, help="of one text at most (default: %(default)s)"
+        "--characters",
+        type=int,
+        default=limits.characters,
+        help="characters of one text at most (default: %(default)s)",
     )
     table.add_argument(
         "--megabytes", type=float, default=limits.megabytes,
-        help="of the table in the file, about; it then holds fewer rows (default: %(default)s)",
+        help="size of the table in the file, about; the table then holds fewer rows (default: %(default)s)",
     )  # fmt: skip
     add_run_arguments(parser)
 

@@ -26,14 +26,26 @@ def add_shard_arguments(parser: argparse.ArgumentParser) -> None:
         "--ray", metavar="ADDRESS", help="mine on a Ray cluster: auto (the one here), local (a new one), ..."
     )
     group.add_argument(
-        "--ray-workers", type=int, metavar="N", help="at most so many (default: what the cluster has room for)"
+        "--ray-workers",
+        type=int,
+        metavar="N",
+        help="number of workers at most (default: as many as fit on the cluster)",
     )
-    group.add_argument("--ray-cpus", type=float, default=1, metavar="N", help="of each worker (default: %(default)s)")
-    group.add_argument("--ray-gpus", type=float, default=0, metavar="N", help="of each worker (default: %(default)s)")
+    group.add_argument(
+        "--ray-cpus", type=float, default=1, metavar="N", help="CPUs of each worker (default: %(default)s)"
+    )
+    group.add_argument(
+        "--ray-gpus", type=float, default=0, metavar="N", help="GPUs of each worker (default: %(default)s)"
+    )
     group.add_argument(
         "--ray-search", type=int, metavar="N", help="search the corpus in N parts, each held by one worker"
     )
-    group.add_argument("--shard-rows", type=int, metavar="N", help="rows that a kill can lose (default: 50000)")
+    group.add_argument(
+        "--shard-rows",
+        type=int,
+        metavar="N",
+        help="rows per shard; at most this much work is lost if the job is killed (default: 50000)",
+    )
 
 
 def shards_wanted(args: argparse.Namespace) -> bool:
