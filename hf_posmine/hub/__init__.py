@@ -1,1 +1,1 @@
-"""Provenance: what is written beside every output, enough to repeat the mining."""
+"""Mined datasets and models on the Hub: pushed with record and card, read back, mined again and verified."""

@@ -136,7 +136,7 @@ def merge_body(old: str | None, title: str, part: str, name: str) -> str:
     Args:
         old: the text below the metadata; None for a new card.
         title: heading and opening lines of a new card.
-        part: what :func:`marked` gave.
+        part: generated part with its marks, see :func:`marked`.
         name: whose part it is: a configuration, or ``model``.
     """
     if old is None or not old.strip():

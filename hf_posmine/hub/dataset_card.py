@@ -38,10 +38,10 @@ MEANINGS = {
     "negatives_ids": "their ids in the corpus",
     "negatives_ranks": "their ranks among the candidates that were not excluded, from 0",
     "positive_score": "the positive's score by the teacher",
-    "negatives_stats": "ceiling, and what was removed and excluded, for this row",
-    "negatives_second_scores": "scores of the second opinion, null where it did not have to be asked",
+    "negatives_stats": "ceiling, and numbers of documents removed and excluded, for this row",
+    "negatives_second_scores": "scores of the second opinion, null where it was not needed",
     "positive_second_score": "score of the positive by the second opinion",
-    "second_rejected": "candidates that the second opinion turned down",
+    "second_rejected": "number of candidates that the second opinion rejected",
     "num_random": "how many of them were drawn at random",
     "weak_positive": "the positive is outranked by so many documents that the row is doubtful",
 }
@@ -50,7 +50,7 @@ TEXT_SHOWN = 300
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """What a card says besides the record.
+    """Values of a card besides those of the record.
 
     Attributes:
         repo_id: with its namespace.
@@ -78,8 +78,8 @@ def dataset_card(
         readme: the card as it is; None without one.
         metadata: its metadata with the new ``configs`` and ``dataset_info``.
         record: how the rows were made.
-        facts: what was pushed where.
-        about: what the author says; else what the old card says stays.
+        facts: the pushed files and their places.
+        about: values of the author; without them those of the old card stay.
     """
     from huggingface_hub import DatasetCardData
 
@@ -112,12 +112,12 @@ def _sources(record: MiningRecord) -> list[Source]:
 def _facts(record: MiningRecord, facts: DatasetFacts, about: About, license_: Any) -> dict[str, Any]:
     rows = facts.configs[0]
     first_split, first = next(iter(rows.splits.items()))
-    said = record.to_dict()
+    plain = record.to_dict()
     summary = dict(record.summary or {})
     quantiles = summary.get("quantiles") or {}
     names = [q for q in next(iter(quantiles.values()), {}) if all(q in values for values in quantiles.values())]
     positive = record.columns.positive or first_named(first.column_names, (*POSITIVE_NAMES, *REPLY_NAMES))
-    return said | {
+    return plain | {
         "repo_id": facts.repo_id,
         "description": about.description,
         "config": facts.config,
@@ -147,7 +147,7 @@ def _facts(record: MiningRecord, facts: DatasetFacts, about: About, license_: An
         if record.corpus.source is None
         else source_words(record.corpus.source),
         "candidates_are_positives": record.corpus.source is None,
-        "known_positives": said["known_positives"],
+        "known_positives": plain["known_positives"],
         "summary": {"filled": None, "weak_rows": None, "rejected": None} | summary,
         "removed": {_removed_words(name): share for name, share in (summary.get("removed") or {}).items()},
         "replaced": summary.get("replaced"),

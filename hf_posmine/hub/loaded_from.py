@@ -1,4 +1,4 @@
-"""Where a dataset in memory came from, as far as ``datasets`` still knows."""
+"""The Hub dataset that rows in memory were loaded from, read off the cache of ``datasets``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The part of a dataset card's metadata that ``load_dataset`` reads: configurations, files and features.
 
-The classes that read and write it are those of ``datasets`` itself, so that what is pushed here and what
-``push_to_hub`` pushes can stand in one repository.
+The classes that read and write it are those of ``datasets`` itself, so that pushes from here and
+from ``push_to_hub`` can share one repository.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def merge_configs(metadata: Mapping[str, Any], configs: Sequence[Config], files:
 
     Args:
         metadata: of the card as it is.
-        configs: what is pushed.
+        configs: configurations to push.
         files: their local files, by path in the repository.
 
     Raises:
@@ -43,8 +43,8 @@ def merge_configs(metadata: Mapping[str, Any], configs: Sequence[Config], files:
         kept = [s for s in splits_there(metadata, config.name) if s not in config.splits]
         if kept and old is not None and old.features is not None and old.features != features:
             raise InputError(
-                f"configuration {config.name!r} keeps the split {kept[0]!r} with the columns {list(old.features)}, but what is "
-                f"pushed has {list(features)} or other types; push all splits together"
+                f"configuration {config.name!r} keeps the split {kept[0]!r} with the columns {list(old.features)}, but the "
+                f"pushed rows have {list(features)} or other types; push all splits together"
             )
         splits = {name: info for name, info in ((old and old.splits) or {}).items() if name in kept}
         for name, rows in config.splits.items():
@@ -60,7 +60,7 @@ def merge_configs(metadata: Mapping[str, Any], configs: Sequence[Config], files:
 
 
 def data_folder(config: str) -> str:
-    """Where the files of a configuration lie, as ``datasets`` itself puts them."""
+    """The folder of a configuration, as ``datasets`` itself names it."""
     return "data" if config == "default" else config
 
 

@@ -38,7 +38,7 @@ def model_card(
         repo_id: with its namespace.
         model: the SentenceTransformer.
         record: how it was made.
-        about: what the author says; else what the old card says stays.
+        about: values of the author; without them those of the old card stay.
         adapters: whether it is pushed as adapters on its base.
     """
     from huggingface_hub import ModelCardData

@@ -53,7 +53,7 @@ def push_dataset(  # noqa: PLR0913 - by keyword, as push_to_hub of datasets has 
 ) -> Pushed:
     """Push a mined dataset with the record of how it was made, a card, and a histogram of the scores.
 
-    Everything lands in one commit or not at all. Pushing the same again makes no commit. Text that somebody wrote into
+    Everything lands atomically, in one commit. Pushing the same again makes no commit. Text that somebody wrote into
     the card stays; only the part between the marks of this configuration is replaced.
 
     Args:
@@ -65,17 +65,17 @@ def push_dataset(  # noqa: PLR0913 - by keyword, as push_to_hub of datasets has 
             ``hf-posmine mine`` made. By default the ``provenance.json`` beside a dataset loaded with ``load_from_disk``.
         variants: further layouts, see :func:`~hf_posmine.hub.variants.make_configs`.
         config_name: configuration of the rows; several in one repository each have their own record.
-        about: licence, language, heading: what only the author knows.
+        about: licence, language, heading: values that only the author knows.
         private: create the repository private.
         revision: branch; by default main.
         create_pr: propose a pull request instead.
-        token: by default that of whoever is logged in.
+        token: by default that of the logged-in user.
         report: also push ``report.html``, a page about the rows (:func:`~hf_posmine.report.make_report`), and link it from
             the card; without, the one of an earlier push is deleted, since it may be of other rows.
 
     Raises:
         InputError: nothing to push, no record, or splits in the repository that another recipe made; nothing was sent.
-        HubError: the Hub refused or could not be reached; the same push again goes on.
+        HubError: the Hub refused or could not be reached; the same push again resumes.
     """
     to = Destination(repo_id, "dataset", private, revision, create_pr, token)
     splits = _checked(mined, config_name)
@@ -89,13 +89,13 @@ def push_dataset(  # noqa: PLR0913 - by keyword, as push_to_hub of datasets has 
         )  # fmt: skip
         push.changes(
             Snapshot(repo_id, "main", "", frozenset(), None), to
-        )  # what fails here should fail before anything is sent
+        )  # an error here comes before anything is sent
         return publish(to, f"Mined negatives: {config_name}", lambda there: push.changes(there, to))
 
 
 @dataclass(frozen=True)
 class _Push:
-    """What is pushed, made ready; where it meets what is there already, :meth:`changes` says what to commit."""
+    """Files and values ready to push; :meth:`changes` gives the commit for the present state of the repository."""
 
     record: MiningRecord
     configs: Sequence[Config]
@@ -159,7 +159,7 @@ def _checked(mined: Any, config_name: str) -> dict[str, Any]:
         if not has_numbered_rows(split) and not isinstance(split, MinedShards):
             raise InputError(
                 f"split {name!r} is a {type(split).__name__}; push a Dataset or DatasetDict, or mine a stream into a folder, "
-                "mine(stream, miner, output=...), and push what read_shards(folder) gives"
+                "mine(stream, miner, output=...), and push the result of read_shards(folder)"
             )
         if not len(split):
             raise InputError(
@@ -204,7 +204,7 @@ def _find_record(mined: Any, splits: Mapping[str, Any], made_by: Any) -> MiningR
         summary = MiningSummary.from_dataset(mined, made_by.settings.num_negatives)
         return provenance(made_by, source=loaded_from(splits), summary=summary, mined=mined)
     for file in {Path(held["filename"]).parent for split in splits.values() for held in split.cache_files}:
-        for folder in (file, file.parent):  # a DatasetDict, or shards, lie one deeper
+        for folder in (file, file.parent):  # a DatasetDict, or shards, are stored one level deeper
             if (folder / FILE).is_file():
                 return read_provenance(folder / FILE)
     raise InputError(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 WEIGHTS = re.compile(
     r"(.*/)?(model.*\.safetensors(\.index\.json)?|pytorch_model.*\.bin|adapter_model\.(safetensors|bin)|adapter_config\.json)"
 )
-"""Files of an earlier push that would be loaded along with, or instead of, what is pushed now."""
+"""Files of an earlier push that would be loaded along with, or instead of, the files pushed now."""
 
 
 def push_model(
@@ -42,23 +42,23 @@ def push_model(
 ) -> Pushed:
     """Push a model with the record of how it was trained, and a card.
 
-    Everything lands in one commit or not at all. Pushing the same again makes no commit. Text that somebody wrote into
-    the card stays. What is pushed loads with plain ``SentenceTransformer(repo_id)``; adapters of an
+    Everything lands atomically, in one commit. Pushing the same again makes no commit. Text that somebody wrote into
+    the card stays. The pushed model loads with plain ``SentenceTransformer(repo_id)``; adapters of an
     :class:`~hf_posmine.models.instruct.InstructSentenceTransformer` need that class.
 
     Args:
         model: a SentenceTransformer, or the folder of one, such as the ``output_dir`` of ``hf-posmine train``.
         repo_id: such as ``me/nq-retriever``.
-        record: how it was trained; by default the ``provenance.json`` in the folder, else what the model says of itself.
-        about: licence, language, heading: what only the author knows.
+        record: how it was trained; by default the ``provenance.json`` in the folder, else the description by the model itself.
+        about: licence, language, heading: values that only the author knows.
         private: create the repository private.
         revision: branch; by default main.
         create_pr: propose a pull request instead.
-        token: by default that of whoever is logged in.
+        token: by default that of the logged-in user.
 
     Raises:
         InputError: no model there; nothing was sent.
-        HubError: the Hub refused or could not be reached; the same push again goes on.
+        HubError: the Hub refused or could not be reached; the same push again resumes.
     """
     to = Destination(repo_id, "model", private, revision, create_pr, token)
     check_login(token)
@@ -74,12 +74,12 @@ def push_model(
         adapters = "adapter_config.json" in {Path(path).name for path in files}
 
         def changes(there: Snapshot) -> Changes:
-            said = _unless_same(record, there, to)
-            card = model_card(there.readme, there.repo_id, model, said, about or About(), adapters)
-            added: dict[str, bytes | Path] = {**files, FILE: said.to_json().encode(), README: card}
+            kept = _unless_same(record, there, to)
+            card = model_card(there.readme, there.repo_id, model, kept, about or About(), adapters)
+            added: dict[str, bytes | Path] = {**files, FILE: kept.to_json().encode(), README: card}
             return Changes(added, frozenset(p for p in there.files if WEIGHTS.fullmatch(p) and p not in added))
 
-        changes(Snapshot(repo_id, "main", "", frozenset(), None))  # what fails here should fail before anything is sent
+        changes(Snapshot(repo_id, "main", "", frozenset(), None))  # an error here comes before anything is sent
         return publish(to, "Model", changes)
 
 
@@ -87,7 +87,7 @@ def _load(folder: Path) -> SentenceTransformer:
     from hf_posmine.models.instruct import InstructSentenceTransformer
 
     if not (folder / "modules.json").is_file():
-        raise InputError(f"{folder} is no saved sentence-transformers model (no modules.json)")
+        raise InputError(f"{folder} is not a saved sentence-transformers model (no modules.json)")
     return InstructSentenceTransformer(str(folder), device="cpu", local_files_only=True)
 
 

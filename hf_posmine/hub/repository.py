@@ -1,4 +1,4 @@
-"""One repository, written in one commit: all files, the card among them, land together or not at all.
+"""One repository, written in one commit: all files, the card among them, are written atomically.
 
 The commit names the revision that was read before it as its parent. If anybody, another process of ours or the author in
 the browser, changes the repository in between, the Hub refuses it, and everything is read and merged anew.
@@ -34,7 +34,7 @@ class Destination:
         private: create it private; a repository that is public is then refused.
         revision: branch, created if it is not there; by default main.
         create_pr: propose a pull request instead; the same push again adds to it.
-        token: by default that of whoever is logged in.
+        token: by default that of the logged-in user.
 
     Raises:
         InputError: a name the Hub cannot have, or a pull request to a branch.
@@ -66,7 +66,7 @@ class Snapshot:
 
     Attributes:
         repo_id: with its namespace.
-        ref: the branch or pull request that was read; what a commit goes to.
+        ref: the branch or pull request that was read; a commit goes there.
         commit: its head.
         files: the paths of all files.
         readme: the card; None where there is none.
@@ -81,7 +81,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Changes:
-    """What a commit does: files by path, as bytes or as local files, and paths to delete."""
+    """Changes of a commit: files by path, as bytes or as local files, and paths to delete."""
 
     files: Mapping[str, bytes | Path]
     delete: frozenset[str] = frozenset()
@@ -89,7 +89,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a push left on the Hub.
+    """The result of a push.
 
     Attributes:
         repo_id: with its namespace.
@@ -117,7 +117,7 @@ def check_login(token: str | None = None) -> None:
 
 
 def publish(to: Destination, title: str, plan: Callable[[Snapshot], Changes]) -> Pushed:
-    """Bring a repository to what ``plan`` makes of its present state, in one commit; unchanged files make none.
+    """Bring a repository to the state that ``plan`` gives for its present one, in one commit; unchanged files make none.
 
     Args:
         to: where.
@@ -156,7 +156,7 @@ def _attempt(to: Destination, title: str, plan: Callable[[Snapshot], Changes]) -
             parent_commit=there.commit,
             create_pr=to.create_pr and proposed is None,
         )
-    except ValueError as error:  # how the client passes on what the Hub found in the metadata of the card
+    except ValueError as error:  # the errors of the Hub in the metadata of the card, as the client raises them
         reason = redact(" ".join(str(error).split()))
         raise InputError(f"the Hub does not accept the card of {repo_id}: {reason}") from None
     url = f"{api.endpoint}/{'datasets/' if to.kind == 'dataset' else ''}{repo_id}"
@@ -167,7 +167,7 @@ def _attempt(to: Destination, title: str, plan: Callable[[Snapshot], Changes]) -
 def read(api: HfApi, repo_id: str, kind: Kind, ref: str) -> Snapshot:
     """A repository as it is at a branch, pull request or commit.
 
-    The list of files says whether there is a card. A card that cannot be read is an error, never "no card": else a push
+    Whether there is a card follows from the list of files. A card that cannot be read is an error, never "no card": else a push
     during an outage would replace a hand-written one.
     """
     info: Any = api.repo_info(repo_id, repo_type=kind, revision=ref)

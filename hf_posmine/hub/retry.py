@@ -32,8 +32,8 @@ def with_retry(call: Callable[[], T], what: str) -> T:
     """The result of ``call``, run again after conflicts and outages.
 
     Args:
-        call: what to do; running it again must be harmless.
-        what: for the error, such as ``"pushing to me/mined"``.
+        call: the requests; running it again must be harmless.
+        what: noun of the error message, such as ``"pushing to me/mined"``.
 
     Raises:
         HubError: it was refused, or failed to the end.
@@ -99,7 +99,7 @@ def _explain(error: Exception, status: int | None) -> str:
         409: "others write to this repository without pause; try again later",
         412: "others write to this repository without pause; try again later",
         413: "the Hub finds it too large",
-        429: "the Hub asks for a pause; try again later",
+        429: "too many requests (429); try again later",
         507: "the storage is full (507); make room and push again",
     }
     reason = redact(" ".join(str(error).split()))[:300]  # before it is cut: half of a secret has no form

@@ -44,7 +44,7 @@ class TrainedOn:
         config: configuration of a Hub dataset.
         split: split.
         revision: commit on the Hub.
-        task: as the recipe says.
+        task: as in the recipe.
         instruction: before its queries.
         rows: training rows.
         digest: of the training rows, see :func:`~hf_posmine.mining.rows_digest.rows_digest`.
@@ -79,7 +79,7 @@ class TrainingRecord:
 
     Attributes:
         created: when.
-        base: what the first stage started from: Hub id or folder.
+        base: model that the first stage started from: Hub id or folder.
         base_commit: its commit on the Hub.
         model_digest: digest of the weights, the modules and the tokenizer.
         prompts: by name.
@@ -107,7 +107,7 @@ class TrainingRecord:
 
     @classmethod
     def from_json(cls, document: str, where: str = FILE) -> TrainingRecord:
-        """Read what :meth:`to_json` gave.
+        """Read the text that :meth:`to_json` gave.
 
         Raises:
             InputError: no record, one of a later version, or a damaged one.

@@ -71,7 +71,7 @@ def make_configs(
         mined: splits by name.
         name: of the configuration of the rows; other than ``default`` it is put before the names of the variants.
         variants: which.
-        columns: what the miner read.
+        columns: columns that the miner read.
         num_negatives: negatives of an n-tuple.
 
     Raises:

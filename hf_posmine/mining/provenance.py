@@ -54,11 +54,11 @@ def provenance(
     """The record of a mining run.
 
     Args:
-        miner: what mined.
+        miner: the miner.
         source: where the rows came from, such as ``{"path": ..., "split": ..., "revision": ...}``.
         corpus_source: where the documents came from; not needed if they are the rows' own positives.
-        summary: what came out.
-        command: the command line, if there was one; tokens are blotted out.
+        summary: of the mined rows.
+        command: the command line, if there was one; secrets are redacted.
         mined: the mined Dataset or DatasetDict, whose rows are digested.
     """
     from hf_posmine.mining.miner import ALGO_VERSION
@@ -121,17 +121,17 @@ def source_of_path(path: str, split: str | None, name: str | None = None, **colu
 
 
 def hub_revision(repository: str, kind: str = "dataset") -> str | None:
-    """The commit that is now the head of a repository; None where the Hub cannot be asked."""
+    """The commit that is now the head of a repository; None where the Hub cannot be reached."""
     from huggingface_hub import HfApi
 
     try:
         return HfApi().repo_info(repository, repo_type=kind).sha
-    except Exception:  # offline, private, renamed: the record then has no revision, the mining goes on
+    except Exception:  # offline, private, renamed: the record then has no revision
         return None
 
 
 def write_provenance(path: str | Path, record: MiningRecord) -> None:
-    """Write the record as JSON, whole or not at all."""
+    """Write the record as JSON, atomically."""
     write_file(Path(path), lambda temporary: temporary.write_text(record.to_json(), "utf8"))
 
 
@@ -150,20 +150,20 @@ def read_provenance(path: str | Path) -> MiningRecord:
     return MiningRecord.from_json(text, str(path))
 
 
-def _source(said: Source | Mapping[str, Any]) -> Source:
-    said = asdict(said) if isinstance(said, Source) else said
-    unknown = sorted(set(said) - set(Source.__dataclass_fields__))
+def _source(given: Source | Mapping[str, Any]) -> Source:
+    given = asdict(given) if isinstance(given, Source) else given
+    unknown = sorted(set(given) - set(Source.__dataclass_fields__))
     if unknown:
         raise InputError(f"a source has no {unknown[0]!r}; it has {', '.join(Source.__dataclass_fields__)}")
-    return Source(**redacted(dict(said)))
+    return Source(**redacted(dict(given)))
 
 
-def _corpus(miner: PositiveAwareMiner, said: Source | Mapping[str, Any] | None) -> CorpusRecord:
-    """The corpus; its source is None if it is the rows' own positives, and without a path if nobody said."""
+def _corpus(miner: PositiveAwareMiner, given: Source | Mapping[str, Any] | None) -> CorpusRecord:
+    """The corpus; its source is None if it is the rows' own positives, and without a path if none was given."""
     corpus, known = miner.corpus, miner.known_positives
     positives = known is not None and known.documents is not None and known.documents.fingerprint == corpus.fingerprint
     return CorpusRecord(
-        source=_source(said) if said is not None else None if positives else Source(),
+        source=_source(given) if given is not None else None if positives else Source(),
         fingerprint=corpus.fingerprint,
         documents=len(corpus),
         candidates=corpus.num_candidates,
@@ -174,8 +174,8 @@ def _corpus(miner: PositiveAwareMiner, said: Source | Mapping[str, Any] | None) 
 
 
 def _describe_opinion(opinion: SecondOpinion) -> OpinionRecord:
-    said = opinion.to_dict()
-    return OpinionRecord(_describe(opinion.scorer), tuple(said.pop("filters")), **said)
+    given = opinion.to_dict()
+    return OpinionRecord(_describe(opinion.scorer), tuple(given.pop("filters")), **given)
 
 
 def _describe(teacher: Teacher) -> TeacherRecord:

@@ -82,9 +82,9 @@ class TeacherRecord:
 
     Attributes:
         name: Hub id, folder or ``"embedded"``.
-        score_kind: what its scores mean.
+        score_kind: meaning of its scores, such as cosine.
         fingerprint: digest of everything that a score depends on besides the texts.
-        recipe: the rest of what the teacher says of itself: kind, commit, weights digest, prompts, dtype, ...
+        recipe: the rest of its description: kind, commit, weights digest, prompts, dtype, ...
     """
 
     name: str
@@ -114,7 +114,7 @@ class RowsRecord:
 
 @dataclass(frozen=True)
 class MiningRecord:
-    """Everything that decided the rows, and what came out; see :func:`~hf_posmine.mining.provenance.provenance`."""
+    """Everything that decided the rows, and their summary; see :func:`~hf_posmine.mining.provenance.provenance`."""
 
     algo_version: int
     created: str
@@ -197,27 +197,27 @@ class MiningRecord:
         return record
 
 
-def _known(cls: type, said: Mapping[str, Any]) -> Any:
+def _known(cls: type, plain: Mapping[str, Any]) -> Any:
     """An instance from a mapping that may hold more than this version knows."""
     names = {entry.name for entry in fields(cls)}
-    return cls(**{name: value for name, value in said.items() if name in names})
+    return cls(**{name: value for name, value in plain.items() if name in names})
 
 
-def _teacher(said: Mapping[str, Any]) -> TeacherRecord:
-    basic = {name: said[name] for name in ("name", "score_kind", "fingerprint")}
-    return TeacherRecord(**basic, recipe={name: value for name, value in said.items() if name not in basic})
+def _teacher(plain: Mapping[str, Any]) -> TeacherRecord:
+    basic = {name: plain[name] for name in ("name", "score_kind", "fingerprint")}
+    return TeacherRecord(**basic, recipe={name: value for name, value in plain.items() if name not in basic})
 
 
 def _plain_teacher(teacher: TeacherRecord) -> dict[str, Any]:
-    said = {"name": teacher.name, "score_kind": teacher.score_kind, "fingerprint": teacher.fingerprint}
-    return said | dict(teacher.recipe)
+    own = {"name": teacher.name, "score_kind": teacher.score_kind, "fingerprint": teacher.fingerprint}
+    return own | dict(teacher.recipe)
 
 
-def _opinion(said: Mapping[str, Any]) -> OpinionRecord:
-    nested = {"teacher": _teacher(said["teacher"]), "filters": tuple(said["filters"])}
-    record: OpinionRecord = _known(OpinionRecord, {**said, **nested})
+def _opinion(plain: Mapping[str, Any]) -> OpinionRecord:
+    nested = {"teacher": _teacher(plain["teacher"]), "filters": tuple(plain["filters"])}
+    record: OpinionRecord = _known(OpinionRecord, {**plain, **nested})
     return record
 
 
-def _present(said: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in said.items() if value is not None}
+def _present(plain: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in plain.items() if value is not None}
