@@ -42,7 +42,7 @@ PUBLIC = {
     "hf_posmine.search": ["ExactIndex", "search_on"],
     "hf_posmine.teachers": [
         "BM25", "BM25Teacher", "Cross", "CrossEncoderTeacher", "Dense", "DenseTeacher", "EmbeddingService",
-        "Endpoint", "Late", "LateInteractionTeacher", "Random", "RandomTeacher", "RemoteTeacher", "Run", "RunTeacher",
+        "Endpoint", "Late", "LateInteractionTeacher", "Random", "RandomTeacher", "RemoteTeacher", "RunFile", "RunTeacher",
         "Sparse", "SparseTeacher", "StoredRun", "TeacherContext", "VectorFiles", "VectorTeacher", "as_teacher_spec",
         "make_teacher", "make_teachers", "select_below", "open_teacher",
     ],

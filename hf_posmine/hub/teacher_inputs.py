@@ -15,7 +15,7 @@ from hf_posmine.teachers.spellings import (
     Endpoint,
     Late,
     Random,
-    Run,
+    RunFile,
     Sparse,
     TeacherSpec,
     VectorFiles,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from hf_posmine.hub.inputs import Inputs
     from hf_posmine.mining.record import TeacherRecord
 
-NAMES: dict[type, tuple[str, ...]] = {Endpoint: ("url", "model"), Run: ("file", "queries")}
+NAMES: dict[type, tuple[str, ...]] = {Endpoint: ("url", "model"), RunFile: ("file", "queries")}
 """The fields that name a teacher, where they are more than the first one."""
 GIVE = "pass it as Inputs(teacher=...), or --teacher"
 
@@ -52,7 +52,7 @@ def recorded_spec(was: TeacherRecord, *, allow_local: bool = False) -> TeacherSp
         spec = as_teacher_spec(spelling)
     except (RecursionError, MemoryError):
         raise InputError(f"the spelling of the teacher {was.name!r} is nested too deep; {GIVE}") from None
-    if isinstance(spec, (Run, VectorFiles)) and not allow_local:
+    if isinstance(spec, (RunFile, VectorFiles)) and not allow_local:
         raise InputError(
             f"the teacher {spelling} was made from local files; {GIVE}, such as {type_name(spec)}('<path>')"
         )

@@ -18,7 +18,7 @@ from hf_posmine.teachers.spellings import (
     Endpoint,
     Late,
     Random,
-    Run,
+    RunFile,
     Sparse,
     TeacherContext,
     TeacherSpec,
@@ -191,7 +191,7 @@ def _open_endpoint(spec: Endpoint, corpus: Corpus, context: TeacherContext) -> T
     return RemoteTeacher(EmbeddingService(spec.url, model=spec.model, **access), corpus, **own, **how)
 
 
-def _open_run(spec: Run, corpus: Corpus, context: TeacherContext) -> Teacher:
+def _open_run(spec: RunFile, corpus: Corpus, context: TeacherContext) -> Teacher:
     from hf_posmine.teachers.trec_run import RunTeacher
 
     return RunTeacher.from_files(spec, corpus)
@@ -205,5 +205,5 @@ def _open_vectors(spec: VectorFiles, corpus: Corpus, context: TeacherContext) ->
 
 _OPENERS: dict[type, Callable[[Any, Corpus, TeacherContext], Teacher]] = {
     BM25: _open_bm25, Cross: _open_cross, Dense: _open_dense, Endpoint: _open_endpoint, Late: _open_encoded,
-    Random: _open_random, Run: _open_run, Sparse: _open_encoded, VectorFiles: _open_vectors,
+    Random: _open_random, RunFile: _open_run, Sparse: _open_encoded, VectorFiles: _open_vectors,
 }  # fmt: skip

@@ -195,8 +195,8 @@ class Endpoint:
 
 
 @dataclass(frozen=True, repr=False)
-class Run:
-    """A TREC file with the texts of its queries; see :class:`~hf_posmine.teachers.trec_run.RunTeacher`.
+class RunFile:
+    """A TREC file with the texts of its queries, spelled ``Run("file")``; see :class:`~hf_posmine.teachers.trec_run.RunTeacher`.
 
     Attributes:
         file: lines ``query Q0 document rank score tag``.
@@ -231,9 +231,9 @@ class VectorFiles:
         return spell_briefly(self, "Vectors")
 
 
-TeacherSpec: TypeAlias = BM25 | Random | Dense | Sparse | Late | Cross | Endpoint | Run | VectorFiles
+TeacherSpec: TypeAlias = BM25 | Random | Dense | Sparse | Late | Cross | Endpoint | RunFile | VectorFiles
 TEACHERS: dict[str, type] = {
-    "BM25": BM25, "Cross": Cross, "Dense": Dense, "Endpoint": Endpoint, "Late": Late, "Random": Random, "Run": Run,
+    "BM25": BM25, "Cross": Cross, "Dense": Dense, "Endpoint": Endpoint, "Late": Late, "Random": Random, "Run": RunFile,
     "Sparse": Sparse, "Vectors": VectorFiles,
 }  # fmt: skip
 """Class by the name in the spelling."""

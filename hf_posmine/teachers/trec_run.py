@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from hf_posmine.data.corpus import Corpus
-    from hf_posmine.teachers.spellings import Run
+    from hf_posmine.teachers.spellings import RunFile
 
 
 class RunTeacher:
@@ -52,7 +52,7 @@ class RunTeacher:
         name: str = "run",
     ) -> None:
         self.corpus, self.score_kind, self.name = corpus, score_kind, name
-        self.spec: Run | None = None
+        self.spec: RunFile | None = None
         query_ids, document_ids, scores = _columns(entries)
         number = {query: i for i, query in enumerate(queries)}
         lost = next((query for query in query_ids if query not in number), None)
@@ -85,7 +85,7 @@ class RunTeacher:
         return cls(corpus, queries, lines(), **{"name": Path(file).stem, **options})
 
     @classmethod
-    def from_files(cls, spec: Run, corpus: Corpus) -> RunTeacher:
+    def from_files(cls, spec: RunFile, corpus: Corpus) -> RunTeacher:
         """From a TREC file and the table of its queries, as ``Run("run.trec", queries="queries.jsonl")`` names them.
 
         Raises:

@@ -16,7 +16,7 @@ from hf_posmine.core.errors import InputError
 from hf_posmine.hub.inputs import Inputs
 from hf_posmine.mining import SecondOpinion
 from hf_posmine.teachers import RunTeacher, VectorTeacher, make_teacher
-from hf_posmine.teachers.spellings import Cross, Dense, Endpoint, Run, VectorFiles
+from hf_posmine.teachers.spellings import Cross, Dense, Endpoint, RunFile, VectorFiles
 from tests.hub.mining import KEEP
 from tests.support import services, tiny
 
@@ -90,7 +90,7 @@ def test_a_run_file_has_to_be_given_and_another_one_is_noticed(hub, pairs, known
     (tmp_path / "run.trec").write_text("\n".join(lines))
     rows = [json.dumps({"_id": f"q{i}", "text": text}) for i, text in enumerate(pairs["query"])]
     (tmp_path / "queries.jsonl").write_text("\n".join(rows))
-    spec = Run(str(tmp_path / "run.trec"), str(tmp_path / "queries.jsonl"))
+    spec = RunFile(str(tmp_path / "run.trec"), str(tmp_path / "queries.jsonl"))
     mined = push_mined(pairs, known, make_teacher(spec, known.documents))
     with pytest.raises(InputError, match="was made from local files; pass it as Inputs"):
         verify(REPO)  # though the file is still where the record says

@@ -13,7 +13,18 @@ from hf_posmine.core.spec import split_list
 from hf_posmine.search.specs import Approximate, Lance
 from hf_posmine.teachers import TeacherContext, as_teacher_spec, make_teacher, make_teachers, open_teacher
 from hf_posmine.teachers.capabilities import describe
-from hf_posmine.teachers.spellings import BM25, TEACHERS, Cross, Dense, Endpoint, Late, Random, Run, Sparse, VectorFiles
+from hf_posmine.teachers.spellings import (
+    BM25,
+    TEACHERS,
+    Cross,
+    Dense,
+    Endpoint,
+    Late,
+    Random,
+    RunFile,
+    Sparse,
+    VectorFiles,
+)
 from tests.support import services, tiny
 
 SPECS = [
@@ -32,7 +43,7 @@ SPECS = [
     Late("a/colbert", revision="abc"),
     Cross("BAAI/bge-reranker-base"),
     Endpoint("https://host/v1/embeddings", model="e5", fingerprint="June"),
-    Run("runs/bm25.trec", queries="queries.jsonl", score_kind="dot"),
+    RunFile("runs/bm25.trec", queries="queries.jsonl", score_kind="dot"),
     VectorFiles("my, vectors", similarity="euclidean"),
 ]
 SHORT = {
@@ -109,7 +120,7 @@ def opened(kind: str, corpus: Corpus, folder):
     if kind == "Run":
         (folder / "run.trec").write_text("q1 Q0 b 1 2.5 tag\nq1 Q0 a 2 -1 tag\n")
         (folder / "queries.jsonl").write_text('{"_id": "q1", "text": "sky"}\n')
-        return Run(str(folder / "run.trec"), str(folder / "queries.jsonl"), "dot")
+        return RunFile(str(folder / "run.trec"), str(folder / "queries.jsonl"), "dot")
     if kind == "Vectors":
         np.savez(
             folder / "v.npz",
@@ -146,9 +157,9 @@ def test_a_folder_of_vectors_is_read_as_a_file_of_them(corpus, tmp_path):
 
 def test_a_run_needs_its_file_and_the_texts_of_its_queries(corpus, tmp_path):
     with pytest.raises(InputError, match="has no texts of queries; give Run"):
-        make_teacher(Run("x.trec"), corpus)
+        make_teacher(RunFile("x.trec"), corpus)
     with pytest.raises(InputError, match=r"no such run file: x.trec"):
-        make_teacher(Run("x.trec", queries="q.jsonl"), corpus)
+        make_teacher(RunFile("x.trec", queries="q.jsonl"), corpus)
 
 
 def test_options_change_the_spelling_or_the_context_and_others_are_refused(corpus, tmp_path):
