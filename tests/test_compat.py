@@ -224,6 +224,24 @@ def test_the_printed_report_is_the_peers(capsys, output_format, window):
     assert len(printed[0]) > 10
 
 
+def test_what_has_no_effect_is_printed(capsys):
+    pairs, documents, model = a_dataset(seed=8)
+    options = {"corpus": documents, "max_score": 0.5}
+    with_faiss = mine_hard_negatives(pairs, model, use_faiss=True, **options)
+    assert "use_faiss=True has no effect" in capsys.readouterr().out
+    assert plain(with_faiss) == plain(mine_hard_negatives(pairs, model, verbose=False, **options))
+    assert capsys.readouterr().out == ""
+
+
+def test_a_derived_window_is_searched_deeper_only_without_a_cross_encoder(capsys):
+    pairs, documents, model = a_dataset(seed=8)
+    options = {"corpus": documents, "min_score": -1}
+    mine_hard_negatives(pairs, model, **options)
+    assert "Setting range_max to 7 based on the provided parameters. Queries" in capsys.readouterr().out
+    mine_hard_negatives(pairs, model, cross_encoder=HashedPairs(), **options)
+    assert "Setting range_max to 34 based on the provided parameters.\n" in capsys.readouterr().out
+
+
 def test_repeated_rows_are_not_missing(capsys):
     """Difference: the peer counts rows, so that repeated ones seem to lack negatives."""
     pairs, documents, model = a_dataset(seed=8)

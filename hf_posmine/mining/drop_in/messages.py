@@ -40,6 +40,8 @@ def before(pairs: Pairs, window: Window, arguments: Arguments) -> list[str]:
     """The window and the duplicates, before the mining."""
     deeper = "" if arguments.reranks else " Queries without enough negatives in it are searched deeper."
     lines = [] if window.given else [f"Setting range_max to {window.last} based on the provided parameters.{deeper}"]
+    if arguments.use_faiss:
+        lines.append("use_faiss=True has no effect: the search is exact without an index.")
     queries = len(pairs.queries)
     if queries != pairs.total:
         lines.append(f"Found {queries} unique queries out of {pairs.total} total queries.")
