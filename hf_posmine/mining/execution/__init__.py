@@ -11,20 +11,15 @@ from typing import TYPE_CHECKING
 from hf_posmine.core.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from hf_posmine.mining.execution.encode_share import Rank, encode_share
     from hf_posmine.mining.execution.ray import MapWithMiner, mine_on_ray
     from hf_posmine.mining.execution.ray_pool import Workers
     from hf_posmine.mining.execution.shards import read_shards
 
-__all__ = ["MapWithMiner", "Rank", "Workers", "encode_share", "mine_on_ray", "read_shards"]
+__all__ = ["MapWithMiner", "Workers", "mine_on_ray", "read_shards"]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "encode_share": (
-            "Rank",
-            "encode_share",
-        ),
         "ray": (
             "MapWithMiner",
             "mine_on_ray",
