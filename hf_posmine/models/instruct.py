@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from hf_posmine.core.types import Floats
 
 
+PLACEHOLDER = re.compile(r"<!--\s*(?:#|- \*\*)(?:(?!-->).)*-->\n*", re.DOTALL)
+"""Comments of sentence-transformers' template: headings without text, and lines whose value is unknown."""
+
+
 @overrides_private("_compute_column_stats")
 class _CardData(SentenceTransformerModelCardData):
     """Says nothing of columns that cannot be embedded, such as instructions, which may be empty; its parent would fail."""
@@ -44,6 +49,26 @@ class _CardData(SentenceTransformerModelCardData):
             return super()._compute_column_stats(dataset, column, task=task)
         except RowError:
             return {"dtype": "string", "modality": "text", "data": {}}
+
+    def set_widget_examples(self, dataset: Any) -> None:
+        """Examples of the widget from the texts; an instruction is not a sentence to compare."""
+        parts = dataset.values() if isinstance(dataset, dict) else [dataset]
+        names = {name for part in parts for name in part.column_names or () if name.endswith("_instruction")}
+        for name in names:
+            dataset = _without(dataset, name)
+        super().set_widget_examples(dataset)
+
+
+def _without(dataset: Any, column: str) -> Any:
+    if isinstance(dataset, dict):
+        return type(dataset)({name: _without(part, column) for name, part in dataset.items()})
+    return dataset.remove_columns(column) if column in dataset.column_names else dataset
+
+
+def drop_placeholders(card: Path) -> None:
+    """Take the sections that nobody filled in, which are comments, out of a model card."""
+    if card.is_file():
+        card.write_text(PLACEHOLDER.sub("", card.read_text("utf8")), "utf8")
 
 
 @overrides_private(
@@ -139,6 +164,7 @@ class InstructSentenceTransformer(SentenceTransformer):
     def save(self, path: str, *args: Any, **kwargs: Any) -> None:
         """Save it for plain sentence-transformers; with adapters still loaded, for this package alone."""
         super().save(path, *args, **kwargs)
+        drop_placeholders(Path(path) / "README.md")
         if isinstance(self[0], InstructionTransformer) and not has_adapters(self[0].model):
             masked = any(isinstance(module, InstructionPooling) and not module.include_prompt for module in self)
             make_portable(Path(path), self.prompts if masked else {})

@@ -9,6 +9,7 @@ import numpy as np
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.data.sources import beir_pairs, is_beir, load_source
+from hf_posmine.mining.rows_digest import rows_digest
 from hf_posmine.training.convert import (
     Converted,
     labels_to_triples,
@@ -17,10 +18,14 @@ from hf_posmine.training.convert import (
     retrieval_to_rows,
     sts_to_pairs,
 )
+from hf_posmine.utils.cache import build_once
+from hf_posmine.utils.digest import json_digest
+from hf_posmine.utils.files import cache_root
 from hf_posmine.utils.progress import quiet_bars
 
 if TYPE_CHECKING:
     from hf_posmine.data.corpus import Corpus
+    from hf_posmine.mining.miner import PositiveAwareMiner
     from hf_posmine.training.dataset_spec import DatasetSpec
 
 MIN_STS_SCORE = 4.0
@@ -119,7 +124,7 @@ def _mined(spec: DatasetSpec, everything: Converted, pairs: Converted, n: int, s
         teacher_options=mine.get("teacher_options"),
         **{"seed": seed} | spec.mining_options | {"num_negatives": n},
     )
-    mined = pairs.dataset.map(miner, batched=True)
+    mined = _mined_once(pairs.dataset, miner)
     if not len(mined):
         raise InputError(
             f"no row found {n} negatives below its ceiling among {miner.corpus.num_candidates:,} documents; give a corpus, ask "
@@ -128,6 +133,21 @@ def _mined(spec: DatasetSpec, everything: Converted, pairs: Converted, n: int, s
     rows = retrieval_to_rows(mined, num_negatives=n)
     short = {"dropped_short": len(pairs.dataset) - len(rows.dataset)}
     return Converted(rows.dataset, pairs.counts | short | {"rows_out": len(rows.dataset)})
+
+
+def _mined_once(pairs: Any, miner: PositiveAwareMiner) -> Any:
+    """The pairs with their negatives, mined by one of several processes; the others wait for it, however long it takes.
+
+    They wait for a lock of a file: a barrier of torch.distributed ends a run after 30 minutes.
+    """
+    import datasets
+
+    def build(folder: Path) -> None:
+        pairs.map(miner, batched=True).to_parquet(str(folder / "rows.parquet"))
+
+    key = json_digest([rows_digest(pairs), miner.fingerprint])
+    folder = build_once(cache_root() / "blends" / key, build)
+    return datasets.Dataset.from_parquet(str(folder / "rows.parquet"), keep_in_memory=True)
 
 
 def _corpus(spec: DatasetSpec, everything: Converted) -> Corpus | None:

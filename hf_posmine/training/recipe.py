@@ -48,6 +48,8 @@ class Student:
         max_query_length: tokens of a query; by default the model's, 192 for a decoder (paper, Table 10).
         max_document_length: tokens of a document; by default the model's, 512 for a decoder (paper, Table 10).
         instruction_template: how instruction and text are joined.
+        pool_instructions: whether the mean is also over the instruction. By default not (paper, section 3), but a saved
+            model that stores prompts and pools them, such as E5, stays as it is.
         lora: adapters, such as ``{r: 16, lora_alpha: 32}`` (paper, Table 10); without it all weights are trained.
         merge_adapters: add the adapters into the weights at the end, so that the model loads everywhere.
     """
@@ -59,6 +61,7 @@ class Student:
     max_query_length: int | None = None
     max_document_length: int | None = None
     instruction_template: str | None = None
+    pool_instructions: bool | None = None
     lora: Mapping[str, Any] | None = None
     merge_adapters: bool = True
 
@@ -77,6 +80,8 @@ class Contrastive:
         gather_across_devices: other processes' documents are negatives too.
         mini_batch_size: rows per step of GradCache, which allows batches larger than memory.
         mini_batch_num_tokens: the same in tokens.
+        query_prompt_of: the data set whose instruction becomes the stored prompt of queries; by default the retrieval set
+            with the most rows.
         evals: judged collections: ``name``, ``path``, ``instruction``, ``qrels``.
     """
 
@@ -88,6 +93,7 @@ class Contrastive:
     gather_across_devices: bool = True
     mini_batch_size: int | None = None
     mini_batch_num_tokens: int | None = None
+    query_prompt_of: str | None = None
     evals: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:

@@ -71,8 +71,7 @@ def prepare(recipe: Recipe) -> tuple[RecipeTrainer, Blend]:
     args.push_to_hub = False  # done at the end by record_stage, with the record, instead of at every checkpoint
     evaluator = make_evaluator(recipe.contrastive)
     choose_metric(recipe, args, evaluator)
-    with args.main_process_first(desc="loading the blend"):
-        blend = load_blend(recipe.contrastive.datasets, num_negatives=recipe.contrastive.num_negatives, seed=args.seed)
+    blend = load_blend(recipe.contrastive.datasets, num_negatives=recipe.contrastive.num_negatives, seed=args.seed)
     set_seed(args.seed)  # new weights, such as adapters, are drawn
     trainer = make_trainer(recipe, args, load_student(recipe.student), blend, evaluator)
     check_rows(trainer, blend)
@@ -133,7 +132,7 @@ def make_trainer(
     rows = mixed(blend) if chosen.batches == "mixed" else blend.datasets
     if len(blend.specs) == 1:
         rows = next(iter(blend.datasets.values()))
-    name_tasks(args, model, blend)
+    name_tasks(args, model, blend, chosen.query_prompt_of)
     weights = {name: spec.weight for name, spec in blend.specs.items()}
     return RecipeTrainer(
         model=model,
@@ -158,7 +157,12 @@ def make_loss(chosen: Contrastive, model: InstructSentenceTransformer) -> nn.Mod
     return CachedInfoNCELoss(model, **options, **{name: size for name, size in sizes.items() if size is not None})
 
 
-def name_tasks(args: SentenceTransformerTrainingArguments, model: InstructSentenceTransformer, blend: Blend) -> None:
+def name_tasks(
+    args: SentenceTransformerTrainingArguments,
+    model: InstructSentenceTransformer,
+    blend: Blend,
+    query_prompt_of: str | None = None,
+) -> None:
     """Give every column its role, which sets its length and prompt, and store the instructions with the model.
 
     Rows without an instruction get the student's own prompt, such as E5's ``query: ``; an instruction that an earlier
@@ -172,9 +176,23 @@ def name_tasks(args: SentenceTransformerTrainingArguments, model: InstructSenten
     for name, spec in blend.specs.items():
         if spec.text_before:
             model.prompts[name] = prefix_of(model.instruction_template, spec.text_before)
-    told = [spec.text_before for spec in blend.specs.values() if spec.task == "retrieval" and spec.text_before]
-    if told and not model.prompts["query"]:
-        model.prompts["query"] = prefix_of(model.instruction_template, told[0])
+    chosen = default_instruction(blend, query_prompt_of)
+    if chosen and not model.prompts["query"]:
+        model.prompts["query"] = prefix_of(model.instruction_template, chosen)
+
+
+def default_instruction(blend: Blend, name: str | None) -> str:
+    """The instruction of queries that bring none: of the named data set, else of the retrieval set with the most rows.
+
+    Raises:
+        InputError: no data set of that name.
+    """
+    if name is not None:
+        if name not in blend.specs:
+            raise InputError(f"query_prompt_of={name!r} is not a data set of the blend; there are {list(blend.specs)}")
+        return blend.specs[name].text_before
+    sets = [n for n, spec in blend.specs.items() if spec.task == "retrieval" and spec.text_before]
+    return blend.specs[max(sets, key=lambda n: len(blend.datasets[n]))].text_before if sets else ""
 
 
 def make_evaluator(chosen: Contrastive) -> Any:
@@ -231,6 +249,7 @@ def finish(recipe: Recipe, trainer: RecipeTrainer, blend: Blend) -> InstructSent
         return InstructSentenceTransformer(recipe.trainer["output_dir"])
     if recipe.student.merge_adapters and has_adapters(model[0].model):
         model.merge_adapters()
+    model.model_card_data.model_id = recipe.trainer.get("hub_model_id") or Path(recipe.trainer["output_dir"]).name
     if trainer.args.should_save:
         trainer.write_model(model)
     record_stage(recipe, trainer, model, blend)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError, PosmineError
@@ -9,6 +10,7 @@ from hf_posmine.encoding.encode import model_source
 from hf_posmine.models.bidirectional import add_lora, bidirectional_encoder
 from hf_posmine.models.instruct import InstructSentenceTransformer
 from hf_posmine.models.pooling import InstructionPooling
+from hf_posmine.training.run_folder import NOTE, RunFolder
 
 if TYPE_CHECKING:
     from hf_posmine.training.recipe import Student
@@ -21,6 +23,7 @@ def load_student(student: Student) -> InstructSentenceTransformer:
         InputError: a model that cannot be loaded, layers it does not have, or a tokenizer that is not its own.
     """
     path = model_source(student.model)
+    check_finished(Path(path))
     try:
         model = _saved(path, student) if _is_saved(path) else _decoder(path, student)
     except PosmineError:
@@ -37,6 +40,18 @@ def load_student(student: Student) -> InstructSentenceTransformer:
         except (ValueError, TypeError) as error:
             raise InputError(f"lora={dict(student.lora)!r}: {str(error).splitlines()[0]}") from error
     return model
+
+
+def check_finished(folder: Path) -> None:
+    """Refuse the folder of a stage that was interrupted: its model would be missing, or be that of a checkpoint.
+
+    Raises:
+        InputError: the stage has not ended.
+    """
+    run = RunFolder(folder)
+    if (folder / NOTE).is_file() and not run.finished:
+        last = "" if run.last_checkpoint is None else f" (its last checkpoint is {run.last_checkpoint.name})"
+        raise InputError(f"{folder} holds a stage that has not ended{last}; run its recipe again, which resumes it")
 
 
 def _is_saved(path: str) -> bool:
@@ -58,10 +73,17 @@ def _saved(path: str, student: Student) -> InstructSentenceTransformer:
         first.query_length = student.max_query_length or first.query_length or whole
         first.document_length = student.max_document_length or first.document_length or whole
         model.max_seq_length = max(first.query_length, first.document_length)
+    set_pooling(model, student.pool_instructions)
+    return model
+
+
+def set_pooling(model: InstructSentenceTransformer, pool_instructions: bool | None) -> None:
+    """Leave instructions out of the mean (paper, section 3), unless the model pools prompts that it stores, as E5 does."""
     for module in model:
         if isinstance(module, InstructionPooling) and module.pooling_mode == "mean":
-            module.include_prompt = False  # instructions attend, but are not pooled (paper, section 3)
-    return model
+            stores_prompts = any(model.prompts.values())
+            kept = stores_prompts and module.include_prompt if pool_instructions is None else pool_instructions
+            module.include_prompt = kept
 
 
 def _decoder(path: str, student: Student) -> InstructSentenceTransformer:

@@ -342,3 +342,23 @@ def test_a_real_second_stage(tmp_path):
         negatives = {row[f"negative_{i}"] for i in range(1, 6)}
         assert len(negatives) == 5 and negatives < paragraphs and row["positive"] not in negatives
     assert len(mixed(blend)) == sum(map(len, blend.datasets.values()))
+
+
+def test_a_set_that_another_process_has_mined_is_not_mined_again(tmp_path, monkeypatch, fresh_home):
+    """Two processes load the same blend: the second takes the rows of the first, and another recipe mines anew."""
+    from hf_posmine.mining.miner import PositiveAwareMiner
+
+    calls = []
+    mine = PositiveAwareMiner.__call__
+    monkeypatch.setattr(PositiveAwareMiner, "__call__", lambda self, batch: (calls.append(1), mine(self, batch))[1])
+    words = ["blue sky", "red rose", "green grass", "white snow", "black coal", "grey stone"]
+    path = tmp_path / "pairs.parquet"
+    Dataset.from_dict({"query": words, "positive": [f"the {w} of old" for w in words]}).to_parquet(str(path))
+    spec = {"name": "pairs", "path": str(path), "task": "retrieval", "instruction": "", "mine": {"teacher": "bm25"}}
+    first = load_blend([spec], num_negatives=2).datasets["pairs"]
+    assert calls
+    calls.clear()
+    again = load_blend([spec], num_negatives=2).datasets["pairs"]
+    assert not calls and again.to_dict() == first.to_dict()
+    load_blend([spec], num_negatives=1)
+    assert calls

@@ -402,3 +402,48 @@ def test_without_accelerate_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "accelerate", None)
     with pytest.raises(MissingExtraError, match=r"hf-posmine\[train\]"):
         stage.need_train_extra()
+
+
+def test_the_stored_query_prompt_is_that_of_the_largest_set_or_of_a_named_one(folder, tmp_path):
+    retrieval_file(tmp_path / "small.parquet", rows=8)
+    sets = [
+        {"name": name, "path": str(path), "task": "retrieval", "instruction": instruction}
+        for name, path, instruction in (
+            ("small", tmp_path / "small.parquet", "w5"),
+            ("large", folder / "pairs.parquet", "w6"),
+        )
+    ]
+    made = {"datasets": sets, "save_strategy": "no"}
+    for changes, expected in (({}, "w6: "), ({"query_prompt_of": "small"}, "w5: ")):
+        prepared = prepare(recipe(tmp_path, said(folder, tmp_path / "out", **made, **changes)))[0]
+        assert prepared.model.prompts["query"] == expected
+    with pytest.raises(
+        InputError, match=r"query_prompt_of='big' is not a data set of the blend; there are \['small', 'large'\]"
+    ):
+        prepare(recipe(tmp_path, said(folder, tmp_path / "out", query_prompt_of="big", **made)))
+
+
+def test_the_card_has_no_placeholder_and_no_instruction_as_a_sentence(folder, tmp_path):
+    made = said(folder, tmp_path / "out", datasets=[
+        {"name": "pairs", "path": str(folder / "pairs.parquet"), "task": "retrieval", "instruction": "w58 w59 w57"}
+    ], max_steps=1)  # fmt: skip
+    run_stage(recipe(tmp_path, made))
+    card = (tmp_path / "out" / "README.md").read_text("utf8")
+    head = card.split("---")[1]
+    assert "widget:" in head and "w58 w59 w57" not in head
+    assert "sentence_transformers_model_id" not in card and 'SentenceTransformer("out")' in card
+    assert "<!--" not in card and "Unknown" not in card
+
+
+@pytest.mark.parametrize("torn", [True, False], ids=["killed while it saved", "killed at a checkpoint"])
+def test_a_stage_that_has_not_ended_is_no_student(folder, tmp_path, torn):
+    made = said(folder, tmp_path / "first", max_steps=2)
+    run_stage(recipe(tmp_path, made))
+    (tmp_path / "first" / "trainer_state.json").unlink()
+    if not torn:
+        (tmp_path / "first" / "modules.json").unlink()
+    second = recipe(tmp_path, told(tmp_path / "first", folder / "pairs.parquet", tmp_path / "second"))
+    with pytest.raises(
+        InputError, match=r"holds a stage that has not ended \(its last checkpoint is checkpoint-2\); run its recipe"
+    ):
+        run_stage(second)

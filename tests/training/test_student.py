@@ -180,3 +180,21 @@ def test_a_model_whose_layers_are_hidden_elsewhere_is_not_cut(saved, monkeypatch
     monkeypatch.setattr(InstructSentenceTransformer, "__init__", hidden)
     with pytest.raises(InputError, match="the layers of BertModel are not where"):
         load_student(Student(str(saved), num_layers=1))
+
+
+@pytest.mark.parametrize(
+    ("stored", "pooled", "asked", "expected"),
+    [
+        ({"query": "w50: "}, True, None, True),
+        ({"query": "w50: "}, True, False, False),
+        ({"query": "w50: "}, False, None, False),
+        ({}, True, None, False),
+        ({}, True, True, True),
+    ],
+    ids=["E5-like stays", "unless asked", "an embedder of ours stays", "without prompts", "without prompts, asked"],
+)
+def test_a_student_that_pools_its_own_prompts_keeps_its_pooling(tmp_path, stored, pooled, asked, expected):
+    path = saved_student(tmp_path / "student", prompts=stored)
+    config = path / "1_Pooling" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"include_prompt": pooled}))
+    assert load_student(Student(str(path), pool_instructions=asked))[1].include_prompt is expected
