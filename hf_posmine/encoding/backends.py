@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from hf_posmine.core.errors import InputError, MissingExtraError
+from hf_posmine.encoding.model_parts import OnBackend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +48,7 @@ def loading_options(backend: Backend, compute: Compute | None, device: str | Non
 
 def backend_of(model: Any) -> str:
     """The backend of one of sentence-transformers' models."""
-    return str(model.get_backend()) if callable(getattr(model, "get_backend", None)) else "torch"
+    return str(model.get_backend()) if isinstance(model, OnBackend) else "torch"
 
 
 def describe_backend(model: Any) -> dict[str, str]:

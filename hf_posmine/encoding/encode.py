@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -20,6 +21,7 @@ from hf_posmine.encoding.backends import Backend, Compute, backend_of, loading_o
 from hf_posmine.encoding.batches import LEAST_TOKENS, plan_batches, run_batches
 from hf_posmine.encoding.defaults import DEFAULT_MODEL, EMBEDDED
 from hf_posmine.encoding.model_digest import is_native, model_digest
+from hf_posmine.encoding.model_parts import ModelParts, TakesInstructions
 from hf_posmine.encoding.model_role import check_role
 from hf_posmine.utils.digest import json_digest
 
@@ -91,14 +93,10 @@ def load_as(kind: type, name: str, **kwargs: Any) -> Any:
     return model
 
 
-def first_module(model: Any) -> Any:
-    """The module that reads the texts; None for an object that has no modules."""
-    return model[0] if hasattr(model, "__getitem__") else None
-
-
 def accepts_instructions(model: Any) -> bool:
     """Whether the model takes (instruction, text) pairs, as those of :mod:`hf_posmine.models` do."""
-    return bool(getattr(first_module(model), "accepts_instructions", False))
+    first = ModelParts.of(model).first
+    return isinstance(first, TakesInstructions) and first.accepts_instructions
 
 
 class TextFunction:
@@ -110,7 +108,7 @@ class TextFunction:
 
     def __init__(self, function: Callable[[list[str]], Any]) -> None:
         self.function = function
-        self.__name__ = getattr(function, "__name__", type(function).__name__)
+        self.__name__ = function.__name__ if isinstance(function, FunctionType) else type(function).__name__
 
     def encode_query(self, texts: list[str], **_: Any) -> Any:
         """Vectors ``[m, d]``, with the same function for queries and documents."""
@@ -154,9 +152,9 @@ class Encoder:
     def _prompt(self, role: Role, given: str | None) -> str:
         if given is not None:
             return given
-        prompts = getattr(self.model, "prompts", None) or {}
-        names = (*PROMPT_NAMES[role], getattr(self.model, "default_prompt_name", None))
-        return next((prompts[name] for name in names if name in prompts), "")
+        parts = ModelParts.of(self.model)
+        names = (*PROMPT_NAMES[role], *([parts.default_prompt_name] if parts.default_prompt_name else []))
+        return next((parts.prompts[name] for name in names if name in parts.prompts), "")
 
     @cached_property
     def native(self) -> bool:
@@ -166,7 +164,7 @@ class Encoder:
     @property
     def on_cpu(self) -> bool:
         """Whether the model computes on the CPU."""
-        return str(getattr(self.model, "device", "cpu")).startswith("cpu")
+        return ModelParts.of(self.model).on_cpu
 
     def digest(self, role: Role) -> str:
         """Content of everything a vector depends on besides its text (semantics 13)."""
@@ -176,7 +174,7 @@ class Encoder:
             "role": role,
             "prompt": self.prompts[role],
             "unit": self.unit,
-            "truncate_dim": getattr(self.model, "truncate_dim", None),
+            "truncate_dim": ModelParts.of(self.model).truncate_dim,
         }
         return json_digest(parts)
 
@@ -228,17 +226,20 @@ class Encoder:
 
     def lengths(self, texts: Sequence[str], role: Role) -> Rows:
         """Tokens of each text with its prompt, int64 ``[m]``, after truncation; characters without a tokenizer."""
-        tokenizer = getattr(self.model, "tokenizer", None)
+        tokenizer = ModelParts.of(self.model).tokenizer
         limit = self._max_length(role) or 10**9
         full = self._with_prompts(texts, role)
-        if not callable(tokenizer) or not getattr(tokenizer, "is_fast", False):
+        if tokenizer is None:
             return np.array([len(text) for text in full], np.int64)
         encodings = tokenizer(full, truncation=False, verbose=False)
         return np.minimum([len(ids) for ids in encodings["input_ids"]], limit).astype(np.int64)
 
     def _max_length(self, role: Role) -> int | None:
         """Tokens a text of this role is cut to: the role's own limit, where the model has one."""
-        return getattr(first_module(self.model), f"{role}_length", None) or self.model.max_seq_length
+        first, own = ModelParts.of(self.model).first, None
+        if isinstance(first, TakesInstructions):
+            own = first.query_length if role == "query" else first.document_length
+        return own or self.model.max_seq_length
 
     def _with_prompts(self, texts: Sequence[Any], role: Role) -> list[str]:
         """The texts with their prompts; rows may bring instructions of their own (:mod:`hf_posmine.models`)."""
@@ -262,8 +263,9 @@ class Encoder:
         with torch.inference_mode():
             features = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in features.items()}
             vectors = self.model(features, task=role)["sentence_embedding"]
-            if getattr(self.model, "truncate_dim", None) is not None:  # a SparseEncoder has none
-                vectors = vectors[..., : self.model.truncate_dim]
+            dimensions = ModelParts.of(self.model).truncate_dim  # a SparseEncoder has none
+            if dimensions is not None:
+                vectors = vectors[..., :dimensions]
             return vectors.float().cpu().numpy()
 
 

@@ -9,6 +9,7 @@ import xxhash
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.encoding.backends import Backend, backend_of, graph_of
+from hf_posmine.encoding.model_parts import NativeModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def is_native(model: Any) -> bool:
     """Whether a model is one of sentence-transformers' own, whose batches are ours to plan."""
-    return callable(getattr(model, "preprocess", None)) and callable(getattr(model, "state_dict", None))
+    return isinstance(model, NativeModel)
 
 
 def model_digest(model: Any) -> str:
@@ -27,7 +28,7 @@ def model_digest(model: Any) -> str:
     """
     backend = backend_of(model)
     if not is_native(model) or backend not in get_args(Backend):
-        what = f"has the backend {backend!r}" if is_native(model) else "is no SentenceTransformer"
+        what = f"has the backend {backend!r}" if is_native(model) else "is not a SentenceTransformer"
         raise InputError(
             f"{type(model).__name__} {what}, so its weights cannot be digested; pass "
             "fingerprint= with a string that changes whenever its vectors would"

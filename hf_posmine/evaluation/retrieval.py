@@ -11,6 +11,7 @@ from hf_posmine.core.errors import InputError
 from hf_posmine.data.columns import batched
 from hf_posmine.data.texts import normalize
 from hf_posmine.encoding.encode import Encoder, load_model
+from hf_posmine.encoding.model_parts import ModelParts
 from hf_posmine.encoding.store import Vectors
 from hf_posmine.evaluation.encoding import encode_texts
 from hf_posmine.evaluation.measures import MEASURES, Run, parse_measure, score_run
@@ -94,8 +95,7 @@ def evaluate_retrieval(
         model_name, store = model_name or model, store_root(store)
         model = load_model(model, device=device)
     if model_name is None:
-        card = getattr(model, "model_card_data", None)
-        model_name = str(getattr(card, "model_id", None) or getattr(card, "base_model", None) or type(model).__name__)
+        model_name = next(iter(ModelParts.of(model).names), type(model).__name__)
     index = _index(model, collection, chosen, store, device)
     queries = collection.scored_queries
     vectors = encode_texts(
@@ -154,13 +154,13 @@ def _index(
     model: Any, collection: Collection, settings: RetrievalSettings, store: str | Path | None, device: str | None
 ) -> ExactIndex:
     """The documents' vectors, kept on disk or only in memory."""
-    device = device or ("cuda" if str(getattr(model, "device", "cpu")).startswith("cuda") else "cpu")
+    device = device or ("cuda" if ModelParts.of(model).device.startswith("cuda") else "cpu")
     if store is not None:
         teacher = DenseTeacher(
             model, collection.corpus, document_prompt=settings.document_prompt, store=store, device=device
         )
         return teacher.exact
-    similarity = check_similarity(getattr(model, "similarity_fn_name", None) or "cosine")
+    similarity = check_similarity(ModelParts.of(model).similarity or "cosine")
     encoder = Encoder(model, document_prompt=settings.document_prompt, unit=similarity == "cosine")
     with progress_bar(len(collection.corpus), f"Encoding {collection.name}", "text") as bar:
         blocks = [

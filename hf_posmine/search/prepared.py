@@ -1,6 +1,6 @@
-"""What a scan reads besides the vectors: measured in one pass, kept in memory while small, else on disk beside the store.
+"""Columns that a scan reads besides the vectors: measured in one pass, kept in memory while small, else on disk.
 
-On disk it is addressed by the content of the vectors, written whole or not at all, made once and then shared by every
+On disk it is addressed by the content of the vectors, written atomically, made once and then shared by every
 later run and every worker, which map it. It may be deleted at any time, and is made again where it is damaged.
 """
 
@@ -115,7 +115,7 @@ def _on_disk(folder: Path, layout: Layout, blocks: Iterator[dict[str, np.ndarray
     """The columns as files, written now unless they are there."""
 
     def build(new: Path) -> None:
-        (new / EXTREMES).write_text(json.dumps(_write(new, layout, blocks, stop).said))
+        (new / EXTREMES).write_text(json.dumps(_write(new, layout, blocks, stop).largest))
 
     build_once(folder, build)
     columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in layout}
@@ -140,8 +140,8 @@ def _write(new: Path, layout: Layout, blocks: Iterator[dict[str, np.ndarray]], s
 class _Extremes:
     """The largest of what goes into error bounds."""
 
-    def __init__(self, said: dict[str, float] | None = None) -> None:
-        self.said = said or {"length": 0.0, "square": 0.0, "quantization_error": 0.0}
+    def __init__(self, largest: dict[str, float] | None = None) -> None:
+        self.largest = largest or {"length": 0.0, "square": 0.0, "quantization_error": 0.0}
 
     def see(self, block: dict[str, np.ndarray]) -> int:
         """Take note of a block; returns its rows."""
@@ -152,7 +152,7 @@ class _Extremes:
             ("quantization_error", block.get("quantization_error")),
         ):
             if values is not None:
-                self.said[name] = max(self.said[name], float(values.max(initial=0)))
+                self.largest[name] = max(self.largest[name], float(values.max(initial=0)))
         return len(lengths)
 
     def documents(self, columns: dict[str, np.ndarray]) -> Documents:
@@ -160,20 +160,24 @@ class _Extremes:
         coded = None
         if "codes" in columns:
             coded = Coded(
-                columns["codes"], columns["coded_scale"], columns["quantization_error"], self.said["quantization_error"]
+                columns["codes"],
+                columns["coded_scale"],
+                columns["quantization_error"],
+                self.largest["quantization_error"],
             )
-        return Documents(columns["scale"], columns["bias"], self.said["length"], self.said["square"], coded)
+        return Documents(columns["scale"], columns["bias"], self.largest["length"], self.largest["square"], coded)
 
 
 def scan_folders(vectors: Vectors) -> list[Path]:
-    """Where the columns may lie: beside the embeddings they belong to, else in the cache."""
-    file = getattr(vectors.shards[0], "filename", None)
-    beside = [] if file is None or not (Path(file).parent / "manifest.json").is_file() else [Path(file).parent / "scan"]
+    """Folders for the columns: beside the embeddings they belong to, else in the cache."""
+    first = vectors.shards[0]
+    home = Path(first.filename).parent if isinstance(first, np.memmap) and first.filename else None
+    beside = [home / "scan"] if home is not None and (home / "manifest.json").is_file() else []
     return [*beside, cache_root() / "scans"]
 
 
 def content_digest(similarity: Similarity, vectors: Vectors, stop: int, int8: bool) -> str:
-    """Content of the vectors, as their shards' checksums say, and what is made of them."""
+    """Digest of the content of the vectors, from the checksums of their shards, and of what is made of them."""
     digest = xxhash.xxh3_128(json.dumps([VERSION, similarity, stop, int8, vectors.dim]).encode())
     for start, shard in zip(vectors.starts, vectors.shards, strict=False):
         if start >= stop:
@@ -183,17 +187,20 @@ def content_digest(similarity: Similarity, vectors: Vectors, stop: int, int8: bo
 
 
 def _checksum(shard: np.ndarray) -> str:
-    """What the shard's file says of its content, if the array is all of it; else a digest of the numbers."""
-    file = getattr(shard, "filename", None)
-    untouched = getattr(shard, "mode", None) == "r" and shard.flags.c_contiguous
-    if untouched and str(file).endswith(".safetensors"):
+    """The checksum in the shard's file, if the array is all of it; else a digest of the numbers."""
+    if (
+        isinstance(shard, np.memmap)
+        and shard.mode == "r"
+        and shard.flags.c_contiguous
+        and str(shard.filename).endswith(".safetensors")
+    ):
         from safetensors import safe_open
 
-        with safe_open(file, "np") as opened:
-            said = (opened.metadata() or {}).get("checksum")
+        with safe_open(shard.filename, "np") as opened:
+            recorded = (opened.metadata() or {}).get("checksum")
             whole = opened.keys() == ["vectors"] and opened.get_slice("vectors").get_shape() == list(shard.shape)
-        if said and whole:
-            return str(said).split()[0]  # behind it, the shard's place
+        if recorded and whole:
+            return str(recorded).split()[0]  # behind it, the shard's place
     digest = xxhash.xxh3_128()
     for start in range(0, len(shard), 4096):
         digest.update(np.ascontiguousarray(shard[start : start + 4096]).data)

@@ -161,7 +161,7 @@ def test_a_models_own_prompts_are_taken_unless_one_is_given(embedded_model):
 
 
 def test_a_foreign_model_needs_a_fingerprint(toy_model):
-    with pytest.raises(InputError, match=r"ToyModel is no SentenceTransformer.*pass fingerprint="):
+    with pytest.raises(InputError, match=r"ToyModel is not a SentenceTransformer.*pass fingerprint="):
         Encoder(toy_model).digest("query")
     keys = {Encoder(toy_model, fingerprint=name).digest("query") for name in ("one", "two")}
     assert len(keys) == 2

@@ -437,7 +437,7 @@ TEACHERS = {
     "a model without a fingerprint": (
         lambda t: DenseTeacher(ToyModel(), Corpus.from_texts(CORPUS)),
         e.InputError,
-        "ToyModel is no SentenceTransformer.*pass fingerprint=",
+        "ToyModel is not a SentenceTransformer.*pass fingerprint=",
     ),
     "a model that is not there": (
         lambda t: load_model("nobody/nothing"),

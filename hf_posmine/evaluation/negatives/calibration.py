@@ -56,7 +56,7 @@ class Sums:
         }  # fmt: skip
         for name, values in counted.items():
             row_sums = values.sum(axis=1, dtype=np.float64) * weights[of_query]
-            np.add.at(getattr(self, name)[setting], of_query, row_sums)
+            np.add.at(vars(self)[name][setting], of_query, row_sums)
 
     def take(self, queries: Rows) -> Sums:
         """Some of the queries."""

@@ -131,8 +131,11 @@ class FalseNegativeRate:
 
     def as_dict(self) -> dict[str, Any]:
         """The figures, without those of single queries."""
-        names = ("method", "false_negatives", "negatives", "queries", "hit_queries", "rate", "mean_score", "mean_rank")
-        return {name: getattr(self, name) for name in names}
+        return {
+            "method": self.method, "false_negatives": self.false_negatives, "negatives": self.negatives,
+            "queries": self.queries, "hit_queries": self.hit_queries, "rate": self.rate, "mean_score": self.mean_score,
+            "mean_rank": self.mean_rank,
+        }  # fmt: skip
 
 
 def false_negative_rate(

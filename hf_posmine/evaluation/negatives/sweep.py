@@ -249,5 +249,5 @@ def _miner_of(plan: SweepPoint, reader: PositiveAwareMiner) -> PositiveAwareMine
         query_column=reader.query_column,
         positive_column=reader.positive_column,
         positive_id_column=reader.positive_id_column,
-        **{name: getattr(plan.settings, name) for name in plan.settings.to_dict()},
+        **{name: vars(plan.settings)[name] for name in plan.settings.to_dict()},
     )

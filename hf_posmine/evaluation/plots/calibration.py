@@ -35,9 +35,9 @@ def plot_calibration(
         for number, family in enumerate(dict.fromkeys(point.family for point in points)):
             mine = [point for point in points if point.family == family]
             rates = [(point.rate, point.low, point.high) for point in mine]
-            draw_rates(axis, [getattr(point, measure) for point in mine], rates, number, family)
+            draw_rates(axis, [vars(point)[measure] for point in mine], rates, number, family)
         if chosen is not None:
-            ring(axis, [getattr(chosen, measure)], [chosen.rate], f"proposed: {chosen.method}")
+            ring(axis, [vars(chosen)[measure]], [chosen.rate], f"proposed: {chosen.method}")
         if wanted is not None:
             axis.axhline(
                 100 * wanted, color="black", linewidth=0.8, linestyle="--", label=f"wanted: at most {wanted:.1%}"

@@ -1,0 +1,94 @@
+"""The parts of a model that we read, at one place: models of sentence-transformers have them all, others have some or none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+@runtime_checkable
+class NativeModel(Protocol):
+    """A model of sentence-transformers (SentenceTransformer, SparseEncoder, CrossEncoder, ...), whose batches are ours to plan."""
+
+    def preprocess(self, inputs: list[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
+        """Features of a batch."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Weights by name."""
+
+
+@runtime_checkable
+class OnBackend(Protocol):
+    """A model that names the backend of its forward passes."""
+
+    def get_backend(self) -> str:
+        """Such as torch, onnx or openvino."""
+
+
+@dataclass(frozen=True)
+class ModelParts:
+    """What a model has besides its methods, read anew at each use, since users may change it.
+
+    Attributes:
+        prompts: text by prompt name.
+        default_prompt_name: the prompt of texts without a role.
+        device: where it computes; the CPU for a model without one.
+        truncate_dim: dimensions that are kept, None for all.
+        tokenizer: a fast tokenizer that counts tokens; None without one.
+        similarity: its similarity function, None if it has none.
+        first: the module that reads the texts; None for an object without modules.
+        names: what its model card calls it and its base, the best first.
+    """
+
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt_name: str | None = None
+    device: str = "cpu"
+    truncate_dim: int | None = None
+    tokenizer: Callable[..., Any] | None = None
+    similarity: str | None = None
+    first: Any = None
+    names: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, model: Any) -> ModelParts:
+        """The parts of a model: of sentence-transformers, or any object with ``encode_query`` and ``encode_document``."""
+
+        def read(name: str) -> Any:
+            return getattr(model, name, None)  # the one place where a part of somebody's model is optional
+
+        tokenizer, card = read("tokenizer"), read("model_card_data")
+        return cls(
+            prompts=read("prompts") or {},
+            default_prompt_name=read("default_prompt_name"),
+            device=str(read("device") or "cpu"),
+            truncate_dim=read("truncate_dim"),
+            tokenizer=tokenizer if callable(tokenizer) and getattr(tokenizer, "is_fast", False) else None,
+            similarity=read("similarity_fn_name"),
+            first=model[0] if isinstance(model, Indexed) else None,
+            names=() if card is None else tuple(str(name) for name in (card.model_id, card.base_model) if name),
+        )
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it computes on the CPU."""
+        return self.device.startswith("cpu")
+
+
+@runtime_checkable
+class Indexed(Protocol):
+    """A model that is a list of modules."""
+
+    def __getitem__(self, index: int) -> Any:
+        """The module at a position."""
+
+
+@runtime_checkable
+class TakesInstructions(Protocol):
+    """A first module that reads (instruction, text) rows, with a maximum length for each role; see :mod:`hf_posmine.models`."""
+
+    accepts_instructions: bool
+    query_length: int | None
+    document_length: int | None
