@@ -10,7 +10,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.compute as pc
+
 from hf_posmine.core.errors import InputError
+from hf_posmine.data.columns import splits_of
 from hf_posmine.hub.cards import split_card
 from hf_posmine.hub.ids import on_hub
 from hf_posmine.hub.repository import read
@@ -19,6 +22,8 @@ from hf_posmine.utils.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from datasets import Dataset
 
     from hf_posmine.mining.record import Source
 
@@ -100,7 +105,7 @@ def load_hub_dataset(
         )
     _check_data_files(there.repo_id, split_card(there.readme)[0])
     try:
-        return load_dataset(f"hf://datasets/{there.repo_id}", name, split=split, revision=commit, token=token)
+        loaded = load_dataset(f"hf://datasets/{there.repo_id}", name, split=split, revision=commit, token=token)
     except Exception as error:  # of datasets, Arrow or a parser: the files are a stranger's
         if of_the_hub(error):
             raise
@@ -108,6 +113,28 @@ def load_hub_dataset(
         raise InputError(
             f"the dataset {there.repo_id} at {commit[:8]} cannot be read ({type(error).__name__}: {reason:.200})"
         ) from None
+    for rows in splits_of(loaded):
+        check_media(rows, there.repo_id)
+    return loaded
+
+
+def check_media(rows: Dataset, repo_id: str) -> None:
+    """Refuse images, sounds and videos that are named by a path instead of stored: reading them would read a local file.
+
+    Raises:
+        InputError: the column, and one of its paths.
+    """
+    from datasets import Audio, Image, Video
+
+    for column, feature in rows.features.items():
+        if isinstance(feature, (Audio, Image, Video)):
+            for chunk in rows.data.column(column).chunks:
+                named = chunk.filter(pc.and_(chunk.is_valid(), pc.is_null(pc.struct_field(chunk, "bytes"))))
+                if len(named):
+                    raise InputError(
+                        f"column {column!r} of {repo_id} names files instead of holding them, such as "
+                        f"{named[0].as_py()['path']!r:.200}; these are not read"
+                    )
 
 
 def _check_data_files(repo_id: str, metadata: Mapping[str, Any]) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import pyarrow as pa
 import pytest
-from datasets import Dataset
+from datasets import Audio, Dataset, DatasetInfo, Features, Image, Value, Video
 from huggingface_hub import HfApi, metadata_update
 
 from hf_posmine import Corpus, PositiveAwareMiner, Qrels, push_dataset, remine, verify
 from hf_posmine.core.errors import InputError, PosmineError
 from hf_posmine.hub.inputs import Inputs
-from hf_posmine.hub.reach import check_model, load_hub_dataset
+from hf_posmine.hub.reach import check_media, check_model, load_hub_dataset
 from hf_posmine.mining.provenance import provenance
 from hf_posmine.mining.record import Source
 from hf_posmine.teachers import RandomTeacher
@@ -104,6 +105,25 @@ def test_a_card_cannot_name_data_files_outside_its_repository(hub, victim, path)
     commit = HfApi().dataset_info("alice/texts").sha
     with pytest.raises(InputError, match=r"the card of alice/texts names the data file .* outside the repository"):
         load_hub_dataset("alice/texts", commit, split="train")
+
+
+@pytest.mark.parametrize("kind", [Image, Audio, Video])
+def test_media_that_a_dataset_names_by_a_path_are_not_read(victim, kind):
+    features = Features({"media": kind(decode=False), "text": Value("string")})
+    path = str(victim / "diary.json")
+
+    def rows(content: bytes | None) -> Dataset:
+        media = pa.array(
+            [{"bytes": content, "path": path}, None], pa.struct({"bytes": pa.binary(), "path": pa.string()})
+        )
+        return Dataset(
+            pa.table({"media": media, "text": ["a", "b"]}).cast(features.arrow_schema),
+            info=DatasetInfo(features=features),
+        )
+
+    with pytest.raises(InputError, match=r"column 'media' of mallory/set names files .*diary\.json"):
+        check_media(rows(None), "mallory/set")
+    check_media(rows(b"held in the row"), "mallory/set")
 
 
 @pytest.mark.parametrize(
