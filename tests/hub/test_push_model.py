@@ -182,7 +182,7 @@ def test_training_without_a_login_ends_before_it_starts(hub, recipe_file, tmp_pa
 
 
 def test_what_is_no_model_is_refused(hub, tmp_path):
-    with pytest.raises(InputError, match="no saved sentence-transformers model"):
+    with pytest.raises(InputError, match="is not a saved sentence-transformers model"):
         push_model(tmp_path, REPO)
     with pytest.raises(InputError, match="a pull request goes to main"):
         push_model(tmp_path, REPO, create_pr=True, revision="x")
