@@ -163,9 +163,8 @@ class RecipeTrainer(SentenceTransformerTrainer):
             self.whole.spread(self.model, lambda whole: self._load_into(whole, checkpoint_path))
 
     def load_weights(self, checkpoint: str) -> None:
-        """Weights of a checkpoint into the live model, outside of a run."""
-        if self.whole is not None:
-            self.model = self.model_wrapped = self.accelerator.prepare(self.model)
+        """Weights of a checkpoint into the live model, of which no step is left to train: with FSDP it is not sharded."""
+        self.whole, self.is_fsdp_enabled = None, False
         self._load_from_checkpoint(checkpoint)
 
     def _load_into(self, model: SentenceTransformer, checkpoint_path: str) -> None:

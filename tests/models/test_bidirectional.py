@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
+import importlib.util
 
 import numpy as np
 import pytest
@@ -212,15 +212,8 @@ def test_adapters_of_a_quantised_base_are_not_merged():
 
 
 def test_without_peft_the_cure_is_named(monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name == "peft":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    model = random_encoder()
-    monkeypatch.setattr(builtins, "__import__", without)
+    model, find = random_encoder(), importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "peft" else find(name))
     from hf_posmine.models.bidirectional import add_lora
 
     with pytest.raises(MissingExtraError, match=r"pip install 'hf-posmine\[train\]'"):

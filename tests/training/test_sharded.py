@@ -90,11 +90,12 @@ def test_evaluations_are_those_of_ddp(folder):
     assert (folder / "best-fsdp" / "eval" / "heldout-6.json").exists()
 
 
-@pytest.mark.parametrize("names", [["full", "adapters"]], ids=["all weights and adapters"])
-def test_an_interrupted_sharded_run_resumes_to_the_same_weights(folder, names):
+def test_an_interrupted_sharded_run_resumes_to_the_same_weights(folder):
+    """Interrupted after two steps with all weights and with adapters, and while the model of the end was saved."""
+    names = ("full", "adapters", "cached")
     expected = {name: weights(folder / f"{name}-fsdp") for name in names}
-    for name in names:
-        interrupt(folder / f"{name}-fsdp", 2)
+    for name, step in zip(names, (2, 2, 6), strict=True):
+        interrupt(folder / f"{name}-fsdp", step)
     launch("fsdp2.yaml", *(folder / f"{name}-fsdp.yaml" for name in names))
     for name in names:
         again = weights(folder / f"{name}-fsdp")
