@@ -61,6 +61,7 @@ class RecipeTrainer(SentenceTransformerTrainer):
 
     data_collator_class = RowCollator
     model: Any
+    is_fsdp_enabled: bool
 
     def __init__(self, *args: Any, dataset_weights: Mapping[str, float] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
