@@ -45,7 +45,6 @@ __getattr__, __dir__ = lazy_names(
             "normalize",
             "text_keys",
             "text_numbers",
-            "text_numbers",
         ),
     },
 )
