@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING, Any, get_args
 
 from hf_posmine.cli.show import show
@@ -13,7 +14,6 @@ from hf_posmine.mining.second_opinion import RankBy
 from hf_posmine.teachers.factory import HELP
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
     from hf_posmine.core.types import Teacher
@@ -66,6 +66,10 @@ def add_mining_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--exclude-other-positives", action="store_true", help="exclude every document that is a positive of any row"
     )
+    group.add_argument(
+        "--exclude-lookalikes", action=argparse.BooleanOptionalAction, default=default.exclude_lookalikes,
+        help="exclude documents that hold a positive which the corpus lacks (default: %(default)s)",
+    )  # fmt: skip
     group.add_argument("--seed", type=int, default=default.seed, help="random seed (default: %(default)s)")
     second = parser.add_argument_group(
         "second opinion", "another teacher, which scores only the candidates where it matters"

@@ -66,6 +66,10 @@ class HubError(PosmineError, RuntimeError):
     """The Hub refused a request, or could not be reached."""
 
 
+class OutsideCorpusWarning(UserWarning):
+    """Known positives that the corpus lacks as texts of their own."""
+
+
 class MissingExtraError(PosmineError, ImportError):
     """An optional capability whose packages are not installed."""
 

@@ -43,6 +43,9 @@ class MiningSettings:
             ``keep``, ``flag`` (a column ``weak_positive``) or ``drop``.
         weak_rank: that number of documents at or above the ceiling.
         near_duplicates: also exclude documents whose cosine with a positive is at least this.
+        exclude_lookalikes: where the corpus lacks a known positive that is given as a text, exclude the documents that hold
+            it: those that differ from it by a title or invisible characters, contain it, or have a cosine of at least
+            0.95 with it (by a dense teacher).
         exclude_other_positives: also exclude every document that is a known positive of any query.
         seed: of the samplers; every row draws from its own generator, seeded by (seed, query, positive).
     """
@@ -56,6 +59,7 @@ class MiningSettings:
     weak_positive: WeakPositive = "keep"
     weak_rank: int = 1000
     near_duplicates: float | None = None
+    exclude_lookalikes: bool = True
     exclude_other_positives: bool = False
     seed: int = 0
 

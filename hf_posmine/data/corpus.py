@@ -16,9 +16,10 @@ import pyarrow as pa
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.types import PADDING, Rows
+from hf_posmine.data.bodies import BodyKeys, KeyRows
 from hf_posmine.data.columns import batched, check_ids, check_text_lists, check_texts, iter_columns
 from hf_posmine.data.layouts import CorpusColumns, corpus_columns
-from hf_posmine.data.texts import KEY, KeyIndex, Match, TextPart, text_keys, write_part
+from hf_posmine.data.texts import FORMS, KEY, KeyIndex, Match, TextPart, text_keys, write_part
 from hf_posmine.utils.cache import build_once, checked
 from hf_posmine.utils.files import cache_root
 
@@ -38,6 +39,7 @@ class Corpus:
         num_candidates: rows from here on are known documents (positives) that are never candidates.
         match: which texts count as the same.
         aliases: ids of documents that a union found under another id.
+        bodies: texts without their titles, where there are titles.
         columns: where the texts and ids were read; None for texts that came without columns. No part of the identity.
 
     >>> corpus = Corpus.from_texts(["Paris is in France.", "paris is  in france.", "Rome is in Italy."], ids="abc")
@@ -49,6 +51,7 @@ class Corpus:
     num_candidates: int
     match: Match = "normalized"
     aliases: IdAliases | None = None
+    bodies: KeyRows | None = field(default=None, compare=False)
     columns: CorpusColumns | None = field(default=None, compare=False)
 
     @classmethod
@@ -92,8 +95,11 @@ class Corpus:
             cache_dir: where the corpus is kept, by default :func:`~hf_posmine.utils.files.cache_root`.
         """
         columns = corpus_columns(dataset, text, id, title)
-        corpus = cls._write(_documents(dataset, columns), match, cache_dir)
-        return dataclasses.replace(corpus, columns=columns)
+        if columns.title is None:
+            return dataclasses.replace(cls._write(_documents(dataset, columns), match, cache_dir), columns=columns)
+        with BodyKeys(corpora_folder(cache_dir), match) as keys:
+            corpus = cls._write(_documents(dataset, columns, keys), match, cache_dir)
+            return dataclasses.replace(corpus, columns=columns, bodies=keys.rows_in(corpus.rows_of_keys))
 
     @classmethod
     def from_files(cls, files: str | Path | Sequence[str | Path], text: str | None = None, **kwargs: Any) -> Corpus:
@@ -113,8 +119,8 @@ class Corpus:
     def _write(
         cls, batches: Iterable[tuple[Sequence[str], Sequence[str] | None]], match: Match, cache_dir: str | Path | None
     ) -> Corpus:
-        if match not in ("normalized", "exact"):
-            raise InputError(f"match={match!r}; choose 'normalized' or 'exact'")
+        if match not in FORMS:
+            raise InputError(f"match={match!r}; choose one of {list(FORMS)}")
         part = write_part(batches, corpora_folder(cache_dir), match)
         if not len(part):
             raise InputError("the corpus has no documents; pass at least one text")
@@ -138,7 +144,9 @@ class Corpus:
         part = write_part(batches, root, self.match, [p.by_text for p in self.parts])
         parts = (*self.parts, part) if len(part) else self.parts
         total = sum(map(len, parts))
-        union = Corpus(parts, total if candidates else self.num_candidates, self.match, self.aliases, self.columns)
+        union = Corpus(
+            parts, total if candidates else self.num_candidates, self.match, self.aliases, self.bodies, self.columns
+        )
         return union._with_ids_of(other, root) if isinstance(other, Corpus) and other.has_ids else union
 
     def _with_ids_of(self, other: Corpus, root: Path) -> Corpus:
@@ -288,7 +296,7 @@ class Corpus:
         return f"document {self.ids(np.array([row])).to_pylist()[0]!r} ({text[:40]!r}...)"
 
     def __getstate__(self) -> dict:
-        names = ("parts", "num_candidates", "match", "aliases", "columns")
+        names = ("parts", "num_candidates", "match", "aliases", "bodies", "columns")
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict) -> None:
@@ -345,7 +353,9 @@ def _pairs(texts: Iterable[str], ids: Iterable[Any] | None) -> Iterator[tuple[li
         yield check_texts((t for t, _ in block), "texts", start), _check_id_values((i for _, i in block), "ids", start)
 
 
-def _documents(dataset: Any, columns: CorpusColumns) -> Iterator[tuple[list[str], list[str] | None]]:
+def _documents(
+    dataset: Any, columns: CorpusColumns, bodies: BodyKeys | None = None
+) -> Iterator[tuple[list[str], list[str] | None]]:
     """Batches of texts after their titles, and of ids."""
     text, id_, title = columns.text, columns.id, columns.title
     for start, batch in iter_columns(dataset, [c for c in (text, id_, title) if c is not None]):
@@ -355,7 +365,10 @@ def _documents(dataset: Any, columns: CorpusColumns) -> Iterator[tuple[list[str]
         texts = check_texts(batch[text], text, start)
         if title is not None:
             titles = check_texts((t or "" for t in batch[title]), title, start)
-            texts = [f"{head} {body}".strip() for head, body in zip(titles, texts, strict=True)]
+            whole = [f"{head} {body}".strip() for head, body in zip(titles, texts, strict=True)]
+            if bodies is not None:
+                bodies.add(texts, whole)
+            texts = whole
         yield texts, None if id_ is None else _check_id_values(batch[id_], id_, start)
 
 

@@ -310,6 +310,10 @@ class KnownPositives:
         entries = spans(starts, counts)
         return np.repeat(found, counts), self.rows[entries], self.relevant[entries]
 
+    def positives_outside(self, candidates: int) -> Rows:
+        """Codes of the known positives that are not among the first ``candidates`` rows of the corpus, sorted."""
+        return np.unique(self.rows[self.relevant & ((self.rows < 0) | (self.rows >= candidates))])
+
     @cached_property
     def all_positive_rows(self) -> Rows:
         """Every corpus row that is a known positive of some query, sorted."""

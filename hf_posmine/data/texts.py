@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import unicodedata
 from functools import cached_property, partial
 from pathlib import Path
@@ -26,9 +27,9 @@ from hf_posmine.utils.files import staging_folder
 from hf_posmine.utils.mapped import Appended, blocks, key_ranges, npy_file, preallocate, release_pages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-Match: TypeAlias = Literal["normalized", "exact"]
+Match: TypeAlias = Literal["exact", "normalized", "loose"]
 KEY = np.dtype("S16")
 Keys: TypeAlias = npt.NDArray[np.bytes_]
 """Keys of texts: 16 bytes each, which numpy sorts, searches and compares as they are."""
@@ -49,6 +50,22 @@ def normalize(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
+INVISIBLE = re.compile(
+    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff]"
+)
+"""Control and format characters, soft hyphens, fillers and variation selectors."""
+
+
+def loosen(text: str) -> str:
+    r"""As :func:`normalize`, without invisible characters: the form in which texts count as the same by ``match="loose"``.
+
+    >>> loosen("The\u200b first\u00ad step")
+    'the first step'
+    """
+    return normalize(text if text.isascii() and text.isprintable() else INVISIBLE.sub("", text))
+
+
 def text_keys(texts: Iterable[str], match: Match = "normalized") -> Keys:
     """Keys of 128 bits, ``[N]``: equal for texts that count as the same, and only for those.
 
@@ -66,9 +83,12 @@ def text_numbers(texts: Iterable[str], match: Match = "normalized") -> Numbers:
 
 def _encoded(texts: Iterable[str], match: Match) -> Iterator[bytes]:
     """The texts as bytes, which are equal where the texts count as the same."""
-    if match == "exact":
-        return (text.encode("utf-8", "surrogatepass") for text in texts)
-    return (normalize(text).encode("utf-8", "surrogatepass") for text in texts)
+    form = FORMS[match]
+    return (form(text).encode("utf-8", "surrogatepass") for text in texts)
+
+
+FORMS: dict[Match, Callable[[str], str]] = {"exact": str, "normalized": normalize, "loose": loosen}
+"""The form in which texts are compared, by ``match``."""
 
 
 class KeyIndex:

@@ -11,6 +11,7 @@ import xxhash
 from hf_posmine.core.errors import ColumnError
 from hf_posmine.core.types import PADDING, Exclusions, RowGenerators, Rows
 from hf_posmine.data.columns import check_ids, check_text_lists, check_texts
+from hf_posmine.data.lookalikes import CONTAINER, VARIANT
 from hf_posmine.data.qrels import OUTSIDE, KnownPositives, Qrels
 from hf_posmine.data.texts import text_keys
 
@@ -18,13 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from hf_posmine.data.corpus import Corpus
+    from hf_posmine.data.lookalikes import Lookalikes
 
 LOCAL = -(1 << 40)
 """Code ``LOCAL - i`` stands for text i of the batch, which neither the corpus nor the known positives hold."""
 
-EXCLUSION_REASONS = ("positive", "sibling", "unknown", "query", "near_duplicate")
+EXCLUSION_REASONS = ("positive", "sibling", "unknown", "query", "variant", "container", "near_duplicate")
 """Why a document was excluded: it is the row's positive, another positive of the query, of unknown relevance by the
-judgements, the query's own text, or nearly the same as a positive."""
+judgements, the query's own text, a positive with another title or invisible characters, a longer text that contains a
+positive, or nearly the same as a positive."""
 
 
 @dataclass
@@ -114,6 +117,7 @@ class RowReader:
         corpus: the documents.
         qrels: the known positives, if there are any beyond the rows' own.
         known: the same, as rows of the corpus.
+        lookalikes: candidates that hold known positives which the corpus lacks; None to let them be candidates.
         query_column: column of the queries.
         positive_column: column of positives (texts or lists of texts), or None.
         positive_id_column: column of positives' ids, or None; with neither, the known positives are the positives.
@@ -122,6 +126,7 @@ class RowReader:
     corpus: Corpus
     qrels: Qrels | None
     known: KnownPositives | None
+    lookalikes: Lookalikes | None
     query_column: str
     positive_column: str | None
     positive_id_column: str | None
@@ -160,7 +165,17 @@ class RowReader:
         self._outside_texts(np.concatenate([own[1], siblings[1]]), texts)
         itself = self.corpus.rows_of_keys(keys)
         same = np.flatnonzero(itself >= 0)
-        return Batch.of(queries, [own, siblings, unknown, (same, itself[same])], texts)
+        return Batch.of(
+            queries, [own, siblings, unknown, (same, itself[same]), *self._lookalikes(own, siblings)], texts
+        )
+
+    def _lookalikes(self, *positives: tuple[Rows, Rows]) -> list[tuple[Rows, Rows]]:
+        """(rows, codes) of the variants and of the containers of positives outside the corpus."""
+        rows, codes = (np.concatenate(column) for column in zip(*positives, strict=True))
+        if self.lookalikes is None:
+            return [(rows[:0], codes[:0])] * 2
+        at, documents, kinds = self.lookalikes.of(codes)
+        return [(rows[at[kinds == kind]], documents[kinds == kind]) for kind in (VARIANT, CONTAINER)]
 
     def _own(self, columns: Mapping[str, Sequence[Any]], texts: dict[int, str]) -> tuple[Rows, Rows] | None:
         if self.positive_column is not None:

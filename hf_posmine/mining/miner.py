@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from hf_posmine.core.errors import ColumnError, InputError
+from hf_posmine.core.errors import ColumnError, InputError, OutsideCorpusWarning
 from hf_posmine.core.settings import MiningSettings
 from hf_posmine.core.types import Teacher
 from hf_posmine.data.columns import ArrayLike, ColumnTable
 from hf_posmine.data.corpus import Corpus
 from hf_posmine.data.layouts import pick_columns
-from hf_posmine.data.qrels import Qrels
+from hf_posmine.data.lookalikes import Lookalikes
+from hf_posmine.data.qrels import KnownPositives, Qrels
 from hf_posmine.mining.batch import RowReader
 from hf_posmine.mining.columns import column_types, kept_rows, merge, to_columns
+from hf_posmine.mining.mined_data import MinedData
+from hf_posmine.mining.near import NearLookalikes
 from hf_posmine.mining.select import select
 from hf_posmine.teachers.capabilities import (
     NearDuplicates,
@@ -37,7 +41,8 @@ if TYPE_CHECKING:
     from hf_posmine.mining.second_opinion import SecondOpinion
     from hf_posmine.teachers.factory import TeacherLike
 
-ALGO_VERSION = 1
+CACHED = ("_reader", "_near_lookalikes", "excluded_everywhere")
+ALGO_VERSION = 2
 """Part of the fingerprint: raised when the same recipe would give other rows, so that old caches miss."""
 
 
@@ -297,14 +302,44 @@ class PositiveAwareMiner:
         opinion = self.second_opinion
         for teacher in [*self.teachers, *([] if opinion is None else [opinion.scorer])]:
             prepare(teacher)
+        if self._near_lookalikes is not None:
+            self._near_lookalikes.prepare()
+        notice = self.data.notice
+        if notice is not None:
+            warnings.warn(notice, OutsideCorpusWarning, stacklevel=2)
         return self
 
     @cached_property
     def _reader(self) -> RowReader:
         known = None if self.known_positives is None else self.known_positives.resolve(self.corpus)
         return RowReader(
-            self.corpus, self.known_positives, known, self.query_column, self.positive_column, self.positive_id_column
-        )
+            self.corpus, self.known_positives, known, self._text_lookalikes(known), self.query_column, self.positive_column,
+            self.positive_id_column,
+        )  # fmt: skip
+
+    def _text_lookalikes(self, known: KnownPositives | None) -> Lookalikes | None:
+        qrels = self.known_positives
+        if known is None or qrels is None or qrels.by_id or not self.settings.exclude_lookalikes:
+            return None
+        return Lookalikes.find(self.corpus, qrels, known)
+
+    @property
+    def lookalikes(self) -> Lookalikes | None:
+        """Candidates that hold known positives which the corpus lacks; None where they may be negatives."""
+        return self._reader.lookalikes
+
+    @cached_property
+    def _near_lookalikes(self) -> NearLookalikes | None:
+        """The candidates near such positives; None where they may be negatives, or no teacher can tell."""
+        if self.lookalikes is None or self.settings.near_duplicates is not None:
+            return None
+        found = (NearLookalikes.of(teacher, self.corpus, self.lookalikes.codes) for teacher in self.teachers)
+        return next((near for near in found if near is not None), None)
+
+    @property
+    def data(self) -> MinedData:
+        """What is read and searched: the columns, the documents, and the positives among them."""
+        return MinedData.of(self, self._near_lookalikes)
 
     @cached_property
     def excluded_everywhere(self) -> Rows:
@@ -341,6 +376,8 @@ class PositiveAwareMiner:
         near = self._near_teacher
         if self.settings.near_duplicates is not None and near is not None:
             batch = batch.with_near(_near_positives(near, batch.positives()[0], self.settings.near_duplicates))
+        elif self._near_lookalikes is not None:
+            batch = batch.with_near(self._near_lookalikes.of_rows(batch.positives()[0]))
         return (batch, *batch.exclusions(self.corpus.num_candidates, self.excluded_everywhere))
 
     def _mine(self, columns: dict[str, list[Any]]) -> Any:
@@ -377,7 +414,7 @@ class PositiveAwareMiner:
                 use_rank(teacher, rank)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_reader", "excluded_everywhere")}
+        return {name: value for name, value in self.__dict__.items() if name not in CACHED}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -76,6 +76,7 @@ def provenance(
         known_positives=None if miner.known_positives is None else describe_known(miner.known_positives),
         summary=None if summary is None else summary.to_dict(),
         versions=versions(),
+        data=miner.data.to_dict(),
         rows={} if mined is None else describe_rows(mined),
         second_opinion=None if miner.second_opinion is None else _describe_opinion(miner.second_opinion),
     )

@@ -129,6 +129,7 @@ class MiningRecord:
     summary: Mapping[str, Any] | None
     versions: Mapping[str, str]
     rows: Mapping[str, RowsRecord] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
     format: str | None = None
     second_opinion: OpinionRecord | None = None
     schema: int = SCHEMA
@@ -144,7 +145,7 @@ class MiningRecord:
         plain["teachers"] = [_plain_teacher(teacher) for teacher in self.teachers]
         if self.second_opinion is not None:
             plain["second_opinion"]["teacher"] = _plain_teacher(self.second_opinion.teacher)
-        for name in ("rows", "format", "second_opinion"):
+        for name in ("rows", "data", "format", "second_opinion"):
             if not plain[name]:
                 del plain[name]
         return first | json.loads(json.dumps(plain))

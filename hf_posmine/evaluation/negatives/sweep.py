@@ -238,7 +238,11 @@ def _plans(
 
 def _of_reading(options: dict[str, Any]) -> dict[str, Any]:
     """The options that decide what may not be a negative."""
-    return {name: options[name] for name in ("near_duplicates", "exclude_other_positives") if name in options}
+    return {
+        name: options[name]
+        for name in ("near_duplicates", "exclude_lookalikes", "exclude_other_positives")
+        if name in options
+    }
 
 
 def _miner_of(plan: SweepPoint, reader: PositiveAwareMiner) -> PositiveAwareMiner:

@@ -1,0 +1,125 @@
+"""What a run takes for granted about its data, in one line and in the record: columns, documents, positives among them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_posmine.data.lookalikes import CONTAINER, NEAR, VARIANT
+from hf_posmine.mining.near import NEAR_BOUND
+
+if TYPE_CHECKING:
+    from hf_posmine.core.types import Rows
+    from hf_posmine.data.corpus import Corpus
+    from hf_posmine.data.lookalikes import Lookalikes
+    from hf_posmine.mining.miner import PositiveAwareMiner
+    from hf_posmine.mining.near import NearLookalikes
+
+
+@dataclass(frozen=True)
+class MinedData:
+    """The columns and documents of a run, and how many of the known positives are among the documents.
+
+    Attributes:
+        query: column of the queries.
+        positive: column of the positives' texts or ids; None where they come from judgements.
+        positives: known positives, a query's each.
+        in_corpus: those whose text (or id) is a candidate's.
+        variants: of the others, those that differ from a candidate only by a title or invisible characters; None, like the
+            counts below, where such candidates are not excluded.
+        contained: those that a candidate contains.
+        near: those that have a candidate with a cosine of at least 0.95; None if nobody compared them.
+        unlike: those of the others that have none of these.
+        crowded: those that too many candidates contain to exclude these.
+        documents: candidates.
+        corpus: columns that they came from; None for the positives themselves or texts without columns.
+        own: whether the candidates are the positives themselves.
+    """
+
+    query: str
+    positive: str | None
+    positives: int
+    in_corpus: int
+    variants: int | None
+    contained: int | None
+    near: int | None
+    unlike: int | None
+    crowded: int | None
+    documents: int
+    corpus: str | None
+    own: bool
+
+    @classmethod
+    def of(cls, miner: PositiveAwareMiner, near: NearLookalikes | None) -> MinedData:
+        """From a miner, and the near duplicates that it excludes."""
+        corpus, known = miner.corpus, miner._reader.known
+        codes = np.empty(0, np.int64) if known is None else known.rows[known.relevant]
+        outside = codes[(codes < 0) | (codes >= corpus.num_candidates)]
+        close = near.prepare() if near is not None and near.folder.is_dir() else None
+        return cls(
+            query=miner.query_column,
+            positive=miner.positive_column or miner.positive_id_column,
+            positives=len(codes),
+            in_corpus=len(codes) - len(outside),
+            **_forms(outside, miner.lookalikes, close),
+            documents=corpus.num_candidates,
+            corpus=None if corpus.columns is None else str(corpus.columns),
+            own=_is_own(miner, corpus),
+        )
+
+    def __str__(self) -> str:
+        """The line that every run prints."""
+        positive = self.positive or "by judgements"
+        where = f"the {self.documents:,} positives" if self.own else f"{self.documents:,} documents"
+        parts = [
+            f"query: {self.query}",
+            f"positive: {positive}",
+            " ".join(filter(None, [f"corpus: {where}", self.corpus])),
+        ]
+        if self.positives and not self.own:
+            parts.append(f"positives in corpus: {self.in_corpus:,} of {self.positives:,}")
+        return " · ".join(parts)
+
+    @property
+    def notice(self) -> str | None:
+        """A warning where the corpus lacks known positives: how many, in which form it has them, and the cure."""
+        outside = self.positives - self.in_corpus
+        if not outside or self.own:
+            return None
+        begin = f"{outside:,} of {self.positives:,} known positives are not documents of the corpus"
+        cure = "to be exact, give the positives by the ids of the corpus (positive_id_column=)"
+        if self.variants is None:
+            return f"{begin}, and documents that hold them may be negatives (exclude_lookalikes=False); {cure}"
+        near = "" if self.near is None else f", {self.near:,} have a document with a cosine of at least {NEAR_BOUND}"
+        crowded = f" ({self.crowded:,} are in too many documents to exclude these)" if self.crowded else ""
+        return (
+            f"{begin}: {self.contained:,} are contained in a document{crowded}, {self.variants:,} of them differ only by a title or invisible characters{near}, "
+            f"{self.unlike:,} are like none. Documents that hold a query's positive are excluded for it unless "
+            f"exclude_lookalikes=False; {cure}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def _forms(outside: Rows, texts: Lookalikes | None, close: Lookalikes | None) -> dict[str, int | None]:
+    """How many judgements outside the corpus are in it in each form."""
+    if texts is None:
+        return dict.fromkeys(("variants", "contained", "near", "unlike", "crowded"))
+    variant, container = (np.isin(outside, texts.having(kind)) for kind in (VARIANT, CONTAINER))
+    near = np.zeros(len(outside), bool) if close is None else np.isin(outside, close.having(NEAR))
+    return {
+        "variants": int(variant.sum()),
+        "contained": int((variant | container).sum()),
+        "near": None if close is None else int(near.sum()),
+        "unlike": int((~(variant | container | near)).sum()),
+        "crowded": int(np.isin(outside, texts.codes[texts.crowded]).sum()),
+    }
+
+
+def _is_own(miner: PositiveAwareMiner, corpus: Corpus) -> bool:
+    known = miner.known_positives
+    return known is not None and known.documents is not None and known.documents.fingerprint == corpus.fingerprint
