@@ -18,8 +18,8 @@ from hf_posmine.core.types import Rows, spans
 from hf_posmine.data.phrases import CROWDED, Phrases, blocks_of
 from hf_posmine.data.qrels import OUTSIDE, KnownPositives, Qrels
 from hf_posmine.data.texts import FORMS, INVISIBLE, Match, loosen, text_keys
-from hf_posmine.utils.digest import json_digest
 from hf_posmine.utils.cache import build_once
+from hf_posmine.utils.digest import json_digest
 from hf_posmine.utils.files import cache_root
 
 if TYPE_CHECKING:

@@ -95,9 +95,9 @@ class MinedData:
         near = "" if self.near is None else f", {self.near:,} have a document with a cosine of at least {NEAR_BOUND}"
         crowded = f" ({self.crowded:,} are in too many documents to exclude these)" if self.crowded else ""
         return (
-            f"{begin}: {self.contained:,} are contained in a document{crowded}, {self.variants:,} of them differ only by a title or invisible characters{near}, "
-            f"{self.unlike:,} are like none. Documents that hold a query's positive are excluded for it unless "
-            f"exclude_lookalikes=False; {cure}"
+            f"{begin}: {self.contained:,} are contained in a document{crowded}, {self.variants:,} of them differ only by a "
+            f"title or invisible characters{near}, {self.unlike:,} are like none. Documents that hold a query's positive are "
+            f"excluded for it unless exclude_lookalikes=False; {cure}"
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import xxhash
 
 from hf_posmine.data.lookalikes import NEAR, Lookalikes, folder_of
-from hf_posmine.teachers.capabilities import NearDuplicates, near_duplicates_of
+from hf_posmine.teachers.capabilities import near_duplicates_of
 from hf_posmine.utils.cache import build_once
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from hf_posmine.core.types import Rows, Teacher
     from hf_posmine.data.corpus import Corpus
+    from hf_posmine.teachers.capabilities import NearDuplicates
 
 NEAR_BOUND = 0.95
 """Cosine from which on a document is taken for another form of the positive."""
@@ -38,14 +40,24 @@ class NearLookalikes:
 
     @classmethod
     def of(cls, teacher: Teacher, corpus: Corpus, codes: Rows) -> NearLookalikes | None:
-        """For the positives (codes as in :class:`~hf_posmine.data.lookalikes.Lookalikes`) that have vectors; None if none has, or the teacher
-        compares no documents."""
-        rows = np.asarray(codes[codes >= corpus.num_candidates])
-        if not len(rows):
+        """For the positives that have vectors; None if none has, or the teacher does not compare documents.
+
+        Args:
+            teacher: who compares.
+            corpus: the documents.
+            codes: the positives, as in :class:`~hf_posmine.data.lookalikes.Lookalikes`.
+        """
+        rows, comparing = np.asarray(codes[codes >= corpus.num_candidates]), near_duplicates_of(teacher)
+        if not len(rows) or comparing is None:
             return None
-        return cls(
-            teacher, rows, folder_of(["near", corpus.fingerprint, teacher.fingerprint, NEAR_BOUND, rows.tolist()])
-        )
+        identity = [
+            "near",
+            corpus.fingerprint,
+            teacher.fingerprint,
+            NEAR_BOUND,
+            xxhash.xxh3_128_hexdigest(rows.tobytes()),
+        ]
+        return cls(comparing, rows, folder_of(identity))
 
     def prepare(self) -> Lookalikes:
         """Those of all positives, found once for the same texts and teacher."""
