@@ -14,6 +14,8 @@ from hf_posmine.core.errors import SpecError
 from hf_posmine.core.spec import parse, spell
 from hf_posmine.core.types import PADDING, Floats, Mask, RowGenerators, Rows, Sampler
 
+MOST_CANDIDATES = 1_000_000
+"""Candidates of a row to draw from, at most."""
 NOWHERE = np.iinfo(np.int64).max
 
 
@@ -45,7 +47,7 @@ class Uniform:
 
     def pick(self, scores: Floats, keep: Mask, n: int, rngs: RowGenerators) -> Rows:
         """``n`` random columns of the first ``k`` kept, in descending score."""
-        return _draw(np.zeros_like(scores), _first(keep, self.k), n, rngs)
+        return _draw(np.zeros_like(scores), _best(keep, self.k), n, rngs)
 
     def __repr__(self) -> str:
         return f"Uniform(k={self.k})"
@@ -68,7 +70,7 @@ class SampledTopK:
 
     def pick(self, scores: Floats, keep: Mask, n: int, rngs: RowGenerators) -> Rows:
         """``n`` drawn columns of the first ``k`` kept, in descending score."""
-        return _draw(scores / np.float32(self.temperature), _first(keep, self.k), n, rngs)
+        return _draw(scores / np.float32(self.temperature), _best(keep, self.k), n, rngs)
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Top1Sampled:
 
     def pick(self, scores: Floats, keep: Mask, n: int, rngs: RowGenerators) -> Rows:
         """The first kept column, then ``n - 1`` drawn of the next ``k - 1``, in descending score."""
-        best = _first(keep, self.k)
+        best = _best(keep, self.k)
         drawn = _draw(scores / np.float32(self.temperature), best[:, 1:], n - 1, rngs)
         return np.concatenate([best[:, :1], drawn], axis=1)
 
@@ -134,7 +136,7 @@ class SimANS:
     def pick(self, scores: Floats, keep: Mask, n: int, rngs: RowGenerators) -> Rows:
         """``n`` drawn columns of the first ``k`` kept, in descending score; ``scores`` are candidate minus positive."""
         near = -self.a * np.square(np.where(keep, scores, 0).astype(np.float64) - self.b)
-        return _draw(near.astype(np.float32), _first(keep, self.k), n, rngs)
+        return _draw(near.astype(np.float32), _best(keep, self.k), n, rngs)
 
 
 for _cls in (Top, SampledTopK, Top1Sampled, SimANS):
@@ -175,6 +177,11 @@ def _first(keep: Mask, count: int) -> Rows:
     return np.pad(columns, ((0, 0), (0, max(0, missing))), constant_values=PADDING).astype(np.int64)
 
 
+def _best(keep: Mask, k: int) -> Rows:
+    """Columns of the first ``k`` kept candidates, int64 ``[B, at most k]``; no wider than the candidates are."""
+    return _first(keep, min(k, max(1, keep.shape[1])))
+
+
 def _draw(logits: Floats, columns: Rows, n: int, rngs: RowGenerators) -> Rows:
     """``n`` of each row's ``columns`` by softmax of their logits, without replacement (the Gumbel top-n trick)."""
     there = columns >= 0
@@ -198,8 +205,8 @@ def _enough(sampler: Sampler, k: int, n: int) -> int:
 
 
 def _check_k(sampler: object, k: object) -> None:
-    if not isinstance(k, numbers.Integral) or isinstance(k, bool) or int(k) < 1:
-        raise SpecError(f"{type(sampler).__name__}: k must be a whole number of at least 1, got {k!r}")
+    if not isinstance(k, numbers.Integral) or isinstance(k, bool) or not 1 <= int(k) <= MOST_CANDIDATES:
+        raise SpecError(f"{type(sampler).__name__}: k must be a whole number from 1 to {MOST_CANDIDATES:,}, got {k!r}")
     object.__setattr__(sampler, "k", int(k))
 
 

@@ -20,6 +20,7 @@ TOP = Top()
 DEFAULT_FILTER = PercPos(0.95)
 KINDS_WITH_ZERO: tuple[ScoreKind, ...] = ("cosine", "dot", "probability", "bm25")
 """Kinds of scores of which a share has a meaning."""
+MOST_NEGATIVES = 10_000
 OnShort: TypeAlias = Literal["keep", "drop", "raise", "random"]
 WeakPositive: TypeAlias = Literal["keep", "flag", "drop"]
 Keep: TypeAlias = Literal["scores", "ids", "ranks", "positive_score", "stats"]
@@ -67,7 +68,6 @@ class MiningSettings:
         set_ = object.__setattr__
         if self.filters is not None:
             set_(self, "filters", as_filters(self.filters))
-            common_window(self.all_filters)
         set_(self, "sampler", as_sampler(self.sampler))
         keep = [self.keep] if isinstance(self.keep, str) else self.keep
         if not isinstance(keep, (list, tuple)):
@@ -78,6 +78,8 @@ class MiningSettings:
             if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < least:
                 raise InputError(f"{name}={value!r}; expected a whole number of at least {least}")
             set_(self, name, int(value))
+        if self.num_negatives > MOST_NEGATIVES:
+            raise InputError(f"num_negatives={self.num_negatives}; expected at most {MOST_NEGATIVES:,} for each row")
         if self.seed >= 1 << 64:
             raise InputError(f"seed={self.seed}; expected a whole number below 2**64")
         _one_of("on_short", self.on_short, OnShort)
@@ -90,7 +92,17 @@ class MiningSettings:
             if not isinstance(near, numbers.Real) or isinstance(near, bool) or not 0 < near <= 1:
                 raise InputError(f"near_duplicates={near!r}; expected a cosine above 0 and at most 1, such as 0.95")
             set_(self, "near_duplicates", float(near))
+        if self.filters is not None:
+            self._check_window(*common_window(self.all_filters))
         self.one_sampler.pool(self.num_negatives)
+
+    def _check_window(self, first: int, last: int | None) -> None:
+        """Refuse a window of ranks that no row can fill."""
+        if last is not None and last - first < self.num_negatives and self.on_short != "random":
+            raise InputError(
+                f"the filters {list(self.all_filters)} leave {last - first} ranks, and num_negatives={self.num_negatives}, so no "
+                "row can get all; widen the window or ask for fewer"
+            )
 
     @classmethod
     def from_options(cls, options: dict[str, Any]) -> MiningSettings:

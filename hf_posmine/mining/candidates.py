@@ -60,14 +60,19 @@ class TeacherCandidates:
 
 
 def find(
-    batch: Batch, teacher: Scorer, settings: MiningSettings, exclude: Exclusions, pool: int | None = None
+    batch: Batch,
+    teacher: Scorer,
+    settings: MiningSettings,
+    exclude: Exclusions,
+    num_candidates: int,
+    pool: int | None = None,
 ) -> TeacherCandidates:
     """Score the positives, then search below the ceilings that follow from them; ``pool`` as in :func:`depth_of`."""
     n, filters = settings.num_negatives, settings.all_filters
     own, reference_scores = positive_scores(batch, teacher, settings.ceiling_from)
     ceilings, by = lowest_ceiling(filters, reference_scores)
     first, last = common_window(filters)
-    ranking = teacher.search(batch.queries, depth_of(settings, pool), below=ceilings, exclude=exclude)
+    ranking = teacher.search(batch.queries, depth_of(settings, num_candidates, pool), below=ceilings, exclude=exclude)
     ranks = ranking.above[:, None] + np.arange(ranking.doc_ids.shape[1])
     there = ranking.doc_ids >= 0
     inside = (ranks >= first) & (ranks < (np.iinfo(np.int64).max if last is None else last))
@@ -85,11 +90,12 @@ def find(
     )
 
 
-def depth_of(settings: MiningSettings, pool: int | None = None) -> int:
+def depth_of(settings: MiningSettings, num_candidates: int, pool: int | None = None) -> int:
     """How many candidates below the ceiling a search has to give, ``pool`` of them in the window (by default the sampler's)."""
     first, last = common_window(settings.all_filters)
     depth = first + (settings.one_sampler.pool(settings.num_negatives) if pool is None else pool)
-    return depth if last is None else min(depth, last)
+    depth = depth if last is None else min(depth, last)
+    return min(depth, max(num_candidates, settings.num_negatives))  # a corpus has no more to give
 
 
 def positive_scores(batch: Batch, teacher: Scorer, ceiling_from: CeilingFrom) -> tuple[Floats, Floats]:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from hf_posmine.core.errors import ColumnError, InputError, OutsideCorpusWarning
+from hf_posmine.core.filters import common_window
 from hf_posmine.core.settings import MiningSettings
 from hf_posmine.core.types import Teacher
 from hf_posmine.data.columns import ArrayLike, ColumnTable
@@ -151,6 +152,12 @@ class PositiveAwareMiner:
         for teacher in self.teachers:
             for filter_ in settings.all_filters:
                 filter_.check(teacher.score_kind)
+        first, documents = common_window(settings.all_filters)[0], self.corpus.num_candidates
+        if first >= documents:
+            raise InputError(
+                f"the filters {list(settings.all_filters)} begin at rank {first:,}, and the corpus has {documents:,} "
+                "documents; skip fewer, or give a larger corpus"
+            )
         if settings.near_duplicates is not None and self._near_teacher is None:
             raise InputError("near_duplicates needs a dense teacher, which can compare documents with each other")
         if settings.exclude_other_positives and self.known_positives is None:

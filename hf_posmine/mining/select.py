@@ -135,7 +135,7 @@ def _select(
     pool = None if opinion is None else opinion.depth
     # Each teacher searches below its own ceiling (paper, section 4.2), so its candidates [B, K_t] are final before merging;
     # side by side they are [B, K], K the sum of the K_t, and a sampler chooses columns.
-    found = [find(batch, teacher, settings, exclude, pool) for teacher in teachers]
+    found = [find(batch, teacher, settings, exclude, num_candidates, pool) for teacher in teachers]
     if opinion is not None:
         found = [opinion.apply(f, batch, settings) for f in found]
     side = _side_by_side(found)

@@ -150,7 +150,7 @@ def test_the_pool_is_n_or_k(sampler, pool):
         (lambda: Uniform(3).pool(4), r"Uniform\(k=3\) draws from 3 candidates and cannot give 4 negatives; raise k"),
         (lambda: SampledTopK(3).pool(4), "cannot give 4"),
         (lambda: Top1Sampled(3).pool(4), "cannot give 4"),
-        (lambda: Uniform(0), "Uniform: k must be a whole number of at least 1, got 0"),
+        (lambda: Uniform(0), "Uniform: k must be a whole number from 1 to 1,000,000, got 0"),
         (lambda: SampledTopK(2.0), "k must be a whole number"),
         (lambda: SampledTopK(True), "k must be a whole number"),
         (lambda: Top1Sampled(temperature=0), "temperature must be a number above 0, got 0"),

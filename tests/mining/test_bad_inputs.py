@@ -269,6 +269,26 @@ SETTINGS = {
         e.SpecError,
         r"RankWindow\(5, 5\) is empty; last must be greater than first",
     ),
+    "a window smaller than n": (
+        lambda t: miner(filters="RankWindow(5, 12)", num_negatives=8),
+        e.InputError,
+        r"leave 7 ranks, and num_negatives=8, so no row can get all; widen the window",
+    ),
+    "a window beyond the corpus": (
+        lambda t: miner(filters="SkipTop(4000)"),
+        e.InputError,
+        r"begin at rank 4,000, and the corpus has \d documents; skip fewer",
+    ),
+    "more negatives than anybody wants": (
+        lambda t: miner(num_negatives=20_000_000),
+        e.InputError,
+        r"num_negatives=20000000; expected at most 10,000",
+    ),
+    "a draw from too many": (
+        lambda t: miner(sampler="SampledTopK(k=70000000000)"),
+        e.SpecError,
+        r"SampledTopK: k must be a whole number from 1 to 1,000,000, got 70000000000",
+    ),
     "windows without a rank": (
         lambda t: miner(filters=[SkipTop(50), RankWindow(0, 50)]),
         e.SpecError,
@@ -307,7 +327,7 @@ SETTINGS = {
     "k of zero": (
         lambda t: SampledTopK(k=0),
         e.SpecError,
-        "SampledTopK: k must be a whole number of at least 1, got 0",
+        "SampledTopK: k must be a whole number from 1 to 1,000,000, got 0",
     ),
     "temperature of zero": (
         lambda t: Top1Sampled(temperature=0),

@@ -682,7 +682,7 @@ def oracle(model, documents, pairs, row, filters, n, ceiling_from, exclude_all):
     return [d for d, _ in kept], [r for _, r in kept], sum(s >= ceiling for s, _ in ranked)
 
 
-WINDOWS = st.one_of(st.builds(SkipTop, st.integers(0, 6)), st.sampled_from([RankWindow(0, 3), RankWindow(2, 9)]))
+WINDOWS = st.one_of(st.builds(SkipTop, st.integers(0, 6)), st.sampled_from([RankWindow(0, 5), RankWindow(2, 9)]))
 LIMITS = [
     st.builds(MaxScore, st.integers(-4, 4)),
     st.builds(MinScore, st.integers(-6, 1)),

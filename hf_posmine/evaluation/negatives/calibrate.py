@@ -160,7 +160,7 @@ def _measure(reader: PositiveAwareMiner, hidden: HiddenRows, settings: Sequence[
         for start in range(0, total, BATCH_ROWS):
             numbers = hidden.of_query[start : start + BATCH_ROWS]
             batch, exclude, _ = reader.read(hidden.columns(start, start + BATCH_ROWS))
-            fetched = CachedTeacher(reader.teachers[0], batch, exclude, settings)
+            fetched = CachedTeacher(reader.teachers[0], batch, exclude, settings, candidates)
             rngs = batch.generators(reader.corpus, reader.settings.seed)
             rows = start + np.arange(len(numbers))
             for at, setting in enumerate(settings):

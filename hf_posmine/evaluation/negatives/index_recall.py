@@ -43,7 +43,9 @@ def measure_approximation(
     batch, exclude, _ = miner.read(_sample(dataset, miner.columns, rows, seed))
     for teacher in teachers:
         near, far = _Near(teacher), _Exact(teacher)
-        found, exact = (find(batch, search, miner.settings, exclude) for search in (near, far))
+        found, exact = (
+            find(batch, search, miner.settings, exclude, miner.corpus.num_candidates) for search in (near, far)
+        )
         teacher.approximation = _report(repr(teacher.approximate), found, exact, near.rounds)
     return [teacher.approximation for teacher in teachers if teacher.approximation is not None]
 

@@ -27,9 +27,17 @@ class CachedTeacher:
         batch: the rows.
         exclude: what may not be a negative.
         settings: all that will be tried.
+        num_candidates: how many corpus rows are candidates.
     """
 
-    def __init__(self, teacher: Teacher, batch: Batch, exclude: Exclusions, settings: Sequence[MiningSettings]) -> None:
+    def __init__(
+        self,
+        teacher: Teacher,
+        batch: Batch,
+        exclude: Exclusions,
+        settings: Sequence[MiningSettings],
+        num_candidates: int,
+    ) -> None:
         self.teacher, self.queries = teacher, batch.queries
         self._scores: dict[bytes, Floats] = {}
         requests: dict[tuple[int, bytes], SearchRequest] = {}
@@ -37,7 +45,8 @@ class CachedTeacher:
         for setting in settings:
             _, reference_scores = positive_scores(batch, self, setting.ceiling_from)
             below, _ = lowest_ceiling(setting.all_filters, reference_scores)
-            requests.setdefault((depth_of(setting), below.tobytes()), SearchRequest(everyone, depth_of(setting), below))
+            depth = depth_of(setting, num_candidates)
+            requests.setdefault((depth, below.tobytes()), SearchRequest(everyone, depth, below))
         found = search_many(teacher, batch.queries, list(requests.values()), exclude)
         self._rankings: dict[tuple[int, bytes], Ranking] = dict(zip(requests, found, strict=True))
 

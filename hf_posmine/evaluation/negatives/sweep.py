@@ -145,8 +145,10 @@ class _Sweeper:
         """Mine a batch with every setting."""
         batch, exclude, counts = self.reader.read(columns)
         runs = list({id(t): t for plan in self.plans for t in plan.teachers}.values())
+        candidates = self.reader.corpus.num_candidates
         fetched = {
-            id(t): CachedTeacher(t, batch, exclude, [p.settings for p in self.plans if t in p.teachers]) for t in runs
+            id(t): CachedTeacher(t, batch, exclude, [p.settings for p in self.plans if t in p.teachers], candidates)
+            for t in runs
         }
         rngs = {
             seed: repeatable(batch.generators(self.reader.corpus, seed))
