@@ -110,10 +110,10 @@ class Corpus:
 
     @classmethod
     def from_beir(cls, folder: str | Path, **kwargs: Any) -> Corpus:
-        """The corpus of a BEIR folder: title and text joined by a space, ids from ``_id``."""
+        """The corpus of a judged collection, such as a BEIR folder: title and text joined by a space, with their ids."""
         from hf_posmine.data.sources import beir_corpus
 
-        return cls.from_dataset(beir_corpus(folder), text="text", id="_id", title="title", **kwargs)
+        return cls.from_dataset(beir_corpus(folder), **kwargs)
 
     @classmethod
     def _write(

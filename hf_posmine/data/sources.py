@@ -1,24 +1,29 @@
-"""Where datasets come from: a Hub id, files, a saved dataset, or a BEIR folder."""
+"""Where datasets come from: a Hub id, files, a saved dataset, or a judged collection of corpus, queries and qrels."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.utils.digest import file_sha256, json_digest, note_read
+from hf_posmine.data.layouts import judgement_columns, query_columns
+from hf_posmine.data.tables import KINDS, kind_of, load_files, stem_of
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
 QRELS = ("query-id", "corpus-id", "score")
-BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".arrow": "arrow"}
+__all__ = [
+    "beir_corpus", "beir_pairs", "beir_qrels", "beir_queries", "is_beir", "judged_splits", "load_files", "load_source",
+    "read_judgements", "read_table",
+]  # fmt: skip
 
 
 def load_source(source: str | Path, split: str = "train", name: str | None = None, *, streaming: bool = False) -> Any:
     """A dataset from wherever ``source`` points: files, a folder saved with ``save_to_disk``, or a Hub id.
 
-    With ``streaming`` an IterableDataset, of which nothing is copied into a cache.
+    A name with ``*`` that is not a file's is a pattern. In a folder of files, those whose names begin with a split, such as
+    ``test.jsonl``, are that split; without such names all are taken. With ``streaming`` an IterableDataset, of which nothing is
+    copied into a cache.
 
     Raises:
         InputError: nothing readable there, with what was tried.
@@ -33,86 +38,153 @@ def load_source(source: str | Path, split: str = "train", name: str | None = Non
         saved = _split_of(loaded, split, source)
         return saved.to_iterable_dataset() if streaming and len(saved) else saved
     if path.is_dir():
-        files = sorted(f for f in path.iterdir() if f.suffix in BUILDERS)
-        if not files:
-            raise InputError(f"folder {str(path)!r} holds no saved dataset and no {', '.join(BUILDERS)} files")
-        return load_files(files, streaming=streaming)
-    if path.is_absolute() or path.suffix in BUILDERS or str(source).count("/") > 1:
+        return load_files(_files_of_split(path, split), streaming=streaming)
+    if "*" in str(source):
+        return load_files(matching(str(source)), streaming=streaming)
+    if path.is_absolute() or kind_of(path) or str(source).count("/") > 1:
         raise InputError(f"{str(source)!r} does not exist; pass a file, a folder or a Hub id such as 'user/dataset'")
     return datasets.load_dataset(str(source), name, split=split, streaming=streaming)
 
 
-def load_files(files: str | Path | Sequence[str | Path], *, streaming: bool = False) -> Any:
-    """A Dataset, or a stream, from parquet, json lines, csv, tsv or arrow files of one kind."""
-    import datasets
+def matching(pattern: str) -> list[Path]:
+    """The files that a pattern with ``*`` names, sorted.
 
-    paths = [Path(f) for f in ([files] if isinstance(files, (str, Path)) else files)]
-    missing = [str(p) for p in paths if not p.is_file()]
-    if missing:
-        raise InputError(f"no such file: {', '.join(missing)}")
-    kinds = {p.suffix.lower() for p in paths}
-    if len(kinds) != 1 or not kinds <= set(BUILDERS):
-        raise InputError(f"cannot read files of kind {sorted(kinds)} together; use one of {sorted(BUILDERS)}")
-    kind = kinds.pop()
-    options: dict[str, Any] = {"data_files": [str(p) for p in paths], "split": "train"}
-    if kind == ".tsv":
-        options["delimiter"] = "\t"
-    if streaming:
-        return datasets.load_dataset(BUILDERS[kind], streaming=True, **options)
-    digests = [file_sha256(path) for path in paths]
-    # datasets addresses its cache by names, sizes and times; the digests make it read a file of other content again
-    loaded = datasets.load_dataset(BUILDERS[kind], f"sha256-{json_digest(digests)}", **options)
-    changed = [str(path) for path, digest in zip(paths, digests, strict=True) if file_sha256(path) != digest]
-    if changed:
-        raise InputError(f"{changed[0]!r} changed while it was read; run again when nothing writes to it")
-    for path, digest in zip(paths, digests, strict=True):
-        note_read(path, digest)
-    return loaded
+    Raises:
+        InputError: there are none.
+    """
+    parts = Path(pattern).parts
+    fixed = next(number for number, part in enumerate(parts) if "*" in part)
+    root, rest = Path(*parts[:fixed]), "/".join(parts[fixed:])
+    wanted = re.compile(re.escape(rest).replace(r"\*\*/", "(?:.*/)?").replace(r"\*", "[^/]*"))
+    depth = root.rglob("*") if root.is_dir() else iter(())
+    found = sorted(file for file in depth if file.is_file() and wanted.fullmatch(file.relative_to(root).as_posix()))
+    if not found:
+        raise InputError(f"no file matches {pattern!r}")
+    return found
+
+
+def _files_of_split(folder: Path, split: str) -> list[Path]:
+    """The files of a folder, or of its folder ``data``, that are of a split."""
+    files = sorted(f for f in [*folder.iterdir(), *(folder / "data").glob("*")] if f.is_file() and kind_of(f))
+    if not files:
+        raise InputError(f"folder {str(folder)!r} holds no saved dataset and no {', '.join(KINDS)} files")
+    by_split = {
+        file: next((s for s in SPLITS if stem_of(file).replace("_", "-").split("-")[0] == s), None) for file in files
+    }
+    if not any(by_split.values()):
+        return files
+    found = [file for file, its in by_split.items() if its == split]
+    if not found:
+        there = sorted({its for its in by_split.values() if its})
+        raise InputError(f"folder {str(folder)!r} has no files of split {split!r}; it has {there}")
+    return found
 
 
 def is_beir(source: str | Path) -> bool:
-    """Whether the folder is in BEIR's layout: corpus, queries and qrels."""
+    """Whether a folder is a judged collection: corpus, queries and qrels, as files or folders of files."""
     path = Path(source)
-    return path.is_dir() and (path / "qrels").is_dir() and _beir_file(path, "corpus") is not None
+    return (
+        path.is_dir() and all(table_files(path, stem) for stem in ("corpus", "queries")) and bool(judged_splits(path))
+    )
 
 
-def beir_corpus(folder: str | Path) -> Any:
-    """The documents of a BEIR folder, columns ``_id``, ``title``, ``text``."""
-    corpus = load_files(_require(Path(folder), "corpus"))
-    if "title" not in corpus.column_names:
-        corpus = corpus.add_column("title", [""] * len(corpus))
-    return corpus
+def table_files(folder: Path, stem: str) -> list[Path]:
+    """The files of one table of a folder: ``stem.jsonl``, ``stem-00000-of-00002.parquet``, or all of a folder ``stem``."""
+    for kind in KINDS:
+        if (folder / f"{stem}{kind}").is_file():
+            return [folder / f"{stem}{kind}"]
+    shards = sorted(file for file in folder.glob("*.parquet") if file.name.startswith(f"{stem}-0"))
+    inside = folder / stem
+    return shards or (sorted(f for f in inside.iterdir() if kind_of(f)) if inside.is_dir() else [])
 
 
-def beir_queries(folder: str | Path) -> dict[str, str]:
-    """Query text by query id."""
-    queries = load_files(_require(Path(folder), "queries"))
-    return dict(zip(map(str, queries["_id"]), queries["text"], strict=True))
+def read_table(folder: str | Path, stem: str) -> Any:
+    """The dataset ``stem`` of a folder, in whichever format it is there.
+
+    Raises:
+        InputError: it is not there, with what is.
+    """
+    from hf_posmine.utils.progress import quiet_bars
+
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{str(folder)!r} is no folder; pass one with corpus, queries and qrels")
+    files = table_files(folder, stem)
+    if not files:
+        raise InputError(f"{str(folder)!r} has no {stem!r} file; there are {sorted(f.name for f in folder.iterdir())}")
+    with quiet_bars():
+        return load_files(files)
 
 
-def beir_qrels(folder: str | Path, split: str = "train") -> dict[str, list[Any]]:
-    """The judgements of a split: lists ``query-id``, ``corpus-id``, ``score``."""
-    file = Path(folder) / "qrels" / f"{split}.tsv"
-    if not file.is_file():
-        there = sorted(f.stem for f in (Path(folder) / "qrels").glob("*.tsv"))
-        raise InputError(f"no judgements for split {split!r} in {str(folder)!r}; there are: {there}")
+def judged_splits(folder: str | Path) -> dict[str, Path]:
+    """The files of judgements by split: ``qrels/test.tsv``, ``qrels_test.parquet``, or ``qrels.tsv`` as ``qrels``."""
+    folder = Path(folder)
+    found = {}
+    for file in sorted(folder.glob("qrels*")):
+        if file.is_file() and kind_of(file):
+            found[stem_of(file).removeprefix("qrels").lstrip("_-.") or "qrels"] = file
+    if (folder / "qrels").is_dir():
+        found |= {stem_of(file): file for file in sorted((folder / "qrels").iterdir()) if kind_of(file)}
+    return found
+
+
+def read_judgements(folder: str | Path, split: str) -> dict[str, list[Any]]:
+    """The judgements of a split, or of a file of that name: lists ``query-id``, ``corpus-id``, ``score``.
+
+    Raises:
+        InputError: there are none of that name, with those that are there.
+    """
+    folder = Path(folder)
+    there = judged_splits(folder)
+    file = there.get(split) or there.get(split.removeprefix("qrels_"))
+    if file is None and set(there) == {"qrels"} and split == "train":
+        file = there["qrels"]  # one file of judgements is that of every run
+    if file is None and table_files(folder, split):
+        file = table_files(folder, split)[0]
+    if file is None:
+        raise InputError(f"no judgements for split {split!r} in {str(folder)!r}; there are: {sorted(there)}")
     return read_qrels(file)
 
 
 def read_qrels(file: str | Path) -> dict[str, list[Any]]:
-    """Judgements of a tsv file with a header, ids as they are written ("007" stays "007")."""
-    from pyarrow import csv
+    """Judgements of a file with a header, ids as they are written ("007" stays "007").
 
-    options = csv.ConvertOptions(
-        column_types=dict.fromkeys(QRELS[:2], "string") | {"score": "float64"}, strings_can_be_null=False
-    )
-    table = csv.read_csv(
-        str(file), parse_options=csv.ParseOptions(delimiter="\t", quote_char=False), convert_options=options
-    )
-    missing = [name for name in QRELS if name not in table.column_names]
-    if missing:
-        raise InputError(f"{str(file)!r} has no column {missing[0]!r}; a BEIR qrels file has {list(QRELS)}")
-    return {name: table[name].to_pylist() for name in QRELS}
+    Raises:
+        InputError: a column that is missing, or a score that is not a number.
+    """
+    from hf_posmine.utils.progress import quiet_bars
+
+    with quiet_bars():
+        return judged_rows(load_files(file), str(file))
+
+
+def judged_rows(rows: Any, where: str) -> dict[str, list[Any]]:
+    """Query ids, document ids and scores of a dataset of judgements; without scores every row is relevant."""
+    query, document, score = judgement_columns(rows.column_names)
+    try:
+        scores = [float(value) for value in rows[score]] if score else [1.0] * len(rows)
+    except (TypeError, ValueError):
+        raise InputError(f"{where}: column {score!r} holds values that are not numbers") from None
+    return dict(zip(QRELS, ([str(q) for q in rows[query]], [str(d) for d in rows[document]], scores), strict=True))
+
+
+def beir_corpus(folder: str | Path) -> Any:
+    """The documents of a judged collection."""
+    return read_table(folder, "corpus")
+
+
+def beir_queries(folder: str | Path) -> dict[str, str]:
+    """Query text by query id."""
+    from hf_posmine.data.columns import check_texts
+
+    queries = read_table(folder, "queries")
+    identifier, text = query_columns(queries.column_names)
+    return dict(zip(map(str, queries[identifier]), check_texts(queries[text], text), strict=True))
+
+
+def beir_qrels(folder: str | Path, split: str = "train") -> dict[str, list[Any]]:
+    """The judgements of a split: lists ``query-id``, ``corpus-id``, ``score``."""
+    return read_judgements(folder, split)
 
 
 def beir_pairs(folder: str | Path, split: str = "train") -> Any:
@@ -127,20 +199,9 @@ def beir_pairs(folder: str | Path, split: str = "train") -> Any:
     ]
     lost = [q for q, text, _ in kept if text is None]
     if lost:
-        raise InputError(f"split {split!r} judges {len(lost)} queries that queries.jsonl lacks, such as {lost[0]!r}")
+        raise InputError(f"split {split!r} judges {len(lost)} queries without a text, such as {lost[0]!r}")
     names = ("query_id", "query", "positive_id")
     return datasets.Dataset.from_dict({name: [row[i] for row in kept] for i, name in enumerate(names)})
-
-
-def _beir_file(folder: Path, stem: str) -> Path | None:
-    return next((folder / f"{stem}{s}" for s in (".jsonl", ".parquet") if (folder / f"{stem}{s}").is_file()), None)
-
-
-def _require(folder: Path, stem: str) -> Path:
-    file = _beir_file(folder, stem)
-    if file is None:
-        raise InputError(f"{str(folder)!r} is no BEIR folder: it has no {stem}.jsonl or {stem}.parquet")
-    return file
 
 
 def _split_of(loaded: Any, split: str, source: object) -> Any:

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.data.layouts import judgement_columns
-from hf_posmine.data.sources import BUILDERS, load_files, read_qrels
+from hf_posmine.data.sources import judged_rows, judged_splits, read_judgements, read_table
 from hf_posmine.evaluation.collection import Collection, query_texts
 
 NANO = (
@@ -50,7 +49,7 @@ def load_collection(source: str | Path, qrels: str | None = None) -> Collection:
 def folder_collection(folder: Path, qrels: str | None = None) -> Collection:
     """A collection from a folder: BEIR's layout, or files named corpus, queries and qrels."""
     documents, queries = read_table(folder, "corpus"), read_table(folder, "queries")
-    rows = zip(*read_judgements(folder, qrels or _default_qrels(folder)), strict=True)
+    rows = zip(*judgements_of(folder, qrels or _default_qrels(folder)), strict=True)
     return Collection.of(folder.resolve().name, documents, query_texts(queries), rows)
 
 
@@ -71,43 +70,24 @@ def hub_collection(repository: str, qrels: str | None = None) -> Collection:
         if isinstance(error, InputError):
             raise
         raise InputError(f"cannot load the collection {repository!r}: {str(error).splitlines()[0]}") from error
-    return Collection.of(Path(repository).name, documents, query_texts(queries), zip(*judged_rows(rows), strict=True))
+    return Collection.of(
+        Path(repository).name,
+        documents,
+        query_texts(queries),
+        zip(*judged_rows(rows, repository).values(), strict=True),
+    )
 
 
-def read_judgements(folder: Path, name: str) -> tuple[list[Any], list[Any], list[float]]:
+def judgements_of(folder: Path, name: str) -> tuple[list[Any], list[Any], list[float]]:
     """Query ids, document ids and scores of a split or file of judgements."""
-    place = folder / "qrels" if (folder / "qrels").is_dir() else folder
-    if (place / f"{name}.tsv").is_file():
-        judged = read_qrels(place / f"{name}.tsv")
-        return judged["query-id"], judged["corpus-id"], judged["score"]
-    return judged_rows(read_table(place, name))
-
-
-def judged_rows(rows: Any) -> tuple[list[Any], list[Any], list[float]]:
-    """Query ids, document ids and scores of a dataset of judgements; without scores every row is relevant."""
-    query, document, score = judgement_columns(rows.column_names)
-    return rows[query][:], rows[document][:], rows[score][:] if score else [1.0] * len(rows)
-
-
-def read_table(folder: Path, stem: str) -> Any:
-    """The dataset ``stem`` of a folder, in whichever format it is there."""
-    from hf_posmine.utils.progress import quiet_bars
-
-    if not folder.is_dir():
-        raise InputError(f"{str(folder)!r} is no folder; pass one with corpus, queries and qrels")
-    with quiet_bars():
-        for suffix in BUILDERS:
-            if (folder / f"{stem}{suffix}").is_file():
-                return load_files(folder / f"{stem}{suffix}")
-    raise InputError(f"{str(folder)!r} has no {stem!r} file; there are {sorted(f.name for f in folder.iterdir())}")
+    judged = read_judgements(folder, name)
+    return judged["query-id"], judged["corpus-id"], judged["score"]
 
 
 def _default_qrels(folder: Path) -> str:
-    if not (folder / "qrels").is_dir():
-        return "qrels"
-    there = sorted({file.stem for file in (folder / "qrels").iterdir() if file.suffix in BUILDERS})
+    there = sorted(judged_splits(folder))
     if len(there) != 1 and "test" not in there:
-        raise InputError(f"{str(folder)!r} has the judgements {there}; say which with qrels=...")
+        raise InputError(f"{str(folder)!r} has the judgements {there}; name one with qrels=...")
     return "test" if "test" in there else there[0]
 
 

@@ -7,7 +7,7 @@
     python recipes/custom_domain/train.py my_data --output my-retriever
 
 my_data is a folder with corpus, queries and judgements: BEIR's layout, or corpus, queries, qrels_train and qrels_test as
-parquet, jsonl or csv files. A question needs one document that answers it; a few hundred questions are enough to start.
+parquet, jsonl, csv or tsv files. A question needs one document that answers it; a few hundred questions are enough to start.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> None:
     args = arguments()
 
     # 1. Your data: the questions to learn from, and others to measure with.
-    documents = Corpus.from_dataset(read_table(args.data, "corpus"), text="text", id="id")
+    documents = Corpus.from_dataset(read_table(args.data, "corpus"))
     pairs = pairs_of(load_collection(args.data, args.train_qrels), documents)
     test = load_collection(args.data, args.test_qrels)
 
@@ -99,8 +99,8 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder with corpus, queries and judgements")
-    parser.add_argument("--train-qrels", default="qrels_train", help="default: %(default)s; 'train' in BEIR's layout")
-    parser.add_argument("--test-qrels", default="qrels_test", help="default: %(default)s; 'test' in BEIR's layout")
+    parser.add_argument("--train-qrels", default="train", help="split of the judgements (default: %(default)s)")
+    parser.add_argument("--test-qrels", default="test", help="split of the judgements (default: %(default)s)")
     parser.add_argument("--teacher", default="sentence-transformers/all-MiniLM-L6-v2", help="default: %(default)s")
     parser.add_argument("--student", default="sentence-transformers/all-MiniLM-L6-v2", help="default: %(default)s")
     parser.add_argument("--negatives", type=int, default=4, help="per question (default: %(default)s)")

@@ -261,7 +261,11 @@ def test_lookups_hold_arrays_and_no_texts():
         (lambda: Corpus.from_dataset(rows({"text": [1, 2]})), ColumnError, r"row 0: expected a text, got 1 \(int\)"),
         (lambda: Corpus.from_dataset(DatasetDict()), InputError, "has no splits|no documents"),
         (lambda: Corpus.from_files("nowhere.parquet"), InputError, "no such file: nowhere.parquet"),
-        (lambda: Corpus.from_beir("nowhere"), InputError, "'nowhere' is no BEIR folder"),
+        (
+            lambda: Corpus.from_beir("nowhere"),
+            InputError,
+            "'nowhere' is no folder; pass one with corpus, queries and qrels",
+        ),
     ],
 )
 def test_bad_input_names_the_place_and_the_cure(make, error, says):

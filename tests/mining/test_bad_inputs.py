@@ -611,7 +611,7 @@ SOURCES = {
     "no BEIR folder": (
         Corpus.from_beir,
         e.InputError,
-        r"is no BEIR folder: it has no corpus\.jsonl or corpus\.parquet",
+        r"is no folder|has no 'corpus' file",
     ),
     "a missing split of judgements": (
         lambda t: beir_pairs(SAMPLE, "dev"),

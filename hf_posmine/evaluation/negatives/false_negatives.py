@@ -240,16 +240,17 @@ def load_judged(folder: Path, qrels: str, visible: str | None, seed: int) -> tup
         seed: of the draw.
     """
     from hf_posmine.data.corpus import Corpus
+    from hf_posmine.data.sources import read_table
     from hf_posmine.evaluation.collection import query_texts
-    from hf_posmine.evaluation.load_collection import read_judgements, read_table
+    from hf_posmine.evaluation.load_collection import judgements_of
 
     documents, queries = read_table(folder, "corpus"), read_table(folder, "queries")
     corpus = Corpus.from_dataset(documents)
-    judgements = Judgements.of(query_texts(queries), *read_judgements(folder, qrels))
+    judgements = Judgements.of(query_texts(queries), *judgements_of(folder, qrels))
     if visible is None:
         return corpus, judgements, judgements.draw_visible(seed)
     shown: dict[str, str] = {}
-    for query, document, score in zip(*read_judgements(folder, visible), strict=True):
+    for query, document, score in zip(*judgements_of(folder, visible), strict=True):
         if score > 0:
             shown.setdefault(str(query), str(document))
     return corpus, judgements, shown
