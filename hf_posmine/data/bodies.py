@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hf_posmine.core.types import Rows, spans
-from hf_posmine.data.texts import Match, text_keys
+from hf_posmine.data.texts import KEY, Match, text_keys
 from hf_posmine.utils.cache import build_once, checked
 from hf_posmine.utils.files import staging_folder
 from hf_posmine.utils.mapped import Appended, key_ranges, npy_file
@@ -27,7 +27,7 @@ class BodyKeys:
         root.mkdir(parents=True, exist_ok=True)
         self.root, self.match = root, match
         self._staging = staging_folder(root)
-        self._keys, self._whole = (Appended(Path(self._staging.name) / n, np.uint64) for n in ("bodies", "texts"))
+        self._keys, self._whole = (Appended(Path(self._staging.name) / n, KEY) for n in ("bodies", "texts"))
 
     def __enter__(self) -> BodyKeys:
         return self
@@ -46,7 +46,7 @@ class BodyKeys:
         digest = hashlib.sha256()
         files = [Path(self._staging.name) / f"{name}.npy" for name in ("keys", "rows")]
         with (
-            npy_file(files[0], np.uint64, keys.shape) as key_file,
+            npy_file(files[0], KEY, keys.shape) as key_file,
             npy_file(files[1], np.int64, keys.shape) as row_file,
         ):
             for at in key_ranges(keys):
@@ -74,7 +74,7 @@ class KeyRows:
         return [np.load(checked(self.path) / f"{name}.npy", mmap_mode="r") for name in ("keys", "rows")]
 
     def of(self, wanted: np.ndarray) -> tuple[Rows, Rows]:
-        """Positions of the wanted keys, uint64 ``[m]``, and the row of each document that has it."""
+        """Positions of the wanted keys, ``[m]``, and the row of each document that has it."""
         keys, rows = self._arrays
         left = np.searchsorted(keys, wanted, side="left")
         counts = np.searchsorted(keys, wanted, side="right") - left

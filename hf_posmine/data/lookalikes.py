@@ -17,7 +17,7 @@ import numpy as np
 from hf_posmine.core.types import Rows, spans
 from hf_posmine.data.phrases import CROWDED, Phrases, blocks_of
 from hf_posmine.data.qrels import OUTSIDE, KnownPositives, Qrels
-from hf_posmine.data.texts import FORMS, INVISIBLE, Match, loosen, text_keys
+from hf_posmine.data.texts import FORMS, INVISIBLE, KEY, Match, loosen, text_keys
 from hf_posmine.utils.cache import build_once
 from hf_posmine.utils.digest import json_digest
 from hf_posmine.utils.files import cache_root
@@ -78,7 +78,7 @@ class Lookalikes:
     @classmethod
     def _search(cls, corpus: Corpus, qrels: Qrels, codes: Rows) -> Lookalikes:
         phrases = Phrases(texts_of(codes, corpus, qrels))
-        found, invisible = [], [(np.empty(0, np.uint64), codes[:0])]
+        found, invisible = [], [(np.empty(0, KEY), codes[:0])]
         start = 0
         for texts in blocks_of(_candidates(corpus)):
             at, inside = phrases.find(texts)
@@ -138,7 +138,7 @@ class _Variants:
 
     Attributes:
         corpus: the documents.
-        loose: uint64 ``[I]``, sorted keys of those that have invisible characters, without them.
+        loose: ``[I]``, sorted keys of those that have invisible characters, without them.
         loose_rows: int64 ``[I]``.
     """
 
