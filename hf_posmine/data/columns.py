@@ -59,6 +59,18 @@ class ArrayLike(Protocol):
         """Plain values."""
 
 
+def as_dataset(rows: Any) -> Any:
+    """A DataFrame or a list of dicts as a Dataset; any dataset as it is."""
+    import datasets
+    import pandas as pd
+
+    if isinstance(rows, pd.DataFrame):
+        return datasets.Dataset.from_pandas(rows, preserve_index=False)
+    if isinstance(rows, list) and rows and isinstance(rows[0], dict):
+        return datasets.Dataset.from_list(rows)
+    return rows
+
+
 def splits_of(dataset: Any) -> list[Any]:
     """The datasets inside: the splits of a dict of datasets, else the dataset itself."""
     return list(dataset.values()) if isinstance(dataset, Mapping) else [dataset]

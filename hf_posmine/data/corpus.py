@@ -17,7 +17,7 @@ import pyarrow as pa
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.types import PADDING, Rows
 from hf_posmine.data.bodies import BodyKeys, KeyRows
-from hf_posmine.data.columns import batched, check_ids, check_text_lists, check_texts, iter_columns
+from hf_posmine.data.columns import as_dataset, batched, check_ids, check_text_lists, check_texts, iter_columns
 from hf_posmine.data.layouts import CorpusColumns, corpus_columns
 from hf_posmine.data.texts import FORMS, KEY, KeyIndex, Match, TextPart, text_keys, write_part
 from hf_posmine.utils.cache import build_once, checked
@@ -94,6 +94,7 @@ class Corpus:
             match: which texts count as the same.
             cache_dir: where the corpus is kept, by default :func:`~hf_posmine.utils.files.cache_root`.
         """
+        dataset = as_dataset(dataset)
         columns = corpus_columns(dataset, text, id, title)
         if columns.title is None:
             return dataclasses.replace(cls._write(_documents(dataset, columns), match, cache_dir), columns=columns)

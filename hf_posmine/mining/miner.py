@@ -15,7 +15,7 @@ from hf_posmine.core.errors import ColumnError, InputError, OutsideCorpusWarning
 from hf_posmine.core.filters import common_window
 from hf_posmine.core.settings import MiningSettings
 from hf_posmine.core.types import Teacher
-from hf_posmine.data.columns import ArrayLike, ColumnTable
+from hf_posmine.data.columns import ArrayLike, ColumnTable, as_dataset
 from hf_posmine.data.corpus import Corpus
 from hf_posmine.data.layouts import pick_columns
 from hf_posmine.data.lookalikes import Lookalikes
@@ -231,7 +231,7 @@ class PositiveAwareMiner:
         """A miner for one dataset: its positives are known, and are the corpus unless one is given.
 
         Args:
-            dataset: Dataset, DatasetDict or IterableDataset with queries and positives.
+            dataset: Dataset, DatasetDict or IterableDataset with queries and positives; a DataFrame or a list of dicts.
             teacher: a Hub id, a folder, ``"embedded"``, ``"bm25"`` or another name of
                 :func:`~hf_posmine.teachers.factory.make_teacher`, a SentenceTransformer or a Teacher; by default
                 all-MiniLM-L6-v2. A list of them, the best first, for an ensemble.
@@ -257,6 +257,7 @@ class PositiveAwareMiner:
                 f"teacher_options {sorted(teacher_options)} have no effect on a ready teacher; set them there"
             )
         corpus = corpus_of(ready[0]) if ready and corpus is None else corpus
+        dataset = as_dataset(dataset)
         query, positive, positive_id = pick_columns(dataset, query_column, positive_column, positive_id_column)
         match = "normalized" if corpus is None else corpus.match
         known = Qrels.from_dataset(dataset, query, positive, positive_id, match=match)
