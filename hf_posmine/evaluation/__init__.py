@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 from hf_posmine.core.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from hf_posmine.data.sources import read_table
     from hf_posmine.evaluation.collection import Collection
     from hf_posmine.evaluation.evaluator import RetrievalEvaluator
     from hf_posmine.evaluation.judge.actions import apply_judgements, judge_negatives
     from hf_posmine.evaluation.judge.chat import ChatServer, HubChat
     from hf_posmine.evaluation.judge.judge import Judge
-    from hf_posmine.evaluation.load_collection import load_collection
+    from hf_posmine.evaluation.load_collection import load_collection, read_table
     from hf_posmine.evaluation.measures import Scores, parse_measure
     from hf_posmine.evaluation.negatives.agreement import overlap_matrix, teacher_agreement
     from hf_posmine.evaluation.negatives.calibrate import calibrate

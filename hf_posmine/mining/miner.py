@@ -152,12 +152,6 @@ class PositiveAwareMiner:
         for teacher in self.teachers:
             for filter_ in settings.all_filters:
                 filter_.check(teacher.score_kind)
-        first, documents = common_window(settings.all_filters)[0], self.corpus.num_candidates
-        if first >= documents:
-            raise InputError(
-                f"the filters {list(settings.all_filters)} begin at rank {first:,}, and the corpus has {documents:,} "
-                "documents; skip fewer, or give a larger corpus"
-            )
         if settings.near_duplicates is not None and self._near_teacher is None:
             raise InputError("near_duplicates needs a dense teacher, which can compare documents with each other")
         if settings.exclude_other_positives and self.known_positives is None:
@@ -167,6 +161,12 @@ class PositiveAwareMiner:
             raise InputError(
                 f"weak_positive={settings.weak_positive!r} counts the documents at or above the ceiling, and no filter sets "
                 "one; add a filter such as PercPos(0.95)"
+            )
+        first, documents = common_window(settings.all_filters)[0], self.corpus.num_candidates
+        if first >= documents:
+            raise InputError(
+                f"the filters {list(settings.all_filters)} begin at rank {first:,}, and the corpus has {documents:,} "
+                "documents; skip fewer, or give a larger corpus"
             )
 
     def _check_teachers(self) -> None:

@@ -567,7 +567,7 @@ SOURCES = {
     "an unknown match": (
         lambda t: Corpus.from_texts(CORPUS, match="fuzzy"),
         e.InputError,
-        "match='fuzzy'; choose 'normalized' or 'exact'",
+        r"match='fuzzy'; choose one of \['exact', 'normalized', 'loose'\]",
     ),
     "candidates after known documents": (
         lambda t: Corpus.from_texts(["a"]).union(["b"], candidates=False).union(["c"]),
