@@ -7,7 +7,7 @@ from typing import Any
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.data.sources import judged_rows, judged_splits, read_judgements
-from hf_posmine.data.sources import read_table as read_table
+from hf_posmine.data.sources import read_table as read_table  # noqa: PLC0414
 from hf_posmine.evaluation.collection import Collection, query_texts
 
 NANO = (
