@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from hf_posmine.core.types import Rows
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.data.lookalikes import Lookalikes
-    from hf_posmine.mining.miner import PositiveAwareMiner
+    from hf_posmine.data.qrels import Qrels
+    from hf_posmine.mining.batch import RowReader
     from hf_posmine.mining.near import NearLookalikes
 
 
@@ -52,21 +53,21 @@ class MinedData:
     own: bool
 
     @classmethod
-    def of(cls, miner: PositiveAwareMiner, near: NearLookalikes | None) -> MinedData:
-        """From a miner, and the near duplicates that it excludes."""
-        corpus, known = miner.corpus, miner._reader.known
+    def of(cls, reader: RowReader, near: NearLookalikes | None) -> MinedData:
+        """From what reads the rows, and the near duplicates that are excluded."""
+        corpus, known = reader.corpus, reader.known
         codes = np.empty(0, np.int64) if known is None else known.rows[known.relevant]
         outside = codes[(codes < 0) | (codes >= corpus.num_candidates)]
         close = near.prepare() if near is not None and near.folder.is_dir() else None
         return cls(
-            query=miner.query_column,
-            positive=miner.positive_column or miner.positive_id_column,
+            query=reader.query_column,
+            positive=reader.positive_column or reader.positive_id_column,
             positives=len(codes),
             in_corpus=len(codes) - len(outside),
-            **_forms(outside, miner.lookalikes, close),
+            **_forms(outside, reader.lookalikes, close),
             documents=corpus.num_candidates,
             corpus=None if corpus.columns is None else str(corpus.columns),
-            own=_is_own(miner, corpus),
+            own=_is_own(reader.qrels, corpus),
         )
 
     def __str__(self) -> str:
@@ -120,6 +121,5 @@ def _forms(outside: Rows, texts: Lookalikes | None, close: Lookalikes | None) ->
     }
 
 
-def _is_own(miner: PositiveAwareMiner, corpus: Corpus) -> bool:
-    known = miner.known_positives
+def _is_own(known: Qrels | None, corpus: Corpus) -> bool:
     return known is not None and known.documents is not None and known.documents.fingerprint == corpus.fingerprint

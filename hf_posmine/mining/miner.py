@@ -347,7 +347,7 @@ class PositiveAwareMiner:
     @property
     def data(self) -> MinedData:
         """What is read and searched: the columns, the documents, and the positives among them."""
-        return MinedData.of(self, self._near_lookalikes)
+        return MinedData.of(self._reader, self._near_lookalikes)
 
     @cached_property
     def excluded_everywhere(self) -> Rows:
