@@ -1,4 +1,4 @@
-"""What can be refused before torch is imported: misspelt files, filters and samplers."""
+"""Checks before torch is imported: misspelt files, filters and samplers."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ def _print_agreement(other: str, found: Agreement, observed: float | None = None
 
 
 def _truth(mined: Any, args: argparse.Namespace) -> list[bool | None]:
-    """What people said of each negative, None where its relevance is unknown; what they did not list is not relevant."""
+    """People's judgement of each negative: None where its relevance is unknown, False where they did not list it."""
     from hf_posmine.data.layouts import pick_columns
     from hf_posmine.evaluation.negatives.false_negatives import load_judged
 

@@ -1,4 +1,4 @@
-"""Where mined rows are written, and the record beside them."""
+"""Write mined rows, and the record beside them."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def account_of(
     from hf_posmine.mining.summary import MiningSummary
 
     summary = MiningSummary.from_dataset(mined, miner.settings.num_negatives)
-    told: dict[str, Any] = {"source": work.source, "corpus_source": work.corpus_source, "command": command}
-    return summary, provenance(miner, summary=summary, mined=mined, **told)
+    facts: dict[str, Any] = {"source": work.source, "corpus_source": work.corpus_source, "command": command}
+    return summary, provenance(miner, summary=summary, mined=mined, **facts)
 
 
 def check_no_input(output: Path, inputs: Sequence[str | None]) -> None:

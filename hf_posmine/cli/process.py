@@ -1,4 +1,4 @@
-"""What a command changes in its process, put back when it ends: ``main`` is also called from Python."""
+"""Restore what a command changes in its process when it ends: ``main`` is also called from Python."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def _show_work(plan: StagePlan, recipe: Recipe, console: Console) -> None:
         + (f", in-batch ceiling {chosen.false_negatives}" if chosen.false_negatives else ""),
         "tokens": f"{plan.row_tokens:.0f} per row, {plan.padded_tokens:.0f} with padding; the longest row has {plan.longest_row}",
         "memory": f"{plan.weight_gib:.2f} GiB for weights, gradients and Adam, about {plan.activation_gib:.2f} GiB for a step",
-        "evaluation": ", ".join(str(told.get("name", told["path"])) for told in chosen.evals) or "none",
+        "evaluation": ", ".join(str(entry.get("name", entry["path"])) for entry in chosen.evals) or "none",
     }
     table = Table.grid(padding=(0, 2))
     for name, line in lines.items():

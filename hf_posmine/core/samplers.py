@@ -1,4 +1,4 @@
-"""Which of the kept candidates become negatives (paper, section 4.3 and Table 3, last rows)."""
+"""Samplers: they choose the negatives among the kept candidates (paper, section 4.3 and Table 3, last rows)."""
 
 from __future__ import annotations
 

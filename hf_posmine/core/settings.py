@@ -1,4 +1,4 @@
-"""How to mine: one frozen value, which is also what the provenance records."""
+"""The settings of a mining: one frozen value, which the provenance records."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class Exclusions:
 
     @classmethod
     def given(cls, exclude: Exclusions | Sequence[Sequence[int]] | None, num_queries: int) -> Exclusions:
-        """What a search was told to exclude: exclusions, one group of rows per query, or nothing."""
+        """The exclusions of a search, given as such, as one group of rows per query, or as None."""
         if isinstance(exclude, Exclusions):
             return exclude
         return cls.none(num_queries) if exclude is None else cls.of(exclude)

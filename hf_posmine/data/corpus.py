@@ -203,9 +203,9 @@ class Corpus:
     @cached_property
     def fingerprint(self) -> str:
         """Content digest: equal for equal documents in equal order, wherever they lie."""
-        said = [self.match, str(self.num_candidates), *(p.digest for p in self.parts)]
-        said += [] if self.aliases is None else [self.aliases.path.name]
-        return hashlib.sha256("\n".join(said).encode()).hexdigest()[:32]
+        lines = [self.match, str(self.num_candidates), *(p.digest for p in self.parts)]
+        lines += [] if self.aliases is None else [self.aliases.path.name]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
     @property
     def duplicates(self) -> int:

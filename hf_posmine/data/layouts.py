@@ -1,4 +1,4 @@
-"""Which column plays which part: known layouts first, then names, then the only columns of texts that are left."""
+"""The part of each column: by known layouts first, then by names, then as the only text column left."""
 
 from __future__ import annotations
 

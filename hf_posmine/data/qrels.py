@@ -178,15 +178,20 @@ class Qrels:
         digest = hashlib.sha256(f"{'id' if self.by_id else 'text'} {self.match}".encode())
         if self.documents is not None:
             digest.update(self.documents.fingerprint.encode())
-        for name in ARRAYS:
+        for array in self._judgements.values():
             for span in blocks(self.num_judgements):
-                digest.update(getattr(self, name)[span].tobytes())
+                digest.update(array[span].tobytes())
         return digest.hexdigest()[:32]
+
+    @property
+    def _judgements(self) -> dict[str, np.ndarray]:
+        """Its arrays by name, in the order of ``ARRAYS``."""
+        return {"query_keys": self.query_keys, "document_keys": self.document_keys, "relevant": self.relevant}
 
     def _kept(self) -> Qrels:
         """The same with arrays that outlast a temporary folder: a copy while they are small, else files."""
         small = self.num_judgements <= SMALL
-        arrays = {n: np.array(getattr(self, n)) for n in ARRAYS} if small else _arrays(self._folder())
+        arrays = {n: np.array(array) for n, array in self._judgements.items()} if small else _arrays(self._folder())
         return Qrels(**arrays, by_id=self.by_id, documents=self.documents, queries=self.queries, match=self.match)
 
     def _folder(self) -> Path:
@@ -194,8 +199,7 @@ class Qrels:
         return build_once(cache_root() / "qrels" / self.fingerprint, self._write_arrays)
 
     def _write_arrays(self, folder: Path) -> None:
-        for name in ARRAYS:
-            array = getattr(self, name)
+        for name, array in self._judgements.items():
             with npy_file(folder / f"{name}.npy", array.dtype, array.shape) as file:
                 for span in blocks(len(array)):
                     file.write(array[span].tobytes())
@@ -288,8 +292,8 @@ class KnownPositives:
         files = {name: Appended(folder / name, dtype) for name, dtype in cls.DTYPES.items()}
         judgements = 0
         for piece in pieces:
-            for name in ("keys", "rows", "relevant"):
-                files[name].add(getattr(piece, name))
+            for name, array in (("keys", piece.keys), ("rows", piece.rows), ("relevant", piece.relevant)):
+                files[name].add(array)
             files["offsets"].add(piece.offsets[:-1] + judgements)
             judgements += len(piece.rows)
         files["offsets"].add(np.array([judgements]))

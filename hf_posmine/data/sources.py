@@ -1,4 +1,4 @@
-"""Where datasets come from: a Hub id, files, a saved dataset, or a judged collection of corpus, queries and qrels."""
+"""Load datasets from a Hub id, files, a saved dataset, or a judged collection of corpus, queries and qrels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which teachers of a record have to be given: a record from elsewhere opens no local path and calls no service."""
+"""Teachers of a record that the user has to give: a record from elsewhere opens no local path and calls no service."""
 
 from __future__ import annotations
 

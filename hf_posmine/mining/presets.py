@@ -1,4 +1,4 @@
-"""Whole recipes by one word: what other miners do, said in our terms."""
+"""Presets: the settings of other miners as filters and samplers."""
 
 from __future__ import annotations
 

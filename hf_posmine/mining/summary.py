@@ -1,4 +1,4 @@
-"""What a mining run did, computed from its columns: counters inside a mapped object are lost in workers."""
+"""The summary of a mining, computed from its columns: counters inside a mapped object are lost in workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How settings, methods and exclusion reasons are written in cards, reports and the terminal."""
+"""The wording of settings, methods and exclusion reasons in cards, reports and the terminal."""
 
 from __future__ import annotations
 

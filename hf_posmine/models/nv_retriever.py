@@ -72,13 +72,13 @@ def _folder(path_or_id: str | Path) -> Path:
 def _mistral_config(folder: Path) -> PretrainedConfig:
     from transformers import MistralConfig
 
-    told = json.loads((folder / "config.json").read_text("utf8"))
-    told = told.get("text_config") or told
+    config = json.loads((folder / "config.json").read_text("utf8"))
+    config = config.get("text_config") or config
     known = {*MistralConfig().to_dict(), "rope_theta", "rope_scaling"} - {"model_type"}
-    fields = {name: value for name, value in told.items() if name in known}
+    fields = {name: value for name, value in config.items() if name in known}
     if "hidden_size" not in fields:
         raise InputError(
-            f"{folder / 'config.json'} has no hidden_size, so it is no Mistral's; its keys are {sorted(told)}"
+            f"{folder / 'config.json'} has no hidden_size, so it is no Mistral's; its keys are {sorted(config)}"
         )
     return MistralConfig(**{**fields, "architectures": ["MistralModel"]})
 

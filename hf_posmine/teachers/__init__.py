@@ -1,4 +1,4 @@
-"""Who scores: retrieval models and lexical indexes behind one Protocol, :class:`hf_posmine.core.types.Teacher`."""
+"""Teachers: retrieval models and lexical indexes behind one Protocol, :class:`hf_posmine.core.types.Teacher`."""
 
 from __future__ import annotations
 

@@ -133,8 +133,8 @@ class BM25Teacher(FullScores):
     def _index(self) -> tuple[Postings, dict[str, int], float]:
         """Postings, the vocabulary, and the average length of a document."""
         folder = build_once(self._store / self.fingerprint, self._build)
-        said = json.loads((folder / "vocabulary.json").read_text())
-        return Postings.load(folder), {t: i for i, t in enumerate(said["terms"])}, said["average_length"]
+        stored = json.loads((folder / "vocabulary.json").read_text())
+        return Postings.load(folder), {t: i for i, t in enumerate(stored["terms"])}, stored["average_length"]
 
     def _build(self, folder: Path) -> None:
         bm25s, _ = _libraries()

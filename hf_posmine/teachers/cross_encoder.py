@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from hf_posmine.core.errors import InputError, StoreError
 from hf_posmine.encoding.batches import plan_batches, run_batches
 from hf_posmine.encoding.encode import load_as
 from hf_posmine.encoding.model_digest import is_native, model_digest
+from hf_posmine.encoding.model_parts import ModelParts
 from hf_posmine.teachers.dense_model import commit_of
 from hf_posmine.teachers.exhaustive import FullScores
 from hf_posmine.teachers.spellings import Cross
@@ -28,6 +29,14 @@ CPU_TOKENS = 256
 other shapes have other last bits."""
 STREAM_PAIRS = 50_000
 """Pairs tokenised and sorted by length together; enough that sorting more saves nothing."""
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """A model that scores pairs of texts."""
+
+    def predict(self, pairs: list[tuple[str, str]], /) -> Any:
+        """A score for each pair."""
 
 
 class CrossEncoderTeacher(FullScores):
@@ -73,7 +82,7 @@ class CrossEncoderTeacher(FullScores):
 
     @staticmethod
     def _digest(model: Any) -> str:
-        return json_digest([model_digest(model), _prompt(model), repr(getattr(model, "activation_fn", None))])
+        return json_digest([model_digest(model), _prompt(model), repr(_activation(model))])
 
     @cached_property
     def model(self) -> Any:
@@ -97,13 +106,13 @@ class CrossEncoderTeacher(FullScores):
 
     def describe(self) -> dict[str, Any]:
         """What a provenance record says of the teacher."""
-        said = {"kind": "cross-encoder", "name": self.name, "commit": self.commit, "model_digest": self.model_digest}
+        facts = {"kind": "cross-encoder", "name": self.name, "commit": self.commit, "model_digest": self.model_digest}
         spelling = (
             {}
             if self._model_name is None
             else {"spelling": repr(Cross(self._model_name, self.commit or self.revision))}
         )
-        return {**said, "max_seq_length": self.max_seq_length, **spelling}
+        return {**facts, "max_seq_length": self.max_seq_length, **spelling}
 
     def all_scores(self, queries: Sequence[str]) -> Floats:
         """Scores float32 ``[B, N]`` of every document."""
@@ -127,7 +136,11 @@ class CrossEncoderTeacher(FullScores):
 
 def score_kind_of(model: Any) -> ScoreKind:
     """What a cross-encoder's scores mean, by its activation: probabilities after a sigmoid, else logits."""
-    return "probability" if type(getattr(model, "activation_fn", None)).__name__ == "Sigmoid" else "logit"
+    return "probability" if type(_activation(model)).__name__ == "Sigmoid" else "logit"
+
+
+def _activation(model: object) -> object:
+    return getattr(model, "activation_fn", None)
 
 
 def score_pairs(model: Any, queries: Sequence[str], documents: Sequence[str]) -> Floats:
@@ -149,7 +162,7 @@ def score_pairs(model: Any, queries: Sequence[str], documents: Sequence[str]) ->
         raise InputError(f"{len(queries)} queries and {len(documents)} documents; give one document per query")
     pairs = list(zip(queries, documents, strict=True))
     unique = list(dict.fromkeys(pairs))
-    if not callable(getattr(model, "predict", None)):
+    if not isinstance(model, Predicts):
         raise InputError(f"{type(model).__name__} is no cross-encoder; pass a CrossEncoder of sentence-transformers")
     blocks = [_block(model, unique[at : at + STREAM_PAIRS]) for at in range(0, len(unique), STREAM_PAIRS)]
     made = np.concatenate([np.empty(0, np.float32), *blocks])
@@ -190,17 +203,19 @@ def _in_batches(model: Any, pairs: Sequence[tuple[str, str]]) -> Floats:
 
 def _lengths(model: Any, pairs: Sequence[tuple[str, str]]) -> Rows:
     """Tokens of each pair after truncation, int64 ``[m]``; characters without a fast tokenizer."""
-    if not pairs or not getattr(model.tokenizer, "is_fast", False):
+    tokenizer = ModelParts.of(model).tokenizer
+    if not pairs or tokenizer is None:
         return np.array([len(query) + len(document) for query, document in pairs], np.int64)
     prompt = _prompt(model) or ""
     queries, documents = [prompt + query for query, _ in pairs], [document for _, document in pairs]
-    read = model.tokenizer(queries, documents, truncation=False, verbose=False)["input_ids"]
+    read = tokenizer(queries, documents, truncation=False, verbose=False)["input_ids"]
     return np.minimum([len(ids) for ids in read], model.max_seq_length or 10**9).astype(np.int64)
 
 
 def _prompt(model: Any) -> str | None:
     """The prompt that ``predict`` would use."""
-    return (getattr(model, "prompts", None) or {}).get(getattr(model, "default_prompt_name", None))
+    parts = ModelParts.of(model)
+    return None if parts.default_prompt_name is None else parts.prompts.get(parts.default_prompt_name)
 
 
 def _forward(model: Any, features: dict[str, Any]) -> Floats:

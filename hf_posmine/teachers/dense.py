@@ -106,15 +106,15 @@ class DenseTeacher:
 
     def describe(self) -> dict[str, Any]:
         """The teacher as a record holds it."""
-        said = {"kind": "dense", **self.model.describe(), "name": self.name, "dtype": self.embeddings.store.dtype.name}
+        facts = {"kind": "dense", **self.model.describe(), "name": self.name, "dtype": self.embeddings.store.dtype.name}
         if self.approximate is not None:
-            said["index"] = repr(self.approximate)
+            facts["index"] = repr(self.approximate)
         if self.approximation is not None:
-            said["approximation"] = self.approximation.to_dict()
-        spelling = self.model.spelling(said["dtype"], self.approximate)
+            facts["approximation"] = self.approximation.to_dict()
+        spelling = self.model.spelling(facts["dtype"], self.approximate)
         if spelling is not None:
-            said["spelling"] = spelling
-        return said | {"fingerprint": self.fingerprint}
+            facts["spelling"] = spelling
+        return facts | {"fingerprint": self.fingerprint}
 
     def prepare(self) -> None:
         """Encode the corpus, and the queries known beforehand, unless the store has them."""

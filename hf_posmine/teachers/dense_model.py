@@ -12,6 +12,7 @@ import numpy as np
 from hf_posmine.core.errors import InputError, StoreError
 from hf_posmine.encoding.backends import describe_backend
 from hf_posmine.encoding.encode import Encoder, Role, TextFunction, load_again, load_model
+from hf_posmine.encoding.model_parts import ModelParts
 from hf_posmine.search.rescore import check_similarity
 from hf_posmine.teachers.spellings import Dense
 
@@ -105,9 +106,7 @@ class DenseModel:
         self._renewable = model if isinstance(model, Renewable) else None
         _check_given_by_name(settings, self.model_name)
         loaded = _as_encoder(model) if self.model_name is None else self._load(self.model_name)
-        self.similarity = check_similarity(
-            settings.similarity or getattr(loaded, "similarity_fn_name", None) or "cosine"
-        )
+        self.similarity = check_similarity(settings.similarity or ModelParts.of(loaded).similarity or "cosine")
         self.encoder = self._encoder(loaded)
         self.keys: dict[Role, str] = {role: self.encoder.digest(role) for role in ("query", "document")}
         self.prompts = dict(self.encoder.prompts)
@@ -222,15 +221,14 @@ def _as_encoder(model: Any) -> Encodes:
 
 def describe_precision(model: Any) -> dict[str, Any]:
     """Dtype of the weights and dimensions that are kept, where a model has them."""
-    dtype, kept = getattr(model, "dtype", None), getattr(model, "truncate_dim", None)
-    said = {"weights_dtype": None if dtype is None else str(dtype), "truncate_dim": kept}
-    return {name: value for name, value in said.items() if value is not None}
+    dtype, kept = getattr(model, "dtype", None), ModelParts.of(model).truncate_dim
+    facts = {"weights_dtype": None if dtype is None else str(dtype), "truncate_dim": kept}
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def _name_of(model: Any) -> str:
-    card = getattr(model, "model_card_data", None)
-    known = getattr(card, "model_id", None) or getattr(card, "base_model", None)
-    return str(known or getattr(model, "__name__", type(model).__name__))
+    names = ModelParts.of(model).names
+    return names[0] if names else str(getattr(model, "__name__", type(model).__name__))
 
 
 def commit_of(name: str, revision: str | None = None) -> str | None:

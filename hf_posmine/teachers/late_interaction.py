@@ -95,8 +95,8 @@ class LateInteractionTeacher(FullScores):
 
     def describe(self) -> dict[str, Any]:
         """What a provenance record says of the teacher."""
-        said = {"kind": "late interaction", "name": self.name, "commit": self.commit, "prompts": self.prompts}
-        return {**said, "similarity": self.similarity, "keys": self.keys, **self._spelling()}
+        facts = {"kind": "late interaction", "name": self.name, "commit": self.commit, "prompts": self.prompts}
+        return {**facts, "similarity": self.similarity, "keys": self.keys, **self._spelling()}
 
     def _spelling(self) -> dict[str, str]:
         """Its spelling with the commit it was loaded from; none for a live model."""

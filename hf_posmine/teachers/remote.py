@@ -70,11 +70,11 @@ class RemoteTeacher(DenseTeacher):
 
     def describe(self) -> dict[str, Any]:
         """What a provenance record says of the teacher."""
-        said = {**super().describe(), "kind": "remote", **self.endpoint.describe()}
+        facts = {**super().describe(), "kind": "remote", **self.endpoint.describe()}
         given = self.model.settings
         prompts = {"query_prompt": given.query_prompt, "document_prompt": given.document_prompt}
         spec = Endpoint(
-            self.endpoint.url, self.endpoint.model, **prompts, similarity=given.similarity, dtype=said["dtype"],
+            self.endpoint.url, self.endpoint.model, **prompts, similarity=given.similarity, dtype=facts["dtype"],
             fingerprint=self._fingerprint,
         )  # fmt: skip
-        return {**said, "spelling": repr(spec)}
+        return {**facts, "spelling": repr(spec)}

@@ -95,14 +95,14 @@ class SparseTeacher(FullScores):
 
     def describe(self) -> dict[str, Any]:
         """What a provenance record says of the teacher."""
-        said = {
+        facts = {
             "kind": "sparse",
             "name": self.name,
             "commit": self.commit,
             "prompts": self.prompts,
             "similarity": "dot",
         }
-        return {**said, "max_active_dims": self.max_active_dims, "keys": self.keys, **self._spelling()}
+        return {**facts, "max_active_dims": self.max_active_dims, "keys": self.keys, **self._spelling()}
 
     def _spelling(self) -> dict[str, str]:
         """Its spelling with the commit it was loaded from; none for a live model."""

@@ -93,17 +93,17 @@ class StoredRun:
         known = Qrels.from_dataset(pairs, *columns, match=corpus.match)
         queries = queries_of(known)
         depth = min(depth, corpus.num_candidates)
-        said = {
+        facts = {
             "version": RUN_VERSION, "corpus": corpus.fingerprint, "teacher": teacher.fingerprint, "name": teacher.name,
             "score_kind": teacher.score_kind, "depth": depth, "queries": queries.fingerprint,
             "known_positives": known.fingerprint,
         }  # fmt: skip
-        digest = json_digest(said)
+        digest = json_digest(facts)
         folder = Path(path) if path else cache_root() / "runs" / digest
 
         def write(new: Path) -> None:
             write_run(new, teacher, corpus, queries, known, depth)
-            (new / "run.json").write_text(json.dumps({**said, "digest": digest, "described": describe(teacher)}))
+            (new / "run.json").write_text(json.dumps({**facts, "digest": digest, "described": describe(teacher)}))
 
         build_once(folder, write, finished=path is not None)
         run = cls(folder, corpus, teacher)

@@ -142,8 +142,8 @@ class RunTeacher:
 
     def describe(self) -> dict[str, Any]:
         """What a provenance record says of the teacher."""
-        said = {"kind": "run", "name": self.name, "depth": int(self._arrays["doc_ids"].shape[1])}
-        return said if self.spec is None else {**said, "spelling": repr(self.spec)}
+        facts = {"kind": "run", "name": self.name, "depth": int(self._arrays["doc_ids"].shape[1])}
+        return facts if self.spec is None else {**facts, "spelling": repr(self.spec)}
 
     def search(
         self, queries: Sequence[str], k: int, *, below: Floats | None = None, exclude: Exclusions | None = None

@@ -108,8 +108,8 @@ class VectorTeacher:
 
     def describe(self) -> dict[str, Any]:
         """What a provenance record says of the teacher."""
-        said = {"kind": "vectors", "similarity": self.similarity, "dimensions": int(self._arrays["queries"].shape[1])}
-        return said if self.spec is None else {**said, "spelling": repr(self.spec)}
+        facts = {"kind": "vectors", "similarity": self.similarity, "dimensions": int(self._arrays["queries"].shape[1])}
+        return facts if self.spec is None else {**facts, "spelling": repr(self.spec)}
 
     @cached_property
     def index(self) -> ExactIndex:

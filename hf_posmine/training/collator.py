@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 IN_BATCH = "in_batch_negatives"
 INSTRUCTION = "_instruction"
 DATASET_NAME = "dataset_name"
-UNSAID = -1
+UNSET = -1
 
 
 def text_columns(columns: Sequence[str]) -> list[str]:
@@ -62,8 +62,8 @@ class RowIdentity:
                 f"labels {labels.dtype} {list(labels.shape)} do not identify a query and {documents} documents per "
                 "row; train with RecipeTrainer or pass RowCollator as the data collator, and drop label columns"
             )
-        said = labels[:, 0]
-        in_batch = torch.where(said == UNSAID, int(in_batch_negatives), said).bool()
+        choice = labels[:, 0]
+        in_batch = torch.where(choice == UNSET, int(in_batch_negatives), choice).bool()
         return cls(in_batch, labels[:, 1], labels[:, 2:])
 
     @classmethod
@@ -139,5 +139,5 @@ def _labels(features: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Te
                 )
     keys = text_numbers(feature[column] for feature in features for column in columns)
     texts = torch.from_numpy((keys >> 1).astype("int64")).reshape(len(features), len(columns))
-    said = [UNSAID if feature.get(IN_BATCH) is None else int(feature[IN_BATCH]) for feature in features]
-    return torch.cat([torch.tensor(said).unsqueeze(1), texts], dim=1)
+    choices = [UNSET if feature.get(IN_BATCH) is None else int(feature[IN_BATCH]) for feature in features]
+    return torch.cat([torch.tensor(choices).unsqueeze(1), texts], dim=1)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.training.instructions import SOURCE, instruction_for
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 Task: TypeAlias = Literal["retrieval", "classification", "clustering", "sts", "nli", "reranking"]
 
@@ -95,7 +93,7 @@ class DatasetSpec:
         Raises:
             InputError: an unknown or missing key.
         """
-        if not hasattr(mapping, "keys"):
+        if not isinstance(mapping, Mapping):
             raise InputError(f"expected a mapping with name, path and task, got {mapping!r}")
         name = mapping.get("name", "?")
         fields = dataclasses.fields(cls)
@@ -117,8 +115,9 @@ class DatasetSpec:
         strange = [role for role in self.columns if role not in roles]
         if strange:
             self._refuse(f"columns has no role {strange[0]!r} for the task {self.task!r}; it has {list(roles)}")
+        given = vars(self)
         for name, tasks in ONLY_FOR.items():
-            if getattr(self, name) is not None and self.task not in tasks:
+            if given[name] is not None and self.task not in tasks:
                 self._refuse(f"{name} has no effect on the task {self.task!r}; it is for {' and '.join(tasks)}")
         if self.instruction is None and instruction_for(self.name) is None:
             self._refuse(
@@ -139,28 +138,29 @@ class DatasetSpec:
 
     def _check_types(self) -> None:
         """Texts are texts and numbers numbers; YAML reads ``1e-5`` as a text and ``no`` as a boolean."""
+        given = vars(self)
         for name in ("name", "path", "task", "split"):
-            if not isinstance(getattr(self, name), str) or not getattr(self, name):
-                self._refuse(f"{name}={getattr(self, name)!r}; expected a text")
+            if not isinstance(given[name], str) or not given[name]:
+                self._refuse(f"{name}={given[name]!r}; expected a text")
         for name in ("config", "revision", "instruction"):
-            if not isinstance(getattr(self, name), (str, type(None))):
-                self._refuse(f"{name}={getattr(self, name)!r}; expected a text")
+            if not isinstance(given[name], (str, type(None))):
+                self._refuse(f"{name}={given[name]!r}; expected a text")
         for name in ("symmetric", "in_batch_negatives"):
-            if not isinstance(getattr(self, name), (bool, type(None))):
-                self._refuse(f"{name}={getattr(self, name)!r}; expected true or false")
+            if not isinstance(given[name], (bool, type(None))):
+                self._refuse(f"{name}={given[name]!r}; expected true or false")
         for name, least in (("num_negatives", 0), ("max_samples", 1), ("seed", 0)):
-            value = getattr(self, name)
+            value = given[name]
             whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
             if value is not None and (not whole or value < least):
                 self._refuse(f"{name}={value!r}; expected a whole number of at least {least}")
         for name, above in (("weight", 0.0), ("min_score", -math.inf)):
-            value = getattr(self, name)
+            value = given[name]
             number = isinstance(value, numbers.Real) and not isinstance(value, bool)
             if not (number and above < value < math.inf) and not (name == "min_score" and value is None):
                 self._refuse(f"{name}={value!r}; expected a number{' above 0' * (above == 0)}")
         for name in ("columns", "label_texts", "mine"):
-            value = getattr(self, name)
-            if not hasattr(value, "keys") and not (value is None and name != "columns"):
+            value = given[name]
+            if not isinstance(value, Mapping) and not (value is None and name != "columns"):
                 self._refuse(f"{name}={value!r}; expected a mapping")
 
     def _check_mine(self) -> None:

@@ -1,4 +1,4 @@
-"""What a stage would do, before it does it: data sets, batches, tokens, memory, and rows as the model reads them."""
+"""The plan of a stage before it runs: data sets, batches, tokens, memory, and rows as the model reads them."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _items(rows: Any, column: str) -> list[Any]:
     name = column + INSTRUCTION
     if name not in rows.column_names:
         return list(rows[column])
-    return [(said or None, text) for said, text in zip(rows[name], rows[column], strict=True)]
+    return [(prompt or None, text) for prompt, text in zip(rows[name], rows[column], strict=True)]
 
 
 def _padded(tokens: np.ndarray, batch: int) -> float:

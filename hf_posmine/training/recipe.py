@@ -105,9 +105,11 @@ class Contrastive:
             raise InputError("give mini_batch_size or mini_batch_num_tokens, not both")
         ceiling = None if self.false_negatives is None else as_filters(self.false_negatives)[0]
         Contrast(self.temperature, false_negatives=ceiling)
-        for number, told in enumerate(self.evals):
-            if not isinstance(told, Mapping) or "path" not in told or not set(told) <= set(EVAL_KEYS):
-                raise InputError(f"evals.{number}: {told!r}; expected a mapping with a path, and of {list(EVAL_KEYS)}")
+        for number, listed in enumerate(self.evals):
+            if not isinstance(listed, Mapping) or "path" not in listed or not set(listed) <= set(EVAL_KEYS):
+                raise InputError(
+                    f"evals.{number}: {listed!r}; expected a mapping with a path, and of {list(EVAL_KEYS)}"
+                )
 
 
 @dataclass(frozen=True)
@@ -146,8 +148,8 @@ class Recipe:
 
     def as_dict(self) -> dict[str, Any]:
         """The whole recipe, defaults included, as JSON holds it."""
-        said = {**dataclasses.asdict(self.student), **dataclasses.asdict(self.contrastive), **self.trainer}
-        return json.loads(json.dumps(said, default=str))
+        options = {**dataclasses.asdict(self.student), **dataclasses.asdict(self.contrastive), **self.trainer}
+        return json.loads(json.dumps(options, default=str))
 
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -160,32 +162,32 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         InputError: no such file, an unknown key, or a data set that is wrong.
     """
-    said = read_mapping(path)
+    options = read_mapping(path)
     for key, value in _pairs(overrides):
-        _override(said, key, value)
+        _override(options, key, value)
     try:
-        return recipe_from(said)
+        return recipe_from(options)
     except InputError as error:
         raise type(error)(f"{path}: {error}") from None
 
 
-def recipe_from(said: Mapping[str, Any]) -> Recipe:
+def recipe_from(options: Mapping[str, Any]) -> Recipe:
     """A stage from one flat mapping.
 
     Raises:
         InputError: an unknown or missing key, or a data set that is wrong.
     """
     known = _fields()
-    for key in said:
+    for key in options:
         if key not in known:
             raise unknown_key(None, str(key), known)
         if key in NO_EFFECT:
             raise InputError(f"{key} has no effect here: {NO_EFFECT[key]}")
     for key in ("model", "datasets", "output_dir"):
-        if not said.get(key):
+        if not options.get(key):
             raise InputError(f"the recipe has no {key}")
     student, contrastive, trainer = (
-        typed(cls, {key: value for key, value in said.items() if known[key] is cls})
+        typed(cls, {key: value for key, value in options.items() if known[key] is cls})
         for cls in dict.fromkeys(known.values())
     )
     contrastive["datasets"] = tuple(map(DatasetSpec.from_mapping, contrastive["datasets"]))
@@ -213,11 +215,11 @@ def _pairs(overrides: Sequence[str]) -> list[tuple[str, str]]:
     return pairs
 
 
-def _override(said: dict[str, Any], key: str, value: str) -> None:
+def _override(options: dict[str, Any], key: str, value: str) -> None:
     """Set one value, read as YAML; a text stays a text where one is wanted or the file has one ("a: b" is no mapping)."""
     first, *rest = key.split(".")
     *path, last = [first.replace("-", "_"), *rest]
-    node: Any = said
+    node: Any = options
     for part in path:
         node = node[_place(node, part, key, there=True)]
     place = _place(node, last, key, there=False)

@@ -1,4 +1,4 @@
-"""Which rows share a batch, and which data set has its turn: every process follows the same plan.
+"""Batch samplers: which rows share a batch, and whose turn it is among data sets, the same on every process.
 
 Both samplers are functions of seed and epoch alone, so that a resumed run meets the same batches.
 """

@@ -153,7 +153,10 @@ def make_loss(chosen: Contrastive, model: InstructSentenceTransformer) -> nn.Mod
     }
     if chosen.mini_batch_size is None and chosen.mini_batch_num_tokens is None:
         return InfoNCELoss(model, **options)
-    sizes = {name: getattr(chosen, name) for name in ("mini_batch_size", "mini_batch_num_tokens")}
+    sizes: dict[str, Any] = {
+        "mini_batch_size": chosen.mini_batch_size,
+        "mini_batch_num_tokens": chosen.mini_batch_num_tokens,
+    }
     return CachedInfoNCELoss(model, **options, **{name: size for name, size in sizes.items() if size is not None})
 
 
@@ -203,11 +206,11 @@ def make_evaluator(chosen: Contrastive) -> Any:
 
     evaluators = [
         RetrievalEvaluator(
-            load_collection(told["path"], told.get("qrels")),
-            name=told.get("name"),
-            query_instruction=told.get("instruction"),
+            load_collection(entry["path"], entry.get("qrels")),
+            name=entry.get("name"),
+            query_instruction=entry.get("instruction"),
         )
-        for told in chosen.evals
+        for entry in chosen.evals
     ]
     names = [evaluator.name for evaluator in evaluators]
     if len(set(names)) < len(names):

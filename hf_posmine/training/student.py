@@ -61,7 +61,8 @@ def _is_saved(path: str) -> bool:
 
 
 def _options(student: Student) -> dict[str, Any]:
-    return {name: getattr(student, name) for name in ("dtype", "attn_implementation") if getattr(student, name)}
+    options = {"dtype": student.dtype, "attn_implementation": student.attn_implementation}
+    return {name: value for name, value in options.items() if value}
 
 
 def _saved(path: str, student: Student) -> InstructSentenceTransformer:
@@ -87,10 +88,12 @@ def set_pooling(model: InstructSentenceTransformer, pool_instructions: bool | No
 
 
 def _decoder(path: str, student: Student) -> InstructSentenceTransformer:
-    told = {
-        name: getattr(student, name) for name in ("max_query_length", "max_document_length", "instruction_template")
+    options: dict[str, Any] = {
+        "max_query_length": student.max_query_length,
+        "max_document_length": student.max_document_length,
+        "instruction_template": student.instruction_template,
     }
-    return bidirectional_encoder(path, **_options(student), **{name: value for name, value in told.items() if value})
+    return bidirectional_encoder(path, **_options(student), **{name: value for name, value in options.items() if value})
 
 
 def keep_layers(model: InstructSentenceTransformer, layers: int) -> None:
@@ -122,7 +125,7 @@ def _check_tokenizer(model: InstructSentenceTransformer) -> None:
 
 def _check_lengths(student: Student, model: InstructSentenceTransformer) -> None:
     positions = getattr(model[0].config, "max_position_embeddings", None)
-    told = {name: getattr(student, name) for name in ("max_query_length", "max_document_length")}
-    for name, length in told.items():
+    lengths = {"max_query_length": student.max_query_length, "max_document_length": student.max_document_length}
+    for name, length in lengths.items():
         if length is not None and positions is not None and length > positions:
             raise InputError(f"{name}={length}, but {student.model!r} has {positions} positions")

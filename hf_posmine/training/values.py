@@ -28,8 +28,8 @@ LEAST = dict.fromkeys(
 """The least value of fields whose class would take any."""
 
 
-def typed(cls: type, said: Mapping[str, Any]) -> dict[str, Any]:
-    """What was said, checked against the annotations of a dataclass.
+def typed(cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, checked against the annotations of a dataclass.
 
     YAML reads ``1e-5`` as a text and ``no`` as a boolean: texts become numbers where a number is wanted, and false
     becomes "no" where that is one of the choices.
@@ -38,7 +38,7 @@ def typed(cls: type, said: Mapping[str, Any]) -> dict[str, Any]:
         InputError: a value of another kind, with the kind that is wanted.
     """
     hints = get_type_hints(cls)
-    return {key: _typed(key, value, _kinds(hints[key])) for key, value in said.items()}
+    return {key: _typed(key, value, _kinds(hints[key])) for key, value in options.items()}
 
 
 def is_text(cls: type, key: str) -> bool:

@@ -13,13 +13,13 @@ _read: dict[Path, str] = {}
 """sha256 of the files whose rows this process loaded, when it loaded them."""
 
 
-def json_digest(said: Any) -> str:
+def json_digest(value: Any) -> str:
     """The fingerprint of a description; equal for equal JSON, whatever the order of keys.
 
     >>> json_digest({"a": 1, "b": 2}) == json_digest({"b": 2, "a": 1})
     True
     """
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def file_sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Where things are stored, and how they are written so that a kill at any moment leaves a whole file or none."""
+"""Folders of the store, and writes that leave a whole file or none when killed at any moment."""
 
 from __future__ import annotations
 
@@ -92,9 +92,9 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 def disk_full(error: BaseException) -> bool:
     """Whether an error of Python, Arrow or safetensors says that there is no space left."""
-    said = str(error)
+    message = str(error)
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(
-        os.strerror(code) in said for code in (errno.ENOSPC, errno.EDQUOT)
+        os.strerror(code) in message for code in (errno.ENOSPC, errno.EDQUOT)
     )
 
 

@@ -118,9 +118,9 @@ class Service:
         with _client(self.timeout, os.getpid()).stream("POST", self.url, json=body, headers=headers) as response:
             content = _limited(response)
             if response.status_code >= REFUSED:
-                said = _shown(content.decode("utf-8", "replace"), key)
+                shown = _shown(content.decode("utf-8", "replace"), key)
                 raise _Refusal(
-                    response.status_code, _wanted_pause(response.headers.get("Retry-After", "")), f": {said}"
+                    response.status_code, _wanted_pause(response.headers.get("Retry-After", "")), f": {shown}"
                 )
             if response.status_code >= REDIRECT:
                 where = _shown(response.headers.get("Location", "another address"), key)

@@ -1,7 +1,7 @@
-"""How much memory the work may take. It changes no result, so it is said to the process, not to the miner.
+"""Limits of memory. They change no result, so they are settings of the process, not of the miner.
 
 ``--max-memory 4GiB`` sets ``HF_POSMINE_MAX_MEMORY``, which workers inherit; ``--max-gpu-memory`` likewise. Counted is
-memory of the process's own: pages mapped from files are the system's to take back.
+the process's own memory; pages mapped from files can be released by the system.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Budget:
     @classmethod
     def current(cls) -> Budget:
         """What the environment says."""
-        said = {name: os.environ.get(name) for name in (MEMORY, GPU_MEMORY)}
-        return cls(*(None if value is None else parse_size(value, name) for name, value in said.items()))
+        variables = {name: os.environ.get(name) for name in (MEMORY, GPU_MEMORY)}
+        return cls(*(None if value is None else parse_size(value, name) for name, value in variables.items()))
 
     def left(self) -> int | None:
         """Bytes of main memory that are not taken yet; None if there is no limit."""

@@ -33,7 +33,7 @@ def progress_bar(total: int | None, description: str, unit: str) -> Any:
 
 
 def _hidden() -> bool:
-    """Whether ``transformers``, where it is loaded, was told to show no bars."""
+    """Whether ``transformers``, where it is loaded, is set to show no bars."""
     logging = sys.modules.get("transformers.utils.logging")
     return logging is not None and not logging.is_progress_bar_enabled()
 
@@ -48,8 +48,8 @@ class JsonLines(std_tqdm):
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
         """Write the line; ``msg`` and ``pos`` are for bars."""
-        told = self.format_dict
-        rate = told["rate"] or (self.n / told["elapsed"] if told["elapsed"] else None)
+        state = self.format_dict
+        rate = state["rate"] or (self.n / state["elapsed"] if state["elapsed"] else None)
         left = (self.total - self.n) / rate if rate and self.total is not None else None
         line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -58,7 +58,7 @@ class JsonLines(std_tqdm):
             "total": self.total,
             "unit": self.unit,
             "per_second": _rounded(rate),
-            "seconds": _rounded(told["elapsed"]),
+            "seconds": _rounded(state["elapsed"]),
             "seconds_left": _rounded(left),
         }
         print(json.dumps(line), file=sys.stderr, flush=True)  # noqa: T201 - the log

@@ -116,7 +116,7 @@ def test_a_sampler_draws_from_those_that_passed(pairs, dense, cross):
         assert len(row["negatives"]) == min(N, len(pool["negatives"]))
 
 
-def test_in_an_ensemble_every_teachers_candidates_are_heard(pairs, corpus, dense, cross):
+def test_in_an_ensemble_every_teachers_candidates_are_scored_by_the_second_opinion(pairs, corpus, dense, cross):
     opinion = SecondOpinion(cross, PercPos(0.9), depth=15)
     options = {"filters": [], "num_negatives": 4}
     both = miner_of(pairs, [dense, RandomTeacher(corpus)], opinion, sampler=IntraSample(dedup=False), **options)

@@ -15,6 +15,8 @@ from hf_posmine.teachers.dense import DenseTeacher
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from datasets import Dataset, IterableDataset
+
     from hf_posmine.core.types import Exclusions, Floats, Ranking, Rows
     from hf_posmine.mining.miner import PositiveAwareMiner
 
@@ -22,7 +24,7 @@ ROWS = 200
 
 
 def measure_approximation(
-    miner: PositiveAwareMiner, dataset: Any, *, rows: int = ROWS, seed: int = 0
+    miner: PositiveAwareMiner, dataset: Dataset | IterableDataset, *, rows: int = ROWS, seed: int = 0
 ) -> list[ApproximateReport]:
     """Search a sample of rows both ways, with the miner's own filters and depth.
 
@@ -50,9 +52,11 @@ def measure_approximation(
     return [teacher.approximation for teacher in teachers if teacher.approximation is not None]
 
 
-def _sample(dataset: Any, columns: Sequence[str], rows: int, seed: int) -> dict[str, Any]:
+def _sample(dataset: Dataset | IterableDataset, columns: Sequence[str], rows: int, seed: int) -> dict[str, Any]:
+    from datasets import Dataset
+
     dataset = dataset.select_columns(list(columns)).with_format(None)
-    if hasattr(dataset, "select"):
+    if isinstance(dataset, Dataset):
         dataset = dataset.select(np.sort(np.random.default_rng(seed).permutation(len(dataset))[:rows]))
     else:
         dataset = dataset.take(rows)

@@ -139,7 +139,7 @@ class TradeOff:
         return self._calibration([-rate.ranks for rate in self.rates], [np.zeros(rate.queries) for rate in self.rates])
 
     def _calibration(self, scores: Sequence[np.ndarray], positives: Sequence[np.ndarray]) -> Calibration:
-        false, found = (np.stack([getattr(rate, name) for rate in self.rates]) for name in ("false", "found"))
+        false, found = np.stack([rate.false for rate in self.rates]), np.stack([rate.found for rate in self.rates])
         first = self.rates[0]
         sums = Sums(
             false.astype(np.float64), found.astype(np.float64), np.stack(scores).astype(np.float64), np.stack(positives),

@@ -77,7 +77,7 @@ def compare_runs(
     resampled. One seed fewer than there are is drawn each time (Rao and Wu 1988), since resamples of three out of three
     would show only two thirds of their variance. The interval takes Student's t at Welch and Satterthwaite's degrees of
     freedom, since two or three seeds say little about their own spread. In simulations with 2 to 5 seeds, 1 to 5 % of
-    equal ways of training are told apart at a level of 5 %: it errs on the side of claiming nothing.
+    equal ways of training differ significantly at a level of 5 %: the test is conservative.
 
     Args:
         scores_a: the baseline's values, ``[seeds, Q]``.

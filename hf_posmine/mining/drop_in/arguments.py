@@ -86,8 +86,13 @@ class Arguments:
     @property
     def bounds(self) -> dict[str, float]:
         """The margins and score limits that are set, in the order in which they are reported."""
-        names = ("absolute_margin", "relative_margin", "max_score", "min_score")
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
+        bounds = {
+            "absolute_margin": self.absolute_margin,
+            "relative_margin": self.relative_margin,
+            "max_score": self.max_score,
+            "min_score": self.min_score,
+        }
+        return {name: value for name, value in bounds.items() if value is not None}
 
     @property
     def reranks(self) -> bool:
@@ -146,7 +151,9 @@ class Window:
 
 
 def _check_dataset(dataset: Any) -> None:
-    if not callable(getattr(dataset, "__len__", None)) or not isinstance(getattr(dataset, "column_names", None), list):
+    from datasets import Dataset
+
+    if not isinstance(dataset, Dataset):
         raise InputError(
             f"mine_hard_negatives takes a datasets.Dataset, got {type(dataset).__name__}; pass one split, such as "
             "dataset['train']"

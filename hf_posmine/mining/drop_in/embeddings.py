@@ -6,11 +6,13 @@ import contextlib
 import json
 import tempfile
 import uuid
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.encoding.model_digest import is_native, model_digest
+from hf_posmine.encoding.model_parts import ModelParts
 from hf_posmine.teachers.dense import DenseTeacher
 from hf_posmine.utils.digest import json_digest
 from hf_posmine.utils.files import store_root, write_file
@@ -98,11 +100,12 @@ class UnitVectors:
 
 def _similarity(model: Any, say: Callable[[str], object]) -> str:
     """The model's similarity of unit vectors, on which a dot product is a cosine."""
-    name = getattr(model, "similarity_fn_name", None)
+    name = ModelParts.of(model).similarity
     if name is None:
         say(f"{type(model).__name__} names no similarity function: its vectors are compared by their cosine.")
-    name = str(getattr(name, "value", name) or "cosine")
-    return "cosine" if name == "dot" else name
+        return "cosine"
+    value = str(name.value if isinstance(name, Enum) else name)
+    return "cosine" if value == "dot" else value
 
 
 def _prompt(model: Any, prompt: str | None, name: str | None) -> str | None:
@@ -126,9 +129,9 @@ def _place(arguments: Arguments, stack: contextlib.ExitStack, say: Callable[[str
         say(f"The weights of {type(arguments.model).__name__} cannot be digested: its embeddings are not kept.")
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="posmine-", ignore_cleanup_errors=True))
         return Path(folder), uuid.uuid4().hex
-    names = ("query_prompt", "query_prompt_name", "corpus_prompt", "corpus_prompt_name")
-    prompts = [getattr(arguments, name) for name in names]
-    digest = json_digest([model_digest(arguments.model), arguments.model.prompts, prompts, "unit"])
+    given = arguments
+    prompts = [given.query_prompt, given.query_prompt_name, given.corpus_prompt, given.corpus_prompt_name]
+    digest = json_digest([model_digest(given.model), given.model.prompts, prompts, "unit"])
     return store_root(arguments.cache_folder), digest
 
 

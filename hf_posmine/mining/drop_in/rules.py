@@ -1,4 +1,4 @@
-"""What decides the negatives: bounds that a candidate may touch, ranks among what they leave, a search of limited depth."""
+"""The peer's rules of selection: bounds that a candidate may touch, ranks among what they leave, a search of limited depth."""
 
 from __future__ import annotations
 

@@ -55,15 +55,15 @@ class Rank:
         Raises:
             InputError: one of them without the other, or out of range.
         """
-        said = {name: os.environ.get(name) for name in ("RANK", "WORLD_SIZE")}
-        if said == {"RANK": None, "WORLD_SIZE": None}:
+        variables = {name: os.environ.get(name) for name in ("RANK", "WORLD_SIZE")}
+        if variables == {"RANK": None, "WORLD_SIZE": None}:
             return cls()
         try:
-            number, world = int(said["RANK"] or ""), int(said["WORLD_SIZE"] or "")
+            number, world = int(variables["RANK"] or ""), int(variables["WORLD_SIZE"] or "")
             local = int(os.environ.get("LOCAL_RANK") or number)
         except ValueError:
             raise InputError(
-                f"RANK={said['RANK']!r}, WORLD_SIZE={said['WORLD_SIZE']!r}; set both to whole numbers"
+                f"RANK={variables['RANK']!r}, WORLD_SIZE={variables['WORLD_SIZE']!r}; set both to whole numbers"
             ) from None
         if not 0 <= number < world:
             raise InputError(f"RANK={number}, WORLD_SIZE={world}; the rank counts from 0 to one below the size")

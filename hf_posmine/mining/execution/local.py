@@ -124,7 +124,7 @@ def _mine_cached(
 def _map(
     rows: Any, miner: PositiveAwareMiner, batch_size: int, num_proc: int | None, done: Callable[[int], object]
 ) -> Any:
-    """The mined rows; ``done`` hears of every batch, unless several processes mine."""
+    """The mined rows; ``done`` is called after every batch, unless several processes mine."""
     features = miner.features(rows.features)
     devices = {search_device(teacher) for teacher in miner.teachers} - {"cpu"}
     if num_proc is not None and num_proc > 1 and devices:

@@ -1,4 +1,4 @@
-"""What a mining job will read, hold and write, and about how long it takes: told before it starts."""
+"""The estimate of a mining job before it starts: what it reads, holds in memory and writes, and how long it takes."""
 
 from __future__ import annotations
 
@@ -121,13 +121,13 @@ class JobEstimate:
         table.add_row("in all", limit, "", show_size(self.holds), show_size(self.writes), _duration(self.seconds))
         stream = io.StringIO()
         Console(file=stream, width=100).print(table)
-        said = [
+        lines = [
             f"The program and its model hold {show_size(self.program)} of that already. Maps of files are not counted: the "
             "system takes them back.",
             f"{self.place} has {show_size(self.free)} free.",
             *self.notes,
         ]
-        return stream.getvalue().rstrip() + "\n" + "\n".join(said)
+        return stream.getvalue().rstrip() + "\n" + "\n".join(lines)
 
 
 def plan_mining(miner: PositiveAwareMiner, rows: int | None, *, batch_size: int | None = None) -> JobEstimate:

@@ -105,9 +105,9 @@ class _Encode:
         self.teachers = scorers(_fetch(miner))
 
     def __call__(self, piece: dict[str, int]) -> tuple[int, str]:
-        with _heard("encoded again") as said:
+        with _warnings_with("encoded again") as messages:
             do_piece(self.teachers, Piece(**piece), lambda _: None)
-        return 1, "; ".join(said)
+        return 1, "; ".join(messages)
 
 
 def _mine_all(miner: PositiveAwareMiner, jobs: list[Job], searchers: list[list[Any]], workers: Workers) -> None:
@@ -128,9 +128,9 @@ class _Mine:
 
     def __call__(self, piece: dict[str, int]) -> tuple[int, str]:
         job, shard = self.jobs[piece["split"]], piece["shard"]
-        with _heard("mined again") as said:
+        with _warnings_with("mined again") as messages:
             job.mine_shard(self.miner, shard)
-        return len(job.rows_of(shard)), "; ".join(said)
+        return len(job.rows_of(shard)), "; ".join(messages)
 
 
 @contextlib.contextmanager
@@ -164,10 +164,10 @@ def _fetch(held: list[Any]) -> Any:
 
 
 @contextlib.contextmanager
-def _heard(phrase: str) -> Iterator[list[str]]:
+def _warnings_with(phrase: str) -> Iterator[list[str]]:
     """The warnings of the block that hold a phrase, which the driver repeats."""
-    said: list[str] = []
+    messages: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        yield said
-    said += [str(w.message) for w in caught if phrase in str(w.message)]
+        yield messages
+    messages += [str(w.message) for w in caught if phrase in str(w.message)]

@@ -103,9 +103,9 @@ def run_pool(
         )
         for row in done.iter_rows():
             if row["error"]:
-                raise _error(row["error"], row["said"])
-            if row["said"]:
-                warnings.warn(row["said"], stacklevel=2)
+                raise _error(row["error"], row["message"])
+            if row["message"]:
+                warnings.warn(row["message"], stacklevel=2)
             bar.update(int(row["count"]))
 
 
@@ -134,18 +134,18 @@ class _Actor:
         use_own_threads()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        done: dict[str, list[Any]] = {"count": [], "said": [], "error": []}
+        done: dict[str, list[Any]] = {"count": [], "message": [], "error": []}
         for row in zip(*(values.tolist() for values in batch.values()), strict=True):
             error = ""
             try:
-                count, said = self.do(dict(zip(batch, row, strict=True)))
+                count, message = self.do(dict(zip(batch, row, strict=True)))
             except PosmineError as raised:  # as a value: on its way an exception would lose what caused it
-                count, said, error = (
+                count, message, error = (
                     0,
                     str(raised.cause if isinstance(raised, _Caused) else raised),
                     type(raised).__name__,
                 )
-            for column, value in zip(done.values(), (count, said, error), strict=True):
+            for column, value in zip(done.values(), (count, message, error), strict=True):
                 column.append(value)
         return done
 
@@ -189,9 +189,9 @@ def connected(address: str | None = None) -> Iterator[None]:
     try:
         ray.init(address, log_to_driver=False)
     except (ConnectionError, ValueError) as error:
-        said = str(error).split(". ")[0]
+        reason = str(error).split(". ")[0]
         raise InputError(
-            f"no Ray cluster at {address!r}: {said}; start one with 'ray start --head', or say 'local'"
+            f"no Ray cluster at {address!r}: {reason}; start one with 'ray start --head', or pass 'local'"
         ) from None
     try:
         yield
@@ -201,7 +201,7 @@ def connected(address: str | None = None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet(context: Any) -> Iterator[None]:
-    """One bar, and what fails said once, by the error itself; the files of Ray keep their logs."""
+    """One bar, and each failure shown once, by its own error; the files of Ray keep their logs."""
     consoles = [h for h in logging.getLogger("ray.data").handlers if isinstance(h, logging.StreamHandler)]
     consoles = [h for h in consoles if not isinstance(h, logging.FileHandler)]
     before, shown = [h.level for h in consoles], context.enable_progress_bars

@@ -79,9 +79,9 @@ def labels_to_triples(
         )
     rng = np.random.default_rng(seed)
     if by_label:
-        said = _label_texts(grouped, classes, names, label, label_texts)
-        query, positive, negatives = _draw_labels(grouped, texts, said, num_negatives, rng, counts)
-        texts = [*texts, *said]
+        of_labels = _label_texts(grouped, classes, names, label, label_texts)
+        query, positive, negatives = _draw_labels(grouped, texts, of_labels, num_negatives, rng, counts)
+        texts = [*texts, *of_labels]
     else:
         query, positive, negatives = _draw_examples(grouped, classes, num_negatives, rng, counts)
     return training_rows(texts, query, positive, negatives, counts)
@@ -114,10 +114,10 @@ class _Grouped:
 
 def _group(texts: Sequence[str], codes: Rows, counts: dict[str, int]) -> _Grouped:
     labelled = codes >= 0
-    said = not_blank(texts)
+    has_text = not_blank(texts)
     counts["dropped_unlabelled"] = int((~labelled).sum())
-    counts["dropped_blank_text"] = int((labelled & ~said).sum())
-    rows = np.flatnonzero(labelled & said)
+    counts["dropped_blank_text"] = int((labelled & ~has_text).sum())
+    rows = np.flatnonzero(labelled & has_text)
     _, text_of_row = np.unique(text_keys(texts[i] for i in rows.tolist()), return_inverse=True)
     pairs = first_of_each(text_of_row * (codes.max(initial=0) + 1) + codes[rows])
     in_two = np.bincount(text_of_row[pairs], minlength=len(rows))[text_of_row] > 1
@@ -158,15 +158,20 @@ def _draw_examples(
 
 
 def _draw_labels(
-    grouped: _Grouped, texts: Sequence[str], said: list[str], n: int, rng: np.random.Generator, counts: dict[str, int]
+    grouped: _Grouped,
+    texts: Sequence[str],
+    of_labels: list[str],
+    n: int,
+    rng: np.random.Generator,
+    counts: dict[str, int],
 ) -> tuple[Rows, Rows, Rows]:
     """The text of the row's own label and n of the others, which lie behind the ``texts``."""
-    is_label = np.isin(text_keys(texts[i] for i in grouped.rows.tolist()), text_keys(said))
+    is_label = np.isin(text_keys(texts[i] for i in grouped.rows.tolist()), text_keys(of_labels))
     counts["dropped_same_text"] = int(is_label.sum())
     grouped = grouped.keep(~is_label)
     place = np.cumsum(grouped.sizes > 0) - 1  # of a class among those that have rows
     own = place[grouped.codes]
-    negatives = draw_different(rng, np.full(len(own), len(said) - 1), min(n, len(said) - 1))
+    negatives = draw_different(rng, np.full(len(own), len(of_labels) - 1), min(n, len(of_labels) - 1))
     negatives += negatives >= own[:, None]
     return grouped.rows, len(texts) + own, len(texts) + negatives
 
@@ -215,14 +220,14 @@ def _label_texts(
     present = [name for name, size in zip(classes, grouped.sizes.tolist(), strict=True) if size]
     texts: list[str] = []
     for name in present:
-        said: Any = name if given is None else given.get(name, given.get(str(name)))
-        if given is not None and said is None and names is not None:
-            said = given.get(names.index(name))
-        if not isinstance(said, str) or not said.strip():
+        text: Any = name if given is None else given.get(name, given.get(str(name)))
+        if given is not None and text is None and names is not None:
+            text = given.get(names.index(name))
+        if not isinstance(text, str) or not text.strip():
             raise ColumnError(
                 f"column {column!r}: class {name!r} has no text; name it in label_texts={{{name!r}: '...'}}"
             )
-        texts.append(said)
+        texts.append(text)
     for i, key in enumerate(keys := text_keys(texts).tolist()):
         if key in keys[:i]:
             raise InputError(

@@ -95,9 +95,9 @@ class _Pairs:
         self.premises, self.hypotheses = numbers.astype(np.int64).reshape(2, size)
         self._base = len(texts)
         self._pair = self.premises * self._base + self.hypotheses
-        said = not_blank(texts).reshape(2, size).all(axis=0)
+        has_text = not_blank(texts).reshape(2, size).all(axis=0)
         same = self.premises == self.hypotheses
-        usable = said & ~same
+        usable = has_text & ~same
         entails, contradicts = usable & (relation == 0), usable & (relation == RELATIONS.index(CONTRADICTION))
         both = np.intersect1d(self._pair[entails], self._pair[contradicts])
         conflicting = (entails | contradicts) & np.isin(self._pair, both)
@@ -107,8 +107,8 @@ class _Pairs:
             "rows_in": size,
             "rows_out": 0,
             "dropped_unlabelled": int((relation < 0).sum()),
-            "dropped_blank_text": int(((relation >= 0) & ~said).sum()),
-            "dropped_same_text": int(((relation >= 0) & said & same).sum()),
+            "dropped_blank_text": int(((relation >= 0) & ~has_text).sum()),
+            "dropped_same_text": int(((relation >= 0) & has_text & same).sum()),
             "dropped_conflicting_labels": int(conflicting.sum()),
             "dropped_duplicate_pair": int((entails & ~conflicting & ~self.entailed).sum()),
             "neutral": int((usable & (relation == RELATIONS.index(NEUTRAL))).sum()),
@@ -150,8 +150,8 @@ def _relations(
     values: Sequence[Any], column: str, names: Sequence[str] | None, label_texts: Mapping[Any, str] | None
 ) -> Rows:
     """Places in ``RELATIONS``, int64 ``[N]``, -1 where unlabelled."""
-    said = dict(enumerate(names or ())) | {relation: relation for relation in RELATIONS} | dict(label_texts or {})
-    places: dict[Any, int] = {label: RELATIONS.index(text) for label, text in said.items() if text in RELATIONS}
+    known = dict(enumerate(names or ())) | {relation: relation for relation in RELATIONS} | dict(label_texts or {})
+    places: dict[Any, int] = {label: RELATIONS.index(text) for label, text in known.items() if text in RELATIONS}
     places |= {None: -1, -1: -1}
     found = np.empty(len(values), np.int64)
     for row, value in enumerate(values):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
@@ -129,7 +130,7 @@ def _convert(dataset: Any, explode: _Explode) -> Converted:
     names = column_names(dataset)
     for column in explode.inputs:
         require_column(names, column, "the")
-    if not hasattr(dataset, "__len__"):
+    if not isinstance(dataset, Sized):
         return Converted(_stream(dataset, explode, names))
     columns: dict[str, list[str]] = {name: [] for name in explode.explode({c: [] for c in explode.inputs}, 0)[0]}
     counts = {"rows_in": len(dataset), "rows_out": 0}
@@ -182,8 +183,8 @@ def _distinct(texts: Sequence[str], seen: set[str]) -> list[str]:
     """The texts that are not in ``seen``, to which they are added."""
     new = []
     for text in texts:
-        said = normalize(text)
-        if said not in seen:
-            seen.add(said)
+        normalized = normalize(text)
+        if normalized not in seen:
+            seen.add(normalized)
             new.append(text)
     return new

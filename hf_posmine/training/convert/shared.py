@@ -1,8 +1,9 @@
-"""What the converters share: their result, the reading of columns, and draws without rejection."""
+"""Shared parts of the converters: their result, the reading of columns, and draws without rejection."""
 
 from __future__ import annotations
 
 import numbers
+from collections.abc import Sized
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ def read_whole(dataset: Any, columns: Sequence[str], why: str) -> dict[str, list
     """
     if isinstance(dataset, dict):
         raise InputError(f"expected one dataset, got the splits {list(dataset)}; pass one of them")
-    if not hasattr(dataset, "__len__"):
+    if not isinstance(dataset, Sized):
         raise InputError(f"a stream cannot be converted: {why}; load the dataset without streaming=True")
     read: dict[str, list[Any]] = {column: [] for column in columns}
     for _, batch in iter_columns(dataset, list(read)):

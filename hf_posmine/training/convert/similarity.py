@@ -53,15 +53,15 @@ def sts_to_pairs(
             "give min_score on that scale"
         )
     keys = text_keys([*first, *second]).reshape(2, -1)
-    said, high, same = not_blank(first) & not_blank(second), scores >= min_score, keys[0] == keys[1]
+    has_text, high, same = not_blank(first) & not_blank(second), scores >= min_score, keys[0] == keys[1]
     counts = {
         "rows_in": len(first),
         "rows_out": 0,
         "dropped_low_score": int((~high).sum()),
-        "dropped_blank_text": int((high & ~said).sum()),
-        "dropped_same_text": int((high & said & same).sum()),
+        "dropped_blank_text": int((high & ~has_text).sum()),
+        "dropped_same_text": int((high & has_text & same).sum()),
     }
-    rows = np.flatnonzero(high & said & ~same)
+    rows = np.flatnonzero(high & has_text & ~same)
     columns: dict[str, list[str]] = {"query": [], "positive": []}
     seen: set[tuple[bytes, bytes]] = set()
     for row in rows.tolist():
