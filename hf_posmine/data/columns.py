@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import numbers
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from hf_posmine.core.errors import ColumnError, InputError
@@ -128,8 +128,8 @@ def check_text_lists(values: Iterable[Any], column: str, start: int = 0) -> list
     for row, value in enumerate(values, start):
         if isinstance(value, str):
             lists.append([value])
-        elif isinstance(value, (list, tuple)) or hasattr(value, "tolist"):
-            members = [text_of_record(member) for member in value]
+        elif isinstance(value, (list, tuple, ArrayLike)):
+            members = [text_of_record(member) for member in (value.tolist() if isinstance(value, ArrayLike) else value)]
             if not members:
                 raise ColumnError(f"column {column!r}, row {row}: an empty list; every row needs a positive")
             for member in members:
@@ -168,9 +168,7 @@ def check_ids(values: Iterable[Any], column: str, start: int = 0) -> list[list[s
     """Each value as a list of ids, spelled as strings (whole numbers are accepted)."""
     lists = []
     for row, value in enumerate(values, start):
-        several = isinstance(value, (list, tuple)) or (
-            hasattr(value, "__len__") and not isinstance(value, (str, Mapping))
-        )
+        several = isinstance(value, Sized) and not isinstance(value, (str, Mapping))
         members = [id_of_record(member) for member in (value if several else [value])]
         if not members:
             raise ColumnError(f"column {column!r}, row {row}: an empty list; every row needs a positive")

@@ -1,4 +1,4 @@
-"""Which documents contain which of many texts, word for word, in one pass over the documents.
+"""Find the documents that contain any of many texts, word for word, in one pass over the documents.
 
 A text is the sequence of its words, as :func:`words` gives them; a document contains it if these words are in it one after
 the other. Words are hashed by a rolling polynomial, so that the hash of any run of words costs one subtraction. Each text is

@@ -1,4 +1,4 @@
-"""What a run takes for granted about its data, in one line and in the record: columns, documents, positives among them."""
+"""The data of a run as it was read, in one line and in the record: columns, documents, positives among them."""
 
 from __future__ import annotations
 

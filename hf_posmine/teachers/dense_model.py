@@ -250,8 +250,8 @@ def commit_of(name: str, revision: str | None = None) -> str | None:
 
 def live_commit_of(model: Any) -> str | None:
     """The same of a SentenceTransformer in memory, as far as it still knows where it came from."""
-    name, card = live_base_of(model), getattr(model, "model_card_data", None)
-    return commit_of(name, getattr(card, "base_model_revision", None)) if name else None
+    name = live_base_of(model)
+    return commit_of(name, getattr(model.model_card_data, "base_model_revision", None)) if name else None
 
 
 def live_base_of(model: Any) -> str | None:

@@ -13,7 +13,7 @@ class VectorModel:
     """Texts with given vectors, which are of length 1."""
 
     device = torch.device("cpu")
-    model_card_data = SimpleNamespace(base_model="vectors")
+    model_card_data = SimpleNamespace(model_id=None, base_model="vectors")
 
     def __init__(self, vectors: dict[str, np.ndarray], similarity: str = "cosine") -> None:
         self.vectors, self.similarity_fn_name = vectors, similarity

@@ -151,7 +151,7 @@ def test_bad_recipes_are_refused(changes, message):
 
 
 def test_keys_that_are_no_texts_are_unknown():
-    with pytest.raises(InputError, match="unknown key 7"):
+    with pytest.raises(InputError, match="unknown key '7'"):
         recipe_from(LEAST | {7: 1})
 
 

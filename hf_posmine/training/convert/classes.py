@@ -14,6 +14,7 @@ from hf_posmine.training.convert.shared import (
     check_count,
     draw_different,
     first_of_each,
+    label_names,
     not_blank,
     read_texts,
     read_whole,
@@ -66,7 +67,7 @@ def labels_to_triples(
     if positives not in get_args(Positives):
         raise InputError(f"positives={positives!r}; choose one of {list(get_args(Positives))}")
     read = read_whole(dataset, [text, label], WHY_WHOLE)
-    texts, names = read_texts(read, text), _names(dataset, label)
+    texts, names = read_texts(read, text), label_names(dataset, label)
     codes, classes = _codes(read[label], label, names)
     counts = {"rows_in": len(texts), "rows_out": 0}
     grouped = _group(texts, codes, counts)
@@ -174,11 +175,6 @@ def _draw_labels(
     negatives = draw_different(rng, np.full(len(own), len(of_labels) - 1), min(n, len(of_labels) - 1))
     negatives += negatives >= own[:, None]
     return grouped.rows, len(texts) + own, len(texts) + negatives
-
-
-def _names(dataset: Any, label: str) -> list[str] | None:
-    feature = (dataset.features or {}).get(label)
-    return getattr(feature, "names", None)
 
 
 def _codes(values: Sequence[Any], column: str, names: Sequence[str] | None) -> tuple[Rows, list[Any]]:

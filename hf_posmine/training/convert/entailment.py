@@ -12,6 +12,7 @@ from hf_posmine.training.convert.shared import (
     check_count,
     draw_different,
     first_of_each,
+    label_names,
     not_blank,
     read_texts,
     read_whole,
@@ -62,7 +63,7 @@ def nli_to_triples(
     check_count(num_negatives)
     read = read_whole(dataset, [premise, hypothesis, label], WHY_WHOLE)
     texts = [*read_texts(read, premise), *read_texts(read, hypothesis)]
-    relation = _relations(read[label], label, getattr((dataset.features or {}).get(label), "names", None), label_texts)
+    relation = _relations(read[label], label, label_names(dataset, label), label_texts)
     pairs = _Pairs(texts, relation)
     rows = np.flatnonzero(pairs.entailed)
     negatives = pairs.contradictions(num_negatives)[pairs.premises[rows]]

@@ -15,6 +15,8 @@ from hf_posmine.data.columns import check_texts, iter_columns
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from datasets import Dataset
+
     from hf_posmine.core.types import Mask, Rows
 
 BLOCK_ROWS = 10_000
@@ -64,6 +66,14 @@ def read_whole(dataset: Any, columns: Sequence[str], why: str) -> dict[str, list
     if not len(dataset):
         raise InputError("the dataset has no rows")
     return read
+
+
+def label_names(dataset: Dataset, column: str) -> list[str] | None:
+    """The names of a column's classes, None where its feature has none."""
+    from datasets import ClassLabel
+
+    feature = (dataset.features or {}).get(column)
+    return feature.names if isinstance(feature, ClassLabel) else None
 
 
 def read_texts(read: dict[str, list[Any]], column: str) -> list[str]:
