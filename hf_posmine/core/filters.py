@@ -6,12 +6,12 @@ The ceiling follows from the positive's score, which is known before any search.
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_posmine.core.check import is_number, is_whole
 from hf_posmine.core.errors import SpecError
 from hf_posmine.core.spec import parse, spell
 
@@ -251,15 +251,15 @@ def _check_type(value: object, text: object) -> Filter:
 
 def _number(filter_: object, field: str) -> None:
     """Check a finite number, and keep it as a plain float, which spells the same from any source."""
-    value = getattr(filter_, field)
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not math.isfinite(value):
+    value = vars(filter_)[field]
+    if not is_number(value):
         raise SpecError(f"{type(filter_).__name__}({value!r}): {field} must be a finite number")
     object.__setattr__(filter_, field, float(value))
 
 
 def _whole(filter_: object, field: str, least: int) -> None:
-    value = getattr(filter_, field)
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < least:
+    value = vars(filter_)[field]
+    if not is_whole(value, least):
         raise SpecError(f"{type(filter_).__name__}: {field} must be a whole number of at least {least}, got {value!r}")
     if int(value) > MOST_RANKS:
         raise SpecError(f"{type(filter_).__name__}: {field} is larger than any corpus; at most {MOST_RANKS:,}")

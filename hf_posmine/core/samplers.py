@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 
+from hf_posmine.core.check import is_number, is_whole
 from hf_posmine.core.ensembles import ENSEMBLES, CrossSample, IntraSample
 from hf_posmine.core.errors import SpecError
 from hf_posmine.core.spec import parse, spell
@@ -117,13 +117,8 @@ class SimANS:
     def __post_init__(self) -> None:
         _check_k(self, self.k)
         for name, least in (("a", 0.0), ("b", -math.inf)):
-            value = getattr(self, name)
-            if (
-                not isinstance(value, numbers.Real)
-                or isinstance(value, bool)
-                or not math.isfinite(value)
-                or value < least
-            ):
+            value = vars(self)[name]
+            if not is_number(value) or value < least:
                 raise SpecError(
                     f"SimANS: {name} must be a finite number{' of at least 0' if name == 'a' else ''}, got {value!r}"
                 )
@@ -205,13 +200,12 @@ def _enough(sampler: Sampler, k: int, n: int) -> int:
 
 
 def _check_k(sampler: object, k: object) -> None:
-    if not isinstance(k, numbers.Integral) or isinstance(k, bool) or not 1 <= int(k) <= MOST_CANDIDATES:
+    if not is_whole(k, least=1, most=MOST_CANDIDATES):
         raise SpecError(f"{type(sampler).__name__}: k must be a whole number from 1 to {MOST_CANDIDATES:,}, got {k!r}")
     object.__setattr__(sampler, "k", int(k))
 
 
 def _check_temperature(sampler: object, value: object) -> None:
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not number or not math.isfinite(float(value)) or float(value) <= 0:  # type: ignore[arg-type]
+    if not is_number(value) or float(value) <= 0:
         raise SpecError(f"{type(sampler).__name__}: temperature must be a number above 0, got {value!r}")
-    object.__setattr__(sampler, "temperature", float(value))  # type: ignore[arg-type]
+    object.__setattr__(sampler, "temperature", float(value))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import numbers
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
+from hf_posmine.core.check import is_number, whole
 from hf_posmine.core.ensembles import ENSEMBLES
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.filters import PercPos, as_filters, common_window
@@ -74,10 +74,7 @@ class MiningSettings:
             raise InputError(f"keep={keep!r}; expected names of columns, such as ('scores', 'ids')")
         set_(self, "keep", tuple(keep))
         for name, least in (("num_negatives", 1), ("weak_rank", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < least:
-                raise InputError(f"{name}={value!r}; expected a whole number of at least {least}")
-            set_(self, name, int(value))
+            set_(self, name, whole(name, vars(self)[name], least))
         if self.num_negatives > MOST_NEGATIVES:
             raise InputError(f"num_negatives={self.num_negatives}; expected at most {MOST_NEGATIVES:,} for each row")
         if self.seed >= 1 << 64:
@@ -89,7 +86,7 @@ class MiningSettings:
             _one_of("keep", column, Keep)
         near = self.near_duplicates
         if near is not None:
-            if not isinstance(near, numbers.Real) or isinstance(near, bool) or not 0 < near <= 1:
+            if not is_number(near) or not 0 < near <= 1:
                 raise InputError(f"near_duplicates={near!r}; expected a cosine above 0 and at most 1, such as 0.95")
             set_(self, "near_duplicates", float(near))
         if self.filters is not None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import numbers
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
+from hf_posmine.core.check import is_whole
 from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.data import aliases
 
@@ -173,7 +173,7 @@ def check_ids(values: Iterable[Any], column: str, start: int = 0) -> list[list[s
         if not members:
             raise ColumnError(f"column {column!r}, row {row}: an empty list; every row needs a positive")
         for member in members:
-            if not isinstance(member, (str, numbers.Integral)) or isinstance(member, bool):
+            if not isinstance(member, str) and not is_whole(member):
                 raise ColumnError(f"column {column!r}, row {row}: expected an id, got {_show(member)}")
         lists.append([str(member) for member in members])
     return lists

@@ -7,12 +7,12 @@ stream per turn, until each has its n. That is exact, unlike a guess of who is n
 
 from __future__ import annotations
 
-import numbers
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from hf_posmine.core.check import whole
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.filters import as_filters, common_window, highest_floor, lowest_ceiling
 from hf_posmine.core.types import PADDING, Filter, Ranking, Teacher
@@ -57,8 +57,7 @@ class SecondOpinion:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "filters", as_filters(self.filters))
-        if not isinstance(self.depth, numbers.Integral) or isinstance(self.depth, bool) or self.depth < 1:
-            raise InputError(f"depth={self.depth!r}; expected a whole number of at least 1")
+        object.__setattr__(self, "depth", whole("depth", self.depth, least=1))
         if not isinstance(self.teacher, (str, *TEACHERS.values())):
             require_teacher(self.teacher, "second opinion", "pass a CrossEncoderTeacher, or 'cross:<model>'")
         kind = self.teacher.score_kind if isinstance(self.teacher, Teacher) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from hf_posmine.core.check import is_whole, whole
 from hf_posmine.core.errors import SpecError
 from hf_posmine.core.spec import spell
 
@@ -40,10 +41,11 @@ class Approximate:
     def __post_init__(self) -> None:
         if not isinstance(self.factory, str) or not self.factory.strip():
             raise SpecError(f"factory={self.factory!r}; write a factory string of FAISS, such as 'IVF1024,SQ8'")
-        if not isinstance(self.search, dict) or not all(_whole(value) for value in self.search.values()):
+        if not isinstance(self.search, dict) or not all(is_whole(value, 1) for value in self.search.values()):
             raise SpecError(f"search={self.search!r}; write options with whole numbers, such as {{'nprobe': 32}}")
-        if self.train_rows is not None and not _whole(self.train_rows):
-            raise SpecError(f"train_rows={self.train_rows!r}; expected a whole number of at least 1")
+        object.__setattr__(self, "search", {name: int(value) for name, value in self.search.items()})
+        if self.train_rows is not None:
+            object.__setattr__(self, "train_rows", whole("train_rows", self.train_rows, least=1, error=SpecError))
         if not isinstance(self.on_disk, bool):
             raise SpecError(f"on_disk={self.on_disk!r}; expected True or False")
 
@@ -74,13 +76,11 @@ class Lance:
             raise SpecError(f"Lance has no index {self.index!r}; choose one of {', '.join(LANCE_INDEXES)}")
         if not isinstance(self.search, dict) or not set(self.search) <= set(LANCE_SEARCH):
             raise SpecError(f"search={self.search!r}; Lance has the options {', '.join(LANCE_SEARCH)}")
-        for name, value in (*self.search.items(), ("partitions", self.partitions)):
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise SpecError(f"{name}={value!r}; expected a whole number of at least 1")
+        given = {name: value for name, value in self.search.items() if value is not None}
+        searched = {name: whole(name, value, least=1, error=SpecError) for name, value in given.items()}
+        object.__setattr__(self, "search", searched)
+        if self.partitions is not None:
+            object.__setattr__(self, "partitions", whole("partitions", self.partitions, least=1, error=SpecError))
 
     def __repr__(self) -> str:
         return spell(self)
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_posmine.core.check import is_whole
 from hf_posmine.core.errors import InputError
 from hf_posmine.data.texts import text_numbers
 from hf_posmine.teachers.exhaustive import FullScores
@@ -43,7 +44,7 @@ class RandomTeacher(FullScores):
     score_kind: ScoreKind = "probability"
 
     def __init__(self, corpus: Corpus, *, seed: int = 0) -> None:
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 64:
+        if not is_whole(seed, least=0, most=(1 << 64) - 1):
             raise InputError(f"seed={seed!r}; expected a whole number from 0 to 2**64 - 1")
         self.corpus, self.seed = corpus, int(seed)
 

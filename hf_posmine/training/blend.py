@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_posmine.core.check import whole
 from hf_posmine.core.errors import InputError
-from hf_posmine.training.convert.shared import check_count, negative_columns
+from hf_posmine.training.convert.shared import negative_columns
 from hf_posmine.training.dataset_rows import rows_of
 from hf_posmine.training.dataset_spec import DatasetSpec
 from hf_posmine.utils.progress import progress_bar
@@ -85,7 +86,7 @@ def load_blend(specs: Sequence[DatasetSpec | Mapping[str, Any]], *, num_negative
     """
     import datasets
 
-    check_count(num_negatives)
+    whole("num_negatives", num_negatives, least=1)
     ready = [spec if isinstance(spec, DatasetSpec) else DatasetSpec.from_mapping(spec) for spec in specs]
     if not ready:
         raise InputError("the blend has no data sets; give at least one")

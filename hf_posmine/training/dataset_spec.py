@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
+from hf_posmine.core.check import is_number, is_whole
 from hf_posmine.core.errors import InputError
 from hf_posmine.training.instructions import SOURCE, instruction_for
 
@@ -150,13 +150,11 @@ class DatasetSpec:
                 self._refuse(f"{name}={given[name]!r}; expected true or false")
         for name, least in (("num_negatives", 0), ("max_samples", 1), ("seed", 0)):
             value = given[name]
-            whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-            if value is not None and (not whole or value < least):
+            if value is not None and not is_whole(value, least):
                 self._refuse(f"{name}={value!r}; expected a whole number of at least {least}")
         for name, above in (("weight", 0.0), ("min_score", -math.inf)):
             value = given[name]
-            number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-            if not (number and above < value < math.inf) and not (name == "min_score" and value is None):
+            if not (is_number(value) and value > above) and not (name == "min_score" and value is None):
                 self._refuse(f"{name}={value!r}; expected a number{' above 0' * (above == 0)}")
         for name in ("columns", "label_texts", "mine"):
             value = given[name]

@@ -7,10 +7,10 @@ path, the value and what is expected. Checks are combined by :func:`fields`, :fu
 from __future__ import annotations
 
 import json
-import math
 import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from hf_posmine.core.check import is_number, is_whole
 from hf_posmine.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def whole(least: int = 0, most: int = LARGEST) -> Check:
     """A whole number in a range."""
 
     def check(value: object, path: str) -> None:
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        if not is_whole(value, least, most):
             raise UnexpectedValue(path, value, f"a whole number from {least:,} to {most:,}")
 
     return check
@@ -94,12 +94,7 @@ def whole(least: int = 0, most: int = LARGEST) -> Check:
 
 def number(value: object, path: str) -> None:
     """A finite number."""
-    if (
-        not isinstance(value, (int, float))
-        or isinstance(value, bool)
-        or abs(value) > LARGEST
-        or not math.isfinite(value)
-    ):
+    if not is_number(value) or abs(value) > LARGEST:
         raise UnexpectedValue(path, value, "a finite number")
 
 

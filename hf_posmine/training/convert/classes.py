@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from hf_posmine.core.check import whole
 from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.data.texts import text_keys
 from hf_posmine.training.convert.shared import (
-    check_count,
     draw_different,
     first_of_each,
     label_names,
@@ -63,7 +63,7 @@ def labels_to_triples(
         ColumnError: a column that is missing or holds something else, or a class without a name.
         InputError: fewer than two classes, or too few documents outside a class.
     """
-    check_count(num_negatives)
+    whole("num_negatives", num_negatives, least=1)
     if positives not in get_args(Positives):
         raise InputError(f"positives={positives!r}; choose one of {list(get_args(Positives))}")
     read = read_whole(dataset, [text, label], WHY_WHOLE)

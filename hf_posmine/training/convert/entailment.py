@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_posmine.core.check import whole
 from hf_posmine.core.errors import ColumnError
 from hf_posmine.data.texts import text_keys
 from hf_posmine.training.convert.shared import (
-    check_count,
     draw_different,
     first_of_each,
     label_names,
@@ -60,7 +60,7 @@ def nli_to_triples(
     Raises:
         ColumnError: a column that is missing or holds something else, or a label that names no relation.
     """
-    check_count(num_negatives)
+    whole("num_negatives", num_negatives, least=1)
     read = read_whole(dataset, [premise, hypothesis, label], WHY_WHOLE)
     texts = [*read_texts(read, premise), *read_texts(read, hypothesis)]
     relation = _relations(read[label], label, label_names(dataset, label), label_texts)

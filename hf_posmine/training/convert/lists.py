@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
+from hf_posmine.core.check import whole
 from hf_posmine.core.errors import ColumnError, InputError, ShortRowError
 from hf_posmine.data.columns import check_texts, column_names, iter_columns, require_column
 from hf_posmine.data.texts import normalize
-from hf_posmine.training.convert.shared import Converted, check_count, converted, negative_columns
+from hf_posmine.training.convert.shared import Converted, converted, negative_columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +40,7 @@ def reranking_to_rows(
     Raises:
         ColumnError: a column that is missing or holds something else.
     """
-    check_count(num_negatives)
+    whole("num_negatives", num_negatives, least=1)
     return _convert(dataset, _Explode(query, positive, (negative,), num_negatives, strict=False))
 
 
@@ -65,7 +66,7 @@ def retrieval_to_rows(
         ColumnError: a column that is missing or holds something else.
         ShortRowError: a row with fewer than n negatives that are neither its query nor its positive.
     """
-    check_count(num_negatives, 0)
+    whole("num_negatives", num_negatives)
     columns = _negative_columns(column_names(dataset), negatives, num_negatives)
     return _convert(dataset, _Explode(query, positive, columns, num_negatives, strict=True))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sized
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -40,13 +39,6 @@ class Converted:
 def negative_columns(count: int) -> list[str]:
     """``negative_1`` to ``negative_<count>``."""
     return [f"negative_{i + 1}" for i in range(count)]
-
-
-def check_count(num_negatives: Any, least: int = 1) -> None:
-    """Check a number of negatives."""
-    whole = isinstance(num_negatives, numbers.Integral) and not isinstance(num_negatives, bool)
-    if not whole or num_negatives < least:
-        raise InputError(f"num_negatives={num_negatives!r}; expected a whole number of at least {least}")
 
 
 def read_whole(dataset: Any, columns: Sequence[str], why: str) -> dict[str, list[Any]]:

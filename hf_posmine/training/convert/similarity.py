@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_posmine.core.check import is_number
 from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.data.texts import text_keys
 from hf_posmine.training.convert.shared import converted, first_of_each, not_blank, read_texts, read_whole
@@ -82,8 +81,7 @@ def _pool(first: Sequence[str], second: Sequence[str], keys: np.ndarray) -> list
 
 def _scores(values: Sequence[Any], column: str) -> np.ndarray:
     for row, value in enumerate(values):
-        number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if not number or not math.isfinite(value):
+        if not is_number(value):
             raise ColumnError(
                 f"column {column!r}, row {row}: expected a score, got {value!r} ({type(value).__name__}); drop the row or "
                 "fill it"
