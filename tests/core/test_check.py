@@ -26,7 +26,7 @@ def test_whole_numbers_of_python_and_numpy(value):
 
 @pytest.mark.parametrize("value", [True, np.bool_(True), 7.0, np.float32(7), "7", None, Fraction(7, 2), -1])
 def test_what_is_not_a_whole_number_is_refused_by_name_and_value(value):
-    with pytest.raises(SpecError, match="k=.*; expected a whole number of at least 0"):
+    with pytest.raises(SpecError, match=r"k=.*; expected a whole number of at least 0"):
         whole("k", value, error=SpecError)
 
 
@@ -55,7 +55,7 @@ def test_what_is_not_a_finite_number(value):
     ],
 )
 def test_a_number_that_no_float_holds_is_one_clear_error(make):
-    with pytest.raises(InputError, match="number|cosine"):
+    with pytest.raises(InputError, match=r"number|cosine"):
         make()
 
 
