@@ -162,6 +162,6 @@ class MiningSettings:
         }
 
 
-def _one_of(name: str, value: object, choices: Any) -> None:
+def _one_of(name: str, value: object, choices: object) -> None:
     if not isinstance(value, str) or value not in get_args(choices):
         raise InputError(f"{name}={value!r}; choose one of {list(get_args(choices))}")

@@ -13,6 +13,8 @@ from hf_posmine.core.suggest import nearest
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from _typeshed import DataclassInstance
+
 MOST_CHARACTERS, MOST_NESTED, MOST_NODES = 2000, 20, 500
 """Limits of a spelling, which may come from a record or a card of somebody else."""
 SHOWN_CHARACTERS = 80
@@ -31,7 +33,7 @@ def spell(value: Any) -> str:
     return f"{type(value).__name__}({', '.join(inner)})"
 
 
-def spell_briefly(value: Any, name: str) -> str:
+def spell_briefly(value: DataclassInstance, name: str) -> str:
     """Spell a frozen dataclass by its first field and every other one that is not the default.
 
     >>> from hf_posmine.core.filters import PercPos

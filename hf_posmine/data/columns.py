@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class NumberedRows(Protocol):
     """Rows that can be chosen by number, as those of a Dataset; a stream has none."""
 
-    def select(self, indices: Any, /) -> Any:
+    def select(self, indices: Iterable[int], /) -> Any:
         """Some of the rows."""
 
 
@@ -59,7 +59,7 @@ class ArrayLike(Protocol):
         """Plain values."""
 
 
-def as_dataset(rows: Any) -> Any:
+def as_dataset(rows: object) -> Any:
     """A DataFrame or a list of dicts as a Dataset; any dataset as it is."""
     import datasets
     import pandas as pd
@@ -71,12 +71,12 @@ def as_dataset(rows: Any) -> Any:
     return rows
 
 
-def splits_of(dataset: Any) -> list[Any]:
+def splits_of(dataset: AnyDataset) -> list[Any]:
     """The datasets inside: the splits of a dict of datasets, else the dataset itself."""
     return list(dataset.values()) if isinstance(dataset, Mapping) else [dataset]
 
 
-def column_names(dataset: Any) -> list[str]:
+def column_names(dataset: AnyDataset) -> list[str]:
     """The column names of a dataset, its first split or its first row."""
     first = splits_of(dataset)[0] if splits_of(dataset) else None
     if first is None:
@@ -92,7 +92,9 @@ def require_column(names: Sequence[str], column: str, what: str) -> str:
     return column
 
 
-def iter_columns(dataset: Any, columns: Sequence[str], batch_rows: int = 1000) -> Iterator[tuple[int, dict[str, list]]]:
+def iter_columns(
+    dataset: AnyDataset, columns: Sequence[str], batch_rows: int = 1000
+) -> Iterator[tuple[int, dict[str, list]]]:
     """Batches of some columns as Python lists, each with the number of its first row, over all splits."""
     for split in splits_of(dataset):
         names = column_names(split)
@@ -143,7 +145,7 @@ def check_text_lists(values: Iterable[Any], column: str, start: int = 0) -> list
     return lists
 
 
-def text_of_record(member: Any) -> Any:
+def text_of_record(member: object) -> Any:
     """The text of a record such as tevatron's ``{"docid": ..., "title": ..., "text": ...}``, after its title; else the value.
 
     >>> text_of_record({"docid": "7", "title": "Faust", "text": "A play."}), text_of_record("A play.")
@@ -158,9 +160,11 @@ def text_of_record(member: Any) -> Any:
     return f"{(member[title] if title else None) or ''} {member[text]}".strip()
 
 
-def id_of_record(member: Any) -> Any:
+def id_of_record(member: object) -> Any:
     """The id of a record such as NeMo's ``{"id": ...}``; else the value."""
-    found = aliases.first_named(member, aliases.ID_NAMES) if isinstance(member, Mapping) else None
+    if not isinstance(member, Mapping):
+        return member
+    found = aliases.first_named(member, aliases.ID_NAMES)
     return member if found is None else member[found]
 
 
@@ -195,7 +199,7 @@ def _show(value: object) -> str:
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"  # noqa: PLR2004
 
 
-def as_splits(mined: Any) -> dict[str, Any]:
+def as_splits(mined: AnyDataset) -> dict[str, Any]:
     """The splits of a Dataset or DatasetDict, by name."""
     if isinstance(mined, Mapping):
         return dict(mined)

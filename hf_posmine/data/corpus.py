@@ -26,6 +26,8 @@ from hf_posmine.utils.files import cache_root
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from hf_posmine.data.columns import AnyDataset
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -74,7 +76,7 @@ class Corpus:
     @classmethod
     def from_dataset(
         cls,
-        dataset: Any,
+        dataset: AnyDataset,
         text: str | None = None,
         id: str | None = None,
         title: str | None = None,
@@ -355,7 +357,7 @@ def _pairs(texts: Iterable[str], ids: Iterable[Any] | None) -> Iterator[tuple[li
 
 
 def _documents(
-    dataset: Any, columns: CorpusColumns, bodies: BodyKeys | None = None
+    dataset: AnyDataset, columns: CorpusColumns, bodies: BodyKeys | None = None
 ) -> Iterator[tuple[list[str], list[str] | None]]:
     """Batches of texts after their titles, and of ids."""
     text, id_, title = columns.text, columns.id, columns.title

@@ -13,6 +13,8 @@ from hf_posmine.data.columns import column_names, require_column, splits_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from hf_posmine.data.columns import AnyDataset
+
 Kind: TypeAlias = Literal["text", "texts", "records", "id records", "other"]
 SAMPLE_ROWS = 200
 FEW = 10
@@ -120,7 +122,7 @@ def _all_codes(values: Sequence[str]) -> bool:
 
 
 def pick_columns(
-    dataset: Any, query: str | None, positive: str | None, positive_id: str | None
+    dataset: AnyDataset, query: str | None, positive: str | None, positive_id: str | None
 ) -> tuple[str, str | None, str | None]:
     """The query, positive-text and positive-id columns: as given, by a known layout, by name, or the only texts left.
 
@@ -235,7 +237,7 @@ class CorpusColumns:
 
 
 def corpus_columns(
-    dataset: Any, text: str | None = None, id: str | None = None, title: str | None = None
+    dataset: AnyDataset, text: str | None = None, id: str | None = None, title: str | None = None
 ) -> CorpusColumns:
     """The columns of a corpus: as given, else by their usual names; "" for no id or no title.
 
@@ -288,7 +290,7 @@ def judgement_columns(names: Sequence[str]) -> tuple[str, str, str | None]:
     return query, document, aliases.first_named((n for n in rest if n != document), aliases.SCORE_NAMES)
 
 
-def _kind_of_feature(feature: Any) -> Kind:
+def _kind_of_feature(feature: object) -> Kind:
     from datasets import LargeList, List, Value
 
     if isinstance(feature, Value):
@@ -301,7 +303,7 @@ def _kind_of_feature(feature: Any) -> Kind:
     return "other"
 
 
-def _kind_of_value(value: Any) -> Kind:
+def _kind_of_value(value: object) -> Kind:
     if isinstance(value, str):
         return "text"
     if isinstance(value, (list, tuple)) and value:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.types import Rows, spans
@@ -22,6 +23,8 @@ from hf_posmine.utils.mapped import Appended, blocks, key_ranges, mapped, npy_fi
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from hf_posmine.data.columns import AnyDataset
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Qrels:
     @classmethod
     def from_dataset(
         cls,
-        dataset: Any,
+        dataset: AnyDataset,
         query: str = "query",
         positive: str | None = None,
         positive_id: str | None = None,
@@ -273,7 +276,7 @@ class KnownPositives:
     rows: Rows
     relevant: np.ndarray
 
-    DTYPES: ClassVar = {"keys": KEY, "offsets": np.int64, "rows": np.int64, "relevant": bool}
+    DTYPES: ClassVar[dict[str, npt.DTypeLike]] = {"keys": KEY, "offsets": np.int64, "rows": np.int64, "relevant": bool}
 
     @classmethod
     def build(cls, query_keys: np.ndarray, rows: Rows, relevant: np.ndarray) -> KnownPositives:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.data.layouts import judgement_columns, query_columns
 from hf_posmine.data.tables import KINDS, kind_of, load_files, stem_of
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from hf_posmine.data.columns import AnyDataset
 
 SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
 QRELS = ("query-id", "corpus-id", "score")
@@ -158,7 +163,7 @@ def read_qrels(file: str | Path) -> dict[str, list[Any]]:
         return judged_rows(load_files(file), str(file))
 
 
-def judged_rows(rows: Any, where: str) -> dict[str, list[Any]]:
+def judged_rows(rows: Dataset, where: str) -> dict[str, list[Any]]:
     """Query ids, document ids and scores of a dataset of judgements; without scores every row is relevant."""
     query, document, score = judgement_columns(rows.column_names)
     try:
@@ -204,7 +209,7 @@ def beir_pairs(folder: str | Path, split: str = "train") -> Any:
     return datasets.Dataset.from_dict({name: [row[i] for row in kept] for i, name in enumerate(names)})
 
 
-def _split_of(loaded: Any, split: str, source: object) -> Any:
+def _split_of(loaded: AnyDataset, split: str, source: object) -> Any:
     if not hasattr(loaded, "keys"):
         return loaded
     if split not in loaded:

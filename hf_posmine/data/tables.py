@@ -16,6 +16,8 @@ from hf_posmine.utils.digest import file_sha256, json_digest, note_read
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from datasets import Dataset
+
 BUILDERS = {
     ".parquet": "parquet", ".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "csv",
     ".arrow": "arrow",
@@ -96,7 +98,7 @@ def _load(paths: list[Path], kind: str, streaming: bool) -> Any:
     return _with_numbers(loaded, numbers)
 
 
-def _with_numbers(loaded: Any, names: Sequence[str]) -> Any:
+def _with_numbers(loaded: Dataset, names: Sequence[str]) -> Any:
     """The columns of scores and labels as numbers, where every cell is one."""
     import datasets
 

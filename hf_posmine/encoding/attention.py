@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hf_posmine.core.errors import InputError
 
@@ -18,7 +18,7 @@ MARK = "bidirectional"
 CONFIG_FILE = "config_sentence_transformers.json"
 
 
-def check_loaded(model: Any, source: str) -> None:
+def check_loaded(model: SentenceTransformer, source: str) -> None:
     """Refuse a saved bidirectional model that the installed transformers runs causally; any other model passes unread.
 
     Args:

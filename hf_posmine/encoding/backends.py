@@ -12,6 +12,8 @@ from hf_posmine.encoding.model_parts import OnBackend
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sentence_transformers import SentenceTransformer
+
 Backend: TypeAlias = Literal["torch", "openvino"]
 Compute: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
@@ -46,12 +48,12 @@ def loading_options(backend: Backend, compute: Compute | None, device: str | Non
     return {"device": "cpu", "backend": backend, "model_kwargs": {"ov_config": config}}
 
 
-def backend_of(model: Any) -> str:
+def backend_of(model: object) -> str:
     """The backend of one of sentence-transformers' models."""
     return str(model.get_backend()) if isinstance(model, OnBackend) else "torch"
 
 
-def describe_backend(model: Any) -> dict[str, str]:
+def describe_backend(model: SentenceTransformer) -> dict[str, str]:
     """Backend and precision for the record: empty for torch, else the arguments of :func:`loading_options`.
 
     Raises:
@@ -72,7 +74,7 @@ def _precision(compiled: Any) -> str:
     return str((compiled.ov_config or {}).get(PRECISION))
 
 
-def graph_of(model: Any) -> Iterator[bytes]:
+def graph_of(model: SentenceTransformer) -> Iterator[bytes]:
     """All that decides what a model under OpenVINO computes: the operations in order, their constants, the precision.
 
     Two exports of the same weights give the same.

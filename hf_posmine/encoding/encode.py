@@ -93,7 +93,7 @@ def load_as(kind: type, name: str, **kwargs: Any) -> Any:
     return model
 
 
-def accepts_instructions(model: Any) -> bool:
+def accepts_instructions(model: object) -> bool:
     """Whether the model takes (instruction, text) pairs, as those of :mod:`hf_posmine.models` do."""
     first = ModelParts.of(model).first
     return isinstance(first, TakesInstructions) and first.accepts_instructions

@@ -14,13 +14,17 @@ from hf_posmine.encoding.model_parts import NativeModel
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedTokenizerBase
 
-def is_native(model: Any) -> bool:
+
+def is_native(model: object) -> bool:
     """Whether a model is one of sentence-transformers' own, whose batches are ours to plan."""
     return isinstance(model, NativeModel)
 
 
-def model_digest(model: Any) -> str:
+def model_digest(model: SentenceTransformer) -> str:
     """Digest of a SentenceTransformer, SparseEncoder, CrossEncoder and so on.
 
     Raises:
@@ -41,13 +45,13 @@ def model_digest(model: Any) -> str:
     return digest.hexdigest()
 
 
-def _weights(model: Any) -> Iterator[bytes | memoryview]:
+def _weights(model: torch.nn.Module) -> Iterator[bytes | memoryview]:
     for name, tensor in sorted(model.state_dict().items()):
         yield f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode()
         yield _tensor_bytes(tensor)
 
 
-def _modules(model: Any) -> list[Any]:
+def _modules(model: SentenceTransformer) -> list[Any]:
     described: list[Any] = [model.max_seq_length]
     for module in model:
         config = module.get_config_dict() if hasattr(module, "get_config_dict") else {}
@@ -58,7 +62,7 @@ def _modules(model: Any) -> list[Any]:
     return described
 
 
-def _tokenizer_description(tokenizer: Any) -> str:
+def _tokenizer_description(tokenizer: PreTrainedTokenizerBase) -> str:
     """The state of a tokenizer without truncation and padding, which change with use."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
@@ -67,7 +71,7 @@ def _tokenizer_description(tokenizer: Any) -> str:
     return json.dumps({k: v for k, v in described.items() if k not in ("truncation", "padding")}, sort_keys=True)
 
 
-def _tensor_bytes(tensor: Any) -> memoryview:
+def _tensor_bytes(tensor: torch.Tensor) -> memoryview:
     import torch
 
     return memoryview(tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy())

@@ -53,7 +53,7 @@ class ModelParts:
     names: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, model: Any) -> ModelParts:
+    def of(cls, model: object) -> ModelParts:
         """The parts of a model: of sentence-transformers, or any object with ``encode_query`` and ``encode_document``."""
 
         def read(name: str) -> Any:

@@ -15,6 +15,8 @@ from hf_posmine.data.layouts import corpus_columns, query_columns
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from datasets import Dataset
+
 
 @dataclass(frozen=True)
 class Collection:
@@ -39,7 +41,7 @@ class Collection:
 
     @classmethod
     def of(
-        cls, name: str, documents: Any, queries: Mapping[str, str], judgements: Iterable[tuple[Any, Any, float]]
+        cls, name: str, documents: Dataset, queries: Mapping[str, str], judgements: Iterable[tuple[Any, Any, float]]
     ) -> Collection:
         """From a dataset of documents (columns id, text, perhaps title), queries, and (query, document, score) rows.
 
@@ -95,20 +97,20 @@ class Collection:
             )
 
 
-def query_texts(queries: Any) -> dict[str, str]:
+def query_texts(queries: Dataset) -> dict[str, str]:
     """Text by query id of a dataset of queries."""
     identifier, text = query_columns(queries.column_names)
     return dict(zip(map(str, queries[identifier]), check_texts(queries[text], text), strict=True))
 
 
-def _with_text(documents: Any, columns: list[str]) -> Any:
+def _with_text(documents: Dataset, columns: list[str]) -> Any:
     """The documents with a text in any of the columns; other kinds of column are left for the corpus to refuse."""
     rows = zip(*(documents[column] for column in columns), strict=True)
     full = [number for number, texts in enumerate(rows) if any(not isinstance(t, str) or t.strip() for t in texts)]
     return documents if len(full) == len(documents) else documents.select(full)
 
 
-def _duplicates(corpus: Corpus, ids: Any) -> dict[int, tuple[str, ...]]:
+def _duplicates(corpus: Corpus, ids: Iterable[object]) -> dict[int, tuple[str, ...]]:
     if not corpus.duplicates:
         return {}
     names = list(dict.fromkeys(map(str, ids)))

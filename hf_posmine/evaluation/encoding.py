@@ -10,11 +10,18 @@ from hf_posmine.encoding.encode import Encoder, Role, accepts_instructions
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sentence_transformers import SentenceTransformer
+
     from hf_posmine.core.types import Floats
 
 
 def encode_texts(
-    model: Any, texts: Sequence[str], *, instruction: str | None = None, prompt: str | None = None, role: Role = "query"
+    model: SentenceTransformer,
+    texts: Sequence[str],
+    *,
+    instruction: str | None = None,
+    prompt: str | None = None,
+    role: Role = "query",
 ) -> Floats:
     """Vectors float32 ``[m, d]`` of texts, as the model gives them (not scaled to length 1).
 

@@ -11,6 +11,8 @@ from hf_posmine.evaluation.retrieval import RetrievalSettings, evaluate_retrieva
 from hf_posmine.utils.progress import quiet_bars
 
 if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
     from hf_posmine.evaluation.collection import Collection
     from hf_posmine.evaluation.results import RetrievalResult
 
@@ -39,7 +41,7 @@ class RetrievalEvaluator(SentenceEvaluator):
         self.result: RetrievalResult | None = None
 
     def __call__(
-        self, model: Any, output_path: str | None = None, epoch: float = -1, steps: int = -1
+        self, model: SentenceTransformer, output_path: str | None = None, epoch: float = -1, steps: int = -1
     ) -> dict[str, float]:
         """The mean of each measure; per-query results go to ``output_path`` where there is one."""
         with quiet_bars():

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError, MissingExtraError
 from hf_posmine.evaluation.collection import Collection, query_texts
 
+if TYPE_CHECKING:
+    from mteb import AbsTask
 
-def mteb_collection(task: Any, *, subset: str | None = None, split: str | None = None) -> Collection:
+
+def mteb_collection(task: AbsTask, *, subset: str | None = None, split: str | None = None) -> Collection:
     """A retrieval task of MTEB.
 
     Args:

@@ -25,6 +25,8 @@ from hf_posmine.utils.progress import progress_bar
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sentence_transformers import SentenceTransformer
+
     from hf_posmine.core.types import Ranking
     from hf_posmine.evaluation.collection import Collection
 
@@ -65,7 +67,7 @@ class RetrievalSettings:
 
 
 def evaluate_retrieval(
-    model: Any,
+    model: SentenceTransformer,
     collection: Collection,
     *,
     model_name: str | None = None,
@@ -151,7 +153,11 @@ def _own_documents(collection: Collection, rule: bool | None) -> set[str]:
 
 
 def _index(
-    model: Any, collection: Collection, settings: RetrievalSettings, store: str | Path | None, device: str | None
+    model: SentenceTransformer,
+    collection: Collection,
+    settings: RetrievalSettings,
+    store: str | Path | None,
+    device: str | None,
 ) -> ExactIndex:
     """The documents' vectors, kept on disk or only in memory."""
     device = device or ("cuda" if ModelParts.of(model).device.startswith("cuda") else "cpu")

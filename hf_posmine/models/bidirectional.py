@@ -99,20 +99,22 @@ def bidirectional_encoder(  # noqa: PLR0913 - the model's whole recipe, by keywo
     return model
 
 
-def _transformer(base: str | Path | PretrainedConfig, tokenizer: Any, **options: Any) -> InstructionTransformer:
+def _transformer(
+    base: str | Path | PretrainedConfig, tokenizer: str | Path | PreTrainedTokenizerBase | None, **options: Any
+) -> InstructionTransformer:
     if tokenizer is None:
         if not isinstance(base, str | Path):
             raise InputError(
                 "a configuration brings no tokenizer; pass tokenizer= with a folder, a Hub id or a tokenizer"
             )
         return _loaded(str(base), None, **options)
-    tokenizer = prepare_tokenizer(as_tokenizer(tokenizer))
+    prepared = prepare_tokenizer(as_tokenizer(tokenizer))
     with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save_pretrained(folder)
+        prepared.save_pretrained(folder)
         if isinstance(base, str | Path):
-            return _loaded(str(base), tokenizer, tokenizer_name_or_path=folder, **options)
+            return _loaded(str(base), prepared, tokenizer_name_or_path=folder, **options)
         base.save_pretrained(folder)
-        return _loaded(folder, tokenizer, random_weights=True, **options)
+        return _loaded(folder, prepared, random_weights=True, **options)
 
 
 def _loaded(path: str, tokenizer: PreTrainedTokenizerBase | None, **options: Any) -> InstructionTransformer:
@@ -134,7 +136,7 @@ def _loaded(path: str, tokenizer: PreTrainedTokenizerBase | None, **options: Any
     return module
 
 
-def as_tokenizer(tokenizer: Any) -> PreTrainedTokenizerBase:
+def as_tokenizer(tokenizer: str | Path | PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """A tokenizer by Hub id or folder, or as it is."""
     if not isinstance(tokenizer, str | Path):
         return tokenizer

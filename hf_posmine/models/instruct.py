@@ -30,6 +30,7 @@ from hf_posmine.utils.upstream import overrides_private
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from datasets import Dataset, DatasetDict
     from torch import nn
     from transformers import PreTrainedModel
 
@@ -44,13 +45,13 @@ PLACEHOLDER = re.compile(r"<!--\s*(?:#|- \*\*)(?:(?!-->).)*-->\n*", re.DOTALL)
 class _CardData(SentenceTransformerModelCardData):
     """Says nothing of columns that cannot be embedded, such as instructions, which may be empty; its parent would fail."""
 
-    def _compute_column_stats(self, dataset: Any, column: str, task: str | None = None) -> dict[str, Any]:
+    def _compute_column_stats(self, dataset: Dataset, column: str, task: str | None = None) -> dict[str, Any]:
         try:
             return super()._compute_column_stats(dataset, column, task=task)
         except RowError:
             return {"dtype": "string", "modality": "text", "data": {}}
 
-    def set_widget_examples(self, dataset: Any) -> None:
+    def set_widget_examples(self, dataset: Dataset | DatasetDict) -> None:
         """Examples of the widget from the texts; an instruction is not a sentence to compare."""
         parts = dataset.values() if isinstance(dataset, dict) else [dataset]
         names = {name for part in parts for name in part.column_names or () if name.endswith("_instruction")}
@@ -59,7 +60,7 @@ class _CardData(SentenceTransformerModelCardData):
         super().set_widget_examples(dataset)
 
 
-def _without(dataset: Any, column: str) -> Any:
+def _without(dataset: Dataset | DatasetDict, column: str) -> Any:
     if isinstance(dataset, dict):
         return type(dataset)({name: _without(part, column) for name, part in dataset.items()})
     return dataset.remove_columns(column) if column in dataset.column_names else dataset

@@ -31,7 +31,7 @@ class Row(NamedTuple):
 class RowError(InputError):
     """A row without a token to pool; ``position`` counts in the batch, ``item`` is what was passed."""
 
-    def __init__(self, why: str, position: int, item: Any) -> None:
+    def __init__(self, why: str, position: int, item: object) -> None:
         super().__init__(f"row {position}: {why}")
         self.why, self.position, self.item = why, position, item
 
@@ -79,7 +79,7 @@ def read_rows(inputs: Sequence[Any], prompt: str | None, template: str) -> list[
     return rows
 
 
-def _parts(item: Any) -> tuple[str | None, str] | None:
+def _parts(item: object) -> tuple[str | None, str] | None:
     if isinstance(item, str):
         return None, item
     if isinstance(item, dict) and "text" in item and set(item) <= {"instruction", "text"}:

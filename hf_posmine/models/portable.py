@@ -100,5 +100,5 @@ def _read_json(path: Path) -> Any:
     return json.loads(path.read_text("utf8"))
 
 
-def _write_json(path: Path, content: Any) -> None:
+def _write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=2), "utf8")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 WORD = re.compile(r"\w+")
 COMPARED = 500
@@ -41,7 +40,7 @@ def jaccard(one: frozenset[str], two: frozenset[str]) -> float:
     return shared / (len(one) + len(two) - shared) if shared else 0.0
 
 
-def answers_of(value: Any) -> list[str]:
+def answers_of(value: object) -> list[str]:
     """The answers that a cell holds: a text, a list of texts, or the ``{"text": [...]}`` of SQuAD; short ones left out.
 
     >>> answers_of({"text": ["Saint Bernadette", "no"], "answer_start": [515, 1]})
@@ -50,7 +49,7 @@ def answers_of(value: Any) -> list[str]:
     if isinstance(value, Mapping):
         held = [value.get(name) for name in ("text", "value", "aliases")]
         return [answer for member in held if member is not None for answer in answers_of(member)]
-    members = [value] if isinstance(value, str) else list(value or [])
+    members = [value] if isinstance(value, str) else list(value) if isinstance(value, Iterable) else []
     texts = (" ".join(member.split()) for member in members if isinstance(member, str))
     return [text for text in texts if len(text) >= LEAST_ANSWER]
 

@@ -26,7 +26,10 @@ from hf_posmine.mining.provenance import FILE, read_provenance
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from datasets import Dataset
+
     from hf_posmine.core.types import Rows
+    from hf_posmine.data.columns import AnyDataset
     from hf_posmine.mining.record import MiningRecord
 
 ANSWER_NAMES = ("answers", "answer", "short_answers", "short_answer", "answer_text")
@@ -70,7 +73,7 @@ class MinedRows:
     @classmethod
     def of(
         cls,
-        mined: Any,
+        mined: AnyDataset,
         record: MiningRecord | None = None,
         *,
         name: str = "mined data",
@@ -159,13 +162,13 @@ class MinedRows:
         return np.repeat(np.arange(len(self.splits), dtype=np.int16), [len(split) for split in self.splits.values()])
 
 
-def as_texts(value: Any) -> list[str]:
+def as_texts(value: object) -> list[str]:
     """A cell with a text, an id or a list of them, as a list of texts."""
     members = value if isinstance(value, list) else [value]
     return [str(member) for member in members if member is not None]
 
 
-def _dataset(split: Any) -> Any:
+def _dataset(split: Dataset) -> Any:
     """A split as a Dataset; shards are read through the cache of ``datasets``."""
     from hf_posmine.data.sources import load_files
     from hf_posmine.mining.execution.shards import MinedShards
@@ -176,7 +179,7 @@ def _dataset(split: Any) -> Any:
 
 
 def _text_columns(
-    split: Any, record: MiningRecord | None, query: str | None, positive: str | None, answer: str | None
+    split: Dataset, record: MiningRecord | None, query: str | None, positive: str | None, answer: str | None
 ) -> TextColumns:
     names = split.column_names
     recorded = record.columns if record is not None else None

@@ -12,6 +12,9 @@ from hf_posmine.search.faiss_files import opened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import ModuleType
+
+    import faiss
 
     from hf_posmine.core.types import Floats, Rows
     from hf_posmine.search.exact import ExactIndex
@@ -44,7 +47,7 @@ class FaissSearcher:
         options: the search options, those by default included.
     """
 
-    def __init__(self, index: Any, options: Mapping[str, int], device: str = "cpu") -> None:
+    def __init__(self, index: faiss.Index, options: Mapping[str, int], device: str = "cpu") -> None:
         faiss = import_faiss()
         self.options = {**_defaults(faiss, index), **options}
         self.index, self._gpu = to_device(faiss, index, device)
@@ -75,7 +78,7 @@ def import_faiss() -> Any:
     return faiss
 
 
-def to_device(faiss: Any, index: Any, device: str) -> tuple[Any, Any]:
+def to_device(faiss: ModuleType, index: faiss.Index, device: str) -> tuple[Any, Any]:
     """The index on the GPU and what it needs to live there, if documents are searched on one; else as it is, and None."""
     if not device.startswith("cuda") or not hasattr(faiss, "StandardGpuResources"):
         return index, None
@@ -86,14 +89,14 @@ def to_device(faiss: Any, index: Any, device: str) -> tuple[Any, Any]:
         return index, None
 
 
-def _defaults(faiss: Any, index: Any) -> dict[str, int]:
+def _defaults(faiss: ModuleType, index: faiss.Index) -> dict[str, int]:
     lists = faiss.try_extract_index_ivf(index)
     if lists is not None:
         return {"nprobe": 2 * math.isqrt(lists.nlist)}
     return {"efSearch": EF_SEARCH} if _accepts(faiss.ParameterSpace(), index, "efSearch", EF_SEARCH) else {}
 
 
-def _accepts(space: Any, index: Any, name: str, value: int) -> bool:
+def _accepts(space: faiss.ParameterSpace, index: faiss.Index, name: str, value: int) -> bool:
     try:
         space.set_index_parameter(index, name, value)
     except RuntimeError:

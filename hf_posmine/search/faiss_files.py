@@ -26,6 +26,9 @@ from hf_posmine.utils.progress import progress_bar
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from types import ModuleType
+
+    import faiss
 
     from hf_posmine.search.exact import ExactIndex
     from hf_posmine.search.specs import Approximate
@@ -40,7 +43,7 @@ SAVE_SECONDS, SAVE_SHARE = 60, 20
 """The unfinished index is saved after so many seconds, and after so many times as long as the last save took."""
 
 
-def opened(faiss: Any, spec: Approximate, exact: ExactIndex) -> Any:
+def opened(faiss: ModuleType, spec: Approximate, exact: ExactIndex) -> Any:
     """The finished index, mapped from disk; built or completed first where it is not there."""
     folder = index_folder(exact, ["faiss", SEED, spec.factory, spec.train_rows, spec.on_disk])
     return _mapped(faiss, build_once(folder, lambda new: _build(faiss, spec, exact, _Build(new, folder))))
@@ -62,7 +65,7 @@ class _Build:
         """A file that outlives an interruption."""
         return parts_folder(self.done) / f"{name}.faiss"
 
-    def read(self, faiss: Any, name: str) -> Any:
+    def read(self, faiss: ModuleType, name: str) -> Any:
         """The index in such a file; None if it is not there or damaged."""
         path = self.part(name)
         try:
@@ -72,7 +75,7 @@ class _Build:
             return None
         return None
 
-    def save(self, faiss: Any, index: Any, name: str) -> None:
+    def save(self, faiss: ModuleType, index: faiss.Index, name: str) -> None:
         """Write an index to such a file."""
         path = self.part(name)
         remove(_seal(path))
@@ -85,7 +88,7 @@ def _seal(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def _mapped(faiss: Any, folder: Path) -> Any:
+def _mapped(faiss: ModuleType, folder: Path) -> Any:
     path = str(folder / "index.faiss")
     if not (folder / LISTS).is_file():
         return faiss.read_index(path, getattr(faiss, "IO_FLAG_MMAP_IFC", 0))  # without a copy, from faiss 1.11 on
@@ -95,7 +98,7 @@ def _mapped(faiss: Any, folder: Path) -> Any:
         return faiss.read_index(path, faiss.IO_FLAG_ONDISK_SAME_DIR)
 
 
-def _build(faiss: Any, spec: Approximate, exact: ExactIndex, place: _Build) -> None:
+def _build(faiss: ModuleType, spec: Approximate, exact: ExactIndex, place: _Build) -> None:
     remove_stale(private_folder(parts_folder(place.done)))
     try:
         empty = _empty(faiss, spec, exact)
@@ -112,7 +115,7 @@ def _build(faiss: Any, spec: Approximate, exact: ExactIndex, place: _Build) -> N
         ) from None
 
 
-def _empty(faiss: Any, spec: Approximate, exact: ExactIndex) -> Any:
+def _empty(faiss: ModuleType, spec: Approximate, exact: ExactIndex) -> Any:
     metric = faiss.METRIC_L2 if exact.similarity == "euclidean" else faiss.METRIC_INNER_PRODUCT
     index = faiss.index_factory(exact.vectors.dim, spec.factory, metric)
     if spec.on_disk and faiss.try_extract_index_ivf(index) is None:
@@ -120,7 +123,7 @@ def _empty(faiss: Any, spec: Approximate, exact: ExactIndex) -> Any:
     return index
 
 
-def _train(faiss: Any, spec: Approximate, exact: ExactIndex, index: Any, place: _Build) -> None:
+def _train(faiss: ModuleType, spec: Approximate, exact: ExactIndex, index: faiss.Index, place: _Build) -> None:
     """Train the index on a sample, unless that was done before an interruption."""
     if place.read(faiss, "trained") is None:
         lists = faiss.try_extract_index_ivf(index)
@@ -138,7 +141,7 @@ def training_rows(documents: int, wanted: int) -> np.ndarray:
     return np.sort(np.random.default_rng(SEED).choice(documents, wanted, replace=False))
 
 
-def _fill(faiss: Any, exact: ExactIndex, place: _Build, progress: Callable[[int], object]) -> None:
+def _fill(faiss: ModuleType, exact: ExactIndex, place: _Build, progress: Callable[[int], object]) -> None:
     """Add all documents to one index, which is saved now and then."""
     index = place.read(faiss, "filled")
     index = place.read(faiss, "trained") if index is None else index
@@ -156,7 +159,7 @@ def _fill(faiss: Any, exact: ExactIndex, place: _Build, progress: Callable[[int]
     faiss.write_index(index, str(place.new / "index.faiss"))
 
 
-def _fill_parts(faiss: Any, exact: ExactIndex, place: _Build, progress: Callable[[int], object]) -> None:
+def _fill_parts(faiss: ModuleType, exact: ExactIndex, place: _Build, progress: Callable[[int], object]) -> None:
     """Add the documents to parts that fit in memory, each saved whole, and merge their lists on disk."""
     from faiss.contrib.ondisk import merge_ondisk
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from hf_posmine.search.block_sizes import CHUNK
 from hf_posmine.utils.mapped import release_pages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    import torch
 
     from hf_posmine.core.types import Floats
     from hf_posmine.encoding.store import Vectors
@@ -97,7 +100,7 @@ class GpuBlocks:
                     rows = torch.from_numpy(self._rows(at, end, np.empty((end - at, self.vectors.dim), np.float32)))
                     rows, scale = rows.to(self.device), scale.to(self.device)
                 else:
-                    rows, scale = lanes.send(lambda out, at=at, end=end: self._rows(at, end, out), end - at, scale)
+                    rows, scale = lanes.send(partial(self._rows, at, end), end - at, scale)
                 block[at - start : end - start] = rows.mul_(scale[:, None])
             if lanes is not None:
                 lanes.mark(start)
@@ -136,7 +139,7 @@ class _Lanes:
 
         return torch.cuda.stream(self._stream)
 
-    def send(self, fill: Any, rows: int, scale: Any) -> tuple[Any, Any]:
+    def send(self, fill: Callable[[np.ndarray], object], rows: int, scale: torch.Tensor) -> tuple[Any, Any]:
         """Fill a buffer once its last copy has left, and copy it."""
         self._turn = 1 - self._turn
         buffer, free = self._buffers[self._turn][:rows], self._free[self._turn]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.spec import parse
@@ -29,7 +29,7 @@ class CustomIndex(Protocol):
 IndexSpec: TypeAlias = Approximate | Lance | CustomIndex
 
 
-def as_index(value: Any) -> IndexSpec | None:
+def as_index(value: object) -> IndexSpec | None:
     """The index that a spelling names; None for exact search.
 
     Args:

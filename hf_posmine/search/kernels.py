@@ -39,7 +39,7 @@ def pick(*args: Any) -> int:
     return _kernel("pick")(*args)
 
 
-def round_to_int8(vectors: Any, codes: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def round_to_int8(vectors: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Write int8 ``codes``; returns the float32 step of each row, |v - codes * step| and |codes * step| in float64."""
     steps, quantization_error, lengths = (
         np.empty(len(vectors), np.float32),
@@ -50,14 +50,16 @@ def round_to_int8(vectors: Any, codes: Any) -> tuple[np.ndarray, np.ndarray, np.
     return steps, quantization_error, lengths
 
 
-def pair_products(queries: Any, at: Any, documents: Any, rows: Any) -> np.ndarray:
+def pair_products(queries: np.ndarray, at: np.ndarray, documents: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Float32 dot products of query ``at[i]`` with row ``rows[i]`` of float32 ``documents``."""
     out = np.empty(len(rows), np.float32)
     _kernel("products")(queries, at, documents, rows, out)
     return out
 
 
-def pair_scores(similarity: str, queries: Any, at: Any, documents: Any, rows: Any) -> np.ndarray:
+def pair_scores(
+    similarity: str, queries: np.ndarray, at: np.ndarray, documents: np.ndarray, rows: np.ndarray
+) -> np.ndarray:
     """Float64 scores of pairs, as :func:`hf_posmine.search.rescore.pair_scores`."""
     out = np.empty(len(rows), np.float64)
     _kernel("pairs")(KINDS.index(similarity), queries, at, documents, rows, out)

@@ -22,6 +22,9 @@ from hf_posmine.utils.progress import progress_bar
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+    from types import ModuleType
+
+    import pyarrow as pa
 
     from hf_posmine.search.exact import ExactIndex
     from hf_posmine.search.specs import Lance
@@ -62,7 +65,7 @@ def _partitions(spec: Lance, documents: int) -> int:
     return spec.partitions or max(1, min(documents // PER_PARTITION, 4 * math.isqrt(documents)))
 
 
-def _build(spec: Lance, table: Any, exact: ExactIndex) -> None:
+def _build(spec: Lance, table: pa.Table, exact: ExactIndex) -> None:
     """Lance writes an index atomically: after a kill here it is built again."""
     metric = "l2" if exact.similarity == "euclidean" else "dot"
     partitions = _partitions(spec, exact.num_candidates)
@@ -132,7 +135,7 @@ def _link(source: str, target: str) -> None:
         shutil.copyfile(source, target)
 
 
-def _write(lance: Any, exact: ExactIndex, folder: Path) -> None:
+def _write(lance: ModuleType, exact: ExactIndex, folder: Path) -> None:
     """Write the vectors as a table of ``row`` and ``vector``."""
     import pyarrow as pa
 

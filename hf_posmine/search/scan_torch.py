@@ -20,6 +20,8 @@ from hf_posmine.search.scan import Ceilings, ScanResult
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import torch
+
     from hf_posmine.encoding.store import Vectors
     from hf_posmine.search.block_sizes import TorchSizes
     from hf_posmine.search.rescore import Similarity
@@ -94,7 +96,7 @@ class TorchScan:
             *(torch.from_numpy(v).to(self.device) for v in _thresholds(ceiling, error)),
         )
 
-    def _values(self, queries: Any, block: Any, start: int) -> Any:
+    def _values(self, queries: torch.Tensor, block: torch.Tensor, start: int) -> Any:
         """Scan values ``[B, n]``, in the type of the products."""
         import torch
 
@@ -116,7 +118,14 @@ class _Span:
     """
 
     def __init__(
-        self, queries: Any, k: int, room: int, exclude: Exclusions, high: Any, certain: Any, slack: Any
+        self,
+        queries: torch.Tensor,
+        k: int,
+        room: int,
+        exclude: Exclusions,
+        high: torch.Tensor,
+        certain: torch.Tensor,
+        slack: torch.Tensor,
     ) -> None:
         import torch
 
@@ -131,7 +140,7 @@ class _Span:
         self.rows = torch.empty(0, dtype=torch.int64, device=device)
         self.values = torch.empty(0, device=device)
 
-    def take(self, values: Any, start: int) -> None:
+    def take(self, values: torch.Tensor, start: int) -> None:
         """Take in the values ``[B, n]`` of documents from ``start`` on: highest of each group first, then its members."""
         import torch
 
@@ -152,7 +161,7 @@ class _Span:
         found, member = ((members >= self.low[at, None]) & (members < self.high[at, None])).nonzero(as_tuple=True)
         self._add(at[found], start + group[found] * GROUP + member, members[found, member])
 
-    def _raise_low(self, groups: Any) -> None:
+    def _raise_low(self, groups: torch.Tensor) -> None:
         """From the first block: the k-th of the groups' best documents certainly below the ceiling."""
         import torch
 
@@ -160,10 +169,10 @@ class _Span:
             sure = groups.masked_fill(groups >= self.certain[:, None, None], -torch.inf).amax(dim=2).float()
             self._raise(sure.topk(self.k, dim=1).values[:, -1])
 
-    def _raise(self, kth: Any) -> None:
+    def _raise(self, kth: torch.Tensor) -> None:
         self.low = self.low.maximum((kth - self.slack).clamp(min=LOWEST))
 
-    def _add(self, at: Any, rows: Any, values: Any) -> None:
+    def _add(self, at: torch.Tensor, rows: torch.Tensor, values: torch.Tensor) -> None:
         """Take in candidates, and drop those that can no longer be among the best k."""
         import torch
 
@@ -185,12 +194,12 @@ class _Span:
         self._keep(self.values >= self.low[self.at])
         self._give_up(torch.bincount(self.at, minlength=len(self.queries)) > self.room)
 
-    def _give_up(self, overflowed: Any) -> None:
+    def _give_up(self, overflowed: torch.Tensor) -> None:
         """Stop looking for queries with too many candidates: they are scanned again."""
         self.overflowed |= overflowed
         self._keep(~self.overflowed[self.at])
 
-    def _keep(self, mask: Any) -> None:
+    def _keep(self, mask: torch.Tensor) -> None:
         self.at, self.rows, self.values = self.at[mask], self.rows[mask], self.values[mask]
 
     def found(self) -> ScanResult:
@@ -211,7 +220,7 @@ def _thresholds(ceiling: np.ndarray, error: np.ndarray) -> Iterator[np.ndarray]:
     yield np.nextafter((2 * error).astype(np.float32), np.float32(np.inf))
 
 
-def _hide(values: Any, exclude: Exclusions, start: int) -> None:
+def _hide(values: torch.Tensor, exclude: Exclusions, start: int) -> None:
     """Set the excluded documents of the block to -inf."""
     import torch
 

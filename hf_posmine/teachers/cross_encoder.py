@@ -21,6 +21,8 @@ from hf_posmine.utils.digest import json_digest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sentence_transformers import CrossEncoder
+
     from hf_posmine.core.types import Floats, Rows, ScoreKind
     from hf_posmine.data.corpus import Corpus
 
@@ -59,7 +61,7 @@ class CrossEncoderTeacher(FullScores):
 
     def __init__(
         self,
-        model: Any,
+        model: str | CrossEncoder | Predicts,
         corpus: Corpus,
         *,
         device: str | None = None,
@@ -81,7 +83,7 @@ class CrossEncoderTeacher(FullScores):
         return load_as(CrossEncoder, name, device=self.device, revision=self.revision)
 
     @staticmethod
-    def _digest(model: Any) -> str:
+    def _digest(model: CrossEncoder) -> str:
         return json_digest([model_digest(model), _prompt(model), repr(_activation(model))])
 
     @cached_property
@@ -134,7 +136,7 @@ class CrossEncoderTeacher(FullScores):
         return {name: value for name, value in self.__dict__.items() if name != "model"}
 
 
-def score_kind_of(model: Any) -> ScoreKind:
+def score_kind_of(model: object) -> ScoreKind:
     """What a cross-encoder's scores mean, by its activation: probabilities after a sigmoid, else logits."""
     return "probability" if type(_activation(model)).__name__ == "Sigmoid" else "logit"
 
@@ -143,7 +145,7 @@ def _activation(model: object) -> object:
     return getattr(model, "activation_fn", None)
 
 
-def score_pairs(model: Any, queries: Sequence[str], documents: Sequence[str]) -> Floats:
+def score_pairs(model: CrossEncoder | Predicts, queries: Sequence[str], documents: Sequence[str]) -> Floats:
     """Scores float32 ``[m]`` of query i with document i, each different pair once, in one stream over all queries.
 
     A call per query pads every query's batch to its longest candidate and leaves most batches half full. Here, on a CPU,
@@ -174,14 +176,14 @@ def score_pairs(model: Any, queries: Sequence[str], documents: Sequence[str]) ->
     return made[np.array([number[pair] for pair in pairs], np.int64)]
 
 
-def _block(model: Any, pairs: list[tuple[str, str]]) -> Floats:
+def _block(model: CrossEncoder | Predicts, pairs: list[tuple[str, str]]) -> Floats:
     made = _in_batches(model, pairs) if is_native(model) else np.asarray(model.predict(pairs), np.float32)
     if made.shape != (len(pairs),):
         raise InputError(f"the cross-encoder gives scores of shape {made.shape} for {len(pairs)} pairs; use one label")
     return made
 
 
-def _in_batches(model: Any, pairs: Sequence[tuple[str, str]]) -> Floats:
+def _in_batches(model: CrossEncoder, pairs: Sequence[tuple[str, str]]) -> Floats:
     on_cpu = str(model.device).startswith("cpu")
     scores = np.empty(len(pairs), np.float32)
     model.eval()
@@ -201,7 +203,7 @@ def _in_batches(model: Any, pairs: Sequence[tuple[str, str]]) -> Floats:
     return scores
 
 
-def _lengths(model: Any, pairs: Sequence[tuple[str, str]]) -> Rows:
+def _lengths(model: CrossEncoder, pairs: Sequence[tuple[str, str]]) -> Rows:
     """Tokens of each pair after truncation, int64 ``[m]``; characters without a fast tokenizer."""
     tokenizer = ModelParts.of(model).tokenizer
     if not pairs or tokenizer is None:
@@ -212,13 +214,13 @@ def _lengths(model: Any, pairs: Sequence[tuple[str, str]]) -> Rows:
     return np.minimum([len(ids) for ids in read], model.max_seq_length or 10**9).astype(np.int64)
 
 
-def _prompt(model: Any) -> str | None:
+def _prompt(model: object) -> str | None:
     """The prompt that ``predict`` would use."""
     parts = ModelParts.of(model)
     return None if parts.default_prompt_name is None else parts.prompts.get(parts.default_prompt_name)
 
 
-def _forward(model: Any, features: dict[str, Any]) -> Floats:
+def _forward(model: CrossEncoder, features: dict[str, Any]) -> Floats:
     import torch
 
     with torch.inference_mode():

@@ -71,7 +71,7 @@ class DenseTeacher:
         dtype: str = "float32",
         shard_rows: int | None = None,
         engine: Engine = "auto",
-        index: Any = None,
+        index: object = None,
         **settings: Any,
     ) -> None:
         if queries is not None and (queries.match != "exact" or len(queries.parts) != 1):

@@ -19,6 +19,8 @@ from hf_posmine.teachers.spellings import Dense
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from sentence_transformers import SentenceTransformer
+
     from hf_posmine.core.types import Floats
     from hf_posmine.encoding.backends import Backend, Compute
 
@@ -209,7 +211,7 @@ def _check_given_by_name(settings: ModelSettings, name: str | None) -> None:
             raise InputError(f"{option}= is for models given by name; set it on this one")
 
 
-def _as_encoder(model: Any) -> Encodes:
+def _as_encoder(model: object) -> Encodes:
     if isinstance(model, Encodes) and not isinstance(model, type):
         return model
     if callable(model) and not isinstance(model, type):
@@ -219,14 +221,14 @@ def _as_encoder(model: Any) -> Encodes:
     )
 
 
-def describe_precision(model: Any) -> dict[str, Any]:
+def describe_precision(model: object) -> dict[str, Any]:
     """Dtype of the weights and dimensions that are kept, where a model has them."""
     dtype, kept = getattr(model, "dtype", None), ModelParts.of(model).truncate_dim
     facts = {"weights_dtype": None if dtype is None else str(dtype), "truncate_dim": kept}
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def _name_of(model: Any) -> str:
+def _name_of(model: object) -> str:
     names = ModelParts.of(model).names
     return names[0] if names else str(getattr(model, "__name__", type(model).__name__))
 
@@ -248,13 +250,13 @@ def commit_of(name: str, revision: str | None = None) -> str | None:
     return None
 
 
-def live_commit_of(model: Any) -> str | None:
+def live_commit_of(model: SentenceTransformer) -> str | None:
     """The same of a SentenceTransformer in memory, as far as it still knows where it came from."""
     name = live_base_of(model)
     return commit_of(name, getattr(model.model_card_data, "base_model_revision", None)) if name else None
 
 
-def live_base_of(model: Any) -> str | None:
+def live_base_of(model: object) -> str | None:
     """The Hub id or folder that a SentenceTransformer in memory came from, as far as its card knows it."""
     name = getattr(getattr(model, "model_card_data", None), "base_model", None)
     return str(name) if name else None

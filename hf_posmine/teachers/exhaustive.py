@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from hf_posmine.core.types import Exclusions, Floats, Ranking, Rows, SearchReque
 from hf_posmine.teachers.multi_search import placed, stored_prefix
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from hf_posmine.data.corpus import Corpus
 
@@ -129,9 +129,10 @@ def joined(parts: Sequence[Ranking], k: int) -> Ranking:
     return Ranking(np.concatenate(doc_ids), np.concatenate(scores), np.concatenate(above))
 
 
-def as_texts(values: Any, what: str) -> list[str]:
+def as_texts(values: Iterable[object], what: str) -> list[str]:
     """``values`` if they are texts."""
-    texts = list(values)
-    if isinstance(values, str) or not all(isinstance(text, str) for text in texts):
+    members = list(values)
+    texts = [text for text in members if isinstance(text, str)]
+    if isinstance(values, str) or len(texts) != len(members):
         raise InputError(f"{what} must be texts, got {values!r:.60}")
     return texts

@@ -29,6 +29,8 @@ from hf_posmine.teachers.spellings import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sentence_transformers import SentenceTransformer
+
     from hf_posmine.data.corpus import Corpus
 
 TeacherLike: TypeAlias = str | TeacherSpec | Teacher | Encodes | Callable[[list[str]], Any]
@@ -133,7 +135,7 @@ def _without_access(teacher: TeacherLike, options: dict[str, Any]) -> dict[str, 
     return {name: value for name, value in options.items() if name not in ACCESS}
 
 
-def _dense(model: Any, corpus: Corpus, **options: Any) -> Teacher:
+def _dense(model: str | SentenceTransformer, corpus: Corpus, **options: Any) -> Teacher:
     from hf_posmine.teachers.dense import DenseTeacher
 
     return DenseTeacher(model, corpus, **options)

@@ -21,6 +21,8 @@ from hf_posmine.utils.files import cache_root
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from sentence_transformers import MultiVectorEncoder
+
     from hf_posmine.core.types import Floats, Rows, ScoreKind
     from hf_posmine.data.corpus import Corpus
 
@@ -48,7 +50,7 @@ class LateInteractionTeacher(FullScores):
 
     def __init__(
         self,
-        model: Any,
+        model: str | MultiVectorEncoder,
         corpus: Corpus,
         *,
         query_prompt: str | None = None,
@@ -68,7 +70,7 @@ class LateInteractionTeacher(FullScores):
         self.name = self._model_name or type(self.encoder.model).__name__
         self.commit = commit_of(self._model_name, revision) if self._model_name else None
 
-    def _encoder(self, model: Any) -> Encoder:
+    def _encoder(self, model: str | MultiVectorEncoder) -> Encoder:
         from sentence_transformers import MultiVectorEncoder
 
         if isinstance(model, str):

@@ -22,6 +22,8 @@ from hf_posmine.utils.files import cache_root
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sentence_transformers import SparseEncoder
+
     from hf_posmine.core.types import Floats, ScoreKind
     from hf_posmine.data.corpus import Corpus
 
@@ -49,7 +51,7 @@ class SparseTeacher(FullScores):
 
     def __init__(
         self,
-        model: Any,
+        model: str | SparseEncoder,
         corpus: Corpus,
         *,
         query_prompt: str | None = None,
@@ -69,7 +71,7 @@ class SparseTeacher(FullScores):
         self.name = self._model_name or type(self.encoder.model).__name__
         self.commit = commit_of(self._model_name, revision) if self._model_name else None
 
-    def _encoder(self, model: Any) -> Encoder:
+    def _encoder(self, model: str | SparseEncoder) -> Encoder:
         from sentence_transformers import SparseEncoder
 
         if isinstance(model, str):

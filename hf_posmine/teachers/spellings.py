@@ -16,6 +16,8 @@ from hf_posmine.core.spec import parse, spell_briefly
 from hf_posmine.search.specs import Approximate, Lance
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from hf_posmine.core.types import ScoreKind
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.encoding.backends import Backend, Compute
@@ -292,7 +294,7 @@ TYPES: dict[str, tuple[type, ...]] = {
 """Types of fields that are not texts."""
 
 
-def _check(spec: Any, name: str, what: str | None = None) -> None:
+def _check(spec: DataclassInstance, name: str, what: str | None = None) -> None:
     """Refuse values of the wrong type, and an empty first field, which is the ``what``."""
     first = fields(spec)[0].name
     if what is not None and (not isinstance(vars(spec)[first], str) or not vars(spec)[first].strip()):

@@ -24,6 +24,8 @@ from hf_posmine.utils.files import cache_root
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from datasets import Dataset
+
     from hf_posmine.core.types import Teacher
     from hf_posmine.data.corpus import Corpus
 
@@ -62,7 +64,7 @@ class StoredRun:
     def build(
         cls,
         teacher: Teacher,
-        pairs: Any,
+        pairs: Dataset,
         depth: int = 200,
         *,
         path: str | Path | None = None,

@@ -21,6 +21,8 @@ from hf_posmine.utils.files import cache_root
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy.typing as npt
+
     from hf_posmine.core.types import Exclusions, Floats, Ranking, Rows, ScoreKind
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.teachers.spellings import VectorFiles
@@ -52,9 +54,9 @@ class VectorTeacher:
     def __init__(
         self,
         corpus: Corpus,
-        vectors: Any,
+        vectors: npt.ArrayLike,
         queries: Sequence[str],
-        query_vectors: Any,
+        query_vectors: npt.ArrayLike,
         *,
         ids: Sequence[str] | None = None,
         similarity: str = "cosine",
@@ -196,7 +198,7 @@ def read_vectors(path: Path) -> dict[str, Any]:
     return found
 
 
-def _matrix(values: Any, rows: int, what: str) -> np.ndarray:
+def _matrix(values: npt.ArrayLike, rows: int, what: str) -> np.ndarray:
     array = values if isinstance(values, np.ndarray) and values.dtype == np.float32 else np.asarray(values, np.float32)
     if array.ndim != 2 or len(array) != rows:  # noqa: PLR2004 - [rows, dimensions]
         raise InputError(f"vectors of {what} have shape {array.shape}; expected [{rows}, dimensions], one row each")

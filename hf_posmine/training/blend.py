@@ -22,6 +22,8 @@ from hf_posmine.utils.progress import progress_bar
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from datasets import Dataset
+
 SAMPLED_ROWS = 2000
 """Rows from which the mean number of words is estimated."""
 
@@ -166,19 +168,19 @@ def _line(blend: Blend, name: str) -> BlendLine:
     )
 
 
-def _negatives(dataset: Any) -> int:
+def _negatives(dataset: Dataset) -> int:
     return sum(
         column.startswith("negative_") and not column.endswith("_instruction") for column in dataset.column_names
     )
 
 
-def _with_constants(dataset: Any, spec: DatasetSpec) -> Any:
+def _with_constants(dataset: Dataset, spec: DatasetSpec) -> Any:
     before = [] if not spec.text_before else dataset.column_names if spec.is_symmetric else ["query"]
     constants: dict[str, Any] = {f"{column}_instruction": spec.text_before for column in before}
     return _add_constants(dataset, constants | {"in_batch_negatives": spec.in_batch})
 
 
-def _add_constants(dataset: Any, constants: Mapping[str, str | bool]) -> Any:
+def _add_constants(dataset: Dataset, constants: Mapping[str, str | bool]) -> Any:
     import datasets
     import pyarrow as pa
 

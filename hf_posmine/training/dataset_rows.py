@@ -24,6 +24,8 @@ from hf_posmine.utils.files import cache_root
 from hf_posmine.utils.progress import quiet_bars
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.mining.miner import PositiveAwareMiner
     from hf_posmine.training.dataset_spec import DatasetSpec
@@ -88,7 +90,7 @@ def _beir_rows(folder: Path, split: str) -> Any:
     return pairs.add_column("positive", corpus.texts(rows).to_pylist())
 
 
-def _with_negatives(spec: DatasetSpec, dataset: Any, n: int, seed: int) -> Converted:
+def _with_negatives(spec: DatasetSpec, dataset: Dataset, n: int, seed: int) -> Converted:
     columns: list[Any] = spec.role_columns
     if spec.task == "retrieval":
         return retrieval_to_rows(dataset, *columns, num_negatives=n)
@@ -101,7 +103,7 @@ def _with_negatives(spec: DatasetSpec, dataset: Any, n: int, seed: int) -> Conve
     return labels_to_triples(dataset, *columns, num_negatives=n, positives=positives, label_texts=texts, seed=seed)
 
 
-def _pairs(spec: DatasetSpec, dataset: Any) -> Converted:
+def _pairs(spec: DatasetSpec, dataset: Dataset) -> Converted:
     """Queries and positives without negatives."""
     columns: list[Any] = spec.role_columns
     if spec.task == "sts":
@@ -135,7 +137,7 @@ def _mined(spec: DatasetSpec, everything: Converted, pairs: Converted, n: int, s
     return Converted(rows.dataset, pairs.counts | short | {"rows_out": len(rows.dataset)})
 
 
-def _mined_once(pairs: Any, miner: PositiveAwareMiner) -> Any:
+def _mined_once(pairs: Dataset, miner: PositiveAwareMiner) -> Any:
     """The pairs with their negatives, mined by one of several processes; the others wait for it, however long it takes.
 
     They wait for a lock of a file: a barrier of torch.distributed ends a run after 30 minutes.

@@ -13,6 +13,7 @@ from hf_posmine.training.blend import Blend, BlendLine, describe
 from hf_posmine.training.collator import INSTRUCTION, text_columns
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainingArguments
 
     from hf_posmine.encoding.encode import Role
@@ -94,7 +95,7 @@ def make_plan(chosen: Contrastive, trainer: RecipeTrainer, blend: Blend) -> Stag
     )
 
 
-def _tokens(trainer: RecipeTrainer, rows: Any) -> np.ndarray:
+def _tokens(trainer: RecipeTrainer, rows: Dataset) -> np.ndarray:
     """Tokens int64 ``[m, columns]`` of a sample of rows."""
     sample = rows.select(np.linspace(0, len(rows) - 1, min(len(rows), SAMPLED_ROWS)).astype(np.int64))
     columns, prompts = text_columns(rows.column_names), trainer.args.prompts
@@ -110,7 +111,7 @@ def _role(column: str) -> Role:
     return "query" if column == "query" else "document"
 
 
-def _items(rows: Any, column: str) -> list[Any]:
+def _items(rows: Dataset, column: str) -> list[Any]:
     name = column + INSTRUCTION
     if name not in rows.column_names:
         return list(rows[column])
@@ -158,7 +159,7 @@ def _examples(trainer: RecipeTrainer, blend: Blend, most: int = 3) -> list[tuple
     return shown
 
 
-def _pooled_part(trainer: RecipeTrainer, item: Any, column: str) -> tuple[str, str]:
+def _pooled_part(trainer: RecipeTrainer, item: str | tuple[str, str], column: str) -> tuple[str, str]:
     """What the model reads of an item, cut where pooling starts, as its tokens spell it."""
     model = trainer.model
     features = model.preprocess([item], prompt=trainer.args.prompts.get(column), task=_role(column))

@@ -229,7 +229,7 @@ def _override(options: dict[str, Any], key: str, value: str) -> None:
     node[place] = None if value == "null" else value if text else _yaml(key, value)
 
 
-def _place(node: Any, part: str, key: str, *, there: bool) -> Any:
+def _place(node: object, part: str, key: str, *, there: bool) -> Any:
     """Where a part of a dotted key leads: a number of a list, or a key of a mapping."""
     if isinstance(node, list):
         if part.isdigit() and int(part) < len(node):

@@ -25,6 +25,8 @@ from hf_posmine.mining.rows_digest import rows_digest
 from hf_posmine.utils.redact import redact, redacted
 
 if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
     from hf_posmine.evaluation.results import RetrievalResult
     from hf_posmine.training.blend import Blend
     from hf_posmine.training.recipe import Recipe
@@ -34,7 +36,7 @@ RESAMPLES = 10_000
 INTERVAL = (2.5, 97.5)
 
 
-def record_stage(recipe: Recipe, trainer: RecipeTrainer, model: Any, blend: Blend) -> None:
+def record_stage(recipe: Recipe, trainer: RecipeTrainer, model: SentenceTransformer, blend: Blend) -> None:
     """Write the record of a stage beside its model, and push both if the recipe says ``push_to_hub: true``.
 
     The recipe's ``hub_model_id``, ``hub_private_repo`` and ``hub_revision`` say where to, as for any trainer.

@@ -67,7 +67,7 @@ class RunFolder:
         write_file(self.path / NOTE, lambda file: file.write_text(json.dumps(recipe.as_dict(), indent=2), "utf8"))
 
 
-def _first_change(before: Any, now: Any, at: str = "") -> tuple[str, Any, Any] | None:
+def _first_change(before: object, now: object, at: str = "") -> tuple[str, Any, Any] | None:
     """The first leaf that differs: its dotted key and both values."""
     if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
         before, now = (dict(enumerate(values)) for values in (before, now))

@@ -7,10 +7,12 @@ copy of the student in its memory, from before: it takes the gathered weights, a
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import torch
 
     from hf_posmine.models.instruct import InstructSentenceTransformer
 
@@ -30,7 +32,7 @@ class WholeCopy:
             self.model = copy.deepcopy(model, {id(model.model_card_data): card}).cpu()
             card.register_model(self.model)
 
-    def gathered(self, live: Any) -> InstructSentenceTransformer | None:
+    def gathered(self, live: torch.nn.Module) -> InstructSentenceTransformer | None:
         """The copy with the weights of the shards, on the process that keeps it; all processes call this."""
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
@@ -39,7 +41,7 @@ class WholeCopy:
             self.model.load_state_dict(weights)
         return self.model
 
-    def spread(self, live: Any, load: Callable[[InstructSentenceTransformer], None]) -> None:
+    def spread(self, live: torch.nn.Module, load: Callable[[InstructSentenceTransformer], None]) -> None:
         """Load weights into the copy, and from there into the shards; all processes call this."""
         from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sentence_transformers import SentenceTransformerTrainingArguments
+    from sentence_transformers.sentence_transformer.evaluation import BaseEvaluator
     from torch import nn
 
     from hf_posmine.training.recipe import Contrastive, Recipe
@@ -119,7 +120,7 @@ def make_trainer(
     args: SentenceTransformerTrainingArguments,
     model: InstructSentenceTransformer,
     blend: Blend,
-    evaluator: Any = None,
+    evaluator: BaseEvaluator | None = None,
 ) -> RecipeTrainer:
     """The trainer of a stage: batches, loss and lengths as the recipe says.
 
@@ -222,7 +223,7 @@ def make_evaluator(chosen: Contrastive) -> Any:
     return together
 
 
-def choose_metric(recipe: Recipe, args: SentenceTransformerTrainingArguments, evaluator: Any) -> None:
+def choose_metric(recipe: Recipe, args: SentenceTransformerTrainingArguments, evaluator: BaseEvaluator | None) -> None:
     """What the best checkpoint is the best of: the main measure of the first collection, unless the recipe says it.
 
     Raises:

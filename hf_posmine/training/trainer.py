@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch.utils.data import BatchSampler, ConcatDataset, DataLoader
 
 
-def unwrapped(model: Any) -> Any:
+def unwrapped(model: torch.nn.Module) -> Any:
     """The module that ``torch.compile`` wrapped, or the model itself."""
     return getattr(model, "_orig_mod", model)
 

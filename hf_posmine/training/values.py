@@ -47,16 +47,16 @@ def is_text(cls: type, key: str) -> bool:
     return str in kinds and all(kind in (str, NoneType) or _is_choice(kind) for kind in kinds)
 
 
-def _typed(key: str, value: Any, kinds: set[Any]) -> Any:
+def _typed(key: str, value: object, kinds: set[Any]) -> Any:
     if value is False and any(_is_choice(kind) and "no" in {choice.value for choice in kind} for kind in kinds):
         return "no"
-    value = of_kind(key, value, kinds)
-    if key in LEAST and value is not None and value < LEAST[key]:
-        raise InputError(f"{key}={value!r}; expected at least {LEAST[key]}")
-    return value
+    typed_value = of_kind(key, value, kinds)
+    if key in LEAST and typed_value is not None and typed_value < LEAST[key]:
+        raise InputError(f"{key}={typed_value!r}; expected at least {LEAST[key]}")
+    return typed_value
 
 
-def _kinds(hint: Any) -> set[Any]:
+def _kinds(hint: object) -> set[Any]:
     """The classes that an annotation allows."""
     origin = get_origin(hint)
     if origin in (Union, UnionType):
@@ -66,5 +66,5 @@ def _kinds(hint: Any) -> set[Any]:
     return {origin or hint}
 
 
-def _is_choice(kind: Any) -> bool:
+def _is_choice(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, Enum)

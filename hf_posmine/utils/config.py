@@ -100,7 +100,7 @@ def unknown_key(path: str | Path | None, key: str, known: Mapping[str, Any]) -> 
     return InputError(f"{'' if path is None else f'{path}: '}unknown key {key!r}{hint}")
 
 
-def of_kind(name: str, value: Any, kinds: set[Any]) -> Any:
+def of_kind(name: str, value: object, kinds: set[Any]) -> Any:
     """A value of YAML as one of the kinds that are wanted.
 
     YAML reads ``1e-5`` as a text: a text becomes a number where only a number is wanted.

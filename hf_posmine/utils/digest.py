@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -13,7 +13,7 @@ _read: dict[Path, str] = {}
 """sha256 of the files whose rows this process loaded, when it loaded them."""
 
 
-def json_digest(value: Any) -> str:
+def json_digest(value: object) -> str:
     """The fingerprint of a description; equal for equal JSON, whatever the order of keys.
 
     >>> json_digest({"a": 1, "b": 2}) == json_digest({"b": 2, "a": 1})

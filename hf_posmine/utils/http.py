@@ -141,7 +141,7 @@ def _client(timeout: float, process: int) -> Any:
     return httpx.Client(timeout=timeout, follow_redirects=False)
 
 
-def _limited(response: Any) -> bytes:
+def _limited(response: httpx.Response) -> bytes:
     """The content of a response.
 
     Raises:

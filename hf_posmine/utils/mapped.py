@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from hf_posmine.utils.upstream import mapped_buffer
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    import numpy.typing as npt
 
     from hf_posmine.core.types import Rows
 
@@ -24,7 +26,7 @@ RANGE = 1 << 18
 class Appended:
     """A file of numbers that grows; :meth:`array` maps what was written."""
 
-    def __init__(self, path: Path, dtype: Any) -> None:
+    def __init__(self, path: Path, dtype: npt.DTypeLike) -> None:
         self.path, self.dtype = path, np.dtype(dtype)
         self._file: IO[bytes] = path.open("wb")
 
@@ -38,12 +40,12 @@ class Appended:
         return mapped(self.path, self.dtype)
 
 
-def mapped(path: Path, dtype: Any) -> np.ndarray:
+def mapped(path: Path, dtype: npt.DTypeLike) -> np.ndarray:
     """The numbers of a file without a header, memory-mapped."""
     return np.memmap(path, dtype, "r") if path.stat().st_size else np.empty(0, dtype)
 
 
-def preallocate(path: Path, dtype: Any, length: int) -> np.ndarray:
+def preallocate(path: Path, dtype: npt.DTypeLike, length: int) -> np.ndarray:
     """Zeros in a new file, memory-mapped for writing; the space is taken now, so that no write can fail later."""
     if not length:
         return np.empty(0, dtype)
@@ -73,7 +75,7 @@ def release_pages(array: np.ndarray, start: int = 0, stop: int | None = None) ->
 
 
 @contextlib.contextmanager
-def npy_file(path: Path, dtype: Any, shape: tuple[int, ...]) -> Iterator[IO[bytes]]:
+def npy_file(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> Iterator[IO[bytes]]:
     """A ``.npy`` file of known shape, whose rows are then written one after the other."""
     with path.open("wb") as file:
         header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}

@@ -56,7 +56,7 @@ def redact(text: str) -> str:
     return re.sub(rf"{re.escape(home)}(?=/|\s|$)", "~", text) if len(home) > 1 else text
 
 
-def redacted(value: Any) -> Any:
+def redacted(value: object) -> Any:
     """A JSON value with every text in it redacted, and without the values under keys that name a token or another secret."""
     if isinstance(value, str):
         return redact(value)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     import torch
+    from bm25s import BM25
+    from datasets import Dataset, IterableDataset
+    from torch.utils.data import DataLoader
 
 Class = TypeVar("Class", bound=type)
 
@@ -56,7 +59,7 @@ def overrides_private(*methods: str, package: str = "sentence-transformers") -> 
     return check
 
 
-def forward_epochs(loader: Any) -> None:
+def forward_epochs(loader: DataLoader) -> None:
     """Let the epoch reach the batch sampler of a resumed run on several processes (accelerate 1.0 to 1.15).
 
     accelerate's ``BatchSamplerShard`` does not forward ``set_epoch``, and the Trainer (transformers 5.2 to 5.23) looks
@@ -89,12 +92,12 @@ def check_peft() -> None:
         )
 
 
-def dataset_fingerprint(dataset: Any) -> str:
+def dataset_fingerprint(dataset: Dataset) -> str:
     """The content hash that ``datasets`` keeps with a Dataset and its cache files (datasets 2.0 to 5.2)."""
     return str(dataset._fingerprint)
 
 
-def with_features(stream: Any) -> Any:
+def with_features(stream: IterableDataset) -> Any:
     """An IterableDataset that knows its features, if need be from its first rows (datasets 2.10 to 5.2)."""
     return stream if stream.features is not None else stream._resolve_features()
 
@@ -162,7 +165,7 @@ def parser_options(parser: argparse.ArgumentParser) -> dict[str, argparse.Action
     return {action.dest: action for action in parser._actions if action.dest != "help"}
 
 
-def bm25_weights(model: Any, tokens: Sequence[Sequence[str]]) -> tuple[Mapping[str, np.ndarray], Mapping[str, int]]:
+def bm25_weights(model: BM25, tokens: Sequence[Sequence[str]]) -> tuple[Mapping[str, np.ndarray], Mapping[str, int]]:
     """The weights of all postings as a compressed sparse matrix, and the vocabulary (bm25s 0.2 to 0.3)."""
     scores, vocabulary = model.build_index_from_tokens(tokens, show_progress=False)
     return scores, vocabulary

@@ -11,13 +11,15 @@ from hf_posmine.evaluation.judge.question import SUSPECTS, Question, Suspect, Ve
 from hf_posmine.mining.columns import SIDE_BY_SIDE
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from hf_posmine.evaluation.judge.judge import Judge
 
 Action: TypeAlias = Literal["flag", "drop", "demote", "relabel"]
 
 
 def judge_negatives(
-    mined: Any, judge: Judge, *, query_column: str | None = None, positive_column: str | None = None
+    mined: Dataset, judge: Judge, *, query_column: str | None = None, positive_column: str | None = None
 ) -> list[list[Verdict]]:
     """The verdict on every negative of every row, beside its first positive.
 
@@ -44,7 +46,7 @@ def judge_negatives(
 
 
 def apply_judgements(
-    mined: Any, judgements: list[list[Verdict]], *, action: Action, suspect: Suspect = "relevant"
+    mined: Dataset, judgements: list[list[Verdict]], *, action: Action, suspect: Suspect = "relevant"
 ) -> Any:
     """Drop, demote, relabel or flag the negatives judged relevant; ``negatives_verdicts`` holds the verdicts on the rest.
 
@@ -75,7 +77,7 @@ def apply_judgements(
     )
 
 
-def _features(mined: Any, action: Action) -> Any:
+def _features(mined: Dataset, action: Action) -> Any:
     from datasets import Features, List, Value
 
     features = Features({**mined.features, "negatives_verdicts": List(Value("string"))})

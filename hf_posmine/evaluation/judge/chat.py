@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.evaluation.judge.question import SCHEMA
 from hf_posmine.utils.http import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MAX_TOKENS = 1024
 
@@ -65,7 +68,7 @@ class ChatServer:
         service = Service(url, self.api_key_env, self.retries, self.timeout, self.name)
         return service.ask(body, self._read, "the question")
 
-    def _read(self, answer: Any) -> str:
+    def _read(self, answer: Mapping[str, Any]) -> str:
         content = answer["choices"][0]["message"]["content"]
         if content is None:  # a refusal, or a limit reached while reasoning: an answer, but not one that can be read
             return ""

@@ -14,6 +14,8 @@ from hf_posmine.mining.select import select
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from datasets import Dataset
+
     from hf_posmine.core.types import Rows
     from hf_posmine.teachers.factory import TeacherLike
 
@@ -41,7 +43,7 @@ def overlap_matrix(choices: Sequence[Rows]) -> np.ndarray:
     return matrix
 
 
-def teacher_agreement(pairs: Any, teachers: Sequence[TeacherLike], **options: Any) -> Any:
+def teacher_agreement(pairs: Dataset, teachers: Sequence[TeacherLike], **options: Any) -> Any:
     """Overlap of the negatives that different teachers give the same rows (paper, Tables 6 to 8).
 
     Args:

@@ -312,7 +312,7 @@ class Calibration:
         return low, high
 
 
-def _ratio(above: Any, below: Any) -> Any:
+def _ratio(above: Doubles, below: Doubles) -> Any:
     """A quotient, 0 where there is nothing to divide by."""
     return np.divide(above, below, out=np.zeros(np.shape(above)), where=np.asarray(below) != 0)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 NO_BOUND = (
     "the hardest setting is always Naive Top-K, which takes the most false negatives: a choice needs a bound on them. Give "
@@ -13,7 +16,7 @@ NO_BOUND = (
 )
 
 
-def choose(table: Any, *, max_false_negatives: float | None, min_yield: float = 0.95) -> dict[str, Any]:
+def choose(table: DataFrame, *, max_false_negatives: float | None, min_yield: float = 0.95) -> dict[str, Any]:
     """The hardest setting that keeps within two limits.
 
     Args:

@@ -12,6 +12,8 @@ from hf_posmine.data.columns import check_ids, check_text_lists, check_texts, it
 from hf_posmine.data.layouts import pick_columns
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from hf_posmine.core.types import Rows
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.data.qrels import Qrels
@@ -100,7 +102,7 @@ class HiddenRows:
 
 
 def judgements_of_pairs(
-    pairs: Any,
+    pairs: Dataset,
     corpus: Corpus,
     *,
     query_column: str | None = None,

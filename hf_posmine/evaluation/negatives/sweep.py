@@ -25,6 +25,8 @@ from hf_posmine.utils.progress import progress_bar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from datasets import Dataset
+
     from hf_posmine.core.types import Rows
     from hf_posmine.data.qrels import Qrels
     from hf_posmine.mining.select import MinedBatch
@@ -36,7 +38,7 @@ OVERLAP_ROWS = 2000
 
 def sweep(  # noqa: PLR0913 - the grid, by keyword
     run: Teacher | Sequence[Teacher],
-    pairs: Any,
+    pairs: Dataset,
     *,
     filters: Sequence[Any] = ((),),
     samplers: Sequence[Any] = ("Top()",),

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy.typing as npt
+    from pandas import DataFrame
+
 MEASURES = {
     "yield": "share of negatives found",
     "hardness": "hardness (negative / positive score)",
@@ -25,7 +28,7 @@ DARK = 0.6
 """Where on the scale numbers turn white."""
 
 
-def plot_sweep(table: Any, path: str | Path) -> Path:
+def plot_sweep(table: DataFrame, path: str | Path) -> Path:
     """Yield, hardness, share removed and false negatives against the first number of each method, one line each.
 
     Args:
@@ -46,7 +49,7 @@ def plot_sweep(table: Any, path: str | Path) -> Path:
     return save_figure(figure, path)
 
 
-def plot_overlap(names: Sequence[str], matrix: Any, path: str | Path) -> Path:
+def plot_overlap(names: Sequence[str], matrix: npt.ArrayLike, path: str | Path) -> Path:
     """A heat map of overlaps with the numbers in it (paper, Tables 6 to 8); what overlaps with itself is left blank.
 
     Args:

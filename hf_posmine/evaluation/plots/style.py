@@ -13,6 +13,9 @@ from hf_posmine.utils.files import write_file
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
@@ -52,7 +55,7 @@ def look(number: int) -> dict[str, Any]:
     }
 
 
-def draw_rates(axis: Any, x: Sequence[float], rates: Sequence[Interval], number: int, label: str) -> None:
+def draw_rates(axis: Axes, x: Sequence[float], rates: Sequence[Interval], number: int, label: str) -> None:
     """A line of rates in per cent, with the band of their intervals, from left to right.
 
     Args:
@@ -69,13 +72,13 @@ def draw_rates(axis: Any, x: Sequence[float], rates: Sequence[Interval], number:
     axis.plot(across, rate, label=label, **style)
 
 
-def ring(axis: Any, x: Sequence[float], rates: Sequence[float], label: str) -> None:
+def ring(axis: Axes, x: Sequence[float], rates: Sequence[float], label: str) -> None:
     """Ring some of the points."""
     per_cent = [100 * rate for rate in rates]
     axis.scatter(x, per_cent, s=90, facecolors="none", edgecolors="black", linewidths=1.2, zorder=5, label=label)
 
 
-def save_figure(figure: Any, path: str | Path) -> Path:
+def save_figure(figure: Figure, path: str | Path) -> Path:
     """Write a figure atomically; SVG and PDF carry no date, so that equal figures are equal files.
 
     Raises:
@@ -83,7 +86,7 @@ def save_figure(figure: Any, path: str | Path) -> Path:
     """
     path = Path(path)
     check_image(path)
-    metadata = (
+    metadata: dict[str, Any] = (
         {"metadata": {"Date": None} if path.suffix == ".svg" else {"CreationDate": None}}
         if path.suffix != ".png"
         else {}
@@ -107,7 +110,7 @@ def check_image(path: str | Path) -> None:
         raise MissingExtraError("a figure", "plots")
 
 
-def shared_legend(figure: Any, axis: Any, columns: int, labels: Sequence[str] = ()) -> None:
+def shared_legend(figure: Figure, axis: Axes, columns: int, labels: Sequence[str] = ()) -> None:
     """One legend below all panels, where it covers nothing."""
     handles, names = axis.get_legend_handles_labels()
     chosen = [(h, n) for h, n in zip(handles, names, strict=True) if not labels or n in labels]

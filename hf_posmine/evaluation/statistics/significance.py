@@ -20,6 +20,8 @@ from hf_posmine.evaluation.statistics.resampling import Groups, bootstrap_means,
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import numpy.typing as npt
+
     from hf_posmine.evaluation.measures import Scores
 
 DRAWS = 10_000
@@ -63,8 +65,8 @@ def compare(
 
 
 def compare_runs(
-    scores_a: Any,
-    scores_b: Any,
+    scores_a: npt.ArrayLike,
+    scores_b: npt.ArrayLike,
     *,
     seed: int = 0,
     permutations: int = DRAWS,
@@ -176,7 +178,7 @@ def holm(p_values: Sequence[float] | Scores) -> Scores:
     return adjusted
 
 
-def _values(values: Any, name: str, dimensions: int) -> Scores:
+def _values(values: npt.ArrayLike, name: str, dimensions: int) -> Scores:
     array = np.asarray(values, np.float64)
     if array.ndim != dimensions:
         wanted = "one value per query" if dimensions == 1 else "[seeds, queries]"

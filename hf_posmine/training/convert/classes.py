@@ -24,6 +24,8 @@ from hf_posmine.training.convert.shared import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from datasets import Dataset
+
     from hf_posmine.core.types import Rows
     from hf_posmine.training.convert.shared import Converted
 
@@ -34,7 +36,7 @@ BINARY = 2
 
 
 def labels_to_triples(
-    dataset: Any,
+    dataset: Dataset,
     text: str = "text",
     label: str = "label",
     *,

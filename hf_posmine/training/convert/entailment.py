@@ -22,6 +22,8 @@ from hf_posmine.training.convert.shared import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from datasets import Dataset
+
     from hf_posmine.core.types import Mask, Rows
     from hf_posmine.training.convert.shared import Converted
 
@@ -33,7 +35,7 @@ SPARE = 4
 
 
 def nli_to_triples(
-    dataset: Any,
+    dataset: Dataset,
     premise: str = "premise",
     hypothesis: str = "hypothesis",
     label: str = "label",

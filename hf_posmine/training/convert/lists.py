@@ -16,9 +16,11 @@ from hf_posmine.training.convert.shared import Converted, converted, negative_co
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from datasets import Dataset, IterableDataset
+
 
 def reranking_to_rows(
-    dataset: Any,
+    dataset: Dataset | IterableDataset,
     query: str = "query",
     positive: str = "positive",
     negative: str = "negative",
@@ -45,7 +47,7 @@ def reranking_to_rows(
 
 
 def retrieval_to_rows(
-    dataset: Any,
+    dataset: Dataset | IterableDataset,
     query: str = "query",
     positive: str = "positive",
     negatives: str | None = None,
@@ -125,7 +127,7 @@ class _Explode:
             )
 
 
-def _convert(dataset: Any, explode: _Explode) -> Converted:
+def _convert(dataset: Dataset | IterableDataset, explode: _Explode) -> Converted:
     if isinstance(dataset, dict):
         raise InputError(f"expected one dataset, got the splits {list(dataset)}; pass one of them")
     names = column_names(dataset)
@@ -145,7 +147,7 @@ def _convert(dataset: Any, explode: _Explode) -> Converted:
     return converted(columns, counts)
 
 
-def _stream(dataset: Any, explode: _Explode, names: list[str]) -> Any:
+def _stream(dataset: Dataset | IterableDataset, explode: _Explode, names: list[str]) -> Any:
     import datasets
 
     outputs = ("query", "positive", *negative_columns(explode.num_negatives))
@@ -170,7 +172,7 @@ def _negative_columns(names: Sequence[str], given: str | None, n: int) -> tuple[
     return numbered[:n] if found[0] == numbered else found[0]
 
 
-def _texts(value: Any, column: str, row: int) -> list[str]:
+def _texts(value: object, column: str, row: int) -> list[str]:
     """A text, a list of texts or None as a list."""
     if value is None:
         return []

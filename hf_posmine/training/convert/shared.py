@@ -41,7 +41,7 @@ def negative_columns(count: int) -> list[str]:
     return [f"negative_{i + 1}" for i in range(count)]
 
 
-def read_whole(dataset: Any, columns: Sequence[str], why: str) -> dict[str, list[Any]]:
+def read_whole(dataset: Dataset, columns: Sequence[str], why: str) -> dict[str, list[Any]]:
     """Some columns of a Dataset as lists.
 
     Raises:

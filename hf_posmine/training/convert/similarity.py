@@ -14,13 +14,15 @@ from hf_posmine.training.convert.shared import converted, first_of_each, not_bla
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from datasets import Dataset
+
     from hf_posmine.training.convert.shared import Converted
 
 WHY_WHOLE = "negatives are mined from the texts of all rows"
 
 
 def sts_to_pairs(
-    dataset: Any,
+    dataset: Dataset,
     text1: str = "sentence1",
     text2: str = "sentence2",
     score: str = "score",
