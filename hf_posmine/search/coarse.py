@@ -15,7 +15,7 @@ import numpy as np
 
 from hf_posmine.search import resident
 from hf_posmine.search.error_bounds import Coded, Int8, int8_error
-from hf_posmine.search.principal_axes import Prefix, prefix_error
+from hf_posmine.search.principal_axes import Prefix, choose_length, prefix_error
 from hf_posmine.utils.mapped import release_pages
 from hf_posmine.utils.upstream import int8_product
 
@@ -36,12 +36,14 @@ class CoarseQueries:
         factor: float32 ``[B]``.
         spread: float64 ``[B]``.
         error: float64 ``[B]``.
+        distance: float32 ``[N]``, rounded up.
     """
 
     vectors: np.ndarray
     factor: Floats
     spread: np.ndarray
     error: np.ndarray
+    distance: Floats
 
 
 class Coarse(Protocol):
@@ -52,10 +54,6 @@ class Coarse(Protocol):
         """Float32 ``[N]``."""
 
     @property
-    def distance(self) -> Floats:
-        """Float32 ``[N]``, rounded up."""
-
-    @property
     def rows(self) -> int:
         """Documents per block."""
 
@@ -63,11 +61,20 @@ class Coarse(Protocol):
     def head(self) -> int:
         """Documents that are multiplied in full first, because wide intervals need a good bound to begin with."""
 
-    def queries(self, similarity: Similarity, queries: Queries, documents: Documents) -> CoarseQueries:
-        """Queries as the documents are."""
+    def queries(
+        self, similarity: Similarity, queries: Queries, documents: Documents, low: Floats
+    ) -> CoarseQueries | None:
+        """Queries as the documents are; None where a plain scan of the next documents takes less.
 
-    def products(self, queries: CoarseQueries) -> Iterator[tuple[int, np.ndarray]]:
-        """The first document row and the products ``[B, block]`` of each block."""
+        Args:
+            similarity: cosine, dot or euclidean.
+            queries: the query vectors.
+            documents: scale, bias and the largest lengths.
+            low: float32 ``[B]``, the least value that matters to each query so far.
+        """
+
+    def products(self, queries: CoarseQueries, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
+        """The first row and the products ``[B, block]`` of each block of documents from ``start`` to ``stop``."""
 
     def open(self) -> None:
         """Make what threads share, before they start."""
@@ -94,27 +101,23 @@ class Int8Products:
         """See :class:`Coarse`."""
         return self.coded.scale
 
-    @property
-    def distance(self) -> Floats:
-        """See :class:`Coarse`."""
-        return self.coded.quantization_error
-
-    def queries(self, similarity: Similarity, queries: Queries, documents: Documents) -> CoarseQueries:
+    def queries(self, similarity: Similarity, queries: Queries, documents: Documents, low: Floats) -> CoarseQueries:
         """See :class:`Coarse`."""
         q = Int8.of(queries.vectors)
-        return CoarseQueries(q.codes, q.steps, q.lengths, int8_error(similarity, queries, q, documents))
+        error = int8_error(similarity, queries, q, documents)
+        return CoarseQueries(q.codes, q.steps, q.lengths, error, self.coded.quantization_error)
 
-    def products(self, queries: CoarseQueries) -> Iterator[tuple[int, np.ndarray]]:
+    def products(self, queries: CoarseQueries, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
         """See :class:`Coarse`."""
         import torch
 
         codes, documents = torch.from_numpy(queries.vectors), self._tensor
         out = torch.empty((len(codes), self.rows), dtype=torch.int32)
-        passing = _Passing((self.coded.codes, self.coded.scale, self.coded.quantization_error, self.bias))
-        for start in range(self.head, len(documents), self.rows):
-            passing.release_before(start)
-            block = documents[start : start + self.rows]
-            yield start, int8_product(codes, block.t(), out if len(block) == self.rows else None).numpy()
+        passing = _Passing((self.coded.codes, self.coded.scale, self.coded.quantization_error, self.bias), start)
+        for first in range(start, stop, self.rows):
+            passing.release_before(first)
+            block = documents[first : min(first + self.rows, stop)]
+            yield first, int8_product(codes, block.t(), out if len(block) == self.rows else None).numpy()
 
     def open(self) -> None:
         """See :class:`Coarse`."""
@@ -153,26 +156,29 @@ class PrefixProducts:
         """See :class:`Coarse`."""
         return self.documents_scale
 
-    @property
-    def distance(self) -> Floats:
-        """See :class:`Coarse`."""
-        return self.prefix.rest
+    def queries(
+        self, similarity: Similarity, queries: Queries, documents: Documents, low: Floats
+    ) -> CoarseQueries | None:
+        """See :class:`Coarse`: along as many axes as suit these queries."""
+        axes = self.prefix.axes
+        coordinates, rest = axes.coordinates(queries.vectors)
+        chosen = choose_length(self.prefix, coordinates, rest, low, documents, self.head)
+        if chosen is None:
+            return None
+        inside = np.ascontiguousarray(coordinates[:, : axes.lengths[chosen]])
+        error = prefix_error(similarity, queries, inside, rest[chosen], documents, axes.eta)
+        ones = np.ones(len(inside), np.float32)
+        return CoarseQueries(inside, ones, rest[chosen], error, self.prefix.rest[chosen])
 
-    def queries(self, similarity: Similarity, queries: Queries, documents: Documents) -> CoarseQueries:
-        """See :class:`Coarse`."""
-        coordinates, rest = self.prefix.axes.coordinates(queries.vectors)
-        error = prefix_error(similarity, queries, coordinates, rest, documents, self.prefix)
-        return CoarseQueries(coordinates, np.ones(len(rest), np.float32), rest, error)
-
-    def products(self, queries: CoarseQueries) -> Iterator[tuple[int, np.ndarray]]:
+    def products(self, queries: CoarseQueries, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
         """See :class:`Coarse`."""
         documents, vectors = self.prefix.coordinates, queries.vectors
         out = np.empty((len(vectors), self.rows), np.float32)
-        passing = _Passing((documents, self.documents_scale, self.prefix.rest, self.bias))
-        for start in range(self.head, len(documents), self.rows):
-            passing.release_before(start)
-            block = np.asarray(documents[start : start + self.rows])
-            yield start, np.matmul(vectors, block.T, out=out if len(block) == self.rows else None)
+        passing = _Passing((documents, self.documents_scale, queries.distance, self.bias), start)
+        for first in range(start, stop, self.rows):
+            passing.release_before(first)
+            block = np.asarray(documents[first : min(first + self.rows, stop), : vectors.shape[1]])
+            yield first, np.matmul(vectors, block.T, out=out if len(block) == self.rows else None)
 
     def open(self) -> None:
         """See :class:`Coarse`: nothing is shared but memory maps."""
@@ -181,8 +187,8 @@ class PrefixProducts:
 class _Passing:
     """Columns that are read from beginning to end: pages that were passed are released, so that they do not add up."""
 
-    def __init__(self, columns: tuple[np.ndarray, ...]) -> None:
-        self.columns, self.passed = columns, 0
+    def __init__(self, columns: tuple[np.ndarray, ...], start: int) -> None:
+        self.columns, self.passed = columns, start
         first = columns[0]
         self.stride = max(1, resident.STRIDE // (first.shape[1] * first.itemsize))
 

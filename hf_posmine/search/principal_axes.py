@@ -28,7 +28,7 @@ from hf_posmine.utils.mapped import npy_file
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hf_posmine.core.types import Floats
+    from hf_posmine.core.types import Floats, Rows
     from hf_posmine.encoding.store import Vectors
     from hf_posmine.search.error_bounds import Documents, Queries
     from hf_posmine.search.rescore import Similarity
@@ -38,10 +38,14 @@ STEP = 32
 SAMPLE, PROBES, SEED = 4096, 64, 0
 PAIR_COST = 8.0
 """A multiply-add of a single pair costs so many times one of a matrix product, gathering the document included."""
-LEAST_DOCUMENTS = 8192
-"""Smaller collections are scanned in milliseconds, and thresholds are learned late in them."""
+FILTER_COST = 24.0
+"""Filtering a product takes about as long as so many of its multiply-adds."""
+LEAST_DOCUMENTS = 32_768
+"""In smaller collections thresholds are learned too late for a prefix to gain anything."""
 MOST_OPEN = 512
 """Documents of a query that may stay open: about what a span of queries has room for; more would be scanned again."""
+LOOK = 32
+"""Queries of a span that the length of its prefix is chosen by."""
 WORTH = 0.8
 """A prefix is used where it is expected to take at most this share of the plain scan's time."""
 NO_AXES = "none.txt"
@@ -66,15 +70,22 @@ class Axes:
         """Measure how orthonormal a basis float64 ``[p, d]`` is."""
         return cls(basis, float(np.linalg.norm(basis @ basis.T - np.eye(len(basis)))))
 
-    def coordinates(self, vectors: Floats) -> tuple[Floats, np.ndarray]:
-        """Coordinates float32 ``[m, p]`` of vectors float32 ``[m, d]``, and lengths float64 ``[m]`` of remainders, rounded up.
+    @property
+    def lengths(self) -> Rows:
+        """Lengths of prefixes, int64 ``[L]``."""
+        return np.arange(STEP, len(self.basis) + 1, STEP)
 
-        ``|d_r|^2 = |d|^2 - |x|^2 + 2 x.(x - P d) + x^T (P P^T - I) x``, where the last two are at most ``(2u + eta) |x|^2``.
+    def coordinates(self, vectors: Floats) -> tuple[Floats, np.ndarray]:
+        """Coordinates float32 ``[m, p]`` of vectors float32 ``[m, d]``, and what each prefix leaves out, float64 ``[L, m]``.
+
+        The lengths of remainders are rounded up: ``|d_r|^2 = |d|^2 - |x|^2 + 2 x.(x - P d) + x^T (P P^T - I) x``, where the last
+        two are at most ``(2u + eta) |x|^2``.
         """
         wide = vectors.astype(np.float64)
         coordinates = (wide @ self.basis.T).astype(np.float32)
         squares = np.einsum("ij,ij->i", wide, wide)
-        inside = np.einsum("ij,ij->i", coordinates, coordinates, dtype=np.float64)
+        steps = np.square(coordinates, dtype=np.float64).reshape(len(wide), -1, STEP).sum(axis=2)
+        inside = steps.cumsum(axis=1).T
         slack = (4 * UNIT_ROUNDOFF + self.eta) * inside + 1e-12 * squares  # float64 sums included
         return coordinates, np.sqrt(np.maximum(squares - inside, 0) + slack)
 
@@ -86,14 +97,12 @@ class Prefix:
     Attributes:
         axes: the axes.
         coordinates: float32 ``[N, p]``.
-        rest: float32 ``[N]``, lengths of the remainders after scaling; rounded up.
-        most: the largest of ``rest``.
+        rest: float32 ``[L, N]``, lengths of the remainders of each prefix after scaling; rounded up.
     """
 
     axes: Axes
     coordinates: Floats
     rest: Floats
-    most: float
 
 
 def prefix_error(
@@ -102,7 +111,7 @@ def prefix_error(
     coordinates: Floats,
     rest: np.ndarray,
     documents: Documents,
-    prefix: Prefix,
+    eta: float,
 ) -> np.ndarray:
     """Largest error float64 ``[B]`` of products of coordinates, besides ``|q_r| |d_r|``.
 
@@ -112,13 +121,12 @@ def prefix_error(
         coordinates: of the queries, float32 ``[B, p]``.
         rest: float64 ``[B]``, lengths of their remainders.
         documents: scale, bias and the largest lengths.
-        prefix: the documents along the axes.
+        eta: of the axes.
     """
     lengths = np.sqrt(np.einsum("ij,ij->i", coordinates, coordinates, dtype=np.float64))
-    products = 2 * (coordinates.shape[1] + 16) * UNIT_ROUNDOFF + 4 * UNIT_ROUNDOFF + 3 * prefix.axes.eta
-    reach = (lengths + rest) * (
-        documents.length + prefix.most
-    ) + documents.square  # ends of intervals are computed in float32
+    products = 2 * (coordinates.shape[1] + 16) * UNIT_ROUNDOFF + 4 * UNIT_ROUNDOFF + 3 * eta
+    # ends of intervals are computed in float32; no remainder is longer than its document
+    reach = (lengths + rest) * 2.01 * documents.length + documents.square
     if similarity == "euclidean":
         reach = reach + queries.squares
     return (
@@ -134,10 +142,9 @@ def worth_trying(dimensions: int, documents: int) -> bool:
 
 
 def find_axes(similarity: Similarity, vectors: Vectors, stop: int) -> Axes | None:
-    """The principal axes worth a scan of their own, found from a sample of the first ``stop`` documents; None where none are.
+    """The principal axes found from a sample of the first ``stop`` documents; None where no prefix of them can help.
 
-    Sampled documents stand for queries. The least value that matters to one is taken to be that of its nearest other
-    document in the sample, which is lower than in the whole corpus, so the open share is overestimated.
+    Sampled documents stand for queries, which is favourable to the axes; each span of real queries chooses its own length.
     """
     dimensions = vectors.dim
     rows = np.sort(np.random.default_rng(SEED).choice(stop, min(SAMPLE, stop), replace=False))
@@ -145,12 +152,21 @@ def find_axes(similarity: Similarity, vectors: Vectors, stop: int) -> Axes | Non
     if similarity == "cosine":
         norms = np.linalg.norm(sample, axis=1, keepdims=True)
         sample = sample / np.where(norms > 0, norms, 1)
-    basis = np.linalg.eigh(sample.T @ sample)[1][:, ::-1].T
-    lengths = np.arange(STEP, dimensions * 3 // 4 + 1, STEP)
-    shares = np.array([_open_share(similarity, sample, basis[:length]) for length in lengths.tolist()])
-    costs = np.where(shares * stop <= MOST_OPEN, lengths + PAIR_COST * dimensions * shares, np.inf)
-    best = int(np.argmin(costs))
-    return Axes.of(np.ascontiguousarray(basis[: lengths[best]])) if costs[best] <= WORTH * dimensions else None
+    basis = np.linalg.eigh(sample.T @ sample)[1][:, ::-1].T[: dimensions // 2 // STEP * STEP]
+    axes = Axes.of(np.ascontiguousarray(basis))
+    shares = np.array([_open_share(similarity, sample, basis[:length]) for length in axes.lengths.tolist()])
+    return axes if expected(axes.lengths, shares, dimensions).min() <= WORTH else None
+
+
+def expected(lengths: Rows, shares: np.ndarray, dimensions: int) -> np.ndarray:
+    """Expected time of a scan by prefixes of some lengths, float64 ``[L]``, as shares of that of the plain scan.
+
+    Args:
+        lengths: int64 ``[L]``.
+        shares: float64 ``[L]``, of documents that stay open and are scored as pairs.
+        dimensions: of the vectors.
+    """
+    return (lengths + PAIR_COST * dimensions * shares + FILTER_COST) / (dimensions + FILTER_COST)
 
 
 def _open_share(similarity: Similarity, sample: np.ndarray, basis: np.ndarray) -> float:
@@ -176,7 +192,7 @@ def stored_prefix(
     """
     if similarity == "manhattan" or not worth_trying(vectors.dim, stop):
         return None
-    name = content_digest(similarity, vectors, stop, int8=False) + "-axes"
+    name = content_digest(similarity, vectors, stop, int8=False) + "-prefixes"
     for root in scan_folders(vectors):
         try:
             folder = build_once(root / name, lambda new: _write_prefix(new, similarity, vectors, stop, documents, rows))
@@ -194,19 +210,47 @@ def _write_prefix(
         (new / NO_AXES).write_text("the first axes hold too little of these documents\n")
         return
     np.save(new / "basis.npy", axes.basis)
-    with (
-        npy_file(new / "coordinates.npy", np.float32, (stop, len(axes.basis))) as coordinates,
-        npy_file(new / "rest.npy", np.float32, (stop,)) as rest,
-    ):
+    rest = np.lib.format.open_memmap(new / "rest.npy", "w+", np.float32, (len(axes.lengths), stop))
+    with npy_file(new / "coordinates.npy", np.float32, (stop, len(axes.basis))) as coordinates:
         for start, block in vectors.blocks(rows, stop, once=True):
             inside, outside = axes.coordinates(np.asarray(block, np.float32))
             scaled = outside * documents.scale[start : start + len(block)]
             coordinates.write(np.ascontiguousarray(inside).data)
-            rest.write(np.nextafter(scaled.astype(np.float32), np.float32(np.inf)).data)
+            rest[:, start : start + len(block)] = np.nextafter(scaled.astype(np.float32), np.float32(np.inf))
+    rest.flush()
 
 
 def _read_prefix(folder: Path) -> Prefix | None:
     if (folder / NO_AXES).is_file():
         return None
     coordinates, rest = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("coordinates", "rest"))
-    return Prefix(Axes.of(np.load(folder / "basis.npy")), coordinates, rest, float(rest.max(initial=0)))
+    return Prefix(Axes.of(np.load(folder / "basis.npy")), coordinates, rest)
+
+
+def choose_length(
+    prefix: Prefix, coordinates: Floats, rest: np.ndarray, low: Floats, documents: Documents, head: int
+) -> int | None:
+    """Which prefix a span of queries should be scanned with, as its number among the lengths; None for the plain scan.
+
+    Args:
+        prefix: the documents.
+        coordinates: of the queries, float32 ``[B, p]``.
+        rest: float64 ``[L, B]``, lengths of their remainders.
+        low: float32 ``[B]``, the least value that matters to each query so far. It rises later, so the open shares measured
+            here are too high.
+        documents: scale and bias.
+        head: documents that were scanned in full; a sample of the others.
+    """
+    at = np.linspace(0, len(low) - 1, min(LOOK, len(low))).astype(np.int64)
+    scale, bias = documents.scale[:head], documents.bias[:head]
+    steps = np.split(np.arange(prefix.coordinates.shape[1]), len(prefix.axes.lengths))
+    values, shares = np.zeros((len(at), len(scale)), np.float32), []
+    for number, columns in enumerate(steps):  # each length adds some products to those of the one before
+        values += coordinates[at][:, columns] @ np.asarray(prefix.coordinates[:head, columns]).T
+        reach = values * scale + bias + rest[number, at, None] * prefix.rest[number, :head]
+        shares.append(float((reach >= low[at, None]).mean()))
+    left = len(documents.scale) - head
+    costs = expected(prefix.axes.lengths, np.array(shares), prefix.axes.basis.shape[1])
+    costs = np.where(np.array(shares) * left <= MOST_OPEN, costs, np.inf)
+    best = int(np.argmin(costs))
+    return best if costs[best] <= WORTH else None

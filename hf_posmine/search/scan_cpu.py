@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from hf_posmine.encoding.store import Vectors
     from hf_posmine.search.block_sizes import Sizes
-    from hf_posmine.search.coarse import Coarse
+    from hf_posmine.search.coarse import Coarse, CoarseQueries
     from hf_posmine.search.rescore import Similarity
 
 SHARPEN = 4
@@ -82,25 +82,26 @@ class CpuScan:
     def _scan_float(self, queries: Queries, k: int, limits: Ceilings, room: int) -> ScanResult:
         candidates = _Candidates.of(k, limits, room, self.sizes.records)
         error = float_error(self.similarity, queries, self.documents)
-        self._collect_full(candidates, queries, error, limits, len(self.documents.scale))
+        self._collect_full(candidates, queries, error, limits, 0, len(self.documents.scale))
         candidates.prune()
         return candidates.rows()
 
     def _collect_full(
-        self, candidates: _Candidates, queries: Queries, error: np.ndarray, limits: Ceilings, stop: int
+        self, candidates: _Candidates, queries: Queries, error: np.ndarray, limits: Ceilings, start: int, stop: int
     ) -> None:
-        """Collect the first ``stop`` documents with products of all dimensions."""
-        block_of = _Blocks(self.documents, None, limits.exclude)
+        """Collect some documents with products of all dimensions."""
+        block_of = _Blocks(self.documents, self.documents.scale, None, limits.exclude)
         ones, zeros = np.ones(len(queries.vectors), np.float32), np.zeros(len(queries.vectors), np.float32)
-        for start, products in self._products(queries.vectors, stop):
-            candidates.collect(products, ones, zeros, _up(error), block_of(start, products.shape[1]))
+        for first, products in self._products(queries.vectors, start, stop):
+            candidates.collect(products, ones, zeros, _up(error), block_of(first, products.shape[1]))
 
-    def _products(self, queries: Floats, stop: int) -> Iterator[tuple[int, Floats]]:
-        """First row and products float32 ``[B, block]`` of each block before ``stop`` (negated distances for Manhattan)."""
+    def _products(self, queries: Floats, first: int, stop: int) -> Iterator[tuple[int, Floats]]:
+        """First row and products float32 ``[B, block]`` of each block of a span (negated distances for Manhattan)."""
         out = np.empty((len(queries), self.sizes.block_rows), np.float32)
-        blocks = self.vectors.blocks(self.sizes.block_rows, stop, once=resident.large(self.vectors))
-        for start, block in blocks:
-            block = np.asarray(block, np.float32)
+        vectors = self.vectors.span(first, stop) if first else self.vectors
+        blocks = vectors.blocks(self.sizes.block_rows, stop - first, once=resident.large(self.vectors))
+        for local, block in blocks:
+            start, block = first + local, np.asarray(block, np.float32)
             if self.similarity == "manhattan":
                 import torch
 
@@ -111,26 +112,38 @@ class CpuScan:
                 yield start, np.matmul(queries, block.T)
 
     def _scan_coarse(self, coarse: Coarse, queries: Queries, k: int, limits: Ceilings, room: int) -> ScanResult:
-        q = coarse.queries(self.similarity, queries, self.documents)
         settled = float_error(self.similarity, queries, self.documents)
         candidates = _Candidates.of(k, limits, room, self.sizes.records)
-        self._collect_full(candidates, queries, settled, limits, min(coarse.head, len(self.documents.scale)))
-        block_of = _Blocks(self.documents, coarse, limits.exclude)
+        start, documents = min(coarse.head, len(self.documents.scale)), len(self.documents.scale)
+        self._collect_full(candidates, queries, settled, limits, 0, start)
+        candidates.prune()
         # Intervals of coarse products are wide, so a bound learned from them prunes little. The best few candidates are
         # therefore scored in float32 early, and again each time the documents seen have quadrupled: each look costs k + 2
-        # products and cuts the candidates of all later blocks.
-        next_look = coarse.head + coarse.rows
-        for start, products in coarse.products(q):
-            candidates.collect(products, q.factor, _up(q.spread), _up(q.error), block_of(start, products.shape[1]))
-            if start + products.shape[1] >= next_look:
-                next_look *= SHARPEN
+        # products and cuts the candidates of all later blocks. The better the bound, the coarser the next products may be.
+        while start < documents:
+            stop = min(documents, max(SHARPEN * start, coarse.rows))
+            q = coarse.queries(self.similarity, queries, self.documents, candidates.low)
+            if q is None:
+                self._collect_full(candidates, queries, settled, limits, start, stop)
+            else:
+                self._collect_coarse(candidates, coarse, q, limits, start, stop)
+            start = stop
+            if start < documents:
                 self._settle(candidates, queries, settled, k + SPARE_PICKS)
         candidates.give_up_full()
         self._settle(
             candidates, queries, settled, k + SPARE_PICKS
-        )  # first the best, so that most others drop out unscored
+        )  # the best first: most others then drop out unscored
         self._settle(candidates, queries, settled, 0)
         return candidates.rows()
+
+    def _collect_coarse(
+        self, candidates: _Candidates, coarse: Coarse, q: CoarseQueries, limits: Ceilings, start: int, stop: int
+    ) -> None:
+        """Collect some documents with coarse products."""
+        block_of = _Blocks(self.documents, coarse.scale, q.distance, limits.exclude)
+        for first, products in coarse.products(q, start, stop):
+            candidates.collect(products, q.factor, _up(q.spread), _up(q.error), block_of(first, products.shape[1]))
 
     def _settle(self, candidates: _Candidates, queries: Queries, error: np.ndarray, want: int) -> None:
         """Score candidates in float32: the ``want`` best of each query, or with 0 all; then prune with those scores."""
@@ -156,18 +169,19 @@ class _Blocks:
     """The columns of a block that the filter reads; documents that no query may get are hidden."""
 
     documents: Documents
-    coarse: Coarse | None
+    scale: Floats
+    distance: Floats | None
     exclude: Exclusions
 
     def __call__(self, start: int, size: int) -> tuple[Floats, Floats, Floats, int]:
         """Scale, bias and distance, float32 ``[size]``, and the first row."""
         span = slice(start, start + size)
-        scale = np.asarray((self.documents if self.coarse is None else self.coarse).scale[span])
+        scale = np.asarray(self.scale[span])
         first, last = np.searchsorted(self.exclude.everywhere, [start, start + size])
         if last > first:
             scale = scale.copy()  # NaN makes every comparison false, so the filter needs no test of its own
             scale[self.exclude.everywhere[first:last] - start] = np.nan
-        distance = np.zeros(size, np.float32) if self.coarse is None else np.asarray(self.coarse.distance[span])
+        distance = np.zeros(size, np.float32) if self.distance is None else np.asarray(self.distance[span])
         return scale, np.asarray(self.documents.bias[span]), distance, start
 
 

@@ -425,11 +425,11 @@ def prefix_scan(similarity: str, q: Queries, documents: np.ndarray, prepared: Do
     basis = np.linalg.qr(rng.standard_normal((documents.shape[1], length)))[0].T
     axes = principal_axes.Axes.of(np.ascontiguousarray(basis))
     inside, outside = axes.coordinates(documents)
-    rest = np.nextafter((outside * prepared.scale).astype(np.float32), np.float32(np.inf))
-    prefix = principal_axes.Prefix(axes, inside, rest, float(rest.max()))
-    own, own_rest = axes.coordinates(q.vectors)
+    rest = np.nextafter((outside[-1] * prepared.scale).astype(np.float32), np.float32(np.inf))
+    own, left = axes.coordinates(q.vectors)
+    own_rest = left[-1]
     values = (own @ inside.T) * prepared.scale + prepared.bias
-    error = principal_axes.prefix_error(similarity, q, own, own_rest, prepared, prefix)
+    error = principal_axes.prefix_error(similarity, q, own, own_rest, prepared, axes.eta)
     return values, error[:, None] + own_rest[:, None] * rest
 
 

@@ -8,10 +8,11 @@ import pytest
 from hf_posmine.encoding.store import Vectors
 from hf_posmine.search import principal_axes
 from hf_posmine.search.coarse import PrefixProducts
+from hf_posmine.search.error_bounds import Documents
 from hf_posmine.search.exact import ExactIndex
-from hf_posmine.search.principal_axes import Axes, find_axes
+from hf_posmine.search.principal_axes import Axes, Prefix, choose_length, find_axes
 
-DIMENSIONS, ROWS = 128, 20_000
+DIMENSIONS, ROWS = 128, 40_000
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +48,7 @@ def test_a_prefix_is_taken_where_axes_hold_most_and_gives_the_same(similarity):
     for name in ("doc_ids", "scores", "above"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
     assert isinstance(scan_of(prefix), PrefixProducts)
-    assert scan_of(prefix).prefix.coordinates.shape[1] < DIMENSIONS // 2
+    assert scan_of(prefix).prefix.coordinates.shape[1] == DIMENSIONS // 2
 
 
 @pytest.mark.parametrize(
@@ -69,13 +70,23 @@ def test_axes_are_found_once_and_then_read(monkeypatch):
 def test_axes_of_a_processor_that_rounds_differently_stay_exact():
     """Any basis is allowed, orthonormal or nearly so: the bound takes what it is."""
     documents = low_rank(500)
-    basis = np.linalg.qr(np.random.default_rng(0).standard_normal((DIMENSIONS, 30)))[0].T
+    basis = np.linalg.qr(np.random.default_rng(0).standard_normal((DIMENSIONS, 64)))[0].T
     axes = Axes.of(basis + 1e-6 * np.random.default_rng(1).standard_normal(basis.shape))
     inside, rest = axes.coordinates(documents)
-    left = documents.astype(np.float64) - inside.astype(np.float64) @ axes.basis
-    assert (np.linalg.norm(left, axis=1) <= rest).all()
+    assert len(axes.lengths) == len(rest) == 2
+    for length, outside in zip(axes.lengths.tolist(), rest, strict=True):
+        left = documents.astype(np.float64) - inside[:, :length].astype(np.float64) @ axes.basis[:length]
+        assert (np.linalg.norm(left, axis=1) <= outside).all()
 
 
-def test_the_expected_open_share_is_small_for_low_rank_documents():
-    axes = find_axes("dot", Vectors((low_rank(),)), ROWS)
-    assert axes is not None and len(axes.basis) <= 64 and axes.eta < 1e-12
+def test_a_span_chooses_a_short_prefix_where_few_axes_hold_most():
+    documents, queries = low_rank(), low_rank(40, seed=1)
+    axes = find_axes("dot", Vectors((documents,)), ROWS)
+    assert axes is not None and axes.eta < 1e-12
+    inside, outside = axes.coordinates(documents)
+    prefix = Prefix(axes, inside, outside.astype(np.float32))
+    own, rest = axes.coordinates(queries)
+    low = np.sort(queries @ documents[:4096].T, axis=1)[:, -4]
+    plain = Documents(np.ones(ROWS, np.float32), np.zeros(ROWS, np.float32), 1.0, 1.0)
+    assert choose_length(prefix, own, rest, low, plain, 4096) == 0
+    assert choose_length(prefix, own, rest, np.full(40, -np.inf, np.float32), plain, 4096) is None
