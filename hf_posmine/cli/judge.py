@@ -20,6 +20,7 @@ from hf_posmine.evaluation.judge.chat import Chat, ChatServer, HubChat
 from hf_posmine.evaluation.judge.judge import Judge
 from hf_posmine.evaluation.judge.question import SUSPECTS, Suspect, Verdict
 from hf_posmine.evaluation.judge.validation import Agreement, agreement, as_relevant, controls, corrected_rate
+from hf_posmine.mining.columns import without_outputs, written_columns
 
 if TYPE_CHECKING:
     import argparse
@@ -123,7 +124,7 @@ def _print_controls(mined: Any, judge: Judge, observed: float, args: argparse.Na
     from hf_posmine.data.columns import check_text_lists
     from hf_posmine.data.layouts import pick_columns
 
-    inputs = mined.remove_columns([name for name in mined.column_names if name.startswith("negatives")])
+    inputs = without_outputs(mined)
     query, positive, _ = pick_columns(inputs, args.query_column, args.positive_column, None)
     rows = mined.shuffle(seed=args.seed).select(range(min(args.controls, len(mined))))
     documents = list(dict.fromkeys(text for negatives in mined["negatives"] for text in negatives))
@@ -157,11 +158,11 @@ def _truth(mined: Any, args: argparse.Namespace) -> list[bool | None]:
     from hf_posmine.data.layouts import pick_columns
     from hf_posmine.evaluation.negatives.false_negatives import load_judged
 
-    if "negatives_ids" not in mined.column_names:
+    if "negatives_ids" not in written_columns(mined):
         raise ColumnError("--collection needs the column 'negatives_ids'; mine with --keep ids")
     _, judgements, _ = load_judged(Path(args.collection), args.qrels, None, args.seed)
     by_text = {text: query for query, text in judgements.queries.items()}
-    inputs = mined.remove_columns([name for name in mined.column_names if name.startswith("negatives")])
+    inputs = without_outputs(mined)
     query, _, _ = pick_columns(inputs, args.query_column, args.positive_column, None)
     truth: list[bool | None] = []
     for text, ids in zip(mined[query], mined["negatives_ids"], strict=True):

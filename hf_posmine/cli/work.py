@@ -92,6 +92,7 @@ def load_work(options: DataOptions) -> MiningInput:
         known = Qrels.from_beir(options.data, options.split)
         return MiningInput(rows, "query", "positive", "positive_id", corpus, known, source, source)
     rows = with_features(load_source(options.data, options.split, options.name, streaming=options.streaming))
+    rows = _without_outputs(rows)
     if options.corpus is None:
         return MiningInput(
             rows, options.query_column, options.positive_column, options.positive_id_column, None, None, source, None
@@ -109,6 +110,16 @@ def load_work(options: DataOptions) -> MiningInput:
         source,
         corpus_source,
     )
+
+
+def _without_outputs(rows: Any) -> Any:
+    """The rows without what an earlier mining wrote."""
+    from hf_posmine.mining.columns import output_columns, without_outputs
+
+    outdated = output_columns(rows.column_names)
+    if outdated:
+        show(f"columns of an earlier mining, left out: {', '.join(outdated)}")
+    return without_outputs(rows)
 
 
 def load_corpus(options: DataOptions) -> tuple[Corpus, Source]:

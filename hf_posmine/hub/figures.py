@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_posmine.mining.execution.shards import arrow_table
+from hf_posmine.mining.summary import recorded_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,7 +54,7 @@ def score_histogram(splits: Iterable[Any]) -> bytes | None:
 
 def _scores(splits: list[Any]) -> dict[str, Floats] | None:
     columns = ["positive_score", "negatives_scores"]
-    if not all(set(columns) <= set(split.column_names) for split in splits):
+    if not all(set(columns) <= set(recorded_columns(split)) for split in splits):
         return None
     table = pa.concat_tables([arrow_table(split, columns) for split in splits])
     negatives = pc.list_flatten(table["negatives_scores"]).to_numpy()

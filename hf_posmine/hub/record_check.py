@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_posmine.hub.compare import differing, same
 from hf_posmine.hub.inputs import InputChange
-from hf_posmine.mining.columns import MINED_COLUMNS
+from hf_posmine.mining.columns import MINED_COLUMNS, written_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -83,7 +83,8 @@ def column_changes(pushed: Mapping[str, Any], mined: Sequence[str]) -> list[Inpu
     """Columns that the settings write and the repository lacks, or the other way round."""
     changes = []
     for name, split in pushed.items():
-        for column in sorted(MINED_COLUMNS & (set(mined) ^ set(split.column_names))):
+        there = set(written_columns(split)) | (set(mined) & set(split.column_names))
+        for column in sorted(MINED_COLUMNS.keys() & (set(mined) ^ there)):
             was, now = ("written", "missing") if column in mined else ("not written", "present")
             changes.append(InputChange(f"the column {column!r} of split {name!r}", was, now))
     return changes

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.data.columns import has_numbered_rows
+from hf_posmine.mining.columns import OUTPUT_COLUMNS, written_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -47,7 +48,7 @@ class RowsAsTexts:
         from hf_posmine.data.layouts import pick_columns
 
         split = next(iter(mined.values()))
-        known = [name for name in split.column_names if not name.startswith("negatives")]
+        known = [name for name in split.column_names if name not in OUTPUT_COLUMNS]
         if columns.positive is not None:
             return cls(columns.query, columns.positive, num_negatives)
         query, positive, _ = pick_columns(split.select_columns(known), columns.query, None, None)
@@ -155,7 +156,7 @@ def _flag_embedding(mined: Mapping[str, Any], texts: RowsAsTexts, prefix: str) -
 
     wanted = {"positive_score", "negatives_scores"}
     scored = all(
-        wanted <= set(split.column_names) and split.features[texts.positive] == Value("string")
+        wanted <= set(written_columns(split)) and split.features[texts.positive] == Value("string")
         for split in mined.values()
     )  # one score is recorded for a row, so several positives come without
     features = {"query": Value("string"), "pos": List(Value("string")), "neg": List(Value("string"))}
@@ -177,7 +178,7 @@ def _rows(split: Any, texts: RowsAsTexts, *, scored: bool) -> Iterator[tuple[str
     """Query, positives, negatives, the positive's score and the negatives' scores of each row."""
     if scored:
         for column in ("positive_score", "negatives_scores"):
-            if column not in split.column_names:
+            if column not in written_columns(split):
                 raise ColumnError(f"the variant 'scored' needs the column {column!r}; mine with keep=('scores',)")
     names = [texts.query, texts.positive, "negatives", *(("positive_score", "negatives_scores") if scored else ())]
     for batch in split.select_columns(names).with_format(None).iter(batch_size=BATCH):

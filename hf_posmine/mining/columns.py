@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from hf_posmine.data.columns import column_names, splits_of
 from hf_posmine.mining.batch import EXCLUSION_REASONS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Iterable, Sequence
 
     from hf_posmine.core.settings import MiningSettings
     from hf_posmine.core.types import Floats, Rows
@@ -29,17 +30,89 @@ STATS = pa.struct(
     ]
 )
 
-SIDE_BY_SIDE = (
-    "negatives", "negatives_scores", "negatives_ids", "negatives_ranks", "negatives_teachers", "negatives_positive_scores",
-    "negatives_second_scores",
-)  # fmt: skip
+SIDE_BY_SIDE: dict[str, pa.DataType] = {
+    "negatives": pa.list_(pa.string()),
+    "negatives_scores": pa.list_(pa.float32()),
+    "negatives_ids": pa.list_(pa.string()),
+    "negatives_ranks": pa.list_(pa.int64()),
+    "negatives_teachers": pa.list_(pa.string()),
+    "negatives_positive_scores": pa.list_(pa.float32()),
+    "negatives_second_scores": pa.list_(pa.float32()),
+}
 """Columns that hold one value per negative."""
 
-MINED_COLUMNS = frozenset(
-    (*SIDE_BY_SIDE, "positive_score", "negatives_stats", "num_random", "weak_positive", "positive_second_score",
-     "second_rejected")
-)  # fmt: skip
+MINED_COLUMNS: dict[str, pa.DataType] = {
+    **SIDE_BY_SIDE,
+    "negatives_stats": STATS,
+    "positive_score": pa.float32(),
+    "positive_second_score": pa.float32(),
+    "num_random": pa.int64(),
+    "weak_positive": pa.bool_(),
+    "second_rejected": pa.int64(),
+}
 """Every column that some settings let mining write, see :func:`column_types`."""
+
+JUDGED_COLUMNS: dict[str, pa.DataType] = {
+    "negatives_verdicts": pa.list_(pa.string()),
+    "negatives_suspect": pa.list_(pa.bool_()),
+}
+"""Columns that a judge writes, one value per negative."""
+
+OUTPUT_COLUMNS = {**MINED_COLUMNS, **JUDGED_COLUMNS}
+"""Every column that belongs to the negatives of a row, and is outdated where others are mined."""
+OFTEN_NULL = ("positive_score", "positive_second_score")
+"""Columns in which null is a value: a run may end above the positive."""
+
+
+def output_columns(names: Iterable[str]) -> list[str]:
+    """The names that are of :data:`OUTPUT_COLUMNS`, in order."""
+    return [name for name in names if name in OUTPUT_COLUMNS]
+
+
+def without_outputs(dataset: Any) -> Any:
+    """A dataset, dict of datasets or stream without what an earlier mining wrote; the same object where there is none."""
+    if isinstance(dataset, dict):
+        return type(dataset)({name: without_outputs(split) for name, split in dataset.items()})
+    outdated = output_columns(column_names(dataset))
+    return dataset.remove_columns(outdated) if outdated else dataset
+
+
+def written_columns(dataset: Any) -> list[str]:
+    """The output columns of a dataset, dict of datasets or stream that hold something.
+
+    Mining again leaves null in a column that only the earlier settings wrote, because a callable of ``datasets.map``
+    cannot remove columns. The first row decides, save for the scores of positives: the rest is never null in some rows
+    alone.
+    """
+    names = output_columns(column_names(dataset))
+    rows = (next(iter(split.select_columns(names).with_format(None)), None) for split in splits_of(dataset))
+    first = next((row for row in rows if row is not None), None)
+    if first is None:
+        return names
+    return [name for name in names if first[name] is not None or (name in OFTEN_NULL and _holds(dataset, name))]
+
+
+def _holds(dataset: Any, column: str) -> bool:
+    """Whether any row has a value there."""
+    columns = (split.select_columns([column]).with_format(None) for split in splits_of(dataset))
+    return any(row[column] is not None for split in columns for row in split)
+
+
+def without_nulls(dataset: Any) -> Any:
+    """A dataset without the output columns that hold nothing; the same object where all do."""
+    written = written_columns(dataset)
+    blank = [name for name in output_columns(column_names(dataset)) if name not in written]
+    return dataset.remove_columns(blank) if blank else dataset
+
+
+def written_side_by_side(dataset: Any) -> list[str]:
+    """The columns of a dataset with one value per negative that hold something."""
+    return [name for name in written_columns(dataset) if name in SIDE_BY_SIDE or name in JUDGED_COLUMNS]
+
+
+def nulls(names: Iterable[str], written: Container[str], rows: int) -> dict[str, pa.Array]:
+    """Nulls of the declared type for the output columns among ``names`` that are not written now."""
+    return {name: pa.nulls(rows, OUTPUT_COLUMNS[name]) for name in output_columns(names) if name not in written}
 
 
 class ArrowList(list):
@@ -55,28 +128,23 @@ class ArrowList(list):
 
 def column_types(settings: MiningSettings, *, second: bool = False) -> dict[str, pa.DataType]:
     """The columns the miner adds, in order, with their Arrow types; ``second`` where there is a second opinion."""
-    types = {"negatives": pa.list_(pa.string())}
-    optional = {
-        "scores": {"negatives_scores": pa.list_(pa.float32()), "positive_score": pa.float32()},
-        "ids": {"negatives_ids": pa.list_(pa.string())},
-        "ranks": {"negatives_ranks": pa.list_(pa.int64())},
-        "positive_score": {"positive_score": pa.float32()},
-        "stats": {"negatives_stats": STATS},
+    optional: dict[str, list[str]] = {
+        "scores": ["negatives_scores", "positive_score"],
+        "ids": ["negatives_ids"],
+        "ranks": ["negatives_ranks"],
+        "positive_score": ["positive_score"],
+        "stats": ["negatives_stats"],
     }
     if settings.ensemble:
-        types["negatives_teachers"] = pa.list_(pa.string())
-        optional["scores"] = {**optional["scores"], "negatives_positive_scores": pa.list_(pa.float32())}
+        optional["scores"] += ["negatives_positive_scores"]
     if second:
-        second_scores = {"negatives_second_scores": pa.list_(pa.float32()), "positive_second_score": pa.float32()}
-        optional["scores"] = {**optional["scores"], **second_scores}
-        optional["stats"] = {**optional["stats"], "second_rejected": pa.int64()}
-    for name in settings.keep:
-        types |= optional[name]
-    if settings.on_short == "random":
-        types["num_random"] = pa.int64()
-    if settings.weak_positive == "flag":
-        types["weak_positive"] = pa.bool_()
-    return types
+        optional["scores"] += ["negatives_second_scores", "positive_second_score"]
+        optional["stats"] += ["second_rejected"]
+    names = ["negatives", *(["negatives_teachers"] if settings.ensemble else [])]
+    for kept in settings.keep:
+        names += optional[kept]
+    names += ["num_random"] * (settings.on_short == "random") + ["weak_positive"] * (settings.weak_positive == "flag")
+    return {name: MINED_COLUMNS[name] for name in names}
 
 
 def to_columns(

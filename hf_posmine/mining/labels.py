@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from hf_posmine.core.errors import ColumnError
-from hf_posmine.data.columns import column_names, splits_of
+from hf_posmine.data.columns import splits_of
+from hf_posmine.mining.columns import written_columns
 from hf_posmine.mining.training_formats import Short, to_training
 
 
@@ -37,7 +38,7 @@ def to_margin_mse(
     {'query': 'q', 'positive': 'p', 'negative_1': 'a', 'negative_2': 'b', 'label': [0.25, 0.5]}
     """
     for split in splits_of(mined):
-        if not {"positive_score", "negatives_scores"} <= set(column_names(split)):
+        if not {"positive_score", "negatives_scores"} <= set(written_columns(split)):
             raise ColumnError("margins need the teacher's scores; mine with keep=('scores',)")
     options: dict[str, Any] = {"query_column": query_column, "positive_column": positive_column, "on_short": on_short}
     ready = to_training(mined.map(_with_margins, batched=True), "n-tuple", num_negatives, scores=True, **options)

@@ -21,7 +21,7 @@ from hf_posmine.data.layouts import pick_columns
 from hf_posmine.data.lookalikes import Lookalikes
 from hf_posmine.data.qrels import KnownPositives, Qrels
 from hf_posmine.mining.batch import RowReader
-from hf_posmine.mining.columns import column_types, kept_rows, merge, to_columns
+from hf_posmine.mining.columns import OUTPUT_COLUMNS, column_types, kept_rows, merge, nulls, output_columns, to_columns
 from hf_posmine.mining.mined_data import MinedData
 from hf_posmine.mining.near import NearLookalikes
 from hf_posmine.mining.select import select
@@ -72,7 +72,8 @@ class PositiveAwareMiner:
     """Adds hard negatives that score below their positive (NV-Retriever, arXiv 2407.15831).
 
     Use it with ``dataset.map(miner, batched=True)``: rows, their order and all other columns stay, and a column
-    ``negatives`` (a list of texts) comes in. A row gets fewer only if the corpus has no more below its ceiling.
+    ``negatives`` (a list of texts) comes in. A row gets fewer only if the corpus has no more below its ceiling. Columns
+    that an earlier mining wrote and this one does not become null; :func:`~hf_posmine.mine` leaves them out.
 
     Args:
         corpus: the documents to choose from.
@@ -302,7 +303,8 @@ class PositiveAwareMiner:
         if features is None:
             raise InputError("the dataset does not know its features; pass datasets.Features with every column")
         types = column_types(self.settings, second=self.second_opinion is not None)
-        new = {name: generate_from_arrow_type(type_) for name, type_ in types.items()}
+        outdated = {name: OUTPUT_COLUMNS[name] for name in output_columns(features) if name not in types}
+        new = {name: generate_from_arrow_type(type_) for name, type_ in {**outdated, **types}.items()}
         return Features({**features, **new})
 
     def prepare(self) -> PositiveAwareMiner:
@@ -398,6 +400,7 @@ class PositiveAwareMiner:
 
     def _finish(self, batch: Any, mined: Any, single: bool) -> Any:
         columns = to_columns(mined, self.corpus, self.settings, self.teacher_names)
+        columns |= nulls(self._column_names(batch), columns, len(mined.rows))
         keep = kept_rows(mined, self.settings)
         if not single:
             return merge(batch, columns, keep)

@@ -10,7 +10,7 @@ from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.core.filters import as_filters, highest_floor, lowest_ceiling
 from hf_posmine.data.columns import check_text_lists, check_texts
 from hf_posmine.data.layouts import pick_columns
-from hf_posmine.mining.columns import SIDE_BY_SIDE
+from hf_posmine.mining.columns import without_outputs, written_columns, written_side_by_side
 from hf_posmine.mining.second_opinion import RankBy, check_effect, far_below, second_opinion
 from hf_posmine.teachers.cross_encoder import score_kind_of, score_pairs
 
@@ -48,7 +48,7 @@ def rerank(
     """
     filters = as_filters(filters)
     _check(candidates, cross_encoder, filters, num_negatives, rank_by, band)
-    inputs = candidates.remove_columns([name for name in candidates.column_names if name.startswith("negatives")])
+    inputs = without_outputs(candidates)
     query, positive, _ = pick_columns(inputs, columns.get("query_column"), columns.get("positive_column"), None)
     queries, texts = check_texts(candidates[query], query), candidates["negatives"][:]
     positives = check_text_lists(candidates[positive], str(positive))
@@ -80,7 +80,7 @@ def _check(
         raise ColumnError(f"no column 'negatives' among {candidates.column_names}; give a mined dataset")
     if n < 1:
         raise InputError(f"num_negatives={n}; expected at least 1")
-    if band is not None and not {"negatives_scores", "positive_score"} <= set(candidates.column_names):
+    if band is not None and not {"negatives_scores", "positive_score"} <= set(written_columns(candidates)):
         raise ColumnError("band= compares the teacher's scores; mine with keep=('scores',)")
     check_effect(filters, rank_by, band, score_kind_of(cross_encoder))
 
@@ -100,12 +100,15 @@ def _with_choice(candidates: Any, chosen: Rows, scores: Floats, reference_scores
     from datasets import Features, List, Value
 
     types = {"negatives_second_scores": List(Value("float32")), "positive_second_score": Value("float32")}
-    parallel = [name for name in SIDE_BY_SIDE if name in candidates.column_names]
+    parallel = written_side_by_side(candidates)
 
     def take(row: dict[str, Any], number: int) -> dict[str, Any]:
         order = [at for at in chosen[number].tolist() if at >= 0]
         second = [float(scores[number, at]) if np.isfinite(scores[number, at]) else None for at in order]
-        lists = {name: [row[name][at] for at in order] for name in parallel}
+        lists: dict[str, Any] = {name: [row[name][at] for at in order] for name in parallel}
+        filled = row.get("num_random")
+        if filled is not None:  # they are at the end
+            lists["num_random"] = sum(at >= len(row["negatives"]) - filled for at in order)
         return {**lists, "negatives_second_scores": second, "positive_second_score": float(reference_scores[number])}
 
     features = Features({**candidates.features, **types})

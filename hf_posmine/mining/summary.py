@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from hf_posmine.core.errors import ColumnError
 from hf_posmine.data.columns import column_names, splits_of
 from hf_posmine.mining.batch import EXCLUSION_REASONS
+from hf_posmine.mining.columns import output_columns, written_columns
 from hf_posmine.mining.execution.shards import MinedShards
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class MiningSummary:
         if num_negatives is None:
             lists = (table["negatives"] for split in splits for table in _tables(split, ["negatives"]))
             num_negatives = max((pc.max(pc.list_value_length(column)).as_py() or 0 for column in lists), default=0)
-        tables = (table for split in splits for table in _tables(split, _wanted(split)))
+        tables = (table for split in splits for table in _tables(split, recorded_columns(split)))
         return cls.of_tables(tables, num_negatives, _score_quantiles(splits))
 
     @classmethod
@@ -184,10 +185,9 @@ def _words(reason: str) -> str:
     }[reason]
 
 
-def _wanted(split: Any) -> list[str]:
-    """The columns that a summary reads."""
-    named = ("positive_score", "weak_positive", "second_rejected", "num_random")
-    return [c for c in column_names(split) if c.startswith("negatives") or c in named]
+def recorded_columns(split: Any) -> list[str]:
+    """The output columns of a split that hold something; shards have no others."""
+    return output_columns(column_names(split)) if isinstance(split, MinedShards) else written_columns(split)
 
 
 def _tables(split: Any, columns: list[str]) -> Iterator[pa.Table]:
@@ -238,7 +238,7 @@ def _added(parts: Iterable[tuple[float, Mapping[str, float]]]) -> dict[str, floa
 
 
 def _score_quantiles(splits: Sequence[Any]) -> dict[str, dict[str, float]]:
-    if not all(set(SCORES) <= set(column_names(split)) for split in splits):
+    if not all(set(SCORES) <= set(recorded_columns(split)) for split in splits):
         return {}
     tables = [table for split in splits if len(split) for table in _tables(split, SCORES)]
     if not tables:

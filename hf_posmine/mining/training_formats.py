@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from hf_posmine.core.errors import ColumnError, InputError, ShortRowError
 from hf_posmine.data.columns import column_names, has_numbered_rows, require_column
 from hf_posmine.data.layouts import pick_columns
+from hf_posmine.mining.columns import without_outputs, written_columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -172,12 +173,11 @@ def _training_rows(
         raise InputError(f"on_short={on_short!r}; choose one of {list(get_args(Short))}")
     names = column_names(mined)
     require_column(names, "negatives", "mined")
+    written = written_columns(mined) if scores else []
     for column in ("positive_score", "negatives_scores") if scores else ():
-        if column not in names:
+        if column not in written:
             raise ColumnError(f"scores=True needs the column {column!r}; mine with keep=('scores',)")
-    query, positive, _ = pick_columns(
-        mined.select_columns([n for n in names if not n.startswith("negatives")]), query, positive, None
-    )
+    query, positive, _ = pick_columns(without_outputs(mined), query, positive, None)
     if positive is None:
         raise ColumnError(f"no column with positive texts among {names}; say which with positive_column=...")
     if num_negatives is None:

@@ -21,6 +21,7 @@ from hf_posmine.data.aliases import (
 )
 from hf_posmine.data.columns import as_splits, require_column
 from hf_posmine.data.layouts import pick_columns
+from hf_posmine.mining.columns import OUTPUT_COLUMNS, without_nulls
 from hf_posmine.mining.provenance import FILE, read_provenance
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class MinedRows:
                     f"{name}, split {split!r}: no column 'negatives' among {rows.column_names}; report on the rows as "
                     "they were mined, before --format"
                 )
+        splits = {split: without_nulls(rows) for split, rows in splits.items()}
         columns = _text_columns(next(iter(splits.values())), record, query_column, positive_column, answer_column)
         return cls(name, splits, record, columns)
 
@@ -189,7 +191,7 @@ def _text_columns(
     query = query or (recorded.query if recorded is not None and recorded.query in names else None)
     positive = positive or (recorded.positive if recorded is not None and recorded.positive in names else None)
     positive = positive or first_named(names, POSITIVE_NAMES)
-    shown = [name for name in names if not name.startswith("negatives") and name != answer]
+    shown = [name for name in names if name not in OUTPUT_COLUMNS and name != answer]
     if recorded is None or query is None:
         query, positive, ids = pick_columns(split.select_columns(shown), query, positive, None)
         positive = positive or ids

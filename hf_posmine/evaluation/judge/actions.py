@@ -8,7 +8,7 @@ from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.data.columns import check_text_lists, check_texts
 from hf_posmine.data.layouts import pick_columns
 from hf_posmine.evaluation.judge.question import SUSPECTS, Question, Suspect, Verdict
-from hf_posmine.mining.columns import SIDE_BY_SIDE
+from hf_posmine.mining.columns import without_outputs, written_columns, written_side_by_side
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -31,7 +31,7 @@ def judge_negatives(
     """
     if "negatives" not in mined.column_names:
         raise ColumnError(f"no column 'negatives' among {mined.column_names}; give a mined dataset")
-    inputs = mined.remove_columns([name for name in mined.column_names if name.startswith("negatives")])
+    inputs = without_outputs(mined)
     query, positive, _ = pick_columns(inputs, query_column, positive_column, None)
     if positive is None:
         raise ColumnError("a judge compares with the text of the positive; give positive_column=")
@@ -66,9 +66,9 @@ def apply_judgements(
         raise InputError(f"suspect={suspect!r}; expected one of {', '.join(SUSPECTS)}")
     if len(judgements) != len(mined):
         raise InputError(f"{len(judgements)} judged rows for {len(mined)} mined ones; judge the same dataset")
-    if action == "demote" and "num_random" in mined.column_names:
+    if action == "demote" and "num_random" in written_columns(mined):
         raise InputError("demote would mix random fills with mined negatives; use flag, drop or relabel")
-    parallel = [name for name in SIDE_BY_SIDE if name in mined.column_names]
+    parallel = written_side_by_side(mined)
     return mined.map(
         _act,
         with_indices=True,
@@ -107,8 +107,8 @@ def _act(
         order = [at for at in order if not bad[at]]
         if action == "relabel":
             new["judged_positives"] = [row["negatives"][at] for at in range(count) if bad[at]]
-        if "num_random" in row:  # they are at the end
-            new["num_random"] = row["num_random"] - sum(bad[count - row["num_random"] :])
-    for name in parallel:
-        new[name] = [row[name][at] for at in order]
-    return {**new, "negatives_verdicts": [verdicts[at] for at in order]}
+        filled = row.get("num_random")
+        if filled is not None:  # they are at the end
+            new["num_random"] = filled - sum(bad[count - filled :])
+    lists = {name: [row[name][at] for at in order] for name in parallel}
+    return {**lists, **new, "negatives_verdicts": [verdicts[at] for at in order]}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.data.columns import has_numbered_rows
+from hf_posmine.mining.columns import without_outputs
 from hf_posmine.teachers.capabilities import search_device
 from hf_posmine.utils.cache import build_once
 from hf_posmine.utils.digest import json_digest
@@ -38,6 +39,8 @@ def mine(
     shard_rows: int | None = None,
 ) -> Any:
     """Map a dataset with a miner, resuming an interrupted run of the same work.
+
+    Columns that an earlier mining wrote are left out.
 
     Args:
         dataset: a Dataset or DatasetDict; with ``output`` also a stream (IterableDataset, IterableDatasetDict).
@@ -103,6 +106,7 @@ def _mine_cached(
     from datasets import concatenate_datasets, load_from_disk
 
     miner.prepare()
+    dataset = without_outputs(dataset)
     folder = _folder(work_dir, dataset, miner, shard_rows)
     dataset = dataset.with_format(None)
     shards = []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.data.columns import StreamedRows, has_numbered_rows
+from hf_posmine.mining.columns import without_outputs
 from hf_posmine.mining.execution.shards import PARQUET_SHARD_ROWS, MinedShards, ShardFolder, ShardManifest
 from hf_posmine.mining.execution.streams import StreamCheckpoint, StreamReader, first_row_key
 from hf_posmine.utils.progress import progress_bar
@@ -106,7 +107,7 @@ def jobs_of(dataset: Any, miner: PositiveAwareMiner, root: Path, batch_size: int
             miner.fingerprint, _key(rows), PARQUET_SHARD_ROWS if shard_rows is None else shard_rows, batch_size
         )
         folder = ShardFolder(root, name)
-        jobs.append(Job(rows, folder, folder.begin(work)))
+        jobs.append(Job(without_outputs(rows), folder, folder.begin(work)))
     return jobs
 
 
