@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 
 from hf_posmine.core.types import PADDING, Rows
@@ -45,9 +46,15 @@ def normalize(text: str) -> str:
     'the first step'
     """
     if text.isascii():
-        return " ".join(text.lower().split())
+        text = text.lower()
+        return text if _single_spaced(text) else " ".join(text.split())
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return " ".join(text.casefold().split())
+
+
+def _single_spaced(text: str) -> bool:
+    """Whether an ASCII text has no white space but single spaces inside; most texts, and quicker than to split them."""
+    return text.isprintable() and "  " not in text and text[:1] != " " and text[-1:] != " "
 
 
 INVISIBLE = re.compile(
@@ -343,11 +350,18 @@ def _copy_kept(raw: Path, target: Path, kept: np.ndarray) -> tuple[str, str]:
             part = batch.filter(pa.array(kept[start : start + len(batch)]))
             start += len(batch)
             for name in part.schema.names:
-                for value in part.column(name).to_pylist():
-                    encoded = value.encode()
-                    digests[name].update(len(encoded).to_bytes(8, "little") + encoded)
+                digests[name].update(_with_lengths(part.column(name)))
             pending.append(part)
             if sum(map(len, pending)) >= CHUNK_ROWS or sum(b.nbytes for b in pending) >= CHUNK_BYTES:
                 flush()
         flush()
     return digests["text"].hexdigest(), digests["id"].hexdigest()
+
+
+def _with_lengths(texts: pa.Array) -> memoryview:
+    """The UTF-8 bytes of all texts, each after its length (8 bytes, little-endian), so that no two lists give the same."""
+    values = texts.cast(pa.large_binary())
+    lengths = pc.binary_length(values).to_numpy(zero_copy_only=False).astype("<i8")
+    before = pa.FixedSizeBinaryArray.from_buffers(pa.binary(8), len(values), [None, pa.py_buffer(lengths)])
+    joined = pc.binary_join_element_wise(before.cast(pa.large_binary()), values, pa.scalar(b"", pa.large_binary()))
+    return memoryview(joined.buffers()[2] or b"")[: int(lengths.sum()) + lengths.nbytes]

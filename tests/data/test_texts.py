@@ -9,7 +9,7 @@ import weakref
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hf_posmine.data import texts as module
@@ -48,6 +48,27 @@ def test_texts_that_do_not(one, other):
 @given(st.text(max_size=40))
 def test_normalising_twice_changes_nothing(text):
     assert normalize(normalize(text)) == normalize(text)
+
+
+SPACED = st.text(
+    st.sampled_from(["a", "B", "~", " ", "\t", "\n", "\r", "\x0b", "\x0c", "\x1c", "\x1f", "\x7f"]), max_size=9
+)
+
+
+@given(SPACED)
+@example("")
+@example(" a")
+@example("a ")
+@example("a\x1fb")
+def test_ascii_is_lowered_and_its_white_space_collapsed(text):
+    assert normalize(text) == " ".join(text.lower().split())
+
+
+@given(st.lists(st.text(max_size=12), max_size=12), st.integers(0, 3))
+def test_digests_are_over_each_text_after_its_length(texts, skipped):
+    encoded = [text.encode() for text in texts[skipped:]]
+    expected = b"".join(len(value).to_bytes(8, "little") + value for value in encoded)
+    assert bytes(module._with_lengths(pa.array(texts, pa.string())[skipped:])) == expected
 
 
 @given(st.lists(st.integers(0, 20), max_size=40), st.lists(st.integers(0, 25), max_size=10))
