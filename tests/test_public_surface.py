@@ -33,9 +33,8 @@ PUBLIC = {
         "write_file",
     ],
     "hf_posmine.data": [
-        "Corpus", "Qrels", "SAMPLE", "beir_pairs", "is_beir", "load_files", "load_source", "normalize", "pick_columns",
-        "text_keys",
-        "text_numbers",
+        "Corpus", "Qrels", "SAMPLE", "beir_pairs", "is_beir", "load_files", "load_source", "normalize", "open_training_data",
+        "pick_columns", "text_keys", "text_numbers", "TrainingData",
     ],
     "hf_posmine.encoding": ["load_model", "model_source"],
     "hf_posmine.models": ["InstructSentenceTransformer", "bidirectional_encoder", "load_nv_retriever"],
@@ -49,6 +48,7 @@ PUBLIC = {
     "hf_posmine.mining": ["NegativesCollator", "SecondOpinion", "ragatouille", "to_margin_mse"],
     "hf_posmine.mining.execution": ["MapWithMiner", "Workers", "mine_on_ray", "read_shards"],
     "hf_posmine.mining.provenance": ["now", "provenance", "read_provenance", "versions", "write_provenance"],
+    "hf_posmine.audit": ["AuditResult", "AuditSettings", "KINDS", "audit_data"],
     "hf_posmine.report": ["MinedRows", "Report", "TableLimits", "make_report", "write_report"],
     "hf_posmine.evaluation": [
         "ChatServer", "Collection", "Comparison", "DRAWS", "HubChat", "Judge", "Judgements", "RetrievalEvaluator",

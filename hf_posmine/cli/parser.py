@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 VERBS = (
-    "mine", "encode", "sweep", "fn-rate", "calibrate", "judge", "train", "evaluate", "compare", "report", "push", "verify",
+    "mine", "encode", "sweep", "fn-rate", "calibrate", "judge", "train", "evaluate", "compare", "audit", "report", "push", "verify",
     "demo", "env",
 )  # fmt: skip
 TAKES_RECIPE = "train"

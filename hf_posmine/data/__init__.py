@@ -13,16 +13,19 @@ if TYPE_CHECKING:
     from hf_posmine.data.qrels import Qrels
     from hf_posmine.data.sources import beir_pairs, is_beir, load_files, load_source
     from hf_posmine.data.texts import normalize, text_keys, text_numbers
+    from hf_posmine.data.training_data import TrainingData, open_training_data
 
 __all__ = [
     "SAMPLE",
     "Corpus",
     "Qrels",
+    "TrainingData",
     "beir_pairs",
     "is_beir",
     "load_files",
     "load_source",
     "normalize",
+    "open_training_data",
     "pick_columns",
     "text_keys",
     "text_numbers",
@@ -46,5 +49,6 @@ __getattr__, __dir__ = lazy_names(
             "text_keys",
             "text_numbers",
         ),
+        "training_data": ("TrainingData", "open_training_data"),
     },
 )

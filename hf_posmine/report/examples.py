@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.report.likeness import answers_of
+from hf_posmine.data.likeness import answers_of
 from hf_posmine.report.rows import as_texts
 from hf_posmine.report.suspects import WHOLE_ROW, Suspects, shared_documents
 

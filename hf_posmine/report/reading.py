@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_posmine.data.likeness import answers_of, holds_answer, jaccard, pieces
 from hf_posmine.data.texts import text_numbers
-from hf_posmine.report.likeness import answers_of, holds_answer, jaccard, pieces
 from hf_posmine.report.rows import as_texts
 from hf_posmine.utils.progress import progress_bar
 

@@ -7,7 +7,7 @@ import string
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_posmine.report.likeness import COMPARED, answers_of, holds_answer, jaccard, pieces
+from hf_posmine.data.likeness import COMPARED, answers_of, holds_answer, jaccard, pieces
 
 WORDS = st.lists(st.sampled_from(["bee", "honey", "The", "queen", "x1"]), max_size=12)
 

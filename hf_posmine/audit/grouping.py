@@ -1,0 +1,63 @@
+"""Rows as they are checked: where a row holds one document, those of a query that stand together are one row."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hf_posmine.data.columns import batched
+from hf_posmine.data.row_layouts import RowView
+from hf_posmine.data.row_tables import BATCH_ROWS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from hf_posmine.data.training_data import TrainingData
+
+MOST_TOGETHER = 1000
+"""Rows of one query that are checked together, at most."""
+
+
+@dataclass(slots=True)
+class CheckedRow:
+    """A row with its number.
+
+    Attributes:
+        number: of the row, the first of them where several are checked together.
+        view: of the row.
+        places: the row and the place in it of each negative.
+        size: rows of the data that it is.
+    """
+
+    number: int
+    view: RowView
+    places: list[tuple[int, int]]
+    size: int = 1
+
+
+def checked_rows(data: TrainingData) -> Iterator[list[CheckedRow]]:
+    """All rows, some at a time."""
+    numbered = enumerate(view for views in data.batches() for view in views)
+    one_by_one = _together(numbered) if data.layout.one_document else map(_alone, numbered)
+    return batched(one_by_one, BATCH_ROWS)
+
+
+def _alone(numbered: tuple[int, RowView]) -> CheckedRow:
+    number, view = numbered
+    return CheckedRow(number, view, [(number, place) for place in range(len(view.negatives))])
+
+
+def _together(numbered: Iterable[tuple[int, RowView]]) -> Iterator[CheckedRow]:
+    for query, group in itertools.groupby(numbered, key=lambda pair: pair[1].query):
+        while members := list(itertools.islice(group, MOST_TOGETHER)):
+            yield _joined(query, members)
+
+
+def _joined(query: str, members: Sequence[tuple[int, RowView]]) -> CheckedRow:
+    view = RowView(
+        query,
+        [text for _, member in members for text in member.positives],
+        [text for _, member in members for text in member.negatives],
+    )
+    return CheckedRow(members[0][0], view, [(n, 0) for n, member in members for _ in member.negatives], len(members))

@@ -1,0 +1,168 @@
+"""The hashes of all rows on disk, and what they show about several rows together; one range of them is in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hf_posmine.audit.findings import ENTRY
+from hf_posmine.audit.kinds import ROW
+from hf_posmine.utils.mapped import Appended, blocks, release_pages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from hf_posmine.audit.findings import FindingFiles
+    from hf_posmine.audit.row_checks import RowFacts
+    from hf_posmine.core.types import Rows
+    from hf_posmine.data.texts import Numbers
+
+RANGE = 1 << 20
+"""Hashes that are in memory at a time, about."""
+ODD, MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
+LEAST_SHARED = 10
+"""Rows that a shared negative is in, at least."""
+NO_PAIR = 0
+
+
+def pair_numbers(queries: Numbers, documents: Numbers) -> Numbers:
+    """Hashes of queries with documents, evenly spread."""
+    mixed = (queries * ODD) ^ documents
+    mixed = (mixed ^ (mixed >> np.uint64(31))) * MIX
+    return mixed ^ (mixed >> np.uint64(29))
+
+
+class RowNumbers:
+    """Hashes of queries, positives and negatives, appended as rows are read."""
+
+    def __init__(self, folder: Path) -> None:
+        self._files = {
+            "rows": Appended(folder / "rows", np.int64),
+            "queries": Appended(folder / "queries", np.uint64),
+            "counts": Appended(folder / "counts", np.int32),
+            "positive_counts": Appended(folder / "positive_counts", np.int32),
+            "positive_pairs": Appended(folder / "positive_pairs", np.uint64),
+            "negatives": Appended(folder / "negatives", np.uint64),
+            "negative_pairs": Appended(folder / "negative_pairs", np.uint64),
+            "places": Appended(folder / "places", ENTRY),
+        }
+
+    def add(self, rows: Sequence[RowFacts]) -> None:
+        """A batch."""
+        queries = np.array([row.query.number for row in rows], np.uint64)
+        positives = [[one.number for one in row.positives if one.normalized] for row in rows]
+        negatives = np.array([one.number for row in rows for one in row.negatives], np.uint64)
+        counts = np.array([len(row.negatives) for row in rows], np.int32)
+        apart = np.array(
+            [
+                bool(one.normalized) and not in_row
+                for row in rows
+                for one, in_row in zip(row.negatives, row.matched, strict=True)
+            ],
+            bool,
+        )
+        pairs = pair_numbers(np.repeat(queries, counts), negatives)
+        flat = np.array([number for row in positives for number in row], np.uint64)
+        added: dict[str, np.ndarray] = {
+            "rows": np.array([row.number for row in rows], np.int64),
+            "queries": queries,
+            "counts": counts,
+            "positive_counts": np.array([len(row.positives) for row in rows], np.int32),
+            "positive_pairs": pair_numbers(np.repeat(queries, [len(row) for row in positives]), flat),
+            "negatives": negatives,
+            "negative_pairs": np.where(apart, pairs, np.uint64(NO_PAIR)),
+            "places": np.array([place for row in rows for place in row.places], ENTRY),
+        }
+        for name, values in added.items():
+            self._files[name].add(values)
+
+    def finish(self) -> NumbersOnDisk:
+        """Map what was written."""
+        return NumbersOnDisk({name: file.array() for name, file in self._files.items()})
+
+
+class NumbersOnDisk:
+    """All hashes, memory-mapped.
+
+    Attributes:
+        arrays: ``rows``, ``queries``, ``counts`` (of negatives) and ``positive_counts`` ``[R]``; ``positive_pairs``
+            ``[P]``; ``negatives``, ``negative_pairs`` (``NO_PAIR`` for those found in their row) and ``places`` ``[N]``.
+    """
+
+    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
+        self.arrays = arrays
+
+    def find_labelled(self, kind: str, found: FindingFiles) -> None:
+        """Negatives that another row of the same query has as a positive."""
+        known, wanted = self.arrays["positive_pairs"], self.arrays["negative_pairs"]
+        parts = num_ranges(max(len(known), len(wanted)))
+        for positives, negatives in zip(ranges(known, parts), ranges(wanted, parts), strict=True):
+            self._add(kind, negatives[np.isin(wanted[negatives], known[positives])], found)
+
+    def find_shared(self, share: float, found: FindingFiles) -> None:
+        """Negatives that at least a share of the rows has."""
+        negatives = self.arrays["negatives"]
+        least = max(LEAST_SHARED, share * len(self.arrays["rows"]))
+        for at in ranges(negatives, num_ranges(len(negatives))):
+            _, inverse, counts = np.unique(negatives[at], return_inverse=True, return_counts=True)
+            self._add("shared_negative", at[counts[inverse] >= least], found)
+
+    def find_queries(self, wanted: Numbers, found: FindingFiles) -> None:
+        """Rows whose query is one of the ``wanted`` hashes."""
+        queries, rows = self.arrays["queries"], self.arrays["rows"]
+        for span in blocks(len(queries)):
+            hits = rows[span][np.isin(queries[span], wanted)]
+            found.add("leaked_query", hits, np.full(len(hits), ROW))
+
+    def find_few(self, least: int, found: FindingFiles) -> None:
+        """Rows with some negatives, and fewer than ``least``."""
+        counts, rows = self.arrays["counts"], self.arrays["rows"]
+        for span in blocks(len(counts)):
+            hits = rows[span][(counts[span] > 0) & (counts[span] < least)]
+            found.add("few_negatives", hits, np.full(len(hits), ROW))
+
+    def find_without(self, kind: str, counts: str, found: FindingFiles) -> None:
+        """Queries none of whose rows has any, by the first of their rows."""
+        queries, rows, held = self.arrays["queries"], self.arrays["rows"], self.arrays[counts]
+        for at in ranges(queries, num_ranges(len(queries))):
+            numbers = queries[at]
+            _, first = np.unique(numbers, return_index=True)
+            lacking = first[~np.isin(numbers[first], numbers[held[at] > 0])]
+            hits = rows[at[np.sort(lacking)]]
+            found.add(kind, hits, np.full(len(hits), ROW))
+
+    def usual_count(self) -> int:
+        """The number of negatives that most rows have."""
+        counts, total = self.arrays["counts"], np.zeros(1, np.int64)
+        for span in blocks(len(counts)):
+            more = np.bincount(counts[span])
+            total = np.pad(total, (0, max(0, len(more) - len(total))))
+            total[: len(more)] += more
+        return int(np.argmax(total))
+
+    def _add(self, kind: str, at: Rows, found: FindingFiles) -> None:
+        places = self.arrays["places"][np.sort(at)]
+        found.add(kind, places["row"], places["index"])
+
+
+def num_ranges(length: int) -> int:
+    """The number of ranges, a power of 2, in which so many hashes fit into memory."""
+    return 1 << max(0, (length - 1) // RANGE).bit_length()
+
+
+def ranges(numbers: np.ndarray, parts: int) -> Iterator[Rows]:
+    """Positions of the hashes ``[N]`` in one range of values after the other.
+
+    >>> [at.tolist() for at in ranges(np.array([7, 1 << 63, 7], np.uint64), 2)]
+    [[0, 2], [1]]
+    """
+    shift = np.uint64(65 - parts.bit_length())
+    for number in range(parts):
+        found = [np.empty(0, np.int64)]
+        for span in blocks(len(numbers)):
+            here = numbers[span] >> shift == number if parts > 1 else np.ones(span.stop - span.start, bool)
+            found.append(span.start + np.flatnonzero(here))
+            release_pages(numbers, span.start, span.stop)
+        yield np.concatenate(found)

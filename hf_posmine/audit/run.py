@@ -1,0 +1,96 @@
+"""``audit_data``: read, check, count, and fetch examples."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_posmine.audit.grouping import checked_rows
+from hf_posmine.audit.kinds import KINDS, ROW
+from hf_posmine.audit.leakage import hashes_of_queries
+from hf_posmine.audit.result import AuditResult, FindingExample, KindFindings
+from hf_posmine.audit.scan import AuditSettings, RowScan
+from hf_posmine.utils.progress import progress_bar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from hf_posmine.audit.findings import FindingFiles
+    from hf_posmine.data.row_layouts import RowView
+    from hf_posmine.data.texts import Numbers
+    from hf_posmine.data.training_data import TrainingData
+
+
+def audit_data(
+    data: TrainingData,
+    settings: AuditSettings | None = None,
+    *,
+    collection: str | Path | None = None,
+    split: str = "test",
+) -> AuditResult:
+    """Audit training data.
+
+    Args:
+        data: as :func:`~hf_posmine.data.open_training_data` opens it.
+        settings: see there.
+        collection: a judged collection whose test queries no training row may have.
+        split: of its judgements.
+    """
+    leaked = None if collection is None else hashes_of_queries(collection, split)
+    with tempfile.TemporaryDirectory(prefix="posmine-audit-") as folder:
+        return audit_into(data, Path(folder), settings or AuditSettings(), leaked)[0]
+
+
+def audit_into(
+    data: TrainingData, folder: Path, settings: AuditSettings, leaked: Numbers | None = None
+) -> tuple[AuditResult, FindingFiles]:
+    """As :func:`audit_data`, with hashes of the test queries; the findings stay in ``folder``."""
+    scan = RowScan(data, folder)
+    with progress_bar(None, f"Reading {data.name}", "row") as bar:
+        for batch in checked_rows(data):
+            scan.add(batch)
+            bar.update(len(batch))
+    taken = scan.finish(settings, leaked)
+    findings = _counted(data, scan, settings.examples)
+    layout = f"{data.layout.name}: {data.layout.describe()}"
+    assumptions = _assumptions(scan, taken, settings)
+    return AuditResult(data.name, layout, scan.rows, scan.negatives, assumptions, findings), scan.found
+
+
+def _assumptions(scan: RowScan, taken: AuditSettings, settings: AuditSettings) -> tuple[str, ...]:
+    lines = []
+    if settings.num_negatives is None and taken.num_negatives:
+        lines.append(f"a row should have {taken.num_negatives} negatives, as most have; --num-negatives sets it")
+    if not scan.has_texts:
+        lines.append("documents are ids without texts, so copies and scripts were not looked for; add --corpus")
+    return tuple(lines)
+
+
+def _counted(data: TrainingData, scan: RowScan, examples: int) -> dict[str, KindFindings]:
+    places = {name: [(int(row), int(index)) for row, index in scan.found.of(name)[:examples]] for name in KINDS}
+    views = _views(data, {row for found in places.values() for row, _ in found})
+    return {
+        name: KindFindings(
+            name,
+            scan.found.count_rows(name, scan.rows),
+            len(scan.found.of(name)),
+            tuple(_example(row, index, views) for row, index in found),
+        )
+        for name, found in places.items()
+        if found
+    }
+
+
+def _views(data: TrainingData, wanted: set[int]) -> dict[int, RowView]:
+    """Some rows, read again."""
+    last = max(wanted, default=-1)
+    rows: Iterator[RowView] = itertools.islice((view for views in data.batches() for view in views), last + 1)
+    return {number: view for number, view in enumerate(rows) if number in wanted}
+
+
+def _example(row: int, index: int, views: Mapping[int, RowView]) -> FindingExample:
+    view = views[row]
+    negative = None if index == ROW else view.negatives[index]
+    return FindingExample(row, index, view.query, next(iter(view.positives), None), negative)

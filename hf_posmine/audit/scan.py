@@ -1,0 +1,100 @@
+"""One pass over all rows: findings that show in a row, and the hashes for those that show in several."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from hf_posmine.audit.findings import FindingFiles
+from hf_posmine.audit.kinds import ROW
+from hf_posmine.audit.lengths import TextLengths
+from hf_posmine.audit.row_checks import RowFacts, check_row
+from hf_posmine.audit.row_numbers import RowNumbers
+from hf_posmine.audit.text_facts import FactsCache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from hf_posmine.audit.grouping import CheckedRow
+    from hf_posmine.audit.row_numbers import NumbersOnDisk
+    from hf_posmine.data.texts import Numbers
+    from hf_posmine.data.training_data import TrainingData
+
+AS_LABELS = dict.fromkeys(("same_text", "same_normalized", "labelled_elsewhere"), "contradicting_labels")
+"""Kinds that are one where each document of a query has a row with a label of its own."""
+
+
+@dataclass(frozen=True)
+class AuditSettings:
+    """What an audit goes by.
+
+    Attributes:
+        num_negatives: negatives that a row should have; None for as many as most rows have.
+        shared: share of the rows from which on a negative is in too many.
+        tolerance: difference from the teacher's score from which on a score of the data is stale.
+        examples: of each kind, at most.
+    """
+
+    num_negatives: int | None = None
+    shared: float = 0.01
+    tolerance: float = 0.02
+    examples: int = 3
+
+
+class RowScan:
+    """Takes rows, batch by batch."""
+
+    def __init__(self, data: TrainingData, folder: Path) -> None:
+        self.one_document, self.has_texts = data.layout.one_document, data.holds_texts
+        self.found, self.cache = FindingFiles(folder), FactsCache()
+        self.numbers, self.lengths = RowNumbers(folder), TextLengths(folder)
+        self.rows = self.negatives = 0
+
+    def add(self, batch: Sequence[CheckedRow]) -> None:
+        """Check a batch."""
+        rows = [RowFacts.of(one.view, self.cache, one.number, one.places) for one in batch]
+        self.numbers.add(rows)
+        self.lengths.add(rows)
+        found: dict[str, list[tuple[int, int]]] = {}
+        for row in rows:
+            for kind, place in self._check(row):
+                found.setdefault(kind, []).append((row.number, ROW) if place == ROW else row.places[place])
+        for kind, places in found.items():
+            self.found.add(kind, [row for row, _ in places], [index for _, index in places])
+        self.rows += sum(one.size for one in batch)
+        self.negatives += sum(len(row.negatives) for row in rows)
+
+    def _check(self, row: RowFacts) -> Iterator[tuple[str, int]]:
+        for kind, place in check_row(row, self.has_texts):
+            yield self._kind(kind), place
+        if self.one_document:
+            return
+        if not row.negatives:
+            yield "no_negatives", ROW
+        if not row.positives:
+            yield "no_positive", ROW
+
+    def _kind(self, kind: str) -> str:
+        return AS_LABELS.get(kind, kind) if self.one_document else kind
+
+    def finish(self, settings: AuditSettings, leaked: Numbers | None) -> AuditSettings:
+        """Look at all rows together; returns the settings with the number of negatives that was taken."""
+        numbers = self.numbers.finish()
+        numbers.find_labelled(self._kind("labelled_elsewhere"), self.found)
+        numbers.find_shared(settings.shared, self.found)
+        least = self._find_few(numbers, settings.num_negatives)
+        if self.has_texts:
+            self.lengths.find(numbers.arrays["rows"], numbers.arrays["places"], self.found)
+        if leaked is not None:
+            numbers.find_queries(leaked, self.found)
+        return replace(settings, num_negatives=least)
+
+    def _find_few(self, numbers: NumbersOnDisk, least: int | None) -> int | None:
+        if self.one_document:
+            numbers.find_without("no_negatives", "counts", self.found)
+            numbers.find_without("no_positive", "positive_counts", self.found)
+            return least
+        least = least or numbers.usual_count()
+        numbers.find_few(least, self.found)
+        return least

@@ -1,0 +1,139 @@
+"""What the checks need of a text, computed once while the text comes again and again."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+import xxhash
+
+from hf_posmine.data.likeness import jaccard, pieces
+from hf_posmine.data.texts import normalize
+
+COMPARED = 500
+"""Characters of the beginning whose words are compared."""
+LEAST_CONTAINED = 30
+"""Characters of the shortest text whose appearance inside another one means something."""
+KEPT_CHARACTERS = 16_000_000
+"""Characters of texts whose facts are kept; then they begin anew, so that memory stays flat."""
+FEW_WORDS, SOME_WORDS = 10, 20
+"""Below so many words a text is similar to many; the bounds of likeness are higher there."""
+BOUNDS = (0.9, 0.8, 0.7)
+"""Jaccard similarity of a near copy with few, some and many words."""
+LOOSE = 0.75
+"""Share of its bound that the similarity of words split at spaces has at least."""
+OVERLAP = 0.95
+"""Share of the words of the shorter of two texts in the longer one that makes a near copy, with many words."""
+SCRIPTS = {
+    "Greek": "\u0370-\u03ff\u1f00-\u1fff",
+    "Cyrillic": "\u0400-\u052f",
+    "Hebrew": "\u0590-\u05ff",
+    "Arabic": "\u0600-\u06ff\u0750-\u077f",
+    "Devanagari": "\u0900-\u097f",
+    "Thai": "\u0e00-\u0e7f",
+    "Hangul": "\u1100-\u11ff\uac00-\ud7af",
+    "Han or Kana": "\u3040-\u30ff\u3400-\u9fff",
+    "Latin": "A-Za-z\u00c0-\u024f",
+}
+LETTERS = {name: re.compile(f"[{ranges}]") for name, ranges in SCRIPTS.items()}
+READ_FOR_SCRIPT = 200
+CUT = ("...", "…", "\ufffd")
+
+
+@dataclass
+class TextFacts:
+    """A text with its keys, words and script.
+
+    Attributes:
+        text: as it is.
+        normalized: in the form in which texts count as the same.
+        exact: 64-bit hash of the text.
+        number: 64-bit hash of the normalised text.
+    """
+
+    __slots__ = ("__dict__", "exact", "normalized", "number", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text, self.normalized = text, normalize(text)
+        self.exact = xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
+        self.number = xxhash.xxh3_64_intdigest(self.normalized.encode("utf-8", "surrogatepass"))
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """Words of the beginning, split at spaces."""
+        return frozenset(self.normalized[:COMPARED].split())
+
+    @cached_property
+    def pieces(self) -> frozenset[str]:
+        """Words of the beginning without punctuation; pairs of letters where the script has no spaces."""
+        return pieces(self.text)
+
+    @cached_property
+    def script(self) -> str | None:
+        """The script of most letters of the beginning; None without letters."""
+        if self.text.isascii():
+            return "Latin"
+        start = self.text[:READ_FOR_SCRIPT]
+        counts = {name: len(letters.findall(start)) for name, letters in LETTERS.items()}
+        best = max(counts, key=lambda name: counts[name])
+        return best if counts[best] else None
+
+    @property
+    def cut(self) -> bool:
+        """Whether the text ends in dots or half a character."""
+        return self.text.endswith(CUT)
+
+
+class FactsCache:
+    """Facts of the texts seen last."""
+
+    def __init__(self) -> None:
+        self._facts: dict[str, TextFacts] = {}
+        self._characters = 0
+
+    def of(self, text: str) -> TextFacts:
+        """The facts of a text."""
+        found = self._facts.get(text)
+        return self._new(text) if found is None else found
+
+    def _new(self, text: str) -> TextFacts:
+        self._characters += len(text) + 100
+        if self._characters > KEPT_CHARACTERS:
+            self._facts.clear()
+            self._characters = len(text) + 100
+        found = self._facts[text] = TextFacts(text)
+        return found
+
+
+def near_copy(one: TextFacts, two: TextFacts) -> bool:
+    """Whether two texts share nearly all words of their first 500 characters.
+
+    >>> near_copy(TextFacts("Goethe wrote Faust."), TextFacts("Goethe wrote Faust!"))
+    True
+    """
+    lengths = (min(COMPARED, len(one.normalized)), min(COMPARED, len(two.normalized)))
+    if 2 * min(lengths) < max(lengths):
+        return False
+    spaced = len(one.words) > FEW_WORDS and len(two.words) > FEW_WORDS
+    if spaced and jaccard(one.words, two.words) < LOOSE * BOUNDS[-1]:
+        return False
+    return _alike(one.pieces, two.pieces)
+
+
+def _alike(one: frozenset[str], two: frozenset[str]) -> bool:
+    fewest = min(len(one), len(two))
+    bound = BOUNDS[(fewest >= FEW_WORDS) + (fewest >= SOME_WORDS)]
+    if jaccard(one, two) >= bound:
+        return True
+    return fewest >= SOME_WORDS and len(one & two) >= OVERLAP * fewest
+
+
+def contained(one: TextFacts, two: TextFacts) -> bool:
+    """Whether one normalised text stands in the other.
+
+    >>> contained(TextFacts("Faust is a play that Goethe wrote."), TextFacts("See: faust is a play that Goethe wrote. End."))
+    True
+    """
+    shorter, longer = sorted((one.normalized, two.normalized), key=len)
+    return len(shorter) >= LEAST_CONTAINED and shorter in longer

@@ -1,0 +1,186 @@
+"""Find faults in training data that anybody mined or made, and count them.
+
+DATA is a file (.parquet, .jsonl, .json, .csv, .tsv), a folder of them, a saved dataset or a Hub id, in the layout of
+sentence-transformers (triplets, n-tuples, labelled pairs and lists, scores), FlagEmbedding, Tevatron, NeMo, PyLate,
+MS MARCO's triples, or hf-posmine mine; or a BEIR folder with --run. Which layout it is, is found by the columns.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_posmine.cli.arguments import add_run_arguments
+from hf_posmine.cli.show import show, show_table
+from hf_posmine.core.errors import InputError
+from hf_posmine.core.suggest import did_you_mean
+from hf_posmine.utils.printable import one_line
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from hf_posmine.audit.result import AuditResult, FindingExample
+    from hf_posmine.data.training_data import TrainingData
+
+HELP = "find faults in anybody's training data"
+EXAMPLES = """examples:
+  hf-posmine audit train.jsonl
+  hf-posmine audit me/triplets --output audit.json
+
+  # in a pipeline: exit with 1 at the first positive among negatives, or where more than 1 % of the rows lack negatives
+  hf-posmine audit train.parquet --fail-on same_text near_copy few_negatives=0.01
+
+  # are test queries among the training queries?
+  hf-posmine audit train.parquet --collection scifact --collection-split test
+"""
+SHOWN = 60
+"""Characters of a text in the table."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``hf-posmine audit``."""
+    from hf_posmine.audit import AuditSettings
+
+    default = AuditSettings()
+    parser.add_argument("data", metavar="DATA", help="training rows (see above)")
+    data = parser.add_argument_group("data")
+    data.add_argument("--name", help="configuration of a Hub dataset")
+    data.add_argument("--split", default="train", help="split of a Hub or BEIR dataset (default: %(default)s)")
+    data.add_argument("--run", help="TREC run whose documents are the negatives, for a BEIR folder")
+    data.add_argument("--corpus", help="documents of rows that hold ids: a file or folder with ids and texts")
+    data.add_argument("--query-column", help="default: found by its name")
+    data.add_argument("--positive-column", help="default: found by its name")
+    data.add_argument("--negatives-column", help="default: found by its name")
+    checks = parser.add_argument_group("checks")
+    checks.add_argument("--num-negatives", type=int, help="negatives of a row (default: as many as most rows have)")
+    checks.add_argument(
+        "--shared", type=float, default=default.shared,
+        help="share of the rows from which on a negative is in too many (default: %(default)s)",
+    )  # fmt: skip
+    checks.add_argument("--collection", help="judged collection whose test queries no row may have")
+    checks.add_argument(
+        "--collection-split", default="test", help="judgements of a BEIR collection (default: %(default)s)"
+    )
+    result = parser.add_argument_group("result")
+    result.add_argument("--examples", type=int, default=default.examples, help="of each kind (default: %(default)s)")
+    result.add_argument("--output", metavar="JSON", help="write the result as JSON")
+    result.add_argument(
+        "--fail-on", nargs="+", metavar="KIND[=RATE]", default=[],
+        help="exit with 1 if a greater share of the rows has such a finding (default RATE: 0); 'any' for every kind",
+    )  # fmt: skip
+    add_run_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Audit, print and write the result, and exit with 1 where ``--fail-on`` is met."""
+    from hf_posmine.audit import AuditSettings, audit_data
+
+    limits = fail_limits(args.fail_on)
+    _check_output(args.output)
+    data = _open(args)
+    show(f"Read as {data.layout.name}: {data.layout.describe()}")
+    settings = AuditSettings(args.num_negatives, args.shared, examples=args.examples)
+    result = audit_data(data, settings, collection=args.collection, split=args.collection_split)
+    _print(result)
+    if args.output:
+        _write(result, Path(args.output))
+    _fail(result, limits)
+
+
+def fail_limits(words: Sequence[str]) -> dict[str, float]:
+    """The highest rate of each kind.
+
+    Raises:
+        InputError: an unknown kind, or a rate that is not between 0 and 1.
+    """
+    from hf_posmine.audit import KINDS
+
+    limits: dict[str, float] = {}
+    for word in words:
+        name, equals, rate = word.partition("=")
+        if name not in (*KINDS, "any"):
+            raise InputError(
+                f"--fail-on {name}{did_you_mean(name, list(KINDS))}; the kinds are: any, {', '.join(KINDS)}"
+            )
+        value = _rate(word, rate) if equals else 0.0
+        limits |= dict.fromkeys(KINDS if name == "any" else (name,), value)
+    return limits
+
+
+def _rate(word: str, text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = -1.0
+    if not 0 <= rate <= 1:
+        raise InputError(f"--fail-on {word}: the rate {text!r} is not a number between 0 and 1")
+    return rate
+
+
+def _check_output(output: str | None) -> None:
+    if output is not None and Path(output).suffix != ".json":
+        raise InputError(f"--output {output}: write a .json file")
+
+
+def _open(args: argparse.Namespace) -> TrainingData:
+    from hf_posmine.data.row_layouts import NamedColumns
+    from hf_posmine.data.training_data import open_training_data
+
+    corpus = None
+    if args.corpus is not None:
+        from hf_posmine.data import Corpus, load_source
+
+        corpus = Corpus.from_dataset(load_source(args.corpus), match="exact")
+    columns = NamedColumns(args.query_column, args.positive_column, args.negatives_column)
+    return open_training_data(args.data, split=args.split, name=args.name, run=args.run, corpus=corpus, columns=columns)
+
+
+def _print(result: AuditResult) -> None:
+    for line in result.assumptions:
+        show(f"Assumed: {line}")
+    show(f"{result.rows:,} rows with {result.negatives:,} negatives")
+    if not result.findings:
+        show("Nothing was found")
+        return
+    cells = [
+        (one.name, f"{one.rows:,}", f"{result.rate(one.name):.2%}", f"{one.found:,}", one.title)
+        for one in result.findings.values()
+    ]
+    show_table(f"Findings in {result.name}", ("kind", "rows", "share", "findings", ""), cells, left=("kind", ""))
+    shown = [
+        (one.name if number == 0 else "", str(example.row), *_texts(example))
+        for one in result.findings.values()
+        for number, example in enumerate(one.examples)
+    ]
+    if shown:
+        heads = ("kind", "row", "query", "positive", "negative")
+        show_table("Examples; rows from 0", heads, shown, left=heads)
+
+
+def _texts(example: FindingExample) -> tuple[str, str, str]:
+    return _short(example.query), _short(example.positive), _short(example.negative)
+
+
+def _short(text: str | None) -> str:
+    line = one_line(text or "")
+    return line if len(line) <= SHOWN else line[: SHOWN - 1] + "…"
+
+
+def _write(result: AuditResult, output: Path) -> None:
+    from hf_posmine.utils.files import write_file
+
+    text = json.dumps(result.to_dict(), indent=1, ensure_ascii=False) + "\n"
+    write_file(output, lambda file: file.write_text(text, "utf-8", "surrogatepass"))
+    show(f"Written to {output}")
+
+
+def _fail(result: AuditResult, limits: dict[str, float]) -> None:
+    over = [name for name, limit in limits.items() if result.rate(name) > limit]
+    if over:
+        shares = ", ".join(
+            f"{name} in {result.rate(name):.2%} of the rows (at most {limits[name]:.2%})" for name in over
+        )
+        show(f"Failed: {shares}", error=True)
+        raise SystemExit(1)

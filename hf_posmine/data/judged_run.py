@@ -1,0 +1,105 @@
+"""Judgements of a BEIR folder as positives, and the documents of a TREC run as negatives."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_posmine.core.errors import InputError
+from hf_posmine.data.columns import batched
+from hf_posmine.data.row_layouts import RowView
+from hf_posmine.data.row_tables import BATCH_ROWS
+from hf_posmine.data.sources import beir_qrels, beir_queries
+from hf_posmine.data.training_data import IdTexts, TrainingData
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from hf_posmine.data.row_tables import Row
+
+FIELDS = 6
+"""Of a line of a TREC run: query, Q0, document, rank, score, tag."""
+
+
+@dataclass(frozen=True)
+class RunRows:
+    """A TREC run: a row per query, whose lines stand together."""
+
+    file: Path
+
+    @property
+    def place(self) -> str:
+        """Its name."""
+        return self.file.name
+
+    def batches(self) -> Iterator[list[Row]]:
+        """All queries, some at a time."""
+        with self.file.open(encoding="utf-8") as lines:
+            parts = (self._parts(number, line) for number, line in enumerate(lines, 1) if line.strip())
+            groups = itertools.groupby(parts, key=lambda fields: fields[0])
+            rows = ({"query_id": query, "lines": list(group)} for query, group in groups)
+            yield from batched(rows, BATCH_ROWS)
+
+    def _parts(self, number: int, line: str) -> list[str]:
+        fields = line.split()
+        if len(fields) != FIELDS:
+            raise InputError(f"{self.file}, line {number}: {len(fields)} fields; a TREC run has {FIELDS}")
+        return fields
+
+    def write(self, target: Path, rows: Iterable[Row]) -> None:
+        """A run; ranks are counted anew."""
+        with target.open("w", encoding="utf-8") as file:
+            for row in rows:
+                for rank, (query, q0, document, _, score, tag) in enumerate(row["lines"], 1):
+                    file.write(f"{query} {q0} {document} {rank} {score} {tag}\n")
+
+
+@dataclass(frozen=True)
+class JudgedRun:
+    """Ids of a run as negatives beside the judged positives of their query."""
+
+    positives: dict[str, list[str]]
+    queries: dict[str, str]
+    name: str = "BEIR and a run"
+    one_document: bool = False
+    by_id: bool = True
+
+    def read(self, row: Row) -> RowView:
+        """The view of a query; documents are ids."""
+        query, lines = str(row["query_id"]), row["lines"]
+        if query not in self.queries:
+            raise InputError(f"the run has the query {query!r}, which queries.jsonl lacks")
+        scores = [float(fields[4]) for fields in lines]
+        return RowView(
+            self.queries[query], self.positives.get(query, []), [fields[2] for fields in lines], None, scores
+        )
+
+    def without(self, row: Row, negatives: Collection[int]) -> dict[str, Any] | None:
+        """The query with fewer lines."""
+        return dict(row) | {"lines": [line for place, line in enumerate(row["lines"]) if place not in negatives]}
+
+    def describe(self) -> str:
+        """Where everything is from."""
+        return "positives from the judgements, negatives from the run"
+
+
+def beir_run(folder: Path, split: str, run: str | Path | None) -> TrainingData:
+    """The training data of a BEIR folder and a run.
+
+    Raises:
+        InputError: no run.
+    """
+    from hf_posmine.data.corpus import Corpus
+
+    if run is None:
+        raise InputError(f"{str(folder)!r} holds judgements, without negatives; add --run with a TREC run of negatives")
+    qrels = beir_qrels(folder, split)
+    positives: dict[str, list[str]] = {}
+    for query, document, score in zip(*qrels.values(), strict=True):
+        if score > 0:
+            positives.setdefault(query, []).append(document)
+    layout = JudgedRun(positives, beir_queries(folder))
+    texts = IdTexts(Corpus.from_beir(folder, match="exact"))
+    return TrainingData(folder.name, (RunRows(Path(run)),), layout, texts, Path(run))

@@ -1,0 +1,246 @@
+"""Tables of training rows that are read batch by batch as they are, and written back as the same kind of file."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from hf_posmine.core.errors import InputError
+from hf_posmine.data.columns import batched
+
+Row: TypeAlias = Mapping[str, Any]
+BATCH_ROWS = 1000
+TRIPLE = ("query", "positive", "negative")
+"""Columns of a tsv file without a header: MS MARCO's triples."""
+
+
+class RowTable(Protocol):
+    """Rows on disk or in memory."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, relative to the data: a file, or a split."""
+
+    def batches(self) -> Iterator[list[Row]]:
+        """All rows, some at a time."""
+
+    def write(self, target: Path, rows: Iterable[Row]) -> None:
+        """Write rows as this table is written: a file, or the folder of a split."""
+
+
+@dataclass(frozen=True)
+class ParquetRows:
+    """A parquet file."""
+
+    file: Path
+
+    @property
+    def place(self) -> str:
+        """Its name."""
+        return self.file.name
+
+    def batches(self) -> Iterator[list[Row]]:
+        """All rows, some at a time; row groups are read one after the other."""
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self.file) as file:
+            for batch in file.iter_batches(BATCH_ROWS):
+                yield batch.to_pylist()
+
+    def write(self, target: Path, rows: Iterable[Row]) -> None:
+        """A parquet file with the same schema."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        schema = pq.read_schema(self.file)
+        with pq.ParquetWriter(target, schema) as writer:
+            for batch in batched(rows, BATCH_ROWS):
+                writer.write_table(pa.Table.from_pylist(batch, schema))
+
+
+@dataclass(frozen=True)
+class JsonLines:
+    """A file with a JSON object in each line."""
+
+    file: Path
+
+    @property
+    def place(self) -> str:
+        """Its name."""
+        return self.file.name
+
+    def batches(self) -> Iterator[list[Row]]:
+        """All rows, some at a time; empty lines are passed over."""
+        with self.file.open(encoding="utf-8") as lines:
+            numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+            for batch in batched(numbered, BATCH_ROWS):
+                yield [self._row(number, line) for number, line in batch]
+
+    def _row(self, number: int, line: str) -> Row:
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{self.file}, line {number}: {error}; every line is one JSON object") from None
+        if not isinstance(row, dict):
+            raise InputError(
+                f"{self.file}, line {number}: {type(row).__name__} {line.strip()[:40]!r} is not a JSON object"
+            )
+        return row
+
+    def write(self, target: Path, rows: Iterable[Row]) -> None:
+        """A file of JSON lines."""
+        with target.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+@dataclass(frozen=True)
+class JsonDocument:
+    """A JSON file with a list of rows, at its top or below ``data`` (NeMo); it is read whole."""
+
+    file: Path
+
+    @property
+    def place(self) -> str:
+        """Its name."""
+        return self.file.name
+
+    @property
+    def content(self) -> Any:
+        """The file."""
+        return json.loads(self.file.read_text(encoding="utf-8"))
+
+    def batches(self) -> Iterator[list[Row]]:
+        """All rows, some at a time."""
+        content = self.content
+        rows = content.get("data") if isinstance(content, dict) else content
+        if not isinstance(rows, list):
+            raise InputError(f"{self.file} holds neither a list of rows nor one below 'data'")
+        yield from batched(rows, BATCH_ROWS)
+
+    def write(self, target: Path, rows: Iterable[Row]) -> None:
+        """A JSON file with the same frame."""
+        content = self.content
+        whole = content | {"data": list(rows)} if isinstance(content, dict) else list(rows)
+        target.write_text(json.dumps(whole, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class DelimitedRows:
+    """A csv or tsv file; a tsv file of three columns without a header holds MS MARCO's triples."""
+
+    file: Path
+
+    @property
+    def place(self) -> str:
+        """Its name."""
+        return self.file.name
+
+    @property
+    def _format(self) -> dict[str, Any]:
+        if self.file.suffix.lower() == ".csv":
+            return {"delimiter": ","}
+        return {"delimiter": "\t", "quoting": csv.QUOTE_NONE, "quotechar": None}
+
+    def _lines(self) -> Iterator[list[str]]:
+        csv.field_size_limit(min(sys.maxsize, (1 << 31) - 1))
+        with self.file.open(encoding="utf-8", newline="") as file:
+            yield from csv.reader(file, **self._format)
+
+    @property
+    def header(self) -> tuple[tuple[str, ...], bool]:
+        """The columns, and whether the file names them."""
+        first = next(self._lines(), [])
+        bare = len(first) == len(TRIPLE) and any(" " in cell.strip() for cell in first)
+        if self.file.suffix.lower() != ".csv" and bare:
+            return TRIPLE, False
+        if first and all(cell.strip().isdigit() for cell in first):
+            raise InputError(f"{self.file} holds ids only, such as {first}; pass the triples with their texts")
+        return tuple(first), True
+
+    def batches(self) -> Iterator[list[Row]]:
+        """All rows, some at a time."""
+        names, named = self.header
+        for batch in batched(itertools.islice(self._lines(), int(named), None), BATCH_ROWS):
+            yield [_number_labels(dict(zip(names, cells, strict=False))) for cells in batch]
+
+    def write(self, target: Path, rows: Iterable[Row]) -> None:
+        """A file with the same delimiter and header."""
+        names, named = self.header
+        with target.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n", **self._format)
+            if named:
+                writer.writerow(names)
+            writer.writerows([row[name] for name in names] for row in rows)
+
+
+def _number_labels(row: dict[str, Any]) -> dict[str, Any]:
+    """Labels and scores as numbers, which such files hold as texts."""
+    for name in ("label", "score"):
+        if name in row:
+            text = row[name]
+            row[name] = int(text) if text.lstrip("-").isdigit() else float(text)
+    return row
+
+
+@dataclass(frozen=True)
+class DatasetRows:
+    """A Dataset of ``datasets``, in memory or saved with ``save_to_disk``."""
+
+    dataset: Any
+    place: str = ""
+
+    def batches(self) -> Iterator[list[Row]]:
+        """All rows, some at a time."""
+        plain = self.dataset.with_format(None)
+        for batch in plain.iter(batch_size=BATCH_ROWS):
+            yield [dict(zip(batch, cells, strict=True)) for cells in zip(*batch.values(), strict=True)]
+
+    def write(self, target: Path, rows: Iterable[Row]) -> None:
+        """A folder as ``save_to_disk`` writes it."""
+        import tempfile
+
+        from datasets import Dataset
+        from datasets.arrow_writer import ArrowWriter
+
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            file = str(Path(folder) / "rows.arrow")
+            with ArrowWriter(path=file, features=self.dataset.features) as writer:
+                for row in rows:
+                    writer.write(dict(row))
+                writer.finalize()
+            Dataset.from_file(file).save_to_disk(str(target))
+
+
+def table_of_file(file: Path) -> RowTable:
+    """The table of a file, by its suffix.
+
+    Raises:
+        InputError: a suffix that is not known.
+    """
+    suffix = file.suffix.lower()
+    if suffix == ".parquet":
+        return ParquetRows(file)
+    if suffix in (".jsonl", ".ndjson"):
+        return JsonLines(file)
+    if suffix in (".csv", ".tsv"):
+        return DelimitedRows(file)
+    if suffix == ".json":
+        return JsonLines(file) if _is_lines(file) else JsonDocument(file)
+    raise InputError(f"cannot read {str(file)!r}; pass a .parquet, .jsonl, .json, .csv or .tsv file")
+
+
+def _is_lines(file: Path) -> bool:
+    """Whether the first line of a .json file is a whole object."""
+    with file.open(encoding="utf-8") as lines:
+        first = next((line for line in lines if line.strip()), "")
+    try:
+        row = json.loads(first)
+    except ValueError:
+        return False
+    return isinstance(row, dict) and not isinstance(row.get("data"), list)
