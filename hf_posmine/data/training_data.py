@@ -14,7 +14,8 @@ from hf_posmine.core.errors import InputError
 from hf_posmine.data.columns import as_splits
 from hf_posmine.data.row_layouts import LabelledLists, NamedColumns, RowLayout, RowView, layout_of
 from hf_posmine.data.row_tables import DatasetRows, JsonDocument, RowTable, table_of_file
-from hf_posmine.data.sources import BUILDERS, is_beir, load_source
+from hf_posmine.data.sources import is_beir, load_source
+from hf_posmine.data.tables import BUILDERS
 
 if TYPE_CHECKING:
     from hf_posmine.data.corpus import Corpus
