@@ -126,7 +126,7 @@ def _check_output(output: str | None) -> None:
 
 def _open(args: argparse.Namespace) -> TrainingData:
     from hf_posmine.data.row_layouts import NamedColumns
-    from hf_posmine.data.training_data import open_training_data
+    from hf_posmine.data.training_sources import open_training_data
 
     corpus = None
     if args.corpus is not None:

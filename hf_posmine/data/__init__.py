@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from hf_posmine.data.qrels import Qrels
     from hf_posmine.data.sources import beir_pairs, is_beir, load_files, load_source
     from hf_posmine.data.texts import normalize, text_keys, text_numbers
-    from hf_posmine.data.training_data import TrainingData, open_training_data
+    from hf_posmine.data.training_data import TrainingData
+    from hf_posmine.data.training_sources import open_training_data
 
 __all__ = [
     "SAMPLE",
@@ -49,6 +50,7 @@ __getattr__, __dir__ = lazy_names(
             "text_keys",
             "text_numbers",
         ),
-        "training_data": ("TrainingData", "open_training_data"),
+        "training_data": ("TrainingData",),
+        "training_sources": ("open_training_data",),
     },
 )

@@ -1,29 +1,22 @@
-"""Training data as somebody left it: files, folders, datasets, id tables beside their texts, and judgements with a run."""
+"""Training rows in whatever layout: their tables, and the texts of ids."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.data.columns import as_splits
-from hf_posmine.data.row_layouts import LabelledLists, NamedColumns, RowLayout, RowView, layout_of
-from hf_posmine.data.row_tables import DatasetRows, JsonDocument, RowTable, table_of_file
-from hf_posmine.data.sources import is_beir, load_source
-from hf_posmine.data.tables import BUILDERS
 
 if TYPE_CHECKING:
-    from hf_posmine.data.corpus import Corpus
-    from hf_posmine.data.row_tables import Row
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
-SAMPLE_ROWS = 200
-TABLES = ("queries", "documents", "scores")
-"""Files of a folder in the layout of PyLate and LightOn."""
+    from hf_posmine.data.corpus import Corpus
+    from hf_posmine.data.row_layouts import RowLayout, RowView
+    from hf_posmine.data.row_tables import Row, RowTable
 
 
 @dataclass(frozen=True)
@@ -102,136 +95,3 @@ class TrainingData:
         """The views of some rows."""
         views = [self.layout.read(row) for row in rows]
         return views if self.texts is None else self.texts.resolve(views)
-
-
-def open_training_data(
-    source: Any,
-    *,
-    split: str = "train",
-    name: str | None = None,
-    run: str | Path | None = None,
-    corpus: Corpus | None = None,
-    columns: NamedColumns | None = None,
-) -> TrainingData:
-    """Open training data in whatever layout it is.
-
-    Args:
-        source: a file, a folder, a Hub id, or a Dataset or DatasetDict.
-        split: of judgements, or of a Hub dataset.
-        name: configuration of a Hub dataset.
-        run: a TREC run whose documents are the negatives, for a BEIR folder.
-        corpus: documents by id, for rows that hold ids.
-        columns: those that are not to be found by name.
-
-    Raises:
-        InputError: nothing readable there, no rows, or a layout that is not known.
-    """
-    if not isinstance(source, (str, Path)):
-        tables: tuple[RowTable, ...] = tuple(DatasetRows(rows, at) for at, rows in as_splits(source).items())
-        return _of_tables("data", tables, columns, corpus)
-    path = Path(source)
-    if is_beir(path):
-        from hf_posmine.data.judged_run import beir_run
-
-        return beir_run(path, split, run)
-    if run is not None:
-        raise InputError(f"a run belongs to a BEIR folder with corpus, queries and qrels; {str(source)!r} is none")
-    if path.is_file():
-        return _of_file(path, columns, corpus)
-    if (path / "dataset_dict.json").exists() or (path / "dataset_info.json").exists():
-        from datasets import load_from_disk
-
-        saved = load_from_disk(str(path))
-        several = isinstance(saved, Mapping)
-        tables = tuple(DatasetRows(rows, at if several else "") for at, rows in as_splits(saved).items())
-        return _of_tables(path.name, tables, columns, corpus, path)
-    if path.is_dir():
-        return _of_folder(path, columns, corpus)
-    tables = (DatasetRows(load_source(source, split, name)),)
-    return _of_tables(str(source), tables, columns, corpus)
-
-
-def _of_tables(
-    name: str,
-    tables: tuple[RowTable, ...],
-    columns: NamedColumns | None,
-    corpus: Corpus | None,
-    source: Path | None = None,
-) -> TrainingData:
-    first = next((batch for table in tables for batch in table.batches() if batch), [])
-    if not first:
-        raise InputError(f"{name} has no rows; there is nothing to audit")
-    layout = layout_of(first[:SAMPLE_ROWS], columns)
-    texts = IdTexts(corpus) if corpus is not None and layout.by_id else None
-    return TrainingData(name, tables, layout, texts, source)
-
-
-def _of_file(path: Path, columns: NamedColumns | None, corpus: Corpus | None) -> TrainingData:
-    table = table_of_file(path)
-    data = _of_tables(path.name, (table,), columns, corpus, path)
-    if corpus is None and isinstance(table, JsonDocument) and isinstance(table.content, dict):
-        return _with_nemo_corpus(data, table)
-    return data
-
-
-def _with_nemo_corpus(data: TrainingData, table: JsonDocument) -> TrainingData:
-    """The documents of a NeMo file are in the folders that it names."""
-    from hf_posmine.data.corpus import Corpus
-
-    named = table.content.get("corpus") or []
-    entries = named if isinstance(named, list) else [named]
-    folders = [table.file.parent / entry["path"] for entry in entries if "path" in entry]
-    files = [file for folder in folders for file in sorted(folder.glob("*.parquet"))]
-    if not files:
-        return data
-    return replace(data, texts=IdTexts(Corpus.from_files(files, match="exact")) if data.layout.by_id else None)
-
-
-def _of_folder(path: Path, columns: NamedColumns | None, corpus: Corpus | None) -> TrainingData:
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in BUILDERS and file.suffix != ".arrow")
-    files = [file for file in files if not file.name.endswith("provenance.json")]
-    if not files:
-        raise InputError(f"folder {str(path)!r} holds no training rows; pass one with .parquet, .jsonl or .csv files")
-    by_stem = {file.stem: file for file in files}
-    if set(TABLES) <= set(by_stem):
-        return _of_three(path, by_stem)
-    return _of_tables(path.name, tuple(map(table_of_file, files)), columns, corpus, path)
-
-
-def _of_three(path: Path, files: Mapping[str, Path]) -> TrainingData:
-    """PyLate's and LightOn's three tables: a list of document ids with scores per query id."""
-    from hf_posmine.data.corpus import Corpus
-
-    def texts(stem: str, text: str, key: str) -> Corpus:
-        from hf_posmine.data.sources import load_files
-
-        return Corpus.from_dataset(load_files(files[stem]), text=text, id=key, match="exact")
-
-    data = _of_tables(path.name, (table_of_file(files["scores"]),), None, None, path)
-    layout = data.layout
-    if not isinstance(layout, LabelledLists):
-        raise InputError(f"{files['scores']} holds no lists of documents with scores; its columns: {layout.describe()}")
-    documents = texts("documents", _text_column(files["documents"]), _id_column(files["documents"], "document"))
-    queries = texts("queries", _text_column(files["queries"]), _id_column(files["queries"], "query"))
-    copied = (files["queries"], files["documents"])
-    return replace(data, layout=replace(layout, name="PyLate"), texts=IdTexts(documents, queries), copied=copied)
-
-
-def _columns(file: Path) -> list[str]:
-    return list(next(table_of_file(file).batches(), [{}])[0])
-
-
-def _id_column(file: Path, what: str) -> str:
-    names = _columns(file)
-    found = [name for name in names if name in (f"{what}_id", "_id", "id")]
-    if not found:
-        raise InputError(f"{file} has no column {what}_id among {names}")
-    return found[0]
-
-
-def _text_column(file: Path) -> str:
-    names = _columns(file)
-    found = [name for name in ("text", "query", "document") if name in names]
-    if not found:
-        raise InputError(f"{file} has no column of texts among {names}; name it text")
-    return found[0]
