@@ -129,7 +129,7 @@ def run(args: argparse.Namespace) -> None:
         )
         mined = to_training(
             mined, args.format, miner.settings.num_negatives, query_column=miner.query_column, positive_column=positive,
-            on_short="drop", scores="scores" in args.keep,
+            on_short="drop", scores="scores" in args.keep and not args.format.startswith("labeled"),
         )  # fmt: skip
         record = dataclasses.replace(record, format=args.format)
     output = write_output(mined, Path(args.output), record)

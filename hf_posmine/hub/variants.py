@@ -64,7 +64,8 @@ def make_configs(
 
     - ``n-tuple``: query, positive, ``negative_1`` to ``negative_n``; rows that are short of n are left out.
     - ``scored``: three configurations, ``documents`` (document_id, text), ``queries`` (query_id, text) and ``scores``
-      (query_id, document_ids, scores; the positive first), as PyLate and LightOn's sets have them.
+      (query_id, document_ids, scores; the positive first), as PyLate and LightOn's sets have them; rows that are short of n
+      are left out, because a batch of PyLate takes as many documents of each query.
     - ``flag-embedding``: files of json lines, query, pos, neg and their scores, as FlagEmbedding reads them; they are no
       configuration, because ``load_dataset`` reads all configurations of a repository in one format.
 
@@ -134,7 +135,8 @@ def _scored(mined: Mapping[str, Any], texts: RowsAsTexts, prefix: str) -> list[C
     for name, split in mined.items():
         columns: dict[str, list[Any]] = {column: [] for column in features}
         for query, positives, negatives, positive_score, negative_scores in _rows(split, texts, scored=True):
-            if negatives:
+            if len(negatives) >= texts.num_negatives:
+                negatives, negative_scores = negatives[: texts.num_negatives], negative_scores[: texts.num_negatives]
                 columns["query_id"].append(queries[query])
                 columns["document_ids"].append([documents[text] for text in (positives[0], *negatives)])
                 columns["scores"].append([positive_score, *negative_scores])

@@ -25,7 +25,7 @@ def to_margin_mse(
 
     Args:
         mined: Dataset or DatasetDict, mined with ``keep=("scores",)``.
-        num_negatives: n; by default as many as the first row has.
+        num_negatives: n; by default as :func:`~hf_posmine.to_training` finds it.
         query_column: by default found by name.
         positive_column: by default found by name.
         on_short: what becomes of rows with fewer than n.
@@ -41,7 +41,9 @@ def to_margin_mse(
         if not {"positive_score", "negatives_scores"} <= set(written_columns(split)):
             raise ColumnError("margins need the teacher's scores; mine with keep=('scores',)")
     options: dict[str, Any] = {"query_column": query_column, "positive_column": positive_column, "on_short": on_short}
-    ready = to_training(mined.map(_with_margins, batched=True), "n-tuple", num_negatives, scores=True, **options)
+    ready = to_training(
+        mined.map(_with_margins, batched=True), "n-tuple", num_negatives, scores=True, positives="first", **options
+    )
     return ready.map(_labels, batched=True, remove_columns=["scores"])
 
 

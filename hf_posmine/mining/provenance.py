@@ -151,6 +151,14 @@ def read_provenance(path: str | Path) -> MiningRecord:
     return MiningRecord.from_json(text, str(path))
 
 
+def recorded_beside(dataset: Any) -> MiningRecord | None:
+    """The record in the folder of a Dataset that was loaded from disk; None without one."""
+    folders = dict.fromkeys(Path(file["filename"]).parent for file in dataset.cache_files)
+    places = [place / FILE for folder in folders for place in (folder, folder.parent)]
+    found = next((place for place in places if place.is_file()), None)
+    return None if found is None else read_provenance(found)
+
+
 def _source(given: Source | Mapping[str, Any]) -> Source:
     given = asdict(given) if isinstance(given, Source) else given
     unknown = sorted(set(given) - set(Source.__dataclass_fields__))

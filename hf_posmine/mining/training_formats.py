@@ -9,18 +9,39 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
+import pyarrow.compute as pc
+
 from hf_posmine.core.errors import ColumnError, InputError, ShortRowError
-from hf_posmine.data.columns import column_names, has_numbered_rows, require_column
+from hf_posmine.data.aliases import names_an_id
+from hf_posmine.data.columns import (
+    check_ids,
+    check_text_lists,
+    column_names,
+    has_numbered_rows,
+    require_column,
+    splits_of,
+)
 from hf_posmine.data.layouts import pick_columns
 from hf_posmine.mining.columns import without_outputs, written_columns
+from hf_posmine.mining.provenance import recorded_beside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import torch
 
+    from hf_posmine.data.corpus import Corpus
+
 Format: TypeAlias = Literal["triplet", "n-tuple", "labeled-pair", "labeled-list"]
 Short: TypeAlias = Literal["raise", "drop", "repeat"]
+Scores: TypeAlias = Literal["teacher", "second"]
+Positives: TypeAlias = Literal["all", "first"]
+Scored: TypeAlias = "tuple[str, float | None]"
+SCORE_COLUMNS: dict[Scores, tuple[str, str]] = {
+    "teacher": ("positive_score", "negatives_scores"),
+    "second": ("positive_second_score", "negatives_second_scores"),
+}
+"""The columns of the positive's score and of the negatives'."""
 
 
 @dataclass(frozen=True)
@@ -28,89 +49,118 @@ class TrainingRows:
     """A batch of mined rows -> a batch in a training format; a callable for ``datasets.map``.
 
     Attributes:
-        format: ``triplet`` (one row per negative), ``n-tuple`` (``negative_1`` to ``negative_n``), ``labeled-pair`` (one
-            row per document, label 1 or 0) or ``labeled-list`` (all documents and labels in lists).
+        format: ``triplet`` (one row per positive and negative), ``n-tuple`` (``negative_1`` to ``negative_n``, one row per
+            positive), ``labeled-pair`` (one row per document, label 1 or 0) or ``labeled-list`` (all documents and labels
+            in lists).
         query: column of the queries.
-        positive: column of the positives; of a list, the first is taken.
-        num_negatives: n.
-        on_short: rows with fewer than n: ``raise``, ``drop``, or ``repeat`` their negatives in turn. Only n-tuples need
-            all n; the other formats take what there is.
-        scores: add the teacher's scores for distillation: ``scores`` with n-tuple and labeled-list (positive first),
-            ``score`` with labeled-pair, and ``scores`` [positive, negative] with triplet.
+        positive: column of the positives: texts, ids of ``corpus``, or lists of them.
+        num_negatives: at most so many of a row; n of an n-tuple. None: all there are.
+        on_short: n-tuples with fewer than n: ``raise``, ``drop``, or ``repeat`` their negatives in turn.
+        scores: whose scores are added for distillation, ``teacher`` or ``second``: ``scores`` with n-tuple and triplet (the
+            positive first), and in the place of the labels ``score`` with labeled-pair and ``scores`` with labeled-list.
+        positives: ``all`` of a row, or its ``first``.
+        corpus: the documents that ``positive`` names by id; None where it holds texts.
     """
 
     format: Format
     query: str
     positive: str
-    num_negatives: int
+    num_negatives: int | None
     on_short: Short = "raise"
-    scores: bool = False
+    scores: Scores | None = None
+    positives: Positives = "all"
+    corpus: Corpus | None = None
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """Convert a batch of columns."""
         out: dict[str, list[Any]] = {name: [] for name in self.columns}
-        scored = zip(batch["positive_score"], batch["negatives_scores"], strict=True) if self.scores else None
-        for row, (query, positive, negatives) in enumerate(
-            zip(batch[self.query], batch[self.positive], batch["negatives"], strict=True)
-        ):
-            scores = next(scored) if scored is not None else (None, [None] * len(negatives))
-            pairs = self._pairs(row, query, list(zip(negatives, scores[1], strict=True)))
-            if pairs is not None:
-                self._add(out, query, positive if isinstance(positive, str) else positive[0], scores[0], pairs)
+        for row, query in enumerate(batch[self.query]):
+            own, scored = self._scored(batch, row)
+            negatives = self._chosen(row, query, scored)
+            if negatives is None:
+                continue
+            for values in self._rows(query, [(text, own) for text in self._positives(batch, row)], negatives):
+                for name, value in zip(self.columns, values, strict=False):
+                    out[name].append(value)
         return out
 
     @property
     def columns(self) -> list[str]:
         """The columns of the format, in the order the trainer relies on."""
-        negatives = [f"negative_{i + 1}" for i in range(self.num_negatives)]
-        columns = {
-            "triplet": [self.query, self.positive, "negative", *(["scores"] if self.scores else [])],
-            "n-tuple": [self.query, self.positive, *negatives, *(["scores"] if self.scores else [])],
-            "labeled-pair": [self.query, "document", "label", *(["score"] if self.scores else [])],
-            "labeled-list": [self.query, "documents", "labels", *(["scores"] if self.scores else [])],
-        }
-        return columns[self.format]
+        if self.format == "labeled-pair":
+            return [self.query, "document", "score" if self.scores else "label"]
+        if self.format == "labeled-list":
+            return [self.query, "documents", "scores" if self.scores else "labels"]
+        numbered = [f"negative_{i + 1}" for i in range(self.num_negatives or 0)]
+        negatives = ["negative"] if self.format == "triplet" else numbered
+        return [self.query, self.positive, *negatives, *(["scores"] if self.scores else [])]
 
-    def _pairs(self, row: int, query: str, pairs: list[tuple[str, Any]]) -> list[tuple[str, Any]] | None:
+    def _positives(self, batch: dict[str, list[Any]], row: int) -> list[str]:
+        """The texts of a row's positives."""
+        values = batch[self.positive][row : row + 1]
+        if self.corpus is None:
+            texts = check_text_lists(values, self.positive, row)[0]
+        else:
+            rows = self.corpus.required_rows(check_ids(values, self.positive, row)[0], self.positive)
+            texts = self.corpus.texts(rows).to_pylist()
+        if self.positives == "all" and self.scores and len(texts) > 1:
+            raise InputError(
+                f"row {row} of the batch has {len(texts)} positives and one score of a positive; use positives='first', or "
+                "leave scores out"
+            )
+        return texts[:1] if self.positives == "first" else texts
+
+    def _scored(self, batch: dict[str, list[Any]], row: int) -> tuple[float | None, list[Scored]]:
+        """The score of the positive, and the negatives with theirs."""
+        texts = batch["negatives"][row]
+        if self.scores is None:
+            return None, [(text, None) for text in texts]
+        own, theirs = (batch[column][row] for column in SCORE_COLUMNS[self.scores])
+        if own is None or None in theirs:
+            raise InputError(
+                f"row {row} of the batch has documents without a score; "
+                + ("mine without band=" if self.scores == "second" else "a run that holds all of them, or scores=False")
+            )
+        return own, list(zip(texts, theirs, strict=True))
+
+    def _chosen(self, row: int, query: str, scored: list[Scored]) -> list[Scored] | None:
         n = self.num_negatives
-        if self.format != "n-tuple" or len(pairs) >= n:
-            return pairs[:n]
-        if self.on_short == "drop" or (self.on_short == "repeat" and not pairs):
+        if self.format != "n-tuple" or n is None or len(scored) >= n:
+            return scored[:n]
+        if self.on_short == "drop" or (self.on_short == "repeat" and not scored):
             return None
         if self.on_short == "repeat":
-            return [pairs[i % len(pairs)] for i in range(n)]
+            return [scored[i % len(scored)] for i in range(n)]
         raise ShortRowError(
-            f"row {row} of the batch ({query[:60]!r}) has {len(pairs)} of {n} negatives; use on_short='drop' or 'repeat', ask "
+            f"row {row} of the batch ({query[:60]!r}) has {len(scored)} of {n} negatives; use on_short='drop' or 'repeat', ask "
             "for fewer, or take the format 'triplet'"
         )
 
-    def _add(
-        self, out: dict[str, list[Any]], query: str, positive: str, score: Any, pairs: list[tuple[str, Any]]
-    ) -> None:
-        documents, scores = [positive, *(d for d, _ in pairs)], [score, *(s for _, s in pairs)]
-        rows: list[list[Any]]
+    def _rows(self, query: str, positives: list[Scored], negatives: list[Scored]) -> list[list[Any]]:
+        """The rows of the format that a mined row becomes."""
         if self.format == "triplet":
-            rows = [[query, positive, d, [score, s]] for d, s in pairs]
-        elif self.format == "n-tuple":
-            rows = [[query, *documents, scores]]
-        elif self.format == "labeled-pair":
-            rows = [[query, d, int(i == 0), s] for i, (d, s) in enumerate(zip(documents, scores, strict=True))]
-        else:
-            rows = [[query, documents, [1] + [0] * len(pairs), scores]]
-        for values in rows:
-            for name, value in zip(self.columns, values, strict=False):
-                out[name].append(value)
+            return [[query, p, d, [own, score]] for p, own in positives for d, score in negatives]
+        if self.format == "n-tuple":
+            texts, scores = [d for d, _ in negatives], [score for _, score in negatives]
+            return [[query, p, *texts, [own, *scores]] for p, own in positives]
+        both = positives + negatives
+        labels: list[Any] = [score for _, score in both] if self.scores else [1] * len(positives) + [0] * len(negatives)
+        if self.format == "labeled-pair":
+            return [[query, d, label] for (d, _), label in zip(both, labels, strict=True)]
+        return [[query, [d for d, _ in both], labels]]
 
 
-def to_training(
+def to_training(  # noqa: PLR0913 - each option is a choice of its own
     mined: Any,
     format: Format = "n-tuple",
     num_negatives: int | None = None,
     *,
     query_column: str | None = None,
     positive_column: str | None = None,
+    corpus: Corpus | None = None,
+    positives: Positives = "all",
     on_short: Short = "raise",
-    scores: bool = False,
+    scores: Scores | bool = False,
     lazy: bool = False,
 ) -> Any:
     """A mined dataset in a training format, with only the columns that SentenceTransformerTrainer should see.
@@ -118,74 +168,110 @@ def to_training(
     Args:
         mined: Dataset, DatasetDict or IterableDataset with ``negatives``.
         format: see :class:`TrainingRows`.
-        num_negatives: n; by default as many as the first row has.
+        num_negatives: by default all there are; for n-tuples as many as the provenance beside the rows has, else as many
+            as the longest row. A stream needs the number.
         query_column: by default found by name.
-        positive_column: by default found by name.
-        on_short: what becomes of rows with fewer than n.
-        scores: add the teacher's scores (``keep=("scores",)`` when mining).
+        positive_column: texts, or ids of the ``corpus``; by default found by name.
+        corpus: where the positives are given by id.
+        positives: ``all`` of a row, or its ``first``.
+        on_short: what becomes of n-tuples with fewer than n.
+        scores: add the scores of the ``teacher`` (or True) or of the ``second`` opinion (``keep=("scores",)`` when mining).
         lazy: convert when rows are read (``with_transform``) instead of now; n-tuple and labeled-list of a Dataset.
+
+    Raises:
+        ColumnError: a column that is missing, or ids without ``corpus``.
+        InputError: options that contradict each other or the rows.
 
     >>> from datasets import Dataset
     >>> mined = Dataset.from_dict({"query": ["q"], "positive": ["p"], "negatives": [["a", "b"]]})
     >>> to_training(mined, "n-tuple")[0]
     {'query': 'q', 'positive': 'p', 'negative_1': 'a', 'negative_2': 'b'}
     """
+    for name, value, known in (
+        ("format", format, Format),
+        ("on_short", on_short, Short),
+        ("positives", positives, Positives),
+    ):
+        if value not in get_args(known):
+            raise InputError(f"{name}={value!r}; choose one of {list(get_args(known))}")
+    if not isinstance(scores, bool) and scores not in get_args(Scores):
+        raise InputError(f"scores={scores!r}; choose one of {list(get_args(Scores))}, or False")
+    for split in splits_of(mined):
+        require_column(column_names(split), "negatives", "mined")
+    if format == "n-tuple" and num_negatives is None:
+        num_negatives = _number_of(mined)
+    if num_negatives is not None and num_negatives < 1:
+        raise InputError(f"num_negatives={num_negatives}; expected at least 1")
+    whose: Scores | None = "teacher" if scores is True else scores or None
     if isinstance(mined, dict):
-        if num_negatives is None:
-            num_negatives = next((len(next(iter(s))["negatives"]) for s in mined.values() if _has_rows(s)), None)
         options: dict[str, Any] = {
-            "query_column": query_column,
-            "positive_column": positive_column,
-            "on_short": on_short,
-            "scores": scores,
-            "lazy": lazy,
-        }
+            "query_column": query_column, "positive_column": positive_column, "corpus": corpus, "positives": positives,
+            "on_short": on_short, "scores": scores, "lazy": lazy,
+        }  # fmt: skip
         return type(mined)(
             {name: to_training(split, format, num_negatives, **options) for name, split in mined.items()}
         )
-    rows = _training_rows(mined, format, num_negatives, query_column, positive_column, on_short, scores)
+    if whose is not None:
+        _check_scores(mined, whose)
+    query, positive, ids = _columns(mined, query_column, positive_column, corpus)
+    rows = TrainingRows(format, query, positive, num_negatives, on_short, whose, positives, corpus if ids else None)
     if lazy:
-        if format not in ("n-tuple", "labeled-list") or on_short == "drop" or not has_numbered_rows(mined):
-            raise InputError(
-                "lazy=True needs a Dataset, and a format with one row per row: n-tuple (not 'drop') or labeled-list"
-            )
+        _check_lazy(mined, rows)
         return mined.with_transform(rows)
     names = column_names(mined)
     return mined.map(rows, batched=True, remove_columns=names, features=_features(mined, rows))
 
 
-def _has_rows(split: Any) -> bool:
-    return next(iter(split), None) is not None
+def _check_lazy(mined: Any, rows: TrainingRows) -> None:
+    from datasets import Value
+
+    if rows.format not in ("n-tuple", "labeled-list") or rows.on_short == "drop" or not has_numbered_rows(mined):
+        raise InputError(
+            "lazy=True needs a Dataset, and a format with one row per row: n-tuple (not 'drop') or labeled-list"
+        )
+    one = isinstance(mined.features[rows.positive], Value)
+    if rows.format == "n-tuple" and rows.positives == "all" and not one:
+        raise InputError(f"lazy=True and several positives in {rows.positive!r}: use positives='first'")
 
 
-def _training_rows(
-    mined: Any,
-    format: Format,
-    num_negatives: int | None,
-    query: str | None,
-    positive: str | None,
-    on_short: Short,
-    scores: bool,
-) -> TrainingRows:
-    if format not in get_args(Format):
-        raise InputError(f"format={format!r}; choose one of {list(get_args(Format))}")
-    if on_short not in get_args(Short):
-        raise InputError(f"on_short={on_short!r}; choose one of {list(get_args(Short))}")
-    names = column_names(mined)
-    require_column(names, "negatives", "mined")
-    written = written_columns(mined) if scores else []
-    for column in ("positive_score", "negatives_scores") if scores else ():
+def _check_scores(mined: Any, whose: Scores) -> None:
+    written = written_columns(mined)
+    for column in SCORE_COLUMNS[whose]:
         if column not in written:
-            raise ColumnError(f"scores=True needs the column {column!r}; mine with keep=('scores',)")
-    query, positive, _ = pick_columns(without_outputs(mined), query, positive, None)
-    if positive is None:
-        raise ColumnError(f"no column with positive texts among {names}; say which with positive_column=...")
-    if num_negatives is None:
-        first = next(iter(mined.with_format(None)), None)
-        num_negatives = len(first["negatives"]) if first else 1
-    if num_negatives < 1:
-        raise InputError(f"num_negatives={num_negatives}; the first row has none, so say how many")
-    return TrainingRows(format, query, positive, num_negatives, on_short, scores)
+            cure = "mine with keep=('scores',)" + " and a second opinion" * (whose == "second")
+            raise ColumnError(f"scores={whose!r} needs the column {column!r}; {cure}")
+
+
+def _columns(mined: Any, query: str | None, positive: str | None, corpus: Corpus | None) -> tuple[str, str, bool]:
+    """The query and positive columns, and whether the latter holds ids."""
+    inputs = without_outputs(mined)
+    query, text, by_id = pick_columns(inputs, query, positive, None)
+    ids = text is None or (positive is not None and names_an_id(positive))
+    if ids and corpus is None:
+        raise ColumnError(
+            f"column {text or by_id!r} holds ids of the positives; pass corpus= with the documents they name, or the column "
+            "of their texts as positive_column="
+        )
+    if corpus is not None and not ids:
+        raise ColumnError(
+            f"corpus= has no effect on the texts in column {text!r}; name a column of ids, or leave it out"
+        )
+    return query, str(text or by_id), ids
+
+
+def _number_of(mined: Any) -> int:
+    """The n of n-tuples: of the provenance beside the rows, else the most that a row has."""
+    splits = splits_of(mined)
+    if not all(has_numbered_rows(split) for split in splits):
+        raise InputError("n-tuples of a stream need num_negatives=")
+    recorded = recorded_beside(splits[0])
+    if recorded is not None:
+        return int(recorded.settings["num_negatives"])
+    lists = (split.select_columns(["negatives"]).with_format("arrow")[:]["negatives"] for split in splits)
+    most = max((pc.max(pc.list_value_length(values)).as_py() or 0 for values in lists), default=0)
+    if most < 1 and any(len(split) for split in splits):
+        raise InputError("num_negatives=0: no row has a negative")
+    return max(1, most)
 
 
 def _features(mined: Any, rows: TrainingRows) -> Any:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 import pytest
-from datasets import Dataset, DatasetDict, Features, List, Value
+from datasets import Dataset, DatasetDict, Features, List, Value, load_from_disk
 
-from hf_posmine import PositiveAwareMiner, to_training
+from hf_posmine import Corpus, PositiveAwareMiner, to_training
 from hf_posmine.core.errors import ColumnError, InputError, ShortRowError
 from hf_posmine.mining import NegativesCollator
+from hf_posmine.mining.provenance import provenance, write_provenance
 
 MINED = Dataset.from_dict(
     {
@@ -61,6 +62,11 @@ def without_scores(rows):
     return [{name: value for name, value in row.items() if name not in ("score", "scores")} for row in rows]
 
 
+def without_labels(rows):
+    """Scores replace labels: a trainer takes one of them."""
+    return [{name: value for name, value in row.items() if name not in ("label", "labels")} for row in rows]
+
+
 @pytest.mark.parametrize("scores", [False, True], ids=["texts", "scores"])
 @pytest.mark.parametrize(
     ("format", "on_short", "expected"),
@@ -71,7 +77,7 @@ def without_scores(rows):
 )
 def test_each_format_in_rows_and_in_column_order(format, on_short, scores, expected):
     made = to_training(MINED, format, on_short=on_short, scores=scores)
-    expected = expected if scores else without_scores(expected)
+    expected = without_labels(expected) if scores else without_scores(expected)
     assert list(made) == expected
     assert made.column_names == list(expected[0])  # the trainer goes by the order
 
@@ -110,9 +116,75 @@ def test_every_split_gets_as_many_negatives():
     assert splits["test"].column_names == splits["train"].column_names
 
 
-def test_of_a_list_of_positives_the_first_is_taken():
-    several = Dataset.from_dict({"query": ["q"], "positives": [["p", "sibling"]], "negatives": [["a"]]})
-    assert list(to_training(several)) == [{"query": "q", "positives": "p", "negative_1": "a"}]
+SEVERAL = Dataset.from_dict(
+    {"query": ["q", "r"], "positives": [["p", "sibling"], ["o"]], "negatives": [["a"], ["b", "c"]]}
+)
+
+
+def test_a_row_with_several_positives_keeps_all_of_them():
+    assert [(row["positives"], row["negative_1"]) for row in to_training(SEVERAL, num_negatives=1)] == [
+        ("p", "a"), ("sibling", "a"), ("o", "b")
+    ]  # fmt: skip
+    pairs = [(row["positives"], row["negative"]) for row in to_training(SEVERAL, "triplet")]
+    assert pairs == [("p", "a"), ("sibling", "a"), ("o", "b"), ("o", "c")]
+    lists = to_training(SEVERAL, "labeled-list")[:]
+    assert lists["documents"] == [["p", "sibling", "a"], ["o", "b", "c"]]
+    assert lists["labels"] == [[1, 1, 0], [1, 0, 0]]
+    assert to_training(SEVERAL, num_negatives=1, positives="first")["positives"][:] == ["p", "o"]
+
+
+def test_one_score_of_a_positive_does_not_serve_several():
+    scored = SEVERAL.add_column("positive_score", [1.0, 0.5]).add_column("negatives_scores", [[0.5], [0.25, 0.125]])
+    with pytest.raises(InputError, match="positives='first'"):
+        to_training(scored, "labeled-list", scores=True)
+    assert to_training(scored, "labeled-list", scores=True, positives="first")["scores"][0] == [1.0, 0.5]
+    with pytest.raises(InputError, match="lazy=True and several positives"):
+        to_training(scored, num_negatives=1, lazy=True)
+
+
+def test_the_longest_row_decides_where_no_number_is_recorded():
+    """A first row that is short costs no other row its negatives."""
+    shuffled = MINED.select([1, 0])
+    assert [row["negative"] for row in to_training(shuffled, "triplet")] == ["a1", "a0", "b0"]
+    assert len(to_training(shuffled, "labeled-pair")) == 5
+    assert list(to_training(shuffled, on_short="drop")) == without_scores(NTUPLE["drop"])
+    with pytest.raises(InputError, match="stream need num_negatives"):
+        to_training(shuffled.to_iterable_dataset())
+
+
+def test_the_recorded_number_decides_for_n_tuples(sample_pairs, tmp_path):
+    miner = PositiveAwareMiner.from_dataset(sample_pairs, "random", num_negatives=3)
+    mined = sample_pairs.select(range(6)).map(miner, batched=True)
+    mined.map(lambda row: {"negatives": row["negatives"][:2]}).save_to_disk(tmp_path / "mined")
+    write_provenance(tmp_path / "mined" / "provenance.json", provenance(miner, source={"path": "pairs"}))
+    saved = load_from_disk(str(tmp_path / "mined"))
+    with pytest.raises(ShortRowError, match="has 2 of 3 negatives"):
+        to_training(saved)
+    assert len(to_training(saved, on_short="drop")) == 0
+    assert "negative_3" in to_training(saved, on_short="repeat").column_names
+
+
+def test_positives_given_by_id_become_texts():
+    by_id = Dataset.from_dict({"query": ["q", "r"], "positive_id": ["d7", "d9"], "negatives": [["a"], ["b"]]})
+    corpus = Corpus.from_texts(["seven", "nine"], ids=["d7", "d9"])
+    for column in (None, "positive_id"):
+        with pytest.raises(ColumnError, match="pass corpus="):
+            to_training(by_id, positive_column=column)
+        made = to_training(by_id, positive_column=column, corpus=corpus)
+        assert made["positive_id"][:] == ["seven", "nine"]
+    with pytest.raises(ColumnError, match="corpus= has no effect"):
+        to_training(MINED, "triplet", corpus=corpus)
+
+
+def test_scores_of_the_second_opinion_can_be_taken():
+    second = (
+        MINED.select([0]).add_column("positive_second_score", [9.0]).add_column("negatives_second_scores", [[3.0, 2.0]])
+    )
+    assert to_training(second, scores="second")[0]["scores"] == [9.0, 3.0, 2.0]
+    assert to_training(second, scores="teacher")[0]["scores"] == [1.0, 0.5, 0.25]
+    asked = second.map(lambda row: {"negatives_second_scores": [3.0, None]})
+    with pytest.raises(InputError, match="without band="):
+        to_training(asked, "triplet", scores="second")
 
 
 def test_the_columns_can_be_named():
@@ -131,7 +203,7 @@ def test_the_columns_can_be_named():
         (MINED.select([2]), {}, "num_negatives=0"),
         (MINED, {"lazy": True, "format": "triplet"}, "lazy=True"),
         (MINED, {"lazy": True, "on_short": "drop"}, "lazy=True"),
-        (MINED.to_iterable_dataset(), {"lazy": True}, "lazy=True"),
+        (MINED.to_iterable_dataset(), {"lazy": True, "num_negatives": 1}, "lazy=True"),
         (MINED.remove_columns(["answer", "source"]), {}, "positive_column="),
     ],
 )
