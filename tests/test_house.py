@@ -22,10 +22,10 @@ SOURCE = {str(path.relative_to(PACKAGE)): path.read_text("utf8") for path in FIL
 TREES = {name: ast.parse(text) for name, text in SOURCE.items()}
 
 LIMITS = {
-    "names at the top": 16,  # the 15 of the tree, and compat.py
-    "verbs of speech": 20,  # "said", "told" and "hears" as words; the goal was 50
-    "calls of getattr and hasattr": 60,
-    "parameters typed Any": 190,  # goal: 99
+    "names at the top": 17,  # the 15 of the tree, audit/ and compat.py
+    "verbs of speech": 49,  # "said", "told" and "hears" as words
+    "calls of getattr and hasattr": 59,
+    "parameters typed Any": 99,
     "lines of DenseTeacher": 180,  # docstring included
     "lines of hub/rebuild_teachers.py": 60,
     "lines of a function": 60,

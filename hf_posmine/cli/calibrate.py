@@ -28,6 +28,8 @@ from hf_posmine.evaluation.negatives.hold_out import Hide
 if TYPE_CHECKING:
     import argparse
 
+    from datasets import Dataset
+
     from hf_posmine.core.types import Filter, Teacher
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.evaluation.negatives.calibration import Calibration, Point
@@ -158,7 +160,7 @@ def _load(args: argparse.Namespace) -> tuple[Corpus, Judgements, Teacher]:
     return corpus, judgements, make_teacher(args.teacher, corpus, queries=queries, **teacher_options(args))
 
 
-def _positives(rows: Any, columns: dict[str, str | None]) -> Any:
+def _positives(rows: Dataset, columns: dict[str, str | None]) -> Any:
     """The positives as the corpus."""
     from hf_posmine.data.layouts import pick_columns
     from hf_posmine.data.qrels import Qrels

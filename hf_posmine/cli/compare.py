@@ -169,5 +169,5 @@ def _print(made: dict[tuple[str, str], Comparison], baseline: str, args: argpars
         show(f"{collection}: {found.sentence(baseline, model, args.alpha)}")
 
 
-def _number(value: Any) -> str:
+def _number(value: object) -> str:
     return "" if value is None else f"{value:.2g}"

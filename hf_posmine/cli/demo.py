@@ -19,6 +19,8 @@ from hf_posmine.data.bundled import SAMPLE
 if TYPE_CHECKING:
     import argparse
 
+    from datasets import Dataset
+
 HELP = "mine the embedded sample, offline"
 EXAMPLES = "example:\n  hf-posmine demo --output out/demo\n"
 
@@ -77,7 +79,7 @@ def planted_documents() -> dict[str, set[str]]:
     return planted
 
 
-def _print_examples(mined: Any, naive: Any, planted: dict[str, set[str]]) -> None:
+def _print_examples(mined: Dataset, naive: Dataset, planted: dict[str, set[str]]) -> None:
     """Three rows in which Naive Top-K took a planted document and the ceiling did not."""
     shown = 0
     for row, other in zip(mined, naive, strict=True):

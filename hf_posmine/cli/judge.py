@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 from hf_posmine.cli.arguments import add_run_arguments
 from hf_posmine.cli.output import FILES, write_rows
@@ -24,6 +24,8 @@ from hf_posmine.mining.columns import without_outputs, written_columns
 
 if TYPE_CHECKING:
     import argparse
+
+    from datasets import Dataset
 
 HELP = "ask a language model about mined negatives"
 EXAMPLES = """examples:
@@ -120,7 +122,7 @@ def _print_verdicts(verdicts: list[Verdict], suspect: Suspect, judge: Judge) -> 
     return observed
 
 
-def _print_controls(mined: Any, judge: Judge, observed: float, args: argparse.Namespace) -> None:
+def _print_controls(mined: Dataset, judge: Judge, observed: float, args: argparse.Namespace) -> None:
     from hf_posmine.data.columns import check_text_lists
     from hf_posmine.data.layouts import pick_columns
 
@@ -153,7 +155,7 @@ def _print_agreement(other: str, found: Agreement, observed: float | None = None
         _print_corrected(observed, found.sensitivity, found.specificity)
 
 
-def _truth(mined: Any, args: argparse.Namespace) -> list[bool | None]:
+def _truth(mined: Dataset, args: argparse.Namespace) -> list[bool | None]:
     """People's judgement of each negative: None where its relevance is unknown, False where they did not list it."""
     from hf_posmine.data.layouts import pick_columns
     from hf_posmine.evaluation.negatives.false_negatives import load_judged

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sized
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hf_posmine.cli.show import show
 from hf_posmine.utils import memory
@@ -12,6 +12,7 @@ from hf_posmine.utils import memory
 if TYPE_CHECKING:
     import argparse
 
+    from hf_posmine.data.columns import AnyDataset
     from hf_posmine.mining.execution.plan import JobEstimate
     from hf_posmine.mining.miner import PositiveAwareMiner
 
@@ -42,7 +43,7 @@ def set_limits(args: argparse.Namespace) -> None:
             os.environ[variable] = size
 
 
-def announce(miner: PositiveAwareMiner, rows: Any, batch_size: int) -> None:
+def announce(miner: PositiveAwareMiner, rows: AnyDataset, batch_size: int) -> None:
     """Print the plan of a long job in a line, and refuse one for which memory or disk do not suffice."""
     import torch
 
@@ -62,7 +63,7 @@ def announce(miner: PositiveAwareMiner, rows: Any, batch_size: int) -> None:
         show(plan.short())
 
 
-def make_plan(miner: PositiveAwareMiner, rows: Any, batch_size: int) -> JobEstimate:
+def make_plan(miner: PositiveAwareMiner, rows: AnyDataset, batch_size: int) -> JobEstimate:
     """The plan of mining ``rows``, which may be a stream or a dict of splits."""
     from hf_posmine.mining.execution.plan import plan_mining
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hf_posmine.cli.work import MiningInput
+    from hf_posmine.data.columns import AnyDataset
     from hf_posmine.mining.miner import PositiveAwareMiner
     from hf_posmine.mining.record import MiningRecord
     from hf_posmine.mining.summary import MiningSummary
@@ -19,13 +20,13 @@ FILES = (".parquet", ".jsonl")
 TABLES = (".parquet", ".csv", ".jsonl")
 
 
-def write_rows(rows: Any, file: Path, suffix: str) -> None:
+def write_rows(rows: AnyDataset, file: Path, suffix: str) -> None:
     """Write a Dataset as the kind of file that the suffix names."""
     write = {".parquet": rows.to_parquet, ".csv": rows.to_csv, ".jsonl": rows.to_json}[suffix]
     write(str(file))
 
 
-def write_output(mined: Any, output: Path, record: MiningRecord) -> Path:
+def write_output(mined: AnyDataset, output: Path, record: MiningRecord) -> Path:
     """Write the dataset where the user asked, and its provenance in it or beside it; returns the path of the latter."""
     from hf_posmine.mining.provenance import write_provenance
     from hf_posmine.utils.files import replace_folder, write_file
@@ -49,7 +50,7 @@ def _provenance_of(file: Path) -> Path:
 
 
 def account_of(
-    work: MiningInput, miner: PositiveAwareMiner, mined: Any, command: str
+    work: MiningInput, miner: PositiveAwareMiner, mined: AnyDataset, command: str
 ) -> tuple[MiningSummary, MiningRecord]:
     """What came out of a mining, and the record of how it was made."""
     from hf_posmine.mining.provenance import provenance

@@ -11,6 +11,7 @@ from hf_posmine.core.errors import InputError
 if TYPE_CHECKING:
     import argparse
 
+    from hf_posmine.data.columns import AnyDataset
     from hf_posmine.mining.miner import PositiveAwareMiner
 
 
@@ -107,7 +108,7 @@ def run_sharded(args: argparse.Namespace, push: dict[str, Any]) -> None:
         show(f"Pushed to {push_dataset(mined, args.push_to_hub, record, **push).url}")
 
 
-def _mine(rows: Any, miner: PositiveAwareMiner, root: Path, args: argparse.Namespace) -> None:
+def _mine(rows: AnyDataset, miner: PositiveAwareMiner, root: Path, args: argparse.Namespace) -> None:
     from hf_posmine.mining.execution.local import mine
 
     if args.ray is None:

@@ -27,6 +27,8 @@ from hf_posmine.core.types import CeilingFrom
 if TYPE_CHECKING:
     import argparse
 
+    from pandas import DataFrame
+
     from hf_posmine.cli.work import MiningInput
 
 HELP = "try many methods on a dataset, from one search"
@@ -146,7 +148,7 @@ def _check_table(output: str | None) -> None:
         raise InputError(f"--output {output}: write a {', '.join(TABLES)} file")
 
 
-def _print(table: Any) -> None:
+def _print(table: DataFrame) -> None:
     columns = (
         "teacher",
         "filters",

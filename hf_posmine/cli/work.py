@@ -14,6 +14,9 @@ from hf_posmine.core.settings import MiningSettings
 if TYPE_CHECKING:
     import argparse
 
+    from datasets import Features
+
+    from hf_posmine.data.columns import AnyDataset
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.data.qrels import Qrels
     from hf_posmine.mining.miner import PositiveAwareMiner
@@ -202,7 +205,7 @@ class _PositiveTexts:
         found = [[next(texts) for _ in members] for members in lists]
         return {"positive": found if several else [members[0] for members in found]}
 
-    def features(self, features: Any) -> Any:
+    def features(self, features: Features) -> Any:
         """The features of the mapped rows, which a stream cannot find out."""
         from datasets import Features, List, Value
 
@@ -210,7 +213,7 @@ class _PositiveTexts:
         return Features({**features, "positive": List(Value("string")) if several else Value("string")})
 
 
-def _with_texts(rows: Any, column: str, corpus: Corpus) -> Any:
+def _with_texts(rows: AnyDataset, column: str, corpus: Corpus) -> Any:
     from hf_posmine.data.columns import require_column
     from hf_posmine.utils.progress import quiet_bars
 

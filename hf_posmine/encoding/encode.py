@@ -132,7 +132,7 @@ class Encoder:
 
     def __init__(
         self,
-        model: Any,
+        model: SentenceTransformer,
         *,
         query_prompt: str | None = None,
         document_prompt: str | None = None,

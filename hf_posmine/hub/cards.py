@@ -56,7 +56,7 @@ def templates() -> Path:
     return inside if inside.is_dir() else inside.parent.parent / FOLDER
 
 
-def cell(value: Any) -> str:
+def cell(value: object) -> str:
     """A value as the cell of a Markdown table or as a part of a line: no new line, no bar, no markup of its own."""
     if value is None or value == "":
         return "–"
@@ -69,7 +69,7 @@ def cell(value: Any) -> str:
     return re.sub(r"([\\`*_\[\]<>|~&])", r"\\\1", _line(value))
 
 
-def code(value: Any) -> str:
+def code(value: object) -> str:
     """A value as inline code that nothing in it can end, also in a table, where a bar would.
 
     >>> print(code("a`b"))
@@ -107,7 +107,7 @@ def hub_link(path: str, commit: str | None = None, *, dataset: bool = False) -> 
     return f"[{cell(path)}]({url})" + (f" at [{code(commit[:8])}]({url}/tree/{commit})" if commit else "")
 
 
-def _line(value: Any) -> str:
+def _line(value: object) -> str:
     """A text in one line, without control characters."""
     return " ".join(CONTROLS.sub(" ", str(value)).split())
 

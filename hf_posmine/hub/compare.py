@@ -12,7 +12,7 @@ TOLERANCE = 1e-4
 """Scores of another machine or batch differ in their last bits."""
 
 
-def same(one: Any, two: Any) -> bool:
+def same(one: object, two: object) -> bool:
     """Whether two values are equal; numbers with a fraction within the tolerance.
 
     >>> same([0.5, {"a": 1}], [0.500001, {"a": 1}]), same([0.5], [0.6]), same(1, True)
@@ -27,7 +27,7 @@ def same(one: Any, two: Any) -> bool:
     return isinstance(one, bool) is isinstance(two, bool) and bool(one == two)
 
 
-def leaves(value: Any, path: str = "") -> dict[str, Any]:
+def leaves(value: object, path: str = "") -> dict[str, Any]:
     """The values of nested mappings and lists by their path; an empty mapping or list is a value.
 
     >>> leaves({"corpus": {"documents": 3}, "teachers": [{"name": "a"}]})
@@ -40,7 +40,7 @@ def leaves(value: Any, path: str = "") -> dict[str, Any]:
     return found if items else {path: value}
 
 
-def differing(one: Any, two: Any) -> list[tuple[str, Any, Any]]:
+def differing(one: object, two: object) -> list[tuple[str, Any, Any]]:
     """Paths at which two nested values differ, with both values; None where one lacks the path."""
     first, second = leaves(one), leaves(two)
     paths = list(dict.fromkeys([*first, *second]))

@@ -179,7 +179,7 @@ def source_words(source: Source) -> str:
     return f"the local data {code(source.path.rpartition('/')[2] or source.path)}{where}{digest}"
 
 
-def str_type(kind: Any) -> str:
+def str_type(kind: object) -> str:
     """A feature's type in a word.
 
     >>> from datasets import List, Value
@@ -221,7 +221,7 @@ def _removed_words(name: str) -> str:
     return f"the {name}" if name in ("rank window", "score floor") else f"the ceiling of {code(name)}"
 
 
-def _shown(value: Any) -> Any:
+def _shown(value: object) -> Any:
     """A row with long texts cut."""
     if isinstance(value, str):
         return value if len(value) <= TEXT_SHOWN else value[:TEXT_SHOWN] + " …"

@@ -10,6 +10,8 @@ from hf_posmine.utils.upstream import HubRows, hub_rows
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from datasets import Dataset
+
 
 def loaded_from(splits: Mapping[str, Any]) -> Source:
     """The Hub dataset that rows were loaded from with ``load_dataset``, also after ``map``; else a source without a path.
@@ -25,5 +27,5 @@ def loaded_from(splits: Mapping[str, Any]) -> Source:
     return Source(path=rows.path, name=rows.config, split=split, revision=rows.revision)
 
 
-def _of(dataset: Any) -> HubRows | None:
+def _of(dataset: Dataset) -> HubRows | None:
     return next((hub_rows(file["filename"]) for file in dataset.cache_files[:1]), None)

@@ -10,6 +10,8 @@ from hf_posmine.hub.cards import cell, hub_link, join_card, marked, merge_body, 
 from hf_posmine.hub.ids import COMMIT, on_hub
 
 if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
     from hf_posmine.hub.card_values import About
     from hf_posmine.hub.training_record import StageRecord, TrainedOn, TrainingRecord
 
@@ -29,7 +31,7 @@ SETTINGS = {
 
 
 def model_card(
-    readme: str | None, repo_id: str, model: Any, record: TrainingRecord, about: About, adapters: bool
+    readme: str | None, repo_id: str, model: SentenceTransformer, record: TrainingRecord, about: About, adapters: bool
 ) -> bytes:
     """The whole card: the old one with its metadata brought up to date and the generated part exchanged.
 
@@ -64,7 +66,7 @@ def model_card(
 
 
 def _facts(
-    repo_id: str, model: Any, record: TrainingRecord, about: About, license_: Any, adapters: bool
+    repo_id: str, model: SentenceTransformer, record: TrainingRecord, about: About, license_: Any, adapters: bool
 ) -> dict[str, Any]:
     from hf_posmine.models.instruct import InstructSentenceTransformer
 
@@ -132,7 +134,7 @@ def _positive_aware(mined: Any) -> bool:
     return any(name in str((mined or {}).get("filters")) for name in ("PercPos", "MarginPos"))
 
 
-def _folder_name(path: Any) -> str:
+def _folder_name(path: object) -> str:
     """A Hub id as it is; of a local folder only its name."""
     text = str(path)
     local = text.startswith(("/", "~", ".")) or text.count("/") > 1 or Path(text).exists()

@@ -9,7 +9,7 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.data.columns import as_splits, has_numbered_rows
@@ -29,8 +29,11 @@ from hf_posmine.utils.redact import redacted
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from hf_posmine.data.columns import AnyDataset
     from hf_posmine.hub.variants import Config
     from hf_posmine.mining.miner import PositiveAwareMiner
+
+    MadeBy: TypeAlias = "PositiveAwareMiner | MiningRecord | str | Path | None"
 
 SHARD_BYTES = 500_000_000
 REPORT = "report.html"
@@ -38,7 +41,7 @@ CONFIG_NAME = re.compile(r"[\w.-]+")
 
 
 def push_dataset(  # noqa: PLR0913 - by keyword, as push_to_hub of datasets has them
-    mined: Any,
+    mined: AnyDataset,
     repo_id: str,
     made_by: PositiveAwareMiner | MiningRecord | str | Path | None = None,
     *,
@@ -151,7 +154,7 @@ def write_configs(configs: Sequence[Config], folder: Path) -> dict[str, Path]:
     return files
 
 
-def _checked(mined: Any, config_name: str) -> dict[str, Any]:
+def _checked(mined: AnyDataset, config_name: str) -> dict[str, Any]:
     if not CONFIG_NAME.fullmatch(config_name) or config_name == "data":
         raise InputError(f"config_name={config_name!r}; use letters, digits, '.', '_' and '-', and not 'data'")
     splits = as_splits(mined)
@@ -175,7 +178,7 @@ def _checked(mined: Any, config_name: str) -> dict[str, Any]:
     return splits
 
 
-def _record(mined: Any, splits: Mapping[str, Any], made_by: Any) -> MiningRecord:
+def _record(mined: AnyDataset, splits: Mapping[str, Any], made_by: MadeBy) -> MiningRecord:
     """The record of these rows, with their digests and summary."""
     from hf_posmine.mining.summary import MiningSummary
 
@@ -191,7 +194,7 @@ def _record(mined: Any, splits: Mapping[str, Any], made_by: Any) -> MiningRecord
     return MiningRecord.from_dict(redacted(whole.to_dict()))  # as everyone else will read it
 
 
-def _find_record(mined: Any, splits: Mapping[str, Any], made_by: Any) -> MiningRecord:
+def _find_record(mined: AnyDataset, splits: Mapping[str, Any], made_by: MadeBy) -> MiningRecord:
     if isinstance(made_by, MiningRecord):
         return made_by
     if isinstance(made_by, (str, Path)):

@@ -17,6 +17,7 @@ from hf_posmine.utils.digest import file_sha256
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from hf_posmine.data.columns import AnyDataset
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.data.qrels import Qrels
     from hf_posmine.hub.inputs import Inputs
@@ -122,7 +123,7 @@ def _load_given(path: str | Path, source: Source, what: str) -> Any:
     return load_source(place, split, source.name)
 
 
-def _known(rows: Any, record: MiningRecord, where: object) -> Qrels | None:
+def _known(rows: AnyDataset, record: MiningRecord, where: object) -> Qrels | None:
     from datasets import DatasetDict
 
     from hf_posmine.data.qrels import Qrels
@@ -137,7 +138,7 @@ def _known(rows: Any, record: MiningRecord, where: object) -> Qrels | None:
     return Qrels.from_dataset(rows, columns.query, columns.positive, columns.positive_id, match=match)  # type: ignore[arg-type]
 
 
-def _under_names(loaded: Any, own: Mapping[str, Any]) -> dict[str, Any]:
+def _under_names(loaded: AnyDataset, own: Mapping[str, Any]) -> dict[str, Any]:
     """A source under the names of the pushed splits."""
     splits = as_splits(loaded)
     if len(splits) == len(own) == 1:

@@ -109,5 +109,5 @@ def card_changes(record: str, in_card: str | None) -> list[InputChange]:
     ]
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return f"{value!r:.80}"

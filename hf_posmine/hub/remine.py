@@ -13,6 +13,8 @@ from hf_posmine.utils.progress import quiet_bars
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
+    from hf_posmine.data.columns import AnyDataset
+
 
 def remine(
     repo_id: str,
@@ -50,7 +52,7 @@ def remine(
     return DatasetDict({name: mine_again(rows, rebuilt) for name, rows in rebuilt.rows.items()})
 
 
-def mine_again(rows: Any, rebuilt: Rebuilt) -> Any:
+def mine_again(rows: AnyDataset, rebuilt: Rebuilt) -> Any:
     """Mined rows; never from a cache, which would only repeat an earlier result."""
     with quiet_bars():
         features = rebuilt.miner.features(rows.features)

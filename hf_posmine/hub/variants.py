@@ -12,6 +12,9 @@ from hf_posmine.mining.columns import OUTPUT_COLUMNS, written_columns
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from datasets import Dataset
+
+    from hf_posmine.data.columns import AnyDataset
     from hf_posmine.mining.record import Columns
 
 Variant: TypeAlias = Literal["n-tuple", "scored", "flag-embedding"]
@@ -43,7 +46,7 @@ class RowsAsTexts:
     num_negatives: int
 
     @classmethod
-    def of(cls, mined: Any, columns: Columns, num_negatives: int) -> RowsAsTexts:
+    def of(cls, mined: AnyDataset, columns: Columns, num_negatives: int) -> RowsAsTexts:
         """From the columns that the miner read; where it read ids, the texts are looked for by name."""
         from hf_posmine.data.layouts import pick_columns
 
@@ -176,7 +179,7 @@ def _flag_embedding(mined: Mapping[str, Any], texts: RowsAsTexts, prefix: str) -
     return [Config(f"{prefix}flag-embedding", made, "jsonl")]
 
 
-def _rows(split: Any, texts: RowsAsTexts, *, scored: bool) -> Iterator[tuple[str, list[str], list[str], Any, Any]]:
+def _rows(split: Dataset, texts: RowsAsTexts, *, scored: bool) -> Iterator[tuple[str, list[str], list[str], Any, Any]]:
     """Query, positives, negatives, the positive's score and the negatives' scores of each row."""
     if scored:
         for column in ("positive_score", "negatives_scores"):

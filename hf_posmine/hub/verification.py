@@ -106,6 +106,6 @@ class Verification:
         return "\n".join(lines)
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= WIDTH else text[: WIDTH - 3] + "..."

@@ -18,6 +18,7 @@ from hf_posmine.hub.verification import RowDifference, Verification
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from hf_posmine.data.columns import AnyDataset
     from hf_posmine.hub.pushed import PushedRecord
     from hf_posmine.mining.record import MiningRecord
 
@@ -101,14 +102,14 @@ def _sample(pushed: Mapping[str, Any], rows: int | None, seed: int) -> dict[str,
     }
 
 
-def _columns(pushed: Any, name: str, rebuilt: Rebuilt) -> list[str]:
+def _columns(pushed: AnyDataset, name: str, rebuilt: Rebuilt) -> list[str]:
     """The columns to compare, the query first; one that the repository lacks is a change of its own."""
     own = rebuilt.rows[name].column_names if rebuilt.from_source else ()
     wanted = dict.fromkeys([rebuilt.miner.query_column, *own, *rebuilt.mined_columns])
     return [column for column in wanted if column in pushed.column_names]
 
 
-def _compare(name: str, pushed: Any, numbers: list[int], rebuilt: Rebuilt) -> Iterator[RowDifference]:
+def _compare(name: str, pushed: AnyDataset, numbers: list[int], rebuilt: Rebuilt) -> Iterator[RowDifference]:
     if not numbers:
         return
     query, columns = rebuilt.miner.query_column, _columns(pushed, name, rebuilt)
@@ -126,7 +127,7 @@ def _compare(name: str, pushed: Any, numbers: list[int], rebuilt: Rebuilt) -> It
             yield RowDifference(name, number, found[number][query], query, None, found[number][query])
 
 
-def _mined(rows: Any, numbers: list[int], there: int, rebuilt: Rebuilt) -> dict[int, Any]:
+def _mined(rows: AnyDataset, numbers: list[int], there: int, rebuilt: Rebuilt) -> dict[int, Any]:
     """Rows mined again by their number in the repository; of a source also those beyond the ``there`` rows in it."""
     if rebuilt.from_source:  # rows may have been dropped in mining, so the numbers are those of the result
         made = mine_again(rows, rebuilt)

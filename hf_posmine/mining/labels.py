@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import ColumnError
 from hf_posmine.data.columns import splits_of
 from hf_posmine.mining.columns import written_columns
 from hf_posmine.mining.training_formats import Short, to_training
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 
 def to_margin_mse(
-    mined: Any,
+    mined: Dataset,
     num_negatives: int | None = None,
     *,
     query_column: str | None = None,

@@ -37,7 +37,10 @@ from hf_posmine.teachers.random import RandomTeacher
 from hf_posmine.utils.digest import json_digest
 
 if TYPE_CHECKING:
+    from datasets import Features
+
     from hf_posmine.core.types import Exclusions, Rows
+    from hf_posmine.data.columns import AnyDataset
     from hf_posmine.mining.batch import Batch
     from hf_posmine.mining.second_opinion import SecondOpinion
     from hf_posmine.teachers.factory import TeacherLike
@@ -218,7 +221,7 @@ class PositiveAwareMiner:
     @classmethod
     def from_dataset(
         cls,
-        dataset: Any,
+        dataset: AnyDataset,
         teacher: TeacherLike | Sequence[TeacherLike] | None = None,
         *,
         query_column: str | None = None,
@@ -295,7 +298,7 @@ class PositiveAwareMiner:
             recipe["second_opinion"] = {"teacher": opinion.scorer.fingerprint, **opinion.to_dict()}
         return json_digest(recipe)
 
-    def features(self, features: Any) -> Any:
+    def features(self, features: Features | None) -> Any:
         """The features of the mapped dataset: needed for an IterableDataset, ``map(..., features=...)``."""
         from datasets import Features
         from datasets.features.features import generate_from_arrow_type
@@ -447,7 +450,7 @@ def _near_positives(teacher: NearDuplicates, positives: Rows, bound: float) -> l
     return [np.concatenate([unique[:0], *(near[code] for code in row if code >= 0)]) for row in positives.tolist()]
 
 
-def _is_row(value: Any) -> bool:
+def _is_row(value: object) -> bool:
     """Whether a value of the query column is a row's own value and no column of them."""
     return value is None or isinstance(value, (str, bytes, int, float))
 

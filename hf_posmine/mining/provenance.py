@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hf_posmine.core.types import Teacher
+    from hf_posmine.data.columns import AnyDataset
     from hf_posmine.data.qrels import Qrels
     from hf_posmine.mining.miner import PositiveAwareMiner
     from hf_posmine.mining.second_opinion import SecondOpinion
@@ -49,7 +50,7 @@ def provenance(
     corpus_source: Source | Mapping[str, Any] | None = None,
     summary: MiningSummary | None = None,
     command: str | None = None,
-    mined: Any = None,
+    mined: AnyDataset = None,
 ) -> MiningRecord:
     """The record of a mining run.
 
@@ -98,7 +99,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def describe_rows(mined: Any) -> dict[str, RowsRecord]:
+def describe_rows(mined: AnyDataset) -> dict[str, RowsRecord]:
     """Rows and digest of each split; a Dataset is the split that it was loaded as, else ``train``."""
     return {name: RowsRecord(len(split), rows_digest(split)) for name, split in as_splits(mined).items()}
 

@@ -17,12 +17,15 @@ from hf_posmine.teachers.cross_encoder import score_kind_of, score_pairs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sentence_transformers import CrossEncoder
+
     from hf_posmine.core.types import Filter, Floats, Mask, Rows
+    from hf_posmine.data.columns import AnyDataset
 
 
 def rerank(
-    candidates: Any,
-    cross_encoder: Any,
+    candidates: AnyDataset,
+    cross_encoder: CrossEncoder,
     filters: Sequence[Filter | str] | Filter | str,
     num_negatives: int,
     *,
@@ -74,7 +77,12 @@ def rerank(
 
 
 def _check(
-    candidates: Any, cross_encoder: Any, filters: Sequence[Filter], n: int, rank_by: RankBy, band: float | None
+    candidates: AnyDataset,
+    cross_encoder: CrossEncoder,
+    filters: Sequence[Filter],
+    n: int,
+    rank_by: RankBy,
+    band: float | None,
 ) -> None:
     if "negatives" not in candidates.column_names:
         raise ColumnError(f"no column 'negatives' among {candidates.column_names}; give a mined dataset")
@@ -90,13 +98,13 @@ def _mask(lists: Sequence[Sequence[Any]]) -> Mask:
     return np.arange(max(1, int(counts.max(initial=0)))) < counts[:, None]
 
 
-def _far(candidates: Any, there: Mask, band: float) -> Mask:
+def _far(candidates: AnyDataset, there: Mask, band: float) -> Mask:
     scores = np.full(there.shape, -np.inf, np.float32)
     scores[there] = np.array([score for row in candidates["negatives_scores"] for score in row], np.float32)
     return far_below(scores, np.asarray(candidates["positive_score"][:], np.float32), band)
 
 
-def _with_choice(candidates: Any, chosen: Rows, scores: Floats, reference_scores: Floats) -> Any:
+def _with_choice(candidates: AnyDataset, chosen: Rows, scores: Floats, reference_scores: Floats) -> Any:
     from datasets import Features, List, Value
 
     types = {"negatives_second_scores": List(Value("float32")), "positive_second_score": Value("float32")}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hf_posmine.data.columns import AnyDataset
 
 BATCH = 1000
 
 
-def rows_digest(dataset: Any) -> str:
+def rows_digest(dataset: AnyDataset) -> str:
     """sha256 of the values of a Dataset, columns by name and rows in order; whatever its format or its files.
 
     >>> from datasets import Dataset

@@ -31,6 +31,8 @@ from hf_posmine.mining.candidates import SecondScores, TeacherCandidates, find
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from _typeshed import DataclassInstance
+
     from hf_posmine.core.settings import MiningSettings
     from hf_posmine.mining.batch import Batch
     from hf_posmine.mining.second_opinion import SecondOpinion
@@ -242,7 +244,7 @@ def _in_order(parts: Sequence[tuple[Rows, MinedBatch]]) -> MinedBatch:
     """Parts of a batch as one, each with its row numbers."""
     order = np.argsort(np.concatenate([rows for rows, _ in parts]))
 
-    def join(values: Sequence[Any], cls: Any, *beside: str) -> dict[str, Any]:
+    def join(values: Sequence[Any], cls: type[DataclassInstance], *beside: str) -> dict[str, Any]:
         names = [field.name for field in dataclasses.fields(cls) if field.name not in beside]
         return {name: np.concatenate([vars(value)[name] for value in values])[order] for name in names}
 

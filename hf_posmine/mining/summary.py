@@ -20,6 +20,10 @@ from hf_posmine.mining.execution.shards import MinedShards
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from datasets import Dataset
+
+    from hf_posmine.data.columns import AnyDataset
+
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 SCORES = ["negatives_scores", "positive_score"]
 
@@ -60,7 +64,7 @@ class MiningSummary:
     quantiles: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @classmethod
-    def from_dataset(cls, mined: Any, num_negatives: int | None = None) -> MiningSummary:
+    def from_dataset(cls, mined: AnyDataset, num_negatives: int | None = None) -> MiningSummary:
         """Summarize a Dataset or DatasetDict that a miner mapped, or the result of ``read_shards``.
 
         Args:
@@ -185,12 +189,12 @@ def _words(reason: str) -> str:
     }[reason]
 
 
-def recorded_columns(split: Any) -> list[str]:
+def recorded_columns(split: Dataset | MinedShards) -> list[str]:
     """The output columns of a split that hold something; shards have no others."""
     return output_columns(column_names(split)) if isinstance(split, MinedShards) else written_columns(split)
 
 
-def _tables(split: Any, columns: list[str]) -> Iterator[pa.Table]:
+def _tables(split: Dataset | MinedShards, columns: list[str]) -> Iterator[pa.Table]:
     """Some columns of a split as Arrow tables in row order: one of a dataset, one of each shard on disk."""
     if isinstance(split, MinedShards):
         yield from split.select_columns(columns).tables()

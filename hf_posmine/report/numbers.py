@@ -115,11 +115,11 @@ def read_numbers(mined: MinedRows) -> Numbers:
     return Numbers(**made)
 
 
-def _flat(mined: MinedRows, column: str, kind: Any) -> np.ndarray:
+def _flat(mined: MinedRows, column: str, kind: type[object]) -> np.ndarray:
     return _plain(pc.list_flatten(mined.numbers([column])[column]), kind)
 
 
-def _plain(values: Any, kind: Any) -> np.ndarray:
+def _plain(values: pa.Array, kind: type[object]) -> np.ndarray:
     """Arrow values as numpy, missing ones NaN, -1 or False."""
     nothing = {np.float32: float("nan"), np.int64: -1, bool: False}[kind]
     arrow = {np.float32: pa.float32(), np.int64: pa.int64(), bool: pa.bool_()}[kind]

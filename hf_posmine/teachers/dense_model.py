@@ -130,7 +130,7 @@ class DenseModel:
             model.truncate_dim = chosen.truncate_dim
         return model
 
-    def _encoder(self, loaded: Any) -> Encoder:
+    def _encoder(self, loaded: SentenceTransformer) -> Encoder:
         chosen = self.settings
         return Encoder(
             loaded,

@@ -156,7 +156,7 @@ class RecipeTrainer(SentenceTransformerTrainer):
         if model is not None and self.args.should_save:
             self.write_model(model, output_dir)
 
-    def _load_from_checkpoint(self, checkpoint_path: str, model: Any = None) -> None:
+    def _load_from_checkpoint(self, checkpoint_path: str, model: torch.nn.Module | None = None) -> None:
         """Weights of a checkpoint into the live model; of adapters alone where there are any, in their own dtype."""
         if self.whole is None:
             self._load_into(self.model, checkpoint_path)

@@ -28,8 +28,8 @@ DRAWS = 10_000
 
 
 def compare(
-    a: Any,
-    b: Any,
+    a: npt.ArrayLike,
+    b: npt.ArrayLike,
     *,
     seed: int = 0,
     permutations: int = DRAWS,
@@ -50,15 +50,16 @@ def compare(
     Raises:
         InputError: other lengths, values that are not finite, or fewer than two queries or groups.
     """
-    a, b = _values(a, "a", 1), _values(b, "b", 1)
-    _same_queries(a, b)
-    differences, grouped = b - a, Groups.of(groups, len(a))
+    first, second = _values(a, "a", 1), _values(b, "b", 1)
+    _same_queries(first, second)
+    differences, grouped = second - first, Groups.of(groups, len(first))
     rng = np.random.default_rng(seed)
     sums = grouped.sums(differences)
     means = bootstrap_means(sums, grouped.sizes, resamples, rng)
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Comparison(
-        len(a), float(a.mean()), float(b.mean()), float(differences.mean()), _t_test(a, b, groups, grouped),
+        len(first), float(first.mean()), float(second.mean()), float(differences.mean()),
+        _t_test(first, second, groups, grouped),
         sign_flip_p(sums, permutations, rng), float(low), float(high), _effect_size(differences),
         groups=None if groups is None else len(grouped.sizes),
     )  # fmt: skip

@@ -150,7 +150,7 @@ class Window:
         return cls(first, last, last + positives, arguments.range_max is not None)
 
 
-def _check_dataset(dataset: Any) -> None:
+def _check_dataset(dataset: object) -> None:
     from datasets import Dataset
 
     if not isinstance(dataset, Dataset):
@@ -199,7 +199,7 @@ def _with_format(arguments: Arguments) -> Arguments:
     return replace(arguments, output_format=output_format, output_scores=scores)
 
 
-def _format_of_included(arguments: Arguments, output_format: Any) -> Any:
+def _format_of_included(arguments: Arguments, output_format: str) -> Any:
     ranges = arguments.range_min != 0 or arguments.range_max is not None
     if ranges or arguments.bounds or arguments.margin is not None or arguments.sampling_strategy != "top":
         logger.warning(

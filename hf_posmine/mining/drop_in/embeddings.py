@@ -20,6 +20,8 @@ from hf_posmine.utils.files import store_root, write_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from sentence_transformers import SentenceTransformer
+
     from hf_posmine.core.types import Floats
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.mining.drop_in.arguments import Arguments
@@ -98,7 +100,7 @@ class UnitVectors:
         }
 
 
-def _similarity(model: Any, say: Callable[[str], object]) -> str:
+def _similarity(model: SentenceTransformer, say: Callable[[str], object]) -> str:
     """The model's similarity of unit vectors, on which a dot product is a cosine."""
     name = ModelParts.of(model).similarity
     if name is None:
@@ -108,7 +110,7 @@ def _similarity(model: Any, say: Callable[[str], object]) -> str:
     return "cosine" if value == "dot" else value
 
 
-def _prompt(model: Any, prompt: str | None, name: str | None) -> str | None:
+def _prompt(model: SentenceTransformer, prompt: str | None, name: str | None) -> str | None:
     """The prompt, given or by its name in the model; None for the model's own."""
     if prompt is not None or name is None:
         return prompt

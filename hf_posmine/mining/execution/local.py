@@ -23,13 +23,16 @@ from hf_posmine.utils.upstream import dataset_fingerprint
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from datasets import Dataset
+
+    from hf_posmine.data.columns import AnyDataset
     from hf_posmine.mining.miner import PositiveAwareMiner
 
 MAP_SHARD_ROWS = 5000
 
 
 def mine(
-    dataset: Any,
+    dataset: AnyDataset,
     miner: PositiveAwareMiner,
     *,
     output: str | Path | None = None,
@@ -84,14 +87,16 @@ def mine(
     return _mine_cached(dataset, miner, shard_rows=MAP_SHARD_ROWS if shard_rows is None else shard_rows, **options)
 
 
-def _mine_into(output: Path, dataset: Any, miner: PositiveAwareMiner, batch_size: int, shard_rows: int | None) -> Any:
+def _mine_into(
+    output: Path, dataset: AnyDataset, miner: PositiveAwareMiner, batch_size: int, shard_rows: int | None
+) -> Any:
     from hf_posmine.mining.execution.shard_jobs import as_streams, mine_into
 
     return as_streams(dataset, mine_into(dataset, miner, output, batch_size=batch_size, shard_rows=shard_rows))
 
 
 def _mine_cached(
-    dataset: Any,
+    dataset: AnyDataset,
     miner: PositiveAwareMiner,
     *,
     work_dir: str | Path | None,
@@ -126,7 +131,7 @@ def _mine_cached(
 
 
 def _map(
-    rows: Any, miner: PositiveAwareMiner, batch_size: int, num_proc: int | None, done: Callable[[int], object]
+    rows: Dataset, miner: PositiveAwareMiner, batch_size: int, num_proc: int | None, done: Callable[[int], object]
 ) -> Any:
     """The mined rows; ``done`` is called after every batch, unless several processes mine."""
     features = miner.features(rows.features)
@@ -152,7 +157,7 @@ def _map(
     )
 
 
-def _folder(work_dir: str | Path | None, dataset: Any, miner: PositiveAwareMiner, shard_rows: int) -> Path:
+def _folder(work_dir: str | Path | None, dataset: AnyDataset, miner: PositiveAwareMiner, shard_rows: int) -> Path:
     """One folder per work: these rows, this miner, these shards."""
     key = hashlib.sha256(f"{dataset_fingerprint(dataset)} {miner.fingerprint} {shard_rows}".encode()).hexdigest()[:32]
     return (Path(work_dir) if work_dir else cache_root() / "mined") / key

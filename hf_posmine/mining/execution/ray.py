@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from hf_posmine.data.columns import AnyDataset
     from hf_posmine.mining.execution.shard_jobs import Job
     from hf_posmine.mining.miner import PositiveAwareMiner
 
 
 def mine_on_ray(
-    dataset: Any,
+    dataset: AnyDataset,
     miner: PositiveAwareMiner,
     output: str | Path,
     *,

@@ -17,6 +17,8 @@ from hf_posmine.utils.progress import progress_bar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from ray.data import DataContext
+
 MOST_TASKS = 10_000
 """Beyond that many pieces a task of Ray does several."""
 TRAVELLING = ("HF_HOME", "HF_POSMINE_HOME", "HF_POSMINE_OFFLINE", "HF_HUB_OFFLINE", "HF_DATASETS_CACHE")
@@ -200,7 +202,7 @@ def connected(address: str | None = None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet(context: Any) -> Iterator[None]:
+def _quiet(context: DataContext) -> Iterator[None]:
     """One bar, and each failure shown once, by its own error; the files of Ray keep their logs."""
     consoles = [h for h in logging.getLogger("ray.data").handlers if isinstance(h, logging.StreamHandler)]
     consoles = [h for h in consoles if not isinstance(h, logging.FileHandler)]

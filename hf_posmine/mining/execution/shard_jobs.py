@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pyarrow as pa
+    from datasets import Features
 
+    from hf_posmine.data.columns import AnyDataset
     from hf_posmine.mining.miner import PositiveAwareMiner
 
 
 def mine_into(
-    dataset: Any, miner: PositiveAwareMiner, root: Path, *, batch_size: int = 1000, shard_rows: int | None = None
+    dataset: AnyDataset, miner: PositiveAwareMiner, root: Path, *, batch_size: int = 1000, shard_rows: int | None = None
 ) -> dict[str, MinedShards]:
     """Mine every split of a dataset, in memory or streaming, into ``root``; what is finished there stays.
 
@@ -45,7 +47,7 @@ def mine_into(
     return {job.folder.split: (_mine_rows if job.countable else _mine_stream)(job, miner) for job in jobs}
 
 
-def as_streams(dataset: Any, mined: dict[str, MinedShards]) -> Any:
+def as_streams(dataset: AnyDataset, mined: dict[str, MinedShards]) -> Any:
     """Finished shards as a stream, or as a dict of streams where the dataset was a dict."""
     from datasets import IterableDatasetDict
 
@@ -97,7 +99,9 @@ class Job:
         return True
 
 
-def jobs_of(dataset: Any, miner: PositiveAwareMiner, root: Path, batch_size: int, shard_rows: int | None) -> list[Job]:
+def jobs_of(
+    dataset: AnyDataset, miner: PositiveAwareMiner, root: Path, batch_size: int, shard_rows: int | None
+) -> list[Job]:
     """A job for each split of a dataset, begun or continued."""
     from hf_posmine.data.columns import as_splits
 
@@ -111,7 +115,7 @@ def jobs_of(dataset: Any, miner: PositiveAwareMiner, root: Path, batch_size: int
     return jobs
 
 
-def _key(rows: Any) -> str:
+def _key(rows: AnyDataset) -> str:
     """What tells these rows from others.
 
     Raises:
@@ -161,7 +165,7 @@ def _write_batches(
     miner: PositiveAwareMiner,
     folder: ShardFolder,
     number: int,
-    features: Any,
+    features: Features,
 ) -> bool:
     """Mine and write a shard; False, and nothing written, where the stream has ended."""
     first = next(batches, None)

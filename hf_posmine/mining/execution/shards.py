@@ -24,6 +24,8 @@ from hf_posmine.utils.upstream import cast_table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from datasets import Dataset, Features
+
 PARQUET_SHARD_ROWS = 50_000
 WORK = ".mining"
 
@@ -170,7 +172,11 @@ class ShardFolder:
         return self.root / WORK / self.split / f"{number:05d}.json"
 
     def write(
-        self, number: int, tables: Iterable[pa.Table], features: Any, note: Callable[[], dict[str, Any]] | None = None
+        self,
+        number: int,
+        tables: Iterable[pa.Table],
+        features: Features,
+        note: Callable[[], dict[str, Any]] | None = None,
     ) -> None:
         """Write a shard, table by table.
 
@@ -324,7 +330,7 @@ class MinedShards:
         return pa.concat_tables(list(self.tables()))
 
 
-def arrow_table(split: Any, columns: list[str]) -> pa.Table:
+def arrow_table(split: Dataset, columns: list[str]) -> pa.Table:
     """Some columns of a Dataset or of shards, in row order."""
     chosen = split.select_columns(columns)
     return chosen.table() if isinstance(split, MinedShards) else chosen.with_format("arrow")[:]

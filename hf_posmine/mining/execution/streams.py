@@ -16,6 +16,8 @@ from hf_posmine.core.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from datasets import IterableDataset
+
 
 @dataclass(frozen=True)
 class StreamCheckpoint:
@@ -49,7 +51,7 @@ class StreamReader:
         InputError: even from its beginning the stream does not give the rows that it gave.
     """
 
-    def __init__(self, stream: Any, batch_rows: int, place: StreamCheckpoint) -> None:
+    def __init__(self, stream: IterableDataset, batch_rows: int, place: StreamCheckpoint) -> None:
         self._batch_rows, self._read, self._start = batch_rows, place.rows, place
         self._last: tuple[dict[str, Any] | None, pa.Table] | None = None
         if not place.rows:
@@ -86,7 +88,7 @@ class StreamReader:
         """Let go of open files."""
         self._rows.close()
 
-    def _is_at(self, place: StreamCheckpoint, stream: Any, state: dict[str, Any] | None) -> bool:
+    def _is_at(self, place: StreamCheckpoint, stream: IterableDataset, state: dict[str, Any] | None) -> bool:
         """Open a stream before the last batch up to a place, and read that batch: whether it is the one."""
         self._open(stream, state)
         table = self._next(place.batch_rows)
@@ -95,7 +97,7 @@ class StreamReader:
         self.close()
         return False
 
-    def _open(self, stream: Any, state: dict[str, Any] | None) -> None:
+    def _open(self, stream: IterableDataset, state: dict[str, Any] | None) -> None:
         self._arrow, self._state = stream.with_format("arrow"), state
         if state is not None:
             self._arrow.load_state_dict(state)
@@ -111,7 +113,7 @@ class StreamReader:
         return table
 
 
-def first_row_key(stream: Any) -> str:
+def first_row_key(stream: IterableDataset) -> str:
     """A digest of the columns and of the first row of a stream: tells most streams apart.
 
     Raises:
@@ -129,7 +131,7 @@ def rows_key(table: pa.Table) -> str:
     return xxhash.xxh3_128_hexdigest(json.dumps(table.to_pydict(), default=str).encode())
 
 
-def _plain(state: Any) -> dict[str, Any] | None:
+def _plain(state: object) -> dict[str, Any] | None:
     try:
         return json.loads(json.dumps(state))
     except (TypeError, ValueError):
