@@ -1,4 +1,4 @@
-"""What an audit looks for."""
+"""The kinds of findings of an audit."""
 
 from __future__ import annotations
 

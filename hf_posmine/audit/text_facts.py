@@ -1,4 +1,4 @@
-"""What the checks need of a text, computed once while the text comes again and again."""
+"""Facts about a text that the checks need, computed once while the text comes again and again."""
 
 from __future__ import annotations
 

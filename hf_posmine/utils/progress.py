@@ -28,7 +28,7 @@ def progress_bar(total: int | None, description: str, unit: str) -> Any:
     from datasets.utils import tqdm
 
     if os.environ.get(VARIABLE) == "json":
-        return JsonLines(total=total, desc=description, unit=unit, mininterval=SECONDS)
+        return JsonProgress(total=total, desc=description, unit=unit, mininterval=SECONDS)
     return tqdm(total=total, desc=description, unit=f" {unit}s", dynamic_ncols=True, disable=_hidden())
 
 
@@ -38,7 +38,7 @@ def _hidden() -> bool:
     return logging is not None and not logging.is_progress_bar_enabled()
 
 
-class JsonLines(std_tqdm):
+class JsonProgress(std_tqdm):
     """A bar whose every refresh is one line of JSON on stderr: step, done, total, unit, rate, seconds passed and left."""
 
     monitor_interval = 0
