@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import torch
+    from datasets import Dataset
 
+    from hf_posmine.data.columns import AnyDataset
     from hf_posmine.data.corpus import Corpus
 
 Format: TypeAlias = Literal["triplet", "n-tuple", "labeled-pair", "labeled-list"]
@@ -151,7 +153,7 @@ class TrainingRows:
 
 
 def to_training(  # noqa: PLR0913 - each option is a choice of its own
-    mined: Any,
+    mined: AnyDataset,
     format: Format = "n-tuple",
     num_negatives: int | None = None,
     *,
@@ -274,7 +276,7 @@ def _number_of(mined: Any) -> int:
     return max(1, most)
 
 
-def _features(mined: Any, rows: TrainingRows) -> Any:
+def _features(mined: Dataset, rows: TrainingRows) -> Any:
     from datasets import Features, List, Value
 
     text, number = Value("string"), Value("float32")
