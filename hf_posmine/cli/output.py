@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.utils.files import unfinished_pair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,12 +30,16 @@ def write_rows(rows: AnyDataset, file: Path, suffix: str) -> None:
 def write_output(mined: AnyDataset, output: Path, record: MiningRecord) -> Path:
     """Write the dataset where the user asked, and its provenance in it or beside it; returns the path of the latter."""
     from hf_posmine.mining.provenance import write_provenance
-    from hf_posmine.utils.files import replace_folder, write_file
+    from hf_posmine.utils.files import replace_folder, write_pair
 
     if output.suffix in FILES:
         beside = _provenance_of(output)
-        write_provenance(beside, record)
-        write_file(output, lambda temporary: write_rows(mined, temporary, output.suffix))
+        write_pair(
+            output,
+            lambda temporary: write_rows(mined, temporary, output.suffix),
+            beside,
+            lambda temporary: write_provenance(temporary, record),
+        )
         return beside
 
     def write_folder(temporary: Path) -> None:
@@ -72,7 +77,8 @@ def check_output(output: Path, inputs: Sequence[str | None] = ()) -> None:
     """Refuse to replace what is no earlier output, before any work is done."""
     check_no_input(output, inputs)
     if output.suffix in FILES:
-        if output.exists() and not _provenance_of(output).is_file():
+        beside = _provenance_of(output)
+        if output.exists() and not beside.is_file() and not unfinished_pair(beside):
             raise InputError(f"--output {output} exists and is no mined dataset; choose another name or remove it")
         return
     if output.exists() and not output.is_dir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import os
 import platform
@@ -46,6 +47,37 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
     _sync(path.parent)
 
 
+def write_pair(
+    path: Path, write: Callable[[Path], object], beside: Path, write_beside: Callable[[Path], object]
+) -> None:
+    """Write a file, and then one beside it that describes it.
+
+    Both are staged whole before either takes its place, and the old description goes first: a kill at any moment leaves no
+    description of another file. What a killed run staged is cleared; :func:`unfinished_pair` recognizes it.
+    """
+    for target in (path, beside):
+        _remove_stale_of(target)
+    staged = {path: _temporary(path), beside: _temporary(beside)}
+    try:
+        with _space_for(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for target, writer in ((path, write), (beside, write_beside)):
+                writer(staged[target])
+                _sync(staged[target])
+            beside.unlink(missing_ok=True)
+            for target, temporary in staged.items():
+                temporary.replace(target)
+                _sync(path.parent)
+    finally:
+        for temporary in staged.values():
+            temporary.unlink(missing_ok=True)
+
+
+def unfinished_pair(beside: Path) -> bool:
+    """Whether a killed :func:`write_pair` left its description staged."""
+    return any(beside.parent.glob(_staged_names(beside)))
+
+
 def store_root(given: str | Path | None = None) -> Path:
     """Where embeddings are kept: the folder that was given, else one that all runs share."""
     return Path(given) if given else cache_root() / "stores"
@@ -61,9 +93,15 @@ def private_folder(path: Path) -> Path:
     return path
 
 
+def is_writable(folder: Path) -> bool:
+    """Whether this user can write in a folder, or make it where it is missing."""
+    there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    return os.access(there, os.W_OK)
+
+
 def staging_folder(root: Path) -> tempfile.TemporaryDirectory[str]:
     """A temporary folder below ``root``, where killed runs' are cleared; in the system's place if ``root`` is read-only."""
-    if root.is_dir() and not os.access(root, os.W_OK):
+    if not is_writable(root):
         return tempfile.TemporaryDirectory(prefix="posmine-")
     remove_stale(private_folder(root))
     return tempfile.TemporaryDirectory(dir=root, prefix=f"staging.tmp-{_owner()}-")
@@ -111,12 +149,21 @@ def _space_for(path: Path) -> Iterator[None]:
         ) from error
 
 
-def remove_stale(folder: Path) -> None:
+def remove_stale(folder: Path, pattern: str = "*.tmp-*") -> None:
     """Remove what killed processes left half-written in a folder."""
-    for leftover in folder.glob("*.tmp-*"):
+    for leftover in folder.glob(pattern):
         if _abandoned(leftover):
             with contextlib.suppress(FileNotFoundError):  # another process clears, too
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+
+
+def _remove_stale_of(path: Path) -> None:
+    """Remove what killed processes of this machine staged for one path: the folder is the user's, so nothing else."""
+    remove_stale(path.parent, _staged_names(path))
+
+
+def _staged_names(path: Path) -> str:
+    return f"{glob.escape(path.name)}.tmp-{_host()}-*"
 
 
 def _abandoned(leftover: Path) -> bool:
@@ -165,6 +212,7 @@ def _sync(path: Path) -> None:
 def replace_folder(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` make a folder beside ``path``, then put it in the place of whatever is there."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale_of(path)
     temporary = _temporary(path)
     try:
         write(temporary)

@@ -66,6 +66,30 @@ def test_files_come_with_their_provenance(pairs_file, tmp_path, name):
     assert len(datasets.load_dataset(kind, data_files=str(tmp_path / name), split="train")) == 40
 
 
+def test_a_run_killed_between_its_file_and_its_provenance_can_be_repeated(pairs_file, tmp_path, monkeypatch):
+    output = tmp_path / "again.jsonl"
+    options = (pairs_file, "--output", output, "--positive-column", "positive")
+    replace, changes = Path.replace, []
+
+    def killed(self, target):
+        if str(target).endswith("again.jsonl.provenance.json"):
+            staged = Path(self).read_text()
+            changes.append((Path(f"{self}"), staged))
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    assert mine(*options) == 130
+    assert output.is_file() and not Path(f"{output}.provenance.json").exists()
+    staged, text = changes[0]
+    staged.with_name(staged.name.replace(f"-{os.getpid()}-", "-4194305-")).write_text(
+        text
+    )  # as a killed process leaves it
+    monkeypatch.setattr(Path, "replace", replace)
+    assert mine(*options) == 0
+    assert {f.name for f in tmp_path.glob("again*")} == {"again.jsonl", "again.jsonl.provenance.json"}
+
+
 @pytest.mark.parametrize(
     ("format_", "columns", "rows"),
     [("triplet", 4, 80), ("n-tuple", 5, 40), ("labeled-pair", 4, 120), ("labeled-list", 4, 40)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -131,6 +132,12 @@ def test_a_passage_cannot_end_its_own_quotation():
 
 
 # ---------------------------------------------------------------- asking
+
+
+def test_answers_are_private_to_the_user(service, tmp_path):
+    judge = Judge(service.chat(), cache_dir=tmp_path / "home")
+    judge.judge([Question("q", "p", "x")])
+    assert [stat.S_IMODE(f.stat().st_mode) for f in (tmp_path / "home", judge.answers.parent)] == [0o700, 0o700]
 
 
 def test_questions_are_asked_once_in_openai_form_and_never_again(service, judge, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from datasets import Dataset, DatasetDict, load_from_disk
 from hf_posmine import PercPos, PositiveAwareMiner, mine
 from hf_posmine.core.errors import InputError
 from tests.conftest import ToyModel
+from tests.support.small_disk import small_disk
 
 ROWS, SHARD_ROWS = 120, 10
 WORDS = ["red", "green", "blue", "cat", "dog", "fox", "sun", "moon", "tea", "ink"]
@@ -128,6 +130,7 @@ from datasets import disable_progress_bars, load_from_disk
 from hf_posmine import mine
 from hf_posmine.search import kernels
 from tests.conftest import ToyModel
+from tests.support.small_disk import small_disk
 from tests.mining.test_mine import SHARD_ROWS, make_miner
 
 class SlowModel(ToyModel):
@@ -184,3 +187,20 @@ def test_a_run_killed_at_random_moments_continues_to_the_same_rows(tmp_path, mon
         assert {path: Path(path).stat().st_mtime_ns for path in files} == files
     monkeypatch.setenv("HF_POSMINE_HOME", str(tmp_path / "another home"))
     assert mined.to_dict() == pairs.map(make_miner(pairs), batched=True, load_from_cache_file=False).to_dict()
+
+
+def test_a_filled_home_that_is_read_only_is_mined_from_without_a_work_dir(tmp_path, monkeypatch):
+    """A cache that a team shares: one user filled it, and all others read it."""
+    monkeypatch.setenv("HF_POSMINE_HOME", str(tmp_path / "home"))
+    pairs = make_pairs()
+    make_miner(pairs).prepare()
+    expected = pairs.map(make_miner(pairs), batched=True, load_from_cache_file=False).to_dict()
+    with small_disk(tmp_path / "disk", kilobytes=8000) as disk:
+        shutil.copytree(tmp_path / "home", disk.folder, dirs_exist_ok=True)
+        disk.mount("remount,ro")
+        monkeypatch.setenv("HF_POSMINE_HOME", str(disk.folder))
+        with pytest.warns(
+            UserWarning, match=r"cannot be written: mined shards are kept in .* give work_dir= to resume"
+        ):
+            mined = mine(pairs, make_miner(pairs), shard_rows=SHARD_ROWS)
+        assert mined.to_dict() == expected

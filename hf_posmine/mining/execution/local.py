@@ -6,7 +6,10 @@ a second run takes the finished ones from disk and ends with the same rows.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
+import tempfile
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +19,7 @@ from hf_posmine.mining.columns import without_outputs
 from hf_posmine.teachers.capabilities import search_device
 from hf_posmine.utils.cache import build_once
 from hf_posmine.utils.digest import json_digest
-from hf_posmine.utils.files import cache_root
+from hf_posmine.utils.files import cache_root, is_writable
 from hf_posmine.utils.progress import progress_bar, quiet_bars
 from hf_posmine.utils.upstream import dataset_fingerprint
 
@@ -51,7 +54,7 @@ def mine(
         output: a folder for parquet shards, which ``load_dataset(output)`` loads: for what is larger than memory or than a
             cache on disk.
         work_dir: without ``output``, where finished shards are kept, by default below
-            :func:`~hf_posmine.utils.files.cache_root`.
+            :func:`~hf_posmine.utils.files.cache_root`; where that is read-only, in a temporary folder, with a warning.
         batch_size: rows per call of the miner; does not change the rows.
         num_proc: worker processes, without ``output``; does not change the rows. With an output, see
             :func:`~hf_posmine.mining.execution.mine_on_ray`.
@@ -112,7 +115,7 @@ def _mine_cached(
 
     miner.prepare()
     dataset = without_outputs(dataset)
-    folder = _folder(work_dir, dataset, miner, shard_rows)
+    folder = _work_root(work_dir) / _work_name(dataset, miner, shard_rows)
     dataset = dataset.with_format(None)
     shards = []
     with progress_bar(len(dataset), "Mining", "row") as bar:
@@ -157,7 +160,21 @@ def _map(
     )
 
 
-def _folder(work_dir: str | Path | None, dataset: AnyDataset, miner: PositiveAwareMiner, shard_rows: int) -> Path:
-    """One folder per work: these rows, this miner, these shards."""
-    key = hashlib.sha256(f"{dataset_fingerprint(dataset)} {miner.fingerprint} {shard_rows}".encode()).hexdigest()[:32]
-    return (Path(work_dir) if work_dir else cache_root() / "mined") / key
+def _work_root(work_dir: str | Path | None) -> Path:
+    """Where shards are kept; a home that is read-only, because others filled it, lends its corpora and embeddings alone."""
+    root = Path(work_dir) if work_dir else cache_root() / "mined"
+    if work_dir or is_writable(root):
+        return root
+    temporary = tempfile.TemporaryDirectory(prefix="posmine-mined-")
+    atexit.register(temporary.cleanup)  # the rows are mapped from there until the process ends
+    warnings.warn(
+        f"{str(root)!r} cannot be written: mined shards are kept in {temporary.name!r} until this process ends; give work_dir= "
+        "to resume an interrupted run",
+        stacklevel=2,
+    )
+    return Path(temporary.name)
+
+
+def _work_name(dataset: AnyDataset, miner: PositiveAwareMiner, shard_rows: int) -> str:
+    """One name per work: these rows, this miner, these shards."""
+    return hashlib.sha256(f"{dataset_fingerprint(dataset)} {miner.fingerprint} {shard_rows}".encode()).hexdigest()[:32]
