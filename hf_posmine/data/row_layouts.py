@@ -202,7 +202,7 @@ class LabelledLists:
         return f"query {self.query!r}, documents {self.documents!r} ({by})"
 
 
-def as_text(value: Any) -> str:
+def as_text(value: object) -> str:
     """A cell, or a record such as Tevatron's, as a text; "" for None."""
     if isinstance(value, str):
         return value
@@ -212,7 +212,7 @@ def as_text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def as_texts(value: Any) -> list[str]:
+def as_texts(value: object) -> list[str]:
     """A cell with a text, a list of texts or a list of records."""
     if value is None:
         return []
@@ -309,7 +309,7 @@ def _lists(columns: SampledColumns, given: NamedColumns) -> RowLayout | None:
     return ListColumns(_tool(negatives, positive), query, positive, negatives, *scores, by_id=by_id)
 
 
-def _holds_ids(value: Any, column: str) -> bool:
+def _holds_ids(value: object, column: str) -> bool:
     """Whether a cell holds ids rather than texts: by the name of its column, or records without a text."""
     first = value[0] if isinstance(value, (list, tuple)) and value else value
     record = isinstance(first, Mapping) and isinstance(text_of_record(first), Mapping)

@@ -455,7 +455,7 @@ def _is_row(value: object) -> bool:
     return value is None or isinstance(value, (str, bytes, int, float))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     return value.tolist() if isinstance(value, ArrayLike) else value
 
 

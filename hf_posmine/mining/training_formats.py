@@ -224,7 +224,7 @@ def to_training(  # noqa: PLR0913 - each option is a choice of its own
     return mined.map(rows, batched=True, remove_columns=names, features=_features(mined, rows))
 
 
-def _check_lazy(mined: Any, rows: TrainingRows) -> None:
+def _check_lazy(mined: AnyDataset, rows: TrainingRows) -> None:
     from datasets import Value
 
     if rows.format not in ("n-tuple", "labeled-list") or rows.on_short == "drop" or not has_numbered_rows(mined):
@@ -236,7 +236,7 @@ def _check_lazy(mined: Any, rows: TrainingRows) -> None:
         raise InputError(f"lazy=True and several positives in {rows.positive!r}: use positives='first'")
 
 
-def _check_scores(mined: Any, whose: Scores) -> None:
+def _check_scores(mined: AnyDataset, whose: Scores) -> None:
     written = written_columns(mined)
     for column in SCORE_COLUMNS[whose]:
         if column not in written:
@@ -244,7 +244,9 @@ def _check_scores(mined: Any, whose: Scores) -> None:
             raise ColumnError(f"scores={whose!r} needs the column {column!r}; {cure}")
 
 
-def _columns(mined: Any, query: str | None, positive: str | None, corpus: Corpus | None) -> tuple[str, str, bool]:
+def _columns(
+    mined: AnyDataset, query: str | None, positive: str | None, corpus: Corpus | None
+) -> tuple[str, str, bool]:
     """The query and positive columns, and whether the latter holds ids."""
     inputs = without_outputs(mined)
     query, text, by_id = pick_columns(inputs, query, positive, None)
@@ -261,7 +263,7 @@ def _columns(mined: Any, query: str | None, positive: str | None, corpus: Corpus
     return query, str(text or by_id), ids
 
 
-def _number_of(mined: Any) -> int:
+def _number_of(mined: AnyDataset) -> int:
     """The n of n-tuples: of the provenance beside the rows, else the most that a row has."""
     splits = splits_of(mined)
     if not all(has_numbered_rows(split) for split in splits):

@@ -24,17 +24,17 @@ _compiled: dict[str, Any] = {}
 _lock = threading.Lock()
 
 
-def collect(*args: Any) -> None:
+def collect(*args: object) -> None:
     """Put the documents of a block that may matter into the queries' buffers; see :func:`_collect`."""
     _kernel("collect")(*args)
 
 
-def prune(*args: Any) -> None:
+def prune(*args: object) -> None:
     """Drop buffered documents that cannot be among the best k; see :func:`_prune_all`."""
     _kernel("prune")(*args)
 
 
-def pick(*args: Any) -> int:
+def pick(*args: object) -> int:
     """Find the buffered documents whose float32 values would help most; see :func:`_pick`."""
     return _kernel("pick")(*args)
 
