@@ -81,7 +81,7 @@ def _load(paths: list[Path], kind: str, streaming: bool) -> Any:
         options |= {"delimiter": _delimiter(kind), "na_filter": False}
         numbers = aliases.named(names, ("score", "scores", "label", "labels", "similarity", "relevance"))
     if streaming:
-        return datasets.load_dataset(BUILDERS[kind], streaming=True, **options)
+        return datasets.load_dataset(BUILDERS[kind], **options)
     digests = [file_sha256(path) for path in paths]
     try:
         # datasets addresses its cache by names, sizes and times; the digests make it read a file of other content again
