@@ -16,7 +16,7 @@
     ├── MissingExtraError (ImportError) an optional capability that is not installed
     └── UpstreamError (RuntimeError)    a release of a library without a private part that is used
 
-Every message says what is wrong, the values that disagree, and the cure.
+Every message names the fault, the values that disagree, and the cure.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class ColumnError(InputError):
 
 
 class ShortRowError(InputError):
-    """A row with fewer negatives than asked for, under ``on_short="raise"``."""
+    """A row with fewer negatives than ``num_negatives``, under ``on_short="raise"``."""
 
 
 class StoreError(PosmineError, RuntimeError):
-    """An embedding store that cannot be used as asked."""
+    """An embedding store that cannot be used in this way."""
 
 
 class CorruptFileError(StoreError):

@@ -14,11 +14,12 @@ import numpy as np
 from hf_posmine.core.check import is_number, is_whole
 from hf_posmine.core.errors import SpecError
 from hf_posmine.core.spec import parse, spell
+from hf_posmine.core.types import Filter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hf_posmine.core.types import Filter, Floats, ScoreKind
+    from hf_posmine.core.types import Floats, ScoreKind
 
 
 MOST_RANKS = 1 << 40
@@ -244,9 +245,9 @@ def common_window(filters: Sequence[Filter]) -> tuple[int, int | None]:
 
 
 def _check_type(value: object, text: object) -> Filter:
-    if isinstance(value, type) or not callable(getattr(value, "ceiling", None)):
+    if isinstance(value, type) or not isinstance(value, Filter):
         raise SpecError(f"{text!r} is no filter; known: {', '.join(sorted(FILTERS))}")
-    return value  # type: ignore[return-value]
+    return value
 
 
 def _number(filter_: object, field: str) -> None:

@@ -157,9 +157,7 @@ def as_sampler(sampler: Choice | str) -> Choice:
     """A sampler or an ensemble from an object or its spelling."""
     if isinstance(sampler, str):
         return parse_sampler(sampler)
-    if isinstance(sampler, (CrossSample, IntraSample)) or (
-        not isinstance(sampler, type) and callable(getattr(sampler, "pick", None))
-    ):
+    if isinstance(sampler, (Sampler, CrossSample, IntraSample)) and not isinstance(sampler, type):
         return sampler
     raise SpecError(f"{sampler!r} is no sampler; known: {', '.join([*sorted(SAMPLERS), *sorted(ENSEMBLES)])}")
 

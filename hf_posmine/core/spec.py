@@ -28,7 +28,7 @@ def spell(value: Any) -> str:
     """
     fields = dataclasses.fields(value)
     positional = len(fields) == 1 or type(value).__dict__.get("_positional", False)
-    values = [getattr(value, field.name) for field in fields]
+    values = [vars(value)[field.name] for field in fields]
     inner = (repr(v) if positional else f"{f.name}={v!r}" for f, v in zip(fields, values, strict=True))
     return f"{type(value).__name__}({', '.join(inner)})"
 
@@ -41,7 +41,7 @@ def spell_briefly(value: DataclassInstance, name: str) -> str:
     'PercPos(0.95)'
     """
     fields = dataclasses.fields(value)
-    values = {field.name: getattr(value, field.name) for field in fields}
+    values = {field.name: vars(value)[field.name] for field in fields}
     first, *rest = fields
     own = [] if values[first.name] == first.default else [repr(values[first.name])]
     others = [f"{field.name}={values[field.name]!r}" for field in rest if values[field.name] != field.default]

@@ -185,6 +185,7 @@ class Teacher(Scorer, Protocol):
         """Content digest: equal digests give equal scores."""
 
 
+@runtime_checkable
 class Filter(Protocol):
     """A score ceiling and floor per query, and a window of ranks (paper, sections 3 and 4)."""
 
@@ -202,6 +203,7 @@ class Filter(Protocol):
         """Raise :class:`~hf_posmine.core.errors.SpecError` where the filter means nothing on such scores."""
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """Which of the kept candidates become negatives."""
 
@@ -221,7 +223,7 @@ class Sampler(Protocol):
 
 @runtime_checkable
 class RelativeSampler(Protocol):
-    """A sampler that can ask for scores relative to the positive's."""
+    """A sampler that takes scores relative to the positive's where ``relative`` is true."""
 
     relative: bool
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
+from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator, SequentialEvaluator
 
 from hf_posmine.evaluation.retrieval import RetrievalSettings, evaluate_retrieval
 from hf_posmine.utils.progress import quiet_bars
@@ -57,3 +57,9 @@ class RetrievalEvaluator(SentenceEvaluator):
     def get_config_dict(self) -> dict[str, Any]:
         """The configuration of the evaluation for the model card."""
         return {name: value for name, value in self.settings.items() if value is not None}
+
+
+def retrieval_evaluators(evaluator: SentenceEvaluator | None) -> list[RetrievalEvaluator]:
+    """The evaluators of this kind: one by itself, or those among several that run one after the other."""
+    several = evaluator.evaluators if isinstance(evaluator, SequentialEvaluator) else [evaluator]
+    return [one for one in several if isinstance(one, RetrievalEvaluator)]

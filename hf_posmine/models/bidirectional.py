@@ -47,7 +47,7 @@ def bidirectional_encoder(  # noqa: PLR0913 - the model's whole recipe, by keywo
     """A decoder as a bidirectional embedding model.
 
     Any decoder of transformers that obeys ``config.is_causal`` will do: Mistral, Mixtral, Llama, Qwen2, Qwen3, Gemma,
-    Gemma 2, Gemma 3 (text), Phi-3 and others; it is put to the proof, and one that stays causal is refused.
+    Gemma 2, Gemma 3 (text), Phi-3 and others; each is tested, and one that stays causal is refused.
 
     Args:
         base: a Hub id or folder of a decoder; or its configuration, for random weights.
@@ -151,7 +151,7 @@ def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizer
     The last lets sentence-transformers measure a prompt that ends in a space as long as it is within a text.
 
     Raises:
-        InputError: it knows no character offsets, or has no token to pad with.
+        InputError: it gives no character offsets, or has no token to pad with.
     """
     from tokenizers import normalizers
 

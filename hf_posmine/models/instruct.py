@@ -87,7 +87,7 @@ class InstructSentenceTransformer(SentenceTransformer):
     It is one in every respect, and loads any saved text model: ``encode``, ``encode_query``, ``encode_document``, the
     trainer, several processes. Besides strings, rows may be ``(instruction, text)`` or
     ``{"instruction": ..., "text": ...}``; a row without one takes the call's prompt. Instructions attend and are attended
-    to, but are left out of the mean where the pooling says ``include_prompt=False``.
+    to, but are left out of the mean where the pooling has ``include_prompt=False``.
 
     What it saves is loaded by plain ``SentenceTransformer(path)``, without this package, with the same vectors
     (:mod:`hf_posmine.models.portable`).
@@ -193,7 +193,7 @@ class InstructSentenceTransformer(SentenceTransformer):
 
 @contextmanager
 def _rows_numbered_as_in(inputs: Sequence[Any]) -> Iterator[None]:
-    """Batches are sorted by length: an error says where the caller put its row."""
+    """Batches are sorted by length: an error names the row by the caller's order."""
     try:
         yield
     except RowError as error:

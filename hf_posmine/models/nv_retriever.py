@@ -27,7 +27,7 @@ PREFIXES = ("", "model.", "embedding_model.", "base_model.model.", "embedding_mo
 
 QUERY_PROMPT = "Given a web search query, retrieve relevant passages that answer the query:  "
 DOCUMENT_PROMPT = "passage:  "
-"""The card joins prefix and text by one more space. It prefixes documents too, though the paper says they get none."""
+"""The card joins prefix and text by one more space. It prefixes documents too, though the paper prefixes queries only."""
 
 LORA_SCALE = 32 / 16
 """alpha / rank of the paper (Table 10), for a checkpoint with unmerged adapters."""

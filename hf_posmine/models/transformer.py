@@ -65,7 +65,7 @@ class InstructionTransformer(Transformer):
 
     Args:
         model_name_or_path: a Hub id or a folder.
-        bidirectional: attend in both directions; None leaves the backbone as its configuration says.
+        bidirectional: attend in both directions; None leaves the backbone as configured.
         instruction_template: how instruction and text are joined; ends in ``{text}``.
         random_weights: draw new weights instead of loading them (tests, benchmarks).
         options: as :class:`sentence_transformers.models.Transformer` has them.
@@ -126,7 +126,7 @@ class InstructionTransformer(Transformer):
         return False  # the parent would drop the character offsets; preprocess below takes the padding out itself
 
     def rows(self, inputs: Sequence[Any], prompt: str | None = None) -> list[Row] | None:
-        """What the model reads of each input; None for inputs that are no texts."""
+        """The row of each input; None where inputs are not texts."""
         return read_rows(inputs, prompt, self.instruction_template)
 
     def preprocess(
@@ -173,7 +173,7 @@ class InstructionTransformer(Transformer):
         return flat
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Token embeddings; the instruction's mask passes by the backbone, which would not know it."""
+        """Token embeddings; the instruction's mask is not passed to the backbone, which has no such argument."""
         mask = features.pop(MASK, None)
         features = super().forward(features, **kwargs)
         if mask is not None:

@@ -8,7 +8,7 @@ Registered with transformers as ``attn_implementation="posmine_varlen"``. Three 
 - on a CPU one product for each sequence, without padding.
 
 A batch that arrives padded goes to transformers' ``sdpa``, or is computed here where there is a soft cap. Windows
-(ModernBERT, Gemma) are those of the mask that the model asks for.
+(ModernBERT, Gemma) are those of the model's own mask.
 """
 
 from __future__ import annotations
@@ -299,7 +299,7 @@ def _attend(
 def without_padding(features: dict[str, Any]) -> dict[str, Any]:
     """A padded batch as one row of all its tokens.
 
-    Every tensor ``[B, T]`` becomes ``[1, tokens]``; ``position_ids``, ``seq_idx`` and ``cu_seq_lens_*`` say which token
+    Every tensor ``[B, T]`` becomes ``[1, tokens]``; ``position_ids``, ``seq_idx`` and ``cu_seq_lens_*`` tell which token
     belongs where, under the names that sentence-transformers and transformers use for flash attention.
     """
     attended = features["attention_mask"].bool()

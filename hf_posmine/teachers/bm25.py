@@ -35,7 +35,7 @@ class BM25Teacher(FullScores):
 
     The index is built once, below ``store``, and shared by all runs and processes. A document that shares no word with
     the query scores 0, so a share of the positive's score has a meaning and ``PercPos`` is allowed, as in the paper's
-    Table 1; documents at 0 are candidates like any other, unless ``MinScore`` says otherwise.
+    Table 1; documents at 0 are candidates like any other, unless ``MinScore`` excludes them.
 
     Args:
         corpus: the documents; all of them count in the statistics.
@@ -85,7 +85,7 @@ class BM25Teacher(FullScores):
         return {"kind": "bm25", "language": self.language, "stem": self.stem, "k1": self.k1, "b": self.b}
 
     def describe(self) -> dict[str, Any]:
-        """What a provenance record says of the teacher."""
+        """The teacher as a provenance record holds it."""
         return {**self._recipe(), "spelling": repr(BM25(self.language, self.stem, self.k1, self.b))}
 
     def prepare(self) -> None:

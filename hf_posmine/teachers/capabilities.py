@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class HasCorpus(Protocol):
-    """A teacher that knows the documents it scores."""
+    """A teacher with the corpus that it scores."""
 
     @property
     def corpus(self) -> Corpus:
@@ -154,7 +154,7 @@ def renamed(teacher: Teacher, name: str) -> Teacher:
 
 
 def corpus_of(teacher: Teacher) -> Corpus | None:
-    """The documents of a teacher that knows them."""
+    """The documents of a teacher that has them."""
     return teacher.corpus if isinstance(teacher, HasCorpus) else None
 
 

@@ -48,15 +48,15 @@ class CrossEncoderTeacher(FullScores):
     every document, which only a small corpus allows.
 
     Args:
-        model: a Hub id or folder, or a CrossEncoder. Any object with ``predict(pairs)`` will do if ``fingerprint`` says
-            what it is.
+        model: a Hub id or folder, or a CrossEncoder. Any object with ``predict(pairs)`` will do if ``fingerprint``
+            identifies it.
         corpus: the documents.
         device: where to compute.
         revision: of a Hub model.
-        fingerprint: for models that are no CrossEncoder.
+        fingerprint: for models that are not a CrossEncoder.
 
     Raises:
-        InputError: a model that is no cross-encoder, or has several labels.
+        InputError: a model that is not a cross-encoder, or has several labels.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class CrossEncoderTeacher(FullScores):
         return json_digest(["cross-encoder", self.model_digest])
 
     def describe(self) -> dict[str, Any]:
-        """What a provenance record says of the teacher."""
+        """The teacher as a provenance record holds it."""
         facts = {"kind": "cross-encoder", "name": self.name, "commit": self.commit, "model_digest": self.model_digest}
         spelling = (
             {}

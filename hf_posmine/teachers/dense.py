@@ -38,7 +38,7 @@ class DenseTeacher:
 
     Args:
         model: a Hub id or folder, ``"embedded"``, or a SentenceTransformer. Any object with ``encode_query`` and
-            ``encode_document``, or a function from a list of texts to their vectors, will do if ``fingerprint`` says what it is.
+            ``encode_document``, or a function from a list of texts to their vectors, will do if ``fingerprint`` identifies it.
         corpus: the documents.
         queries: query texts to encode beforehand.
         query_prompt: put before every query; None takes the model's own.

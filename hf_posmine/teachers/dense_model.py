@@ -251,12 +251,12 @@ def commit_of(name: str, revision: str | None = None) -> str | None:
 
 
 def live_commit_of(model: SentenceTransformer) -> str | None:
-    """The same of a SentenceTransformer in memory, as far as it still knows where it came from."""
+    """The same of a SentenceTransformer in memory, if its card names the model and revision it was loaded from."""
     name = live_base_of(model)
     return commit_of(name, getattr(model.model_card_data, "base_model_revision", None)) if name else None
 
 
 def live_base_of(model: object) -> str | None:
-    """The Hub id or folder that a SentenceTransformer in memory came from, as far as its card knows it."""
+    """The Hub id or folder that a SentenceTransformer in memory came from, if its card names it."""
     name = getattr(getattr(model, "model_card_data", None), "base_model", None)
     return str(name) if name else None

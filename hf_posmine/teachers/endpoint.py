@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EmbeddingService:
-    """Where texts are embedded, and how to ask.
+    """A service that embeds texts, and the form of its requests.
 
     Attributes:
         url: an OpenAI-compatible ``.../v1/embeddings``, or the ``.../embed`` of a text-embeddings-inference server.
@@ -71,12 +71,12 @@ class EmbeddingService:
 
 @dataclass
 class Usage:
-    """What was asked of a service in this process.
+    """Requests to a service in this process, with their texts and tokens.
 
     Attributes:
         requests: answered requests.
         texts: embedded texts.
-        tokens: as the service counts them; 0 where it does not say.
+        tokens: as the service counts them; 0 where it gives none.
         retries: failed attempts.
     """
 
@@ -95,7 +95,7 @@ class RemoteModel:
 
     Args:
         endpoint: the service.
-        answered: folder where each answer is kept until the next texts are asked for: what was paid for and is in no store yet.
+        answered: folder where each answer is kept until the next request: paid, and not in a store yet.
     """
 
     def __init__(self, endpoint: EmbeddingService, answered: Path | None = None) -> None:
@@ -127,7 +127,7 @@ class RemoteModel:
             try:
                 vectors = np.concatenate([future.result() for future in futures])
             except BaseException:
-                pool.shutdown(cancel_futures=True)  # what is not asked yet is not paid
+                pool.shutdown(cancel_futures=True)  # requests that were not sent cost nothing
                 raise
         self._returned = [path for path in map(self._path, batches) if path is not None]
         return vectors
@@ -136,7 +136,7 @@ class RemoteModel:
         return None if self.answered is None else self.answered / f"{json_digest(texts)}.npz"
 
     def _answer(self, texts: list[str]) -> Floats:
-        """The vectors of a batch, asked for unless its answer is kept."""
+        """The vectors of a batch, requested unless its answer is kept."""
         path = self._path(texts)
         kept = None if path is None else read_arrays(path)
         if kept is not None:
@@ -148,11 +148,11 @@ class RemoteModel:
         return vectors
 
     def _ask(self, texts: list[str]) -> Floats:
-        asked = self.endpoint
+        endpoint = self.endpoint
         body: dict[str, Any] = {"inputs": texts, "truncate": True, "normalize": False}
-        if asked.is_openai:
-            body = {"model": asked.model, "input": texts, "encoding_format": "float"}
-        service = Service(asked.url, asked.api_key_env, asked.retries, asked.timeout)
+        if endpoint.is_openai:
+            body = {"model": endpoint.model, "input": texts, "encoding_format": "float"}
+        service = Service(endpoint.url, endpoint.api_key_env, endpoint.retries, endpoint.timeout)
         return service.ask(body, lambda answer: self._read(answer, texts), f"{len(texts)} texts", self._failed)
 
     def _failed(self) -> None:

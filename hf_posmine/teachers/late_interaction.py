@@ -96,7 +96,7 @@ class LateInteractionTeacher(FullScores):
         return json_digest(["late interaction", self.similarity, self.keys])
 
     def describe(self) -> dict[str, Any]:
-        """What a provenance record says of the teacher."""
+        """The teacher as a provenance record holds it."""
         facts = {"kind": "late interaction", "name": self.name, "commit": self.commit, "prompts": self.prompts}
         return {**facts, "similarity": self.similarity, "keys": self.keys, **self._spelling()}
 
@@ -113,37 +113,37 @@ class LateInteractionTeacher(FullScores):
     def all_scores(self, queries: Sequence[str]) -> Floats:
         """Scores float32 ``[B, N]`` of every document."""
         tokens, starts = self._tokens
-        asked, bounds = self._encode(queries, "query")
+        query_tokens, bounds = self._encode(queries, "query")
         out = np.empty((len(queries), len(self.corpus)), np.float32)
-        for first, last in _document_blocks(starts, BLOCK_SIMILARITIES // max(1, len(asked))):
+        for first, last in _document_blocks(starts, BLOCK_SIMILARITIES // max(1, len(query_tokens))):
             block = np.asarray(tokens[starts[first] : starts[last]], np.float64)
-            out[:, first:last] = self._maxsim(asked, bounds, block, starts[first:last] - starts[first])
+            out[:, first:last] = self._maxsim(query_tokens, bounds, block, starts[first:last] - starts[first])
         return out
 
     def score(self, queries: Sequence[str], doc_ids: Rows) -> Floats:
         """Scores float32 ``[B, m]`` of corpus rows int64 ``[B, m]``, each pair alone."""
         tokens, starts = self._tokens
-        asked, bounds = self._encode(queries, "query")
+        query_tokens, bounds = self._encode(queries, "query")
         out = np.full(doc_ids.shape, -np.inf, np.float32)
         for row, column in np.argwhere(doc_ids >= 0).tolist():
-            mine, document = asked[bounds[row] : bounds[row + 1]], doc_ids[row, column]
+            mine, document = query_tokens[bounds[row] : bounds[row + 1]], doc_ids[row, column]
             theirs = np.asarray(tokens[starts[document] : starts[document + 1]], np.float64)
             out[row, column] = self._maxsim(mine, np.array([0, len(mine)]), theirs, np.array([0]))[0, 0]
         return out
 
     def score_texts(self, queries: Sequence[str], documents: Sequence[str]) -> Floats:
         """Scores float32 ``[B]`` of query i with text i."""
-        asked, bounds = self._encode(queries, "query")
+        query_tokens, bounds = self._encode(queries, "query")
         theirs, starts = self._encode(documents, "document")
         out = np.empty(len(queries), np.float32)
         for row in range(len(queries)):
-            mine, document = asked[bounds[row] : bounds[row + 1]], theirs[starts[row] : starts[row + 1]]
+            mine, document = query_tokens[bounds[row] : bounds[row + 1]], theirs[starts[row] : starts[row + 1]]
             out[row] = self._maxsim(mine, np.array([0, len(mine)]), document, np.array([0]))[0, 0]
         return out
 
-    def _maxsim(self, asked: np.ndarray, bounds: Rows, tokens: np.ndarray, starts: Rows) -> Floats:
+    def _maxsim(self, query_tokens: np.ndarray, bounds: Rows, tokens: np.ndarray, starts: Rows) -> Floats:
         """Scores float32 ``[B, n]`` from float64 token vectors; ``bounds`` ``[B + 1]`` and ``starts`` ``[n]`` part them."""
-        best = np.maximum.reduceat(asked @ tokens.T, starts, axis=1)
+        best = np.maximum.reduceat(query_tokens @ tokens.T, starts, axis=1)
         scores = np.add.reduceat(best, bounds[:-1], axis=0)
         if self.similarity == "meanmaxsim":
             scores /= np.diff(bounds)[:, None]

@@ -23,7 +23,7 @@ def placed(parts: Sequence[tuple[Rows, Ranking]], want: SearchRequest) -> Rankin
 def stored_prefix(
     ids: np.ndarray, scores: Floats, wants: Sequence[SearchRequest], exclude: Exclusions, *, complete: bool, known: Mask
 ) -> list[tuple[Ranking, Mask]]:
-    """What the best documents of each query say about each want, and of which queries they say all.
+    """Rankings of each request from the best documents of each query, and for which queries they are complete.
 
     Args:
         ids: int ``[B, D]``, the best D candidates of each query without any exclusion, best first.

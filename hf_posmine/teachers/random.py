@@ -1,4 +1,4 @@
-"""A teacher that knows nothing: the baseline every other teacher has to beat (paper, Table 1)."""
+"""Random scores: the baseline every other teacher has to beat (paper, Table 1)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class RandomTeacher(FullScores):
         return f"random-{self.seed}-{self.corpus.match}"
 
     def describe(self) -> dict[str, Any]:
-        """What a provenance record says of the teacher."""
+        """The teacher as a provenance record holds it."""
         return {"kind": "random", "seed": self.seed, "spelling": repr(Random(self.seed))}
 
     @cached_property

@@ -69,7 +69,7 @@ class RemoteTeacher(DenseTeacher):
         return f"{usage.texts:,} texts in {usage.requests:,} requests, {usage.tokens:,} tokens{cost}"
 
     def describe(self) -> dict[str, Any]:
-        """What a provenance record says of the teacher."""
+        """The teacher as a provenance record holds it."""
         facts = {**super().describe(), "kind": "remote", **self.endpoint.describe()}
         given = self.model.settings
         prompts = {"query_prompt": given.query_prompt, "document_prompt": given.document_prompt}

@@ -96,7 +96,7 @@ class SparseTeacher(FullScores):
         return json_digest(["sparse", self.max_active_dims, self.keys])
 
     def describe(self) -> dict[str, Any]:
-        """What a provenance record says of the teacher."""
+        """The teacher as a provenance record holds it."""
         facts = {
             "kind": "sparse",
             "name": self.name,

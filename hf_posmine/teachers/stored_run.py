@@ -36,7 +36,7 @@ class StoredRun:
     """The best documents of every query by one teacher, and the scores of the positives, on disk.
 
     As a teacher it gives what its teacher would give. Where the stored depth is too shallow to be sure, because too few
-    stored documents lie below a ceiling, only those queries are searched again by the teacher.
+    stored documents score below a ceiling, only those queries are searched again by the teacher.
 
     Args:
         path: folder that :meth:`build` wrote.
@@ -137,7 +137,7 @@ class StoredRun:
         return int(self.info["depth"])
 
     def describe(self) -> dict[str, Any]:
-        """What a provenance record says of the teacher."""
+        """The teacher as a provenance record holds it."""
         return {**self.info["described"], "stored_depth": self.depth}
 
     def search(

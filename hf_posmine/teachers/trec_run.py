@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 class RunTeacher:
-    """Scores as a run says, down to the depth that the run has.
+    """Scores of a run, down to its depth.
 
-    A document that is not in the run of a query lies below everything that is: it scores ``-inf`` and is never found. So a
+    A document that is not in the run of a query ranks below all documents that are: it scores ``-inf`` and is never found. So a
     row whose positive is not in the run has no ceiling that the run could reach: with a filter on the positive's score it
     gets no negatives, its ``positive_score`` is null, and ``on_short`` decides. Methods without the positive's score
     (none, ``SkipTop``, ``RankWindow``, ``MaxScore``) do not mind.
@@ -141,7 +141,7 @@ class RunTeacher:
         return digest.hexdigest()[:32]
 
     def describe(self) -> dict[str, Any]:
-        """What a provenance record says of the teacher."""
+        """The teacher as a provenance record holds it."""
         facts = {"kind": "run", "name": self.name, "depth": int(self._arrays["doc_ids"].shape[1])}
         return facts if self.spec is None else {**facts, "spelling": repr(self.spec)}
 

@@ -67,12 +67,16 @@ class VectorTeacher:
         self.similarity = check_similarity(similarity)
         self._query_keys = text_keys(as_texts(queries, "queries"), "exact")
         documents = _matrix(vectors, len(corpus) if ids is None else len(ids), "documents")
-        asked = _matrix(query_vectors, len(self._query_keys), "queries")
-        if documents.shape[1] != asked.shape[1]:
+        of_queries = _matrix(query_vectors, len(self._query_keys), "queries")
+        if documents.shape[1] != of_queries.shape[1]:
             raise InputError(
-                f"documents have vectors of {documents.shape[1]} dimensions, queries of {asked.shape[1]}; use one model for both"
+                f"documents have vectors of {documents.shape[1]} dimensions, queries of {of_queries.shape[1]}; use one model "
+                "for both"
             )
-        self._arrays = {"documents": documents if ids is None else _aligned(corpus, documents, ids), "queries": asked}
+        self._arrays = {
+            "documents": documents if ids is None else _aligned(corpus, documents, ids),
+            "queries": of_queries,
+        }
         self.spec: VectorFiles | None = None
 
     @classmethod
@@ -109,7 +113,7 @@ class VectorTeacher:
         return digest.hexdigest()[:32]
 
     def describe(self) -> dict[str, Any]:
-        """What a provenance record says of the teacher."""
+        """The teacher as a provenance record holds it."""
         facts = {"kind": "vectors", "similarity": self.similarity, "dimensions": int(self._arrays["queries"].shape[1])}
         return facts if self.spec is None else {**facts, "spelling": repr(self.spec)}
 

@@ -73,15 +73,15 @@ class BlendLine:
 
 
 def load_blend(specs: Sequence[DatasetSpec | Mapping[str, Any]], *, num_negatives: int = 1, seed: int = 0) -> Blend:
-    """Load, convert and, where asked, mine the data sets of a blend.
+    """Load, convert and, where a set has ``mine``, mine the data sets of a blend.
 
     All specs are checked before any data are read. The same specs, data and seed give the same rows.
 
     Args:
         specs: the data sets, as :class:`DatasetSpec` or mappings.
-        num_negatives: hard negatives per row, where a data set does not say; the paper has 1 in stage 1 and 5 in stage
+        num_negatives: hard negatives per row, where a data set has no number of its own; the paper has 1 in stage 1 and 5 in stage
             2 (its Table 11). Label texts cap it at the number of other classes.
-        seed: of the draws, where a data set does not say.
+        seed: of the draws, where a data set has no seed of its own.
 
     Raises:
         InputError: a bad spec, or data that do not fit it; the message starts with the name of the data set.

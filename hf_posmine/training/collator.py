@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
+from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 
 from hf_posmine.core.errors import ColumnError, InputError
@@ -50,9 +52,9 @@ class RowIdentity:
         """Read the labels that :class:`RowCollator` makes.
 
         Args:
-            labels: int64 ``[B, 2 + n]``: 1, 0 or -1 (the row does not say) for in-batch negatives, then the keys.
+            labels: int64 ``[B, 2 + n]``: 1, 0 or -1 (not given) for in-batch negatives, then the keys.
             documents: n, the document columns that were embedded.
-            in_batch_negatives: what holds for rows that do not say.
+            in_batch_negatives: the rule for rows without that column.
 
         Raises:
             InputError: labels of another kind or of other columns.
@@ -118,8 +120,8 @@ class RowCollator(SentenceTransformerDataCollator):
         instruction = feature.get(column + INSTRUCTION)
         if not instruction:
             return feature[column]
-        model = getattr(self.preprocess_fn, "__self__", None)
-        if model is not None and type(model[0]).__module__.startswith("sentence_transformers."):
+        model = self.preprocess_fn.__self__ if isinstance(self.preprocess_fn, MethodType) else None
+        if isinstance(model, SentenceTransformer) and type(model[0]).__module__.startswith("sentence_transformers."):
             raise InputError(
                 f"column {column + INSTRUCTION!r} holds instructions, and the stock {type(model[0]).__name__} would "
                 "embed them as a second text; load the model as an InstructSentenceTransformer of hf_posmine.models, or "

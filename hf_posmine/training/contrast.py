@@ -30,7 +30,7 @@ class Contrast:
 
     Attributes:
         temperature: the cosine similarities are divided by it.
-        in_batch_negatives: whether the other rows' documents are negatives, for rows that do not say themselves.
+        in_batch_negatives: whether the other rows' documents are negatives, for rows without that column.
         false_negatives: a filter with a ceiling; other rows' documents that are not strictly below it are left out.
         gather_across_devices: whether the other processes' rows belong to the batch.
     """
@@ -136,7 +136,7 @@ def row_losses(batch: ContrastBatch, contrast: Contrast) -> tuple[Tensor, Tensor
 
 
 def _excluded(similarity: Tensor, batch: ContrastBatch, ceiling: Filter | None) -> tuple[Tensor, Tensor]:
-    """Which documents bool ``[b, B * n]`` are no candidates, and the counts of :func:`row_losses`."""
+    """Which documents bool ``[b, B * n]`` are left out, and the counts of :func:`row_losses`."""
     identity, n = batch.identity, batch.documents.size(1)
     column = torch.arange(similarity.size(1), device=similarity.device)
     owner, rows = column // n, batch.rows[:, None]
@@ -157,7 +157,7 @@ def _excluded(similarity: Tensor, batch: ContrastBatch, ceiling: Filter | None) 
 
 
 class MaskedPairs:
-    """How many in-batch pairs of training were left out, by reason; kept on the device until somebody asks."""
+    """How many in-batch pairs of training were left out, by reason; kept on the device until they are read."""
 
     def __init__(self) -> None:
         self._counts: Tensor | None = None

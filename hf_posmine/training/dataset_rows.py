@@ -1,4 +1,4 @@
-"""One data set of a blend: loaded, converted to training rows, sampled and mined as its spec says."""
+"""One data set of a blend: loaded, converted to training rows, sampled and mined by its spec."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def rows_of(spec: DatasetSpec, num_negatives: int, seed: int) -> Converted:
 
     Args:
         spec: the data set.
-        num_negatives: where the spec does not say.
-        seed: where the spec does not say.
+        num_negatives: where the spec has none.
+        seed: where the spec has none.
 
     Raises:
         InputError: nothing readable there, or data that do not fit the spec.
@@ -59,7 +59,7 @@ def load_rows(spec: DatasetSpec) -> Any:
     """The raw rows of a data set.
 
     A BEIR folder gives ``query`` and ``positive``. Another folder of files is read as the Hub reads it, so that its
-    ``test`` files are no part of ``train``.
+    ``test`` files are not part of ``train``.
 
     Raises:
         InputError: nothing readable there.

@@ -1,4 +1,4 @@
-"""One data set of a blend, as its YAML mapping says it."""
+"""One data set of a blend, from its YAML mapping."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROLES: dict[str, dict[str, str | None]] = {
     "nli": {"premise": "premise", "hypothesis": "hypothesis", "label": "label"},
     "reranking": {"query": "query", "positive": "positive", "negative": "negative"},
 }
-"""Task -> role -> the column that plays it where ``columns`` does not say (None: found by name), as its converter has them."""
+"""Task -> role -> the column that plays it where ``columns`` has no entry (None: found by name), as its converter has them."""
 
 SYMMETRIC = ("sts", "clustering")
 IN_BATCH = ("retrieval", "reranking", "nli")
@@ -37,7 +37,7 @@ MINE_EXTRAS = ("teacher", "teacher_options", "corpus")
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """One data set of a blend: where it lies, what it is, and how it becomes training rows.
+    """One data set of a blend: its source, its task, and how it becomes training rows.
 
     Attributes:
         name: its name in the blend; also looks up the public instruction.
@@ -196,7 +196,7 @@ class DatasetSpec:
 
     @property
     def mining_options(self) -> dict[str, Any]:
-        """What ``mine`` says for :class:`~hf_posmine.core.settings.MiningSettings`; short rows are dropped unless it says else."""
+        """The part of ``mine`` for :class:`~hf_posmine.core.settings.MiningSettings`; short rows are dropped by default."""
         return {"on_short": "drop"} | {k: v for k, v in (self.mine or {}).items() if k not in MINE_EXTRAS}
 
     @property

@@ -31,13 +31,13 @@ class InfoNCELoss(MultipleNegativesRankingLoss):
 
     Takes columns ``query, positive, negative_1..n``. With :class:`~hf_posmine.training.collator.RowCollator` each row
     says by its column ``in_batch_negatives`` whether it takes in-batch negatives, and equal texts are never contrasted;
-    without it the rows do what ``in_batch_negatives`` says, and only the ceiling masks. The rules are those of
+    without it ``in_batch_negatives`` holds for all rows, and only the ceiling masks. The rules are those of
     :func:`~hf_posmine.training.contrast.row_losses`.
 
     Args:
         model: the student.
         temperature: not in the paper; 0.02 is what E5-Mistral, SimLM and Arctic-Embed 2.0 use.
-        in_batch_negatives: for rows that do not say. Off is NV-Embed's second stage: only the row's own negatives.
+        in_batch_negatives: for rows without that column. Off is NV-Embed's second stage: only the row's own negatives.
         false_negatives: a filter with a ceiling or its spelling, such as ``PercPos(0.95)``: other rows' documents that
             score at or above it by the student are left out.
         gather_across_devices: take in-batch negatives from all processes, with gradients. All processes must then see

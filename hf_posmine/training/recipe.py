@@ -74,7 +74,7 @@ class Contrastive:
         datasets: the blend, each a mapping for :class:`~hf_posmine.training.dataset_spec.DatasetSpec`.
         num_negatives: hard negatives per row (paper, Table 11: 1 in stage 1, 5 in stage 2).
         batches: ``homogeneous``, each of one data set, or ``mixed``.
-        temperature: of the softmax; the paper does not say, its neighbours take 0.02.
+        temperature: of the softmax; the paper does not give it, related work takes 0.02.
         false_negatives: a ceiling within the batch, such as ``PercPos(0.95)``: another row's document that the student
             scores at or above it is left out.
         gather_across_devices: other processes' documents are negatives too.

@@ -1,4 +1,4 @@
-"""The record of a stage that has ended, written beside its model and pushed where the recipe asks for it."""
+"""The record of a stage that has ended, written beside its model and pushed where ``push_to_hub`` is set."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.evaluation.evaluator import retrieval_evaluators
 from hf_posmine.evaluation.statistics.resampling import bootstrap_means
 from hf_posmine.hub.push_model import push_model
 from hf_posmine.hub.repository import Destination, check_login
@@ -37,14 +38,13 @@ INTERVAL = (2.5, 97.5)
 
 
 def record_stage(recipe: Recipe, trainer: RecipeTrainer, model: SentenceTransformer, blend: Blend) -> None:
-    """Write the record of a stage beside its model, and push both if the recipe says ``push_to_hub: true``.
+    """Write the record of a stage beside its model, and push both if the recipe has ``push_to_hub: true``.
 
-    The recipe's ``hub_model_id``, ``hub_private_repo`` and ``hub_revision`` say where to, as for any trainer.
+    The recipe's ``hub_model_id``, ``hub_private_repo`` and ``hub_revision`` choose the repository, as for any trainer.
     """
     if not trainer.is_world_process_zero():
         return
-    evaluators = getattr(trainer.evaluator, "evaluators", None) or ([trainer.evaluator] if trainer.evaluator else [])
-    results = [e.result for e in evaluators if e.result is not None]
+    results = [e.result for e in retrieval_evaluators(trainer.evaluator) if e.result is not None]
     before = read_training_record(Path(recipe.student.model))
     stage = describe_stage(recipe, blend, trainer.state.global_step, results)
     record = describe_model(model, (stage,), before)

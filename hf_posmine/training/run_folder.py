@@ -1,4 +1,4 @@
-"""The folder of a run: which recipe it is of, where an interrupted run goes on, and whether it is finished."""
+"""The folder of a run: its recipe, the checkpoint from which an interrupted run resumes, and whether it is finished."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class RunFolder:
         return None
 
     def check(self, recipe: Recipe) -> None:
-        """See that nothing of another recipe lies here.
+        """Refuse a folder with a run of another recipe.
 
         Raises:
             InputError: a run of another recipe, with the first difference; or a model whose recipe is not known.

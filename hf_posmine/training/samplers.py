@@ -33,7 +33,7 @@ LOOKAHEAD = 32  # batches' worth of rows that wait for a batch without their tex
 class NoDuplicateTexts(DefaultBatchSampler):
     """Random batches in which no text comes twice, so that no in-batch negative is somebody's positive or query.
 
-    Texts are compared across rows and columns, normalised (semantics 1). The instructions and flags are no texts: the
+    Texts are compared across rows and columns, normalised (semantics 1). Instructions and flags are not compared: the
     stock ``no_duplicates`` compares them too and makes batches of one row. Rows whose ``in_batch_negatives`` is false
     may repeat texts freely, so that a set with two label texts still gives full batches.
 
@@ -46,7 +46,7 @@ class NoDuplicateTexts(DefaultBatchSampler):
         dataset: columns ``query, positive, negative_1..n``, and perhaps instructions and ``in_batch_negatives``.
         batch_size: rows per batch.
         drop_last: leave out a last batch that is not full.
-        valid_label_columns: columns that are no texts.
+        valid_label_columns: columns without texts.
         generator: not used; the order follows from seed and epoch.
         seed: of the order, with the epoch.
     """
@@ -109,7 +109,7 @@ class SameDatasetPerStep(MultiDatasetDefaultBatchSampler):
     - weights by name: as many steps as proportional mixing, shared out in proportion to the weights (largest
       remainders), in random order. A set that is used up starts again in another order.
 
-    In the last two a set goes on in the next epoch where it stopped, so that all its rows come equally often. Batches
+    In the last two a set resumes in the next epoch where it stopped, so that all its rows come equally often. Batches
     that do not make up a whole step for all processes are left out, other ones in each epoch.
 
     Args:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError, MissingExtraError
-from hf_posmine.evaluation.evaluator import RetrievalEvaluator
+from hf_posmine.evaluation.evaluator import RetrievalEvaluator, retrieval_evaluators
 from hf_posmine.evaluation.load_collection import load_collection
 from hf_posmine.evaluation.retrieval import RetrievalSettings
 from hf_posmine.models.adapters import has_adapters
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def run_stage(recipe: Recipe) -> InstructSentenceTransformer:
-    """Train a stage and save its model in ``output_dir``; given again after an interruption, it goes on.
+    """Train a stage and save its model in ``output_dir``; run again after an interruption, it resumes.
 
     A run that was killed ends with the weights of one that was not. A finished one is loaded as it is.
 
@@ -122,7 +122,7 @@ def make_trainer(
     blend: Blend,
     evaluator: BaseEvaluator | None = None,
 ) -> RecipeTrainer:
-    """The trainer of a stage: batches, loss and lengths as the recipe says.
+    """The trainer of a stage: batches, loss and lengths of the recipe.
 
     Raises:
         InputError: nothing to contrast with, or arguments that give wrong gradients or cannot be used here.
@@ -224,7 +224,7 @@ def make_evaluator(chosen: Contrastive) -> Any:
 
 
 def choose_metric(recipe: Recipe, args: SentenceTransformerTrainingArguments, evaluator: BaseEvaluator | None) -> None:
-    """What the best checkpoint is the best of: the main measure of the first collection, unless the recipe says it.
+    """Choose the best checkpoint by the main measure of the first collection, unless the recipe names another.
 
     Raises:
         InputError: a metric that no evaluation gives.
@@ -235,14 +235,14 @@ def choose_metric(recipe: Recipe, args: SentenceTransformerTrainingArguments, ev
         if args.metric_for_best_model is not None:  # "loss", which no evaluation gives
             args.metric_for_best_model, args.greater_is_better = f"eval_{evaluator.primary_metric}", True
         return
-    evaluators = getattr(evaluator, "evaluators", [evaluator])
-    there = [f"{e.name}_{measure}" for e in evaluators for measure in RetrievalSettings(**e.settings).measures]
+    every = retrieval_evaluators(evaluator)
+    there = [f"{e.name}_{measure}" for e in every for measure in RetrievalSettings(**e.settings).measures]
     if str(args.metric_for_best_model).removeprefix("eval_") not in there:
         raise InputError(f"metric_for_best_model={args.metric_for_best_model!r} is not evaluated; there are {there}")
 
 
 def finish(recipe: Recipe, trainer: RecipeTrainer, blend: Blend) -> InstructSentenceTransformer:
-    """Evaluate once more, merge the adapters, and save the model with its record in ``output_dir``; push it if asked."""
+    """Evaluate once more, merge the adapters, and save the model with its record; push it with ``push_to_hub``."""
     from hf_posmine.training.record_stage import record_stage
 
     if trainer.evaluator is not None:
@@ -257,7 +257,7 @@ def finish(recipe: Recipe, trainer: RecipeTrainer, blend: Blend) -> InstructSent
     if trainer.args.should_save:
         trainer.write_model(model)
     record_stage(recipe, trainer, model, blend)
-    trainer.save_state()  # last: it says that the run is finished
+    trainer.save_state()  # last: a run with this file is finished
     if trainer.whole is not None:
         trainer.accelerator.wait_for_everyone()
     return model

@@ -47,7 +47,7 @@ class RecipeTrainer(SentenceTransformerTrainer):
     - the turns of several data sets, :class:`~hf_posmine.training.samplers.SameDatasetPerStep`:
       ``multi_dataset_batch_sampler`` is "proportional" or "round_robin", or ``dataset_weights`` mixes by weight;
     - the default loss, :class:`~hf_posmine.training.losses.InfoNCELoss`;
-    - the log, which says what share of the in-batch pairs of this process was left out, and why: ``masked_same_text``,
+    - the log, which has the share of in-batch pairs of this process that was left out, by reason: ``masked_same_text``,
       ``masked_same_query``, ``masked_above_ceiling``.
 
     Args:

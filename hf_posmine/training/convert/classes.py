@@ -1,4 +1,4 @@
-"""Classification and clustering: the class says which texts belong together (NV-Embed, arXiv 2405.17428, section 4.2)."""
+"""Classification and clustering: texts of one class belong together (NV-Embed, arXiv 2405.17428, section 4.2)."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class _Grouped:
     Attributes:
         rows: int64 ``[R]``, rows of the dataset that can be queries, in order.
         codes: int64 ``[R]``, their classes.
-        places: int64 ``[R]``, where their own text lies in ``documents``.
+        places: int64 ``[R]``, the place of their own text in ``documents``.
         documents: int64 ``[N]``, the row of each distinct text, class after class.
         starts: int64 ``[C]``, where each class starts in ``documents``.
         sizes: int64 ``[C]``, how many distinct texts it has.
@@ -168,7 +168,7 @@ def _draw_labels(
     rng: np.random.Generator,
     counts: dict[str, int],
 ) -> tuple[Rows, Rows, Rows]:
-    """The text of the row's own label and n of the others, which lie behind the ``texts``."""
+    """The text of the row's own label and n of the others, which follow the ``texts``."""
     is_label = np.isin(text_keys(texts[i] for i in grouped.rows.tolist()), text_keys(of_labels))
     counts["dropped_same_text"] = int(is_label.sum())
     grouped = grouped.keep(~is_label)

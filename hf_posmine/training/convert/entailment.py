@@ -56,7 +56,7 @@ def nli_to_triples(
         hypothesis: column of the hypotheses.
         label: column of the relation, as ClassLabel or text; None and -1 mean unlabelled.
         num_negatives: n.
-        label_texts: label -> ``entailment``, ``neutral`` or ``contradiction``, where the labels do not say it.
+        label_texts: label -> ``entailment``, ``neutral`` or ``contradiction``, where the labels have other names.
         seed: of the fillers.
 
     Raises:

@@ -74,7 +74,7 @@ def read_texts(read: dict[str, list[Any]], column: str) -> list[str]:
 
 
 def not_blank(texts: Sequence[str]) -> Mask:
-    """Which texts say anything, bool ``[N]``."""
+    """Which texts are not blank, bool ``[N]``."""
     return np.fromiter((bool(text.strip()) for text in texts), bool, len(texts))
 
 
@@ -111,7 +111,7 @@ def converted(columns: dict[str, list[str]], counts: dict[str, int], pool: Seque
     """The result of a converter, with ``rows_out`` counted.
 
     Raises:
-        InputError: no row is left, with the counts that say why.
+        InputError: no row is left, with the counts of the reasons.
     """
     rows = len(columns["query"])
     if not rows:
