@@ -49,9 +49,16 @@ def _alone(numbered: tuple[int, RowView]) -> CheckedRow:
 
 
 def _together(numbered: Iterable[tuple[int, RowView]]) -> Iterator[CheckedRow]:
-    for query, group in itertools.groupby(numbered, key=lambda pair: pair[1].query):
+    for _, group in itertools.groupby(numbered, key=_key):
         while members := list(itertools.islice(group, MOST_TOGETHER)):
-            yield _joined(query, members)
+            yield _joined(members[0][1].query, members)
+
+
+def _key(numbered: tuple[int, RowView]) -> str | int:
+    """The query; for a row with an empty text its own number, so that what is found there names that row."""
+    number, view = numbered
+    whole = all(text.strip() for text in (view.query, *view.positives, *view.negatives))
+    return view.query if whole else number
 
 
 def _joined(query: str, members: Sequence[tuple[int, RowView]]) -> CheckedRow:

@@ -38,8 +38,11 @@ KINDS = {
         FindingKind("duplicate_negative", "A negative is in its row twice", "negative"),
         FindingKind("empty_text", "An empty query, positive or negative", "row"),
         FindingKind("truncated_text", "A text is cut: at the length where many end, or with dots"),
-        FindingKind("above_positive", "A negative scores at least as high as a positive of its row", "negative"),
-        FindingKind("above_ceiling", "A negative scores at or above the ceiling", "negative"),
+        FindingKind("above_positive", "By the data's scores, a negative is at least as good as a positive", "negative"),
+        FindingKind(
+            "teacher_above", "By the teacher's scores, a negative is at least as good as a positive", "negative"
+        ),
+        FindingKind("above_ceiling", "By the teacher's scores, a negative is at or above the ceiling", "negative"),
         FindingKind("bad_scores", "Scores are missing, not finite, or of another number than the texts"),
         FindingKind("stale_scores", "A score of the data is not the teacher's"),
         FindingKind("few_negatives", "Fewer negatives than asked for, or than most rows have"),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_posmine.audit.kinds import KINDS
+
+if TYPE_CHECKING:
+    from hf_posmine.audit.repair import Repair
 
 VERSION = 1
 """Of the JSON."""
@@ -63,6 +66,7 @@ class AuditResult:
         negatives: negatives read.
         assumptions: lines about what was taken for granted.
         findings: by kind, those that were found.
+        repair: of the mended copy; None without one.
     """
 
     name: str
@@ -71,6 +75,7 @@ class AuditResult:
     negatives: int
     assumptions: tuple[str, ...]
     findings: dict[str, KindFindings]
+    repair: Repair | None = None
 
     def rows_with(self, kind: str) -> int:
         """Rows with a finding of this kind."""

@@ -12,6 +12,7 @@ from hf_posmine.audit.text_facts import contained, near_copy
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from hf_posmine.audit.grouping import CheckedRow
     from hf_posmine.audit.text_facts import FactsCache, TextFacts
     from hf_posmine.data.row_layouts import RowView
 
@@ -28,6 +29,7 @@ class RowFacts:
         matched: for each negative whether it is a positive of the row by its normalised text.
         number: of the row in the data.
         places: the row in the data and the place in it of each negative: its own, unless a row holds one document.
+        size: rows of the data that it is.
     """
 
     view: RowView
@@ -37,14 +39,16 @@ class RowFacts:
     matched: list[bool]
     number: int
     places: list[tuple[int, int]]
+    size: int = 1
 
     @classmethod
-    def of(cls, view: RowView, cache: FactsCache, number: int, places: list[tuple[int, int]]) -> RowFacts:
+    def of(cls, row: CheckedRow, cache: FactsCache) -> RowFacts:
         """The facts of a row."""
+        view = row.view
         positives, negatives = list(map(cache.of, view.positives)), list(map(cache.of, view.negatives))
         numbers = {one.number for one in positives}
         matched = [one.number in numbers for one in negatives]
-        return cls(view, cache.of(view.query), positives, negatives, matched, number, places)
+        return cls(view, cache.of(view.query), positives, negatives, matched, row.number, row.places, row.size)
 
 
 Found = tuple[str, int]

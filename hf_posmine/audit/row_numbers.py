@@ -8,6 +8,7 @@ import numpy as np
 
 from hf_posmine.audit.findings import ENTRY
 from hf_posmine.audit.kinds import ROW
+from hf_posmine.core.types import spans
 from hf_posmine.utils.mapped import Appended, blocks, release_pages
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class RowNumbers:
     def __init__(self, folder: Path) -> None:
         self._files = {
             "rows": Appended(folder / "rows", np.int64),
+            "sizes": Appended(folder / "sizes", np.int32),
             "queries": Appended(folder / "queries", np.uint64),
             "counts": Appended(folder / "counts", np.int32),
             "positive_counts": Appended(folder / "positive_counts", np.int32),
@@ -67,6 +69,7 @@ class RowNumbers:
         flat = np.array([number for row in positives for number in row], np.uint64)
         added: dict[str, np.ndarray] = {
             "rows": np.array([row.number for row in rows], np.int64),
+            "sizes": np.array([row.size for row in rows], np.int32),
             "queries": queries,
             "counts": counts,
             "positive_counts": np.array([len(row.positives) for row in rows], np.int32),
@@ -87,8 +90,9 @@ class NumbersOnDisk:
     """All hashes, memory-mapped.
 
     Attributes:
-        arrays: ``rows``, ``queries``, ``counts`` (of negatives) and ``positive_counts`` ``[R]``; ``positive_pairs``
-            ``[P]``; ``negatives``, ``negative_pairs`` (``NO_PAIR`` for those found in their row) and ``places`` ``[N]``.
+        arrays: ``rows`` with ``sizes`` (rows of the data from there on), ``queries``, ``counts`` (of negatives) and
+            ``positive_counts`` ``[R]``; ``positive_pairs`` ``[P]``; ``negatives``, ``negative_pairs`` (``NO_PAIR`` for those
+            found in their row) and ``places`` ``[N]``.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray]) -> None:
@@ -111,10 +115,9 @@ class NumbersOnDisk:
 
     def find_queries(self, wanted: Numbers, found: FindingFiles) -> None:
         """Rows whose query is one of the ``wanted`` hashes."""
-        queries, rows = self.arrays["queries"], self.arrays["rows"]
+        queries = self.arrays["queries"]
         for span in blocks(len(queries)):
-            hits = rows[span][np.isin(queries[span], wanted)]
-            found.add("leaked_query", hits, np.full(len(hits), ROW))
+            self._add_rows("leaked_query", span.start + np.flatnonzero(np.isin(queries[span], wanted)), found)
 
     def find_few(self, least: int, found: FindingFiles) -> None:
         """Rows with some negatives, and fewer than ``least``."""
@@ -124,14 +127,11 @@ class NumbersOnDisk:
             found.add("few_negatives", hits, np.full(len(hits), ROW))
 
     def find_without(self, kind: str, counts: str, found: FindingFiles) -> None:
-        """Queries none of whose rows has any, by the first of their rows."""
-        queries, rows, held = self.arrays["queries"], self.arrays["rows"], self.arrays[counts]
+        """Rows of queries none of whose rows has any."""
+        queries, held = self.arrays["queries"], self.arrays[counts]
         for at in ranges(queries, num_ranges(len(queries))):
             numbers = queries[at]
-            _, first = np.unique(numbers, return_index=True)
-            lacking = first[~np.isin(numbers[first], numbers[held[at] > 0])]
-            hits = rows[at[np.sort(lacking)]]
-            found.add(kind, hits, np.full(len(hits), ROW))
+            self._add_rows(kind, at[~np.isin(numbers, numbers[held[at] > 0])], found)
 
     def usual_count(self) -> int:
         """The number of negatives that most rows have."""
@@ -141,6 +141,10 @@ class NumbersOnDisk:
             total = np.pad(total, (0, max(0, len(more) - len(total))))
             total[: len(more)] += more
         return int(np.argmax(total))
+
+    def _add_rows(self, kind: str, at: Rows, found: FindingFiles) -> None:
+        rows = spans(self.arrays["rows"][at], self.arrays["sizes"][at].astype(np.int64))
+        found.add(kind, rows, np.full(len(rows), ROW))
 
     def _add(self, kind: str, at: Rows, found: FindingFiles) -> None:
         places = self.arrays["places"][np.sort(at)]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_posmine.audit.grouping import checked_rows
 from hf_posmine.audit.kinds import KINDS, ROW
 from hf_posmine.audit.leakage import hashes_of_queries
+from hf_posmine.audit.repair import check_target, repair_data
 from hf_posmine.audit.result import AuditResult, FindingExample, KindFindings
 from hf_posmine.audit.scan import AuditSettings, RowScan
 from hf_posmine.utils.progress import progress_bar
@@ -19,40 +21,45 @@ if TYPE_CHECKING:
 
     from hf_posmine.audit.findings import FindingFiles
     from hf_posmine.data.row_layouts import RowView
-    from hf_posmine.data.texts import Numbers
     from hf_posmine.data.training_data import TrainingData
 
 
 def audit_data(
-    data: TrainingData,
-    settings: AuditSettings | None = None,
-    *,
-    collection: str | Path | None = None,
-    split: str = "test",
+    data: TrainingData, settings: AuditSettings | None = None, *, repair: str | Path | None = None
 ) -> AuditResult:
     """Audit training data.
 
     Args:
         data: as :func:`~hf_posmine.data.open_training_data` opens it.
         settings: see there.
-        collection: a judged collection whose test queries no training row may have.
-        split: of its judgements.
+        repair: where a mended copy is written in the layout of the data, and beside it ``<repair>.repairs.jsonl`` with each
+            change; None for none.
+
+    Raises:
+        InputError: ``repair`` exists or is of another kind than the data.
     """
-    leaked = None if collection is None else hashes_of_queries(collection, split)
+    target = None if repair is None else Path(repair)
+    if target is not None:
+        check_target(data, target)
     with tempfile.TemporaryDirectory(prefix="posmine-audit-") as folder:
-        return audit_into(data, Path(folder), settings or AuditSettings(), leaked)[0]
+        result, found = _audit_into(data, Path(folder), settings or AuditSettings())
+        return result if target is None else replace(result, repair=repair_data(data, found, target))
 
 
-def audit_into(
-    data: TrainingData, folder: Path, settings: AuditSettings, leaked: Numbers | None = None
-) -> tuple[AuditResult, FindingFiles]:
-    """As :func:`audit_data`, with hashes of the test queries; the findings stay in ``folder``."""
+def _audit_into(data: TrainingData, folder: Path, settings: AuditSettings) -> tuple[AuditResult, FindingFiles]:
+    """The result, and the findings in ``folder``."""
+    leaked = None if settings.collection is None else hashes_of_queries(settings.collection, settings.collection_split)
     scan = RowScan(data, folder)
     with progress_bar(None, f"Reading {data.name}", "row") as bar:
         for batch in checked_rows(data):
             scan.add(batch)
             bar.update(len(batch))
     taken = scan.finish(settings, leaked)
+    if settings.teacher is not None:
+        from hf_posmine.audit.teacher_checks import TeacherChecks
+
+        checks = TeacherChecks(data, settings.teacher, settings.filters, settings.tolerance, settings.device)
+        checks.find(scan.found)
     findings = _counted(data, scan, settings.examples)
     layout = f"{data.layout.name}: {data.layout.describe()}"
     assumptions = _assumptions(scan, taken, settings)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from hf_posmine.audit.grouping import CheckedRow
     from hf_posmine.audit.row_numbers import NumbersOnDisk
+    from hf_posmine.core.types import Filter
     from hf_posmine.data.texts import Numbers
     from hf_posmine.data.training_data import TrainingData
 
@@ -32,14 +33,24 @@ class AuditSettings:
     Attributes:
         num_negatives: negatives that a row should have; None for as many as most rows have.
         shared: share of the rows from which on a negative is in too many.
-        tolerance: difference from the teacher's score from which on a score of the data is stale.
         examples: of each kind, at most.
+        collection: a judged collection whose test queries no training row may have.
+        collection_split: of its judgements.
+        teacher: whose scores negatives and the scores of the data are compared with, by its spelling; None for none.
+        filters: whose ceilings no negative may reach, with a teacher.
+        tolerance: from the teacher's score, from which on a score of the data is stale.
+        device: of the teacher.
     """
 
     num_negatives: int | None = None
     shared: float = 0.01
-    tolerance: float = 0.02
     examples: int = 3
+    collection: str | Path | None = None
+    collection_split: str = "test"
+    teacher: str | None = None
+    filters: tuple[Filter, ...] = ()
+    tolerance: float = 0.02
+    device: str | None = None
 
 
 class RowScan:
@@ -53,9 +64,10 @@ class RowScan:
 
     def add(self, batch: Sequence[CheckedRow]) -> None:
         """Check a batch."""
-        rows = [RowFacts.of(one.view, self.cache, one.number, one.places) for one in batch]
+        rows = [RowFacts.of(one, self.cache) for one in batch]
         self.numbers.add(rows)
-        self.lengths.add(rows)
+        if self.has_texts:
+            self.lengths.add(rows)
         found: dict[str, list[tuple[int, int]]] = {}
         for row in rows:
             for kind, place in self._check(row):
@@ -84,8 +96,7 @@ class RowScan:
         numbers.find_labelled(self._kind("labelled_elsewhere"), self.found)
         numbers.find_shared(settings.shared, self.found)
         least = self._find_few(numbers, settings.num_negatives)
-        if self.has_texts:
-            self.lengths.find(numbers.arrays["rows"], numbers.arrays["places"], self.found)
+        self.lengths.find(numbers.arrays["rows"], numbers.arrays["places"], self.found)
         if leaked is not None:
             numbers.find_queries(leaked, self.found)
         return replace(settings, num_negatives=least)

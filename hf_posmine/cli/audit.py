@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from hf_posmine.audit.repair import Repair
     from hf_posmine.audit.result import AuditResult, FindingExample
+    from hf_posmine.core.types import Filter
     from hf_posmine.data.training_data import TrainingData
 
 HELP = "find faults in anybody's training data"
@@ -31,6 +33,12 @@ EXAMPLES = """examples:
 
   # in a pipeline: exit with 1 at the first positive among negatives, or where more than 1 % of the rows lack negatives
   hf-posmine audit train.parquet --fail-on same_text near_copy few_negatives=0.01
+
+  # a copy without positives among negatives, and a log of each change
+  hf-posmine audit train.jsonl --repair mended.jsonl
+
+  # with a teacher: negatives above 95 % of the positive's score
+  hf-posmine audit train.jsonl --teacher intfloat/e5-base-v2 --filters "PercPos(0.95)"
 
   # are test queries among the training queries?
   hf-posmine audit train.parquet --collection scifact --collection-split test
@@ -63,9 +71,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     checks.add_argument(
         "--collection-split", default="test", help="judgements of a BEIR collection (default: %(default)s)"
     )
+    teacher = parser.add_argument_group("teacher")
+    teacher.add_argument(
+        "--teacher", help="its scores find negatives above their positive, and scores that are not its own"
+    )
+    teacher.add_argument("--device", help="such as cpu or cuda:0")
+    teacher.add_argument(
+        "--filters", nargs="*", metavar="FILTER", default=[],
+        help='such as "PercPos(0.95)": no negative may reach their ceiling, with --teacher',
+    )  # fmt: skip
+    teacher.add_argument(
+        "--tolerance", type=float, default=default.tolerance,
+        help="difference from the teacher's score from which on a score is stale (default: %(default)s)",
+    )  # fmt: skip
     result = parser.add_argument_group("result")
     result.add_argument("--examples", type=int, default=default.examples, help="of each kind (default: %(default)s)")
     result.add_argument("--output", metavar="JSON", help="write the result as JSON")
+    result.add_argument(
+        "--repair",
+        metavar="OUT",
+        help="write a copy without what was found, in the same layout, with a log of each change",
+    )
     result.add_argument(
         "--fail-on", nargs="+", metavar="KIND[=RATE]", default=[],
         help="exit with 1 if a greater share of the rows has such a finding (default RATE: 0); 'any' for every kind",
@@ -81,12 +107,30 @@ def run(args: argparse.Namespace) -> None:
     _check_output(args.output)
     data = _open(args)
     show(f"Read as {data.layout.name}: {data.layout.describe()}")
-    settings = AuditSettings(args.num_negatives, args.shared, examples=args.examples)
-    result = audit_data(data, settings, collection=args.collection, split=args.collection_split)
+    names = ("num_negatives", "shared", "examples", "collection", "collection_split", "teacher", "tolerance", "device")
+    settings = AuditSettings(**{name: vars(args)[name] for name in names}, filters=_filters(args))
+    result = audit_data(data, settings, repair=args.repair)
     _print(result)
+    if result.repair is not None:
+        _print_repair(result.repair, args.repair)
     if args.output:
         _write(result, Path(args.output))
     _fail(result, limits)
+
+
+def _filters(args: argparse.Namespace) -> tuple[Filter, ...]:
+    from hf_posmine.core.filters import as_filters
+
+    if args.filters and args.teacher is None:
+        raise InputError("--filters set ceilings on a teacher's scores; add --teacher")
+    return as_filters(args.filters)
+
+
+def _print_repair(repair: Repair, output: str) -> None:
+    show(
+        f"Repaired copy: {output}, {repair.rows:,} rows; removed {repair.rows_removed:,} rows and "
+        f"{repair.negatives_removed:,} negatives; every change: {repair.log}"
+    )
 
 
 def fail_limits(words: Sequence[str]) -> dict[str, float]:

@@ -193,7 +193,8 @@ class DatasetRows:
     """A Dataset of ``datasets``, in memory or saved with ``save_to_disk``."""
 
     dataset: Any
-    place: str = ""
+    place: str = "train"
+    is_split: bool = False
 
     def batches(self) -> Iterator[list[Row]]:
         """All rows, some at a time."""

@@ -49,7 +49,7 @@ def open_training_data(
         InputError: nothing readable there, no rows, or a layout that is not known.
     """
     if not isinstance(source, (str, Path)):
-        tables: tuple[RowTable, ...] = tuple(DatasetRows(rows, at) for at, rows in as_splits(source).items())
+        tables: tuple[RowTable, ...] = _splits(source)
         return _of_tables("data", tables, columns, corpus)
     path = Path(source)
     if is_beir(path):
@@ -61,14 +61,16 @@ def open_training_data(
     if (path / "dataset_dict.json").exists() or (path / "dataset_info.json").exists():
         from datasets import load_from_disk
 
-        saved = load_from_disk(str(path))
-        several = isinstance(saved, Mapping)
-        tables = tuple(DatasetRows(rows, at if several else "") for at, rows in as_splits(saved).items())
-        return _of_tables(path.name, tables, columns, corpus, path)
+        return _of_tables(path.name, _splits(load_from_disk(str(path))), columns, corpus, path)
     if path.is_dir():
         return _of_folder(path, columns, corpus)
     tables = (DatasetRows(load_source(source, split, name)),)
     return _of_tables(str(source), tables, columns, corpus)
+
+
+def _splits(dataset: Any) -> tuple[RowTable, ...]:
+    several = isinstance(dataset, Mapping)
+    return tuple(DatasetRows(rows, at, several) for at, rows in as_splits(dataset).items())
 
 
 def _of_tables(
