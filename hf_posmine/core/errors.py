@@ -70,6 +70,10 @@ class OutsideCorpusWarning(UserWarning):
     """Known positives that the corpus lacks as texts of their own."""
 
 
+class NoSharedWordWarning(UserWarning):
+    """Queries whose lexical scores are all 0."""
+
+
 class MissingExtraError(PosmineError, ImportError):
     """An optional capability whose packages are not installed."""
 

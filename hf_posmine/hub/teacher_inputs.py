@@ -60,6 +60,8 @@ def recorded_spec(was: TeacherRecord, *, allow_local: bool = False) -> TeacherSp
         raise InputError(f"the teacher {spelling} is a service, which is called only if you name it; {GIVE}")
     if isinstance(spec, (Dense, Sparse, Late, Cross)) and spec.model not in (EMBEDDED, DEFAULT_MODEL):
         check_model(spec.model, spec.revision, allow_local=allow_local)
+    if isinstance(spec, BM25) and spec.tokenizer is not None:
+        check_model(spec.tokenizer, None, allow_local=allow_local)
     return spec
 
 

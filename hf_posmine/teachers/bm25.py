@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections import Counter
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.core.errors import InputError, MissingExtraError
+from hf_posmine.core.errors import InputError, MissingExtraError, NoSharedWordWarning
 from hf_posmine.teachers.exhaustive import FullScores
 from hf_posmine.teachers.postings import Postings, pair_score
 from hf_posmine.teachers.spellings import BM25
@@ -23,11 +24,17 @@ from hf_posmine.utils.upstream import bm25_weights
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tokenizers import Tokenizer
+
     from hf_posmine.core.types import Floats, ScoreKind
     from hf_posmine.data.corpus import Corpus
 
-BM25_VERSION = 1
+BM25_VERSION = 2
 """Part of the key of a stored index: raised when the same texts would get other scores."""
+
+
+WORDS = r"(?u)\b\w\w+\b|\b\w(?=-\w)|(?<=\w-)\w\b"
+"""Words of two characters or more, and single ones beside a hyphen: ``X-100`` and ``Y-100`` differ."""
 
 
 class BM25Teacher(FullScores):
@@ -37,12 +44,17 @@ class BM25Teacher(FullScores):
     the query scores 0, so a share of the positive's score has a meaning and ``PercPos`` is allowed, as in the paper's
     Table 1; documents at 0 are candidates like any other, unless ``MinScore`` excludes them.
 
+    Words are what spaces and punctuation leave. For scripts without spaces, such as Chinese, Japanese or Thai, the tokens of
+    a ``tokenizer`` take their place; a query that shares no word with any document is warned of once.
+
     Args:
         corpus: the documents; all of them count in the statistics.
         language: of stop words and stemmer, such as english, german or french; None for neither.
         stem: whether to stem words (Snowball).
         k1: how soon repeated words stop counting.
         b: how much long documents are discounted.
+        tokenizer: Hub id or folder of a fast tokenizer whose subwords are the words; stop words and stemmer are then left
+            out.
         store: folder of the index, by default below :func:`~hf_posmine.utils.files.cache_root`.
 
     Raises:
@@ -60,13 +72,19 @@ class BM25Teacher(FullScores):
         stem: bool = True,
         k1: float = 1.5,
         b: float = 0.75,
+        tokenizer: str | None = None,
         store: str | Path | None = None,
     ) -> None:
         if not (math.isfinite(k1) and k1 >= 0 and 0 <= b <= 1):
             raise InputError(f"k1={k1!r}, b={b!r}; k1 must be 0 or more, b between 0 and 1")
         self.corpus, self.k1, self.b = corpus, float(k1), float(b)
-        self.language, self.stem = language, bool(stem and language is not None)
-        self.name = "bm25" if language == "english" else f"bm25 ({language or 'plain'})"
+        if tokenizer is not None and language not in ("english", None):
+            raise InputError(f"language={language!r} has no effect with tokenizer={tokenizer!r}; leave one of them out")
+        self.tokenizer = tokenizer
+        self.language = None if tokenizer is not None else language
+        self.stem = bool(stem and self.language is not None)
+        self.name = "bm25" if self.language == "english" else f"bm25 ({tokenizer or language or 'plain'})"
+        self._warned = False
         self._store = Path(store) if store else cache_root() / "bm25"
         self._check_language()
 
@@ -82,11 +100,17 @@ class BM25Teacher(FullScores):
         return json_digest({**self._recipe(), "corpus": self.corpus.fingerprint, "version": BM25_VERSION})
 
     def _recipe(self) -> dict[str, Any]:
-        return {"kind": "bm25", "language": self.language, "stem": self.stem, "k1": self.k1, "b": self.b}
+        recipe = {"kind": "bm25", "language": self.language, "stem": self.stem, "k1": self.k1, "b": self.b}
+        return (
+            recipe if self._subwords is None else {**recipe, "tokenizer_digest": json_digest(self._subwords.to_str())}
+        )
 
     def describe(self) -> dict[str, Any]:
         """The teacher as a provenance record holds it."""
-        return {**self._recipe(), "spelling": repr(BM25(self.language, self.stem, self.k1, self.b))}
+        words = (
+            {"language": self.language, "stem": self.stem} if self.tokenizer is None else {"tokenizer": self.tokenizer}
+        )
+        return {**self._recipe(), "spelling": repr(BM25(**words, k1=self.k1, b=self.b))}  # type: ignore[arg-type]
 
     def prepare(self) -> None:
         """Build the index, unless it is stored."""
@@ -94,7 +118,20 @@ class BM25Teacher(FullScores):
 
     def all_scores(self, queries: Sequence[str]) -> Floats:
         """Scores float32 ``[B, N]`` of every document."""
-        return self._index[0].scores(self._query_terms(queries))
+        terms = self._query_terms(queries)
+        self._warn_of_none(sum(not found for found in terms), len(queries))
+        return self._index[0].scores(terms)
+
+    def _warn_of_none(self, without: int, queries: int) -> None:
+        """Once, since every batch of a script without spaces would repeat it."""
+        if without and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{without:,} of {queries:,} queries share no word with any document: all their scores are 0, so no ceiling "
+                "keeps false negatives out; for scripts without spaces take BM25(tokenizer='<Hub id or folder>')",
+                NoSharedWordWarning,
+                stacklevel=2,
+            )
 
     def score_texts(self, queries: Sequence[str], documents: Sequence[str]) -> Floats:
         """Scores float32 ``[B]`` of query i with text i, by the corpus's statistics; words it lacks do not count."""
@@ -123,11 +160,22 @@ class BM25Teacher(FullScores):
         if not texts:
             return []
         bm25s, stemmer = _libraries()
+        if self._subwords is not None:
+            return [_known(text.tokens) for text in self._subwords.encode_batch(list(texts), add_special_tokens=False)]
         stems = stemmer.Stemmer(self.language) if self.stem and self.language in stemmer.algorithms() else None
         stop_words = _stop_words().get(self.language or "", ())
         return bm25s.tokenize(
-            list(texts), stopwords=list(stop_words), stemmer=stems, return_ids=False, show_progress=False
+            list(texts),
+            token_pattern=WORDS,
+            stopwords=list(stop_words),
+            stemmer=stems,
+            return_ids=False,
+            show_progress=False,
         )
+
+    @cached_property
+    def _subwords(self) -> Tokenizer | None:
+        return None if self.tokenizer is None else _load_tokenizer(self.tokenizer)
 
     @cached_property
     def _index(self) -> tuple[Postings, dict[str, int], float]:
@@ -153,7 +201,28 @@ class BM25Teacher(FullScores):
         (folder / "vocabulary.json").write_text(json.dumps({"terms": terms, "average_length": average}))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_index"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_index", "_subwords")}
+
+
+def _load_tokenizer(name: str) -> Tokenizer:
+    """The fast tokenizer of a Hub id or folder, without truncation."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise InputError(f"tokenizer={name!r} cannot be loaded: {' '.join(str(error).split())[:200]}") from error
+    if not tokenizer.is_fast:
+        raise InputError(f"tokenizer={name!r} has no fast tokenizer (tokenizer.json); choose one that has")
+    backend: Tokenizer = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    return backend
+
+
+def _known(tokens: list[str]) -> list[str]:
+    """Without unknown tokens, which different texts would share."""
+    return [token for token in tokens if token not in ("[UNK]", "<unk>")]
 
 
 def _libraries() -> tuple[Any, Any]:

@@ -150,7 +150,9 @@ def _open_dense(spec: Dense, corpus: Corpus, context: TeacherContext) -> Teacher
 def _open_bm25(spec: BM25, corpus: Corpus, context: TeacherContext) -> Teacher:
     from hf_posmine.teachers.bm25 import BM25Teacher
 
-    return BM25Teacher(corpus, language=spec.language, stem=spec.stem, k1=spec.k1, b=spec.b, store=context.store)
+    return BM25Teacher(
+        corpus, language=spec.language, stem=spec.stem, k1=spec.k1, b=spec.b, tokenizer=spec.tokenizer, store=context.store
+    )  # fmt: skip
 
 
 def _open_random(spec: Random, corpus: Corpus, context: TeacherContext) -> Teacher:

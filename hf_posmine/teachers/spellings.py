@@ -67,12 +67,15 @@ class BM25:
 
     >>> BM25("german"), BM25(k1=0.9)
     (BM25('german'), BM25(k1=0.9))
+    >>> BM25(tokenizer="bert-base-multilingual-cased")  # for scripts without spaces
+    BM25(tokenizer='bert-base-multilingual-cased')
     """
 
     language: str | None = "english"
     stem: bool = True
     k1: float = 1.5
     b: float = 0.75
+    tokenizer: str | None = None
     takes: ClassVar[tuple[str, ...]] = ("store",)
 
     def __post_init__(self) -> None:

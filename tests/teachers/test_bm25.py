@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import math
+import pickle
 import re
 import sys
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from hf_posmine import Corpus
-from hf_posmine.core.errors import InputError, MissingExtraError
+from hf_posmine.core.errors import InputError, MissingExtraError, NoSharedWordWarning
+from hf_posmine.hub.teacher_inputs import recorded_spec
+from hf_posmine.mining.record import TeacherRecord
 from hf_posmine.teachers import BM25Teacher
+from hf_posmine.teachers.bm25 import WORDS
+from hf_posmine.teachers.factory import open_teacher
 from hf_posmine.teachers.postings import Postings
+from hf_posmine.teachers.spellings import BM25, TeacherContext, as_teacher_spec
 
 TEXTS = [
     "the cat sat on the mat",
@@ -53,6 +61,7 @@ def test_the_ranking_is_that_of_bm25s(tmp_path, sample_corpus, sample_pairs):
 
     texts, queries = sample_corpus.texts(np.arange(len(sample_corpus))).to_pylist(), sample_pairs["query"][:40]
     options = {"stopwords": "en", "stemmer": Stemmer.Stemmer("english"), "show_progress": False}
+    options["token_pattern"] = WORDS
     theirs = bm25s.BM25(method="lucene")
     theirs.index(bm25s.tokenize(texts, **options), show_progress=False)
     asked = bm25s.tokenize(queries, **options)
@@ -101,3 +110,66 @@ def test_postings_multiply_like_the_matrix_they_stand_for(tmp_path):
     queries = [{0: 1.0, 3: 0.5}, {}, {4: 2.0}]
     expected = [[sum(w * float(row[t]) for t, w in q.items()) for row in dense] for q in queries]
     np.testing.assert_array_equal(Postings.load(tmp_path).scores(queries), np.float32(expected))
+
+
+def test_codes_that_differ_by_one_letter_beside_a_hyphen_differ(tmp_path):
+    teacher = BM25Teacher(Corpus.from_texts(["pump K-20 seal", "pump M-20 seal", "valve 20-M"]), store=tmp_path)
+    scores = teacher.all_scores(["seal of the M-20"])[0]
+    assert scores.argmax() == 1 and scores[2] > 0
+
+
+@pytest.fixture(scope="module")
+def characters(tmp_path_factory):
+    """A tokenizer of single Chinese characters, as a folder."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    every = {chr(code): at for at, code in enumerate(range(0x4E00, 0x9FFF), 1)}
+    backend = Tokenizer(models.WordLevel({"[UNK]": 0, **every}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    folder = tmp_path_factory.mktemp("characters")
+    PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]").save_pretrained(folder)
+    return folder
+
+
+CHINESE = ["长江是亚洲最长的河流", "黄河流经九个省区", "泰山位于山东省", "XYZ?"]
+
+
+def test_a_tokenizer_gives_scores_in_a_script_without_spaces(characters, tmp_path):
+    corpus = Corpus.from_texts(CHINESE)
+    plain = BM25Teacher(corpus, store=tmp_path)
+    with pytest.warns(NoSharedWordWarning, match="1 of 1 queries share no word with any document"):
+        assert not plain.all_scores(["亚洲的长江"]).any()
+    spelled = repr(BM25(tokenizer=str(characters)))
+    teacher = open_teacher(as_teacher_spec(spelled), corpus, TeacherContext(store=tmp_path))
+    scores = teacher.all_scores(["亚洲的长江", "黄河"])
+    assert scores.argmax(1).tolist() == [0, 1] and not scores[:, 3].any()  # unknown characters match nothing
+    assert teacher.describe()["spelling"] == spelled and teacher.fingerprint != plain.fingerprint
+    assert pickle.loads(pickle.dumps(teacher)).fingerprint == teacher.fingerprint
+    record = TeacherRecord(teacher.name, "bm25", teacher.fingerprint, teacher.describe())
+    assert recorded_spec(record, allow_local=True) == as_teacher_spec(spelled)
+    with pytest.raises(InputError):
+        recorded_spec(record)  # the record of a stranger reaches no local file
+
+
+def test_chinese_questions_find_their_paragraphs(characters, tmp_path):
+    folder = Path(__file__).parents[3] / "shared" / "data" / "xquad" / "zh"
+    if not folder.is_dir():
+        pytest.skip("needs xquad/zh beside the project")
+    documents, questions = (pq.read_table(folder / f"{name}.parquet").to_pylist() for name in ("corpus", "queries"))
+    relevant = {str(r["query_id"]): str(r["doc_id"]) for r in pq.read_table(folder / "qrels.parquet").to_pylist()}
+    corpus = Corpus.from_texts([d["text"] for d in documents], ids=[str(d["id"]) for d in documents])
+    asked = questions[:100]
+    teacher = BM25Teacher(corpus, tokenizer=str(characters), store=tmp_path)
+    best = teacher.all_scores([q["text"] for q in asked]).argmax(1)
+    found = [
+        corpus.ids(np.array([row])).to_pylist()[0] == relevant[str(q["id"])] for q, row in zip(asked, best, strict=True)
+    ]
+    assert np.mean(found) > 0.8
+
+
+def test_a_tokenizer_that_cannot_be_used_is_one_line(tmp_path):
+    with pytest.raises(InputError, match="cannot be loaded"):
+        BM25Teacher(Corpus.from_texts(TEXTS), tokenizer=str(tmp_path)).prepare()
+    with pytest.raises(InputError, match="language='german' has no effect"):
+        BM25Teacher(Corpus.from_texts(TEXTS), language="german", tokenizer="a")
