@@ -70,6 +70,9 @@ def add_mining_arguments(parser: argparse.ArgumentParser) -> None:
         "--exclude-lookalikes", action=argparse.BooleanOptionalAction, default=default.exclude_lookalikes,
         help="exclude documents that hold a positive which the corpus lacks (default: %(default)s)",
     )  # fmt: skip
+    group.add_argument(
+        "--skip-bad-rows", action="store_true", help="leave out rows with an empty query or without a positive"
+    )
     group.add_argument("--seed", type=int, default=default.seed, help="random seed (default: %(default)s)")
     second = parser.add_argument_group(
         "second opinion", "another teacher, which scores only the candidates where it matters"

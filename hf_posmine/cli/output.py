@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,10 @@ TABLES = (".parquet", ".csv", ".jsonl")
 
 def write_rows(rows: AnyDataset, file: Path, suffix: str) -> None:
     """Write a Dataset as the kind of file that the suffix names."""
-    write = {".parquet": rows.to_parquet, ".csv": rows.to_csv, ".jsonl": rows.to_json}[suffix]
-    write(str(file))
+    if suffix == ".jsonl":
+        rows.to_json(str(file), force_ascii=False)
+    else:
+        {".parquet": rows.to_parquet, ".csv": rows.to_csv}[suffix](str(file))
 
 
 def write_output(mined: AnyDataset, output: Path, record: MiningRecord) -> Path:
@@ -61,7 +64,7 @@ def account_of(
     from hf_posmine.mining.provenance import provenance
     from hf_posmine.mining.summary import MiningSummary
 
-    summary = MiningSummary.from_dataset(mined, miner.settings.num_negatives)
+    summary = replace(MiningSummary.from_dataset(mined, miner.settings.num_negatives), bad_rows=miner.num_bad_rows)
     facts: dict[str, Any] = {"source": work.source, "corpus_source": work.corpus_source, "command": command}
     return summary, provenance(miner, summary=summary, mined=mined, **facts)
 

@@ -196,14 +196,21 @@ class _PositiveTexts:
     column: str
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        from hf_posmine.data.columns import check_ids
-
-        lists = check_ids(batch[self.column], self.column)
+        lists = self._ids(batch[self.column])
         rows = self.corpus.required_rows([member for members in lists for member in members], self.column)
         texts = iter(self.corpus.texts(rows).to_pylist())
-        several = isinstance(batch[self.column][0], list)
+        several = any(isinstance(value, list) for value in batch[self.column])
         found = [[next(texts) for _ in members] for members in lists]
-        return {"positive": found if several else [members[0] for members in found]}
+        return {"positive": found if several else [members[0] if members else None for members in found]}
+
+    def _ids(self, values: list[Any]) -> list[list[str]]:
+        """The ids of each row, none where there are none, which whoever reads the rows reports."""
+        from hf_posmine.data.bad_rows import faults_of
+        from hf_posmine.data.columns import check_ids
+
+        good = [fault is None for fault in faults_of(["q"] * len(values), values)]
+        checked = check_ids([value if fine else "" for value, fine in zip(values, good, strict=True)], self.column)
+        return [ids if fine else [] for ids, fine in zip(checked, good, strict=True)]
 
     def features(self, features: Features) -> Any:
         """The features of the mapped rows, which a stream cannot find out."""

@@ -74,6 +74,10 @@ class NoSharedWordWarning(UserWarning):
     """Queries whose lexical scores are all 0."""
 
 
+class PromptedTextWarning(UserWarning):
+    """Texts that begin with the prompt which the model puts before them."""
+
+
 class MissingExtraError(PosmineError, ImportError):
     """An optional capability whose packages are not installed."""
 

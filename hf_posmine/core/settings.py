@@ -48,6 +48,7 @@ class MiningSettings:
             it: those that differ from it by a title or invisible characters, contain it, or have a cosine of at least
             0.95 with it (by a dense teacher).
         exclude_other_positives: also exclude every document that is a known positive of any query.
+        skip_bad_rows: leave out rows with an empty query or without a positive, and count them; else they are an error.
         seed: of the samplers; every row draws from its own generator, seeded by (seed, query, positive).
     """
 
@@ -62,6 +63,7 @@ class MiningSettings:
     near_duplicates: float | None = None
     exclude_lookalikes: bool = True
     exclude_other_positives: bool = False
+    skip_bad_rows: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

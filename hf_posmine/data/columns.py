@@ -33,6 +33,14 @@ def has_numbered_rows(rows: object) -> bool:
 
 
 @runtime_checkable
+class SelectableColumns(Protocol):
+    """Rows with named columns, as those of a Dataset or a stream; a column alone has none."""
+
+    def select_columns(self, names: Any, /) -> Any:
+        """Some of the columns."""
+
+
+@runtime_checkable
 class StreamedRows(Protocol):
     """Rows that come one after the other, as those of an IterableDataset."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.types import Rows, spans
+from hf_posmine.data.bad_rows import BadRows
 from hf_posmine.data.columns import check_ids, check_text_lists, check_texts, iter_columns
 from hf_posmine.data.corpus import Corpus, corpora_folder, whole_part
 from hf_posmine.data.texts import KEY, Match, PartWriter, text_keys
@@ -22,7 +24,7 @@ from hf_posmine.utils.files import cache_root, staging_folder
 from hf_posmine.utils.mapped import Appended, blocks, key_ranges, mapped, npy_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from hf_posmine.data.columns import AnyDataset
 
@@ -39,6 +41,7 @@ class Qrels:
         documents: the positives' texts, if they came as texts.
         queries: the unique query texts as written, if they are known.
         match: which texts count as the same; must be the corpus's.
+        bad_rows: rows that were left out; None if nobody looked for them. No part of the identity.
 
     >>> qrels = Qrels.from_columns(["q", "q", "r"], ["a b", "c", "A  B"])
     >>> qrels.num_queries, qrels.num_judgements
@@ -52,6 +55,7 @@ class Qrels:
     documents: Corpus | None = None
     queries: Corpus | None = None
     match: Match = "normalized"
+    bad_rows: BadRows | None = field(default=None, compare=False)
 
     @classmethod
     def from_columns(
@@ -67,7 +71,7 @@ class Qrels:
         if len(queries) != len(positives):
             raise InputError(f"{len(queries)} queries and {len(positives)} positives; give one (list) per query")
         rows = [(0, {"query": queries, "positive": positives})]
-        return cls._build(rows, ("query", "positive", None), match, cache_dir)
+        return cls._build(rows, ("query", "positive", None), match, cache_dir, skip_bad_rows=False)
 
     @classmethod
     def from_dataset(
@@ -79,26 +83,40 @@ class Qrels:
         *,
         match: Match = "normalized",
         cache_dir: str | Path | None = None,
+        skip_bad_rows: bool = False,
     ) -> Qrels:
-        """From the query column and a column of positives: texts or lists of texts, or ids of the corpus."""
+        """From the query column and a column of positives: texts or lists of texts, or ids of the corpus.
+
+        Raises:
+            ColumnError: empty queries or rows without a positive, with their number, unless ``skip_bad_rows``.
+        """
         if (positive is None) == (positive_id is None):
             raise InputError("give positive= (a text column) or positive_id= (an id column), one of the two")
         columns = [query, positive if positive is not None else str(positive_id)]
-        return cls._build(iter_columns(dataset, columns), (query, positive, positive_id), match, cache_dir)
+        rows = iter_columns(dataset, columns)
+        return cls._build(rows, (query, positive, positive_id), match, cache_dir, skip_bad_rows=skip_bad_rows)
 
     @classmethod
     def _build(
-        cls, batches: Iterable, columns: tuple[str, str | None, str | None], match: Match, cache_dir: str | Path | None
+        cls,
+        batches: Iterable,
+        columns: tuple[str, str | None, str | None],
+        match: Match,
+        cache_dir: str | Path | None,
+        *,
+        skip_bad_rows: bool,
     ) -> Qrels:
         query, positive, positive_id = columns
         root = corpora_folder(cache_dir)
         unique_queries, unique_documents = PartWriter(root, "exact"), PartWriter(root, match)
+        column, bad = positive if positive is not None else str(positive_id), BadRows()
+        check = check_text_lists if positive is not None else check_ids
         with staging_folder(root) as staging:
             query_keys, document_keys = (Appended(Path(staging) / n, KEY) for n in ("queries", "documents"))
             for start, batch in batches:
-                texts = check_texts(batch[query], query, start)
-                column = positive if positive is not None else str(positive_id)
-                lists = (check_text_lists if positive is not None else check_ids)(batch[column], column, start)
+                good = bad.good(batch[query], batch[column], start)
+                texts = list(compress(check_texts(_or_blank(batch[query], good), query, start), good))
+                lists = list(compress(check(_or_blank(batch[column], good), column, start), good))
                 flat = [member for members in lists for member in members]
                 query_keys.add(np.repeat(text_keys(texts, match), [len(members) for members in lists]))
                 document_keys.add(text_keys(flat, match if positive is not None else "exact"))
@@ -106,6 +124,8 @@ class Qrels:
                 if positive is not None:
                     unique_documents.add(flat)
             keys = document_keys.array()
+            if not skip_bad_rows or not len(keys):
+                bad.require_none(query, column)
             if not len(keys):
                 raise InputError("the dataset has no rows; known positives need at least one")
             qrels = cls(
@@ -116,6 +136,7 @@ class Qrels:
                 None if positive is None else whole_part(unique_documents.finish()),
                 whole_part(unique_queries.finish()),
                 match,
+                bad,
             )
             return qrels._kept()
 
@@ -194,8 +215,10 @@ class Qrels:
     def _kept(self) -> Qrels:
         """The same with arrays that outlast a temporary folder: a copy while they are small, else files."""
         small = self.num_judgements <= SMALL
-        arrays = {n: np.array(array) for n, array in self._judgements.items()} if small else _arrays(self._folder())
-        return Qrels(**arrays, by_id=self.by_id, documents=self.documents, queries=self.queries, match=self.match)
+        arrays: dict[str, Any] = (
+            {n: np.array(array) for n, array in self._judgements.items()} if small else _arrays(self._folder())
+        )
+        return replace(self, **arrays)
 
     def _folder(self) -> Path:
         """Where the arrays lie, by content; written now unless they are there."""
@@ -242,11 +265,17 @@ class Qrels:
 
     def __getstate__(self) -> dict:
         """The arrays go to disk once, by content, so that a miner that travels to workers stays small."""
-        small = {name: getattr(self, name) for name in ("by_id", "documents", "queries", "match", "fingerprint")}
+        names = ("by_id", "documents", "queries", "match", "bad_rows", "fingerprint")
+        small = {name: getattr(self, name) for name in names}
         return {"folder": self._folder(), **small}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(_arrays(state.pop("folder")) | state)
+
+
+def _or_blank(values: Sequence[Any], good: Sequence[bool]) -> list[Any]:
+    """The values, with an empty text in bad rows, so that the others keep their numbers."""
+    return [value if fine else "" for value, fine in zip(values, good, strict=True)]
 
 
 def _arrays(folder: Path) -> dict[str, np.ndarray]:

@@ -187,6 +187,10 @@ class TextPart:
             return pa.array([], pa.string())
         return pa.concat_arrays(pieces).take(pa.array(np.argsort(order, kind="stable")))
 
+    def text_chunks(self) -> list[pa.Array]:
+        """All texts in order, as memory-mapped Arrow arrays."""
+        return self._table.column("text").chunks
+
     def iter_texts(self, batch_rows: int = 8192) -> Iterator[list[str]]:
         """All texts in order, as lists of at most ``batch_rows``."""
         for batch in self._table.select(["text"]).to_batches(max_chunksize=batch_rows):

@@ -56,7 +56,7 @@ def summary_changes(pushed: Mapping[str, Any], record: MiningRecord) -> list[Inp
 
     if record.summary is None:
         return []
-    was = json.loads(json.dumps(dict(record.summary)))
+    was = {"bad_rows": None} | json.loads(json.dumps(dict(record.summary)))
     found = None
     for splits in _subsets(list(pushed.values())):
         if not all("negatives" in split.column_names for split in splits):
@@ -64,7 +64,7 @@ def summary_changes(pushed: Mapping[str, Any], record: MiningRecord) -> list[Inp
         if found is not None and sum(map(len, splits)) != was.get("rows"):
             continue
         made = MiningSummary.from_dataset(dict(enumerate(splits)), record.settings["num_negatives"])
-        now = json.loads(json.dumps(made.to_dict()))
+        now = json.loads(json.dumps(made.to_dict())) | {"bad_rows": was.get("bad_rows")}  # no longer among the rows
         if same(was, now):
             return []
         found = found or now

@@ -10,6 +10,7 @@ import xxhash
 
 from hf_posmine.core.errors import ColumnError
 from hf_posmine.core.types import PADDING, Exclusions, RowGenerators, Rows
+from hf_posmine.data.bad_rows import faults_of
 from hf_posmine.data.columns import check_ids, check_text_lists, check_texts
 from hf_posmine.data.lookalikes import CONTAINER, VARIANT
 from hf_posmine.data.qrels import OUTSIDE, KnownPositives, Qrels
@@ -135,6 +136,19 @@ class RowReader:
     def columns(self) -> list[str]:
         """The columns that are read."""
         return [c for c in (self.query_column, self.positive_column, self.positive_id_column) if c is not None]
+
+    def good(self, columns: Mapping[str, Sequence[Any]]) -> list[bool]:
+        """Which rows have a query and a positive."""
+        queries, column = columns[self.query_column], self.positive_column or self.positive_id_column
+        good = [fault is None for fault in faults_of(queries, None if column is None else columns[column])]
+        if column is not None or self.known is None:
+            return good
+        match = self.corpus.match if self.qrels is None else self.qrels.match
+        rows, _, relevant = self.known.of(
+            text_keys((q if fine else "" for q, fine in zip(queries, good, strict=True)), match)
+        )
+        known = np.bincount(rows[relevant], minlength=len(good)) > 0
+        return [fine and there for fine, there in zip(good, known.tolist(), strict=True)]
 
     def read(self, columns: Mapping[str, Sequence[Any]]) -> Batch:
         """Read a batch.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -214,9 +215,7 @@ def merge(batch: Any, columns: dict[str, pa.Array], keep: np.ndarray) -> Any:
     A dict or ``LazyBatch`` gets a dict of the new columns, unless rows are dropped, when every column must be given. An
     Arrow table or a DataFrame must always be given whole, as an Arrow table.
     """
-    mask = pa.array(keep)
-    if type(batch).__module__.startswith("pandas"):  # a DataFrame would lose the types of empty lists
-        batch = pa.Table.from_pandas(batch, preserve_index=False)
+    mask, batch = pa.array(keep), as_table(batch)
     if isinstance(batch, pa.Table):
         for name, values in columns.items():
             batch = batch.drop_columns([name]) if name in batch.column_names else batch
@@ -225,4 +224,18 @@ def merge(batch: Any, columns: dict[str, pa.Array], keep: np.ndarray) -> Any:
     new = {name: ArrowList(values if keep.all() else values.filter(mask)) for name, values in columns.items()}
     if keep.all():
         return new
-    return {name: [v for v, k in zip(batch[name], keep.tolist(), strict=True) if k] for name in batch} | new
+    return taken(batch, keep.tolist()) | new
+
+
+def as_table(batch: Any) -> Any:
+    """A DataFrame as an Arrow table, since it would lose the types of empty lists; another batch as it is."""
+    if type(batch).__module__.startswith("pandas"):
+        return pa.Table.from_pandas(batch, preserve_index=False)
+    return batch
+
+
+def taken(batch: Any, keep: Sequence[bool]) -> Any:
+    """Some rows of a batch: of columns or of an Arrow table."""
+    if isinstance(batch, pa.Table):
+        return batch.filter(pa.array(keep, pa.bool_()))
+    return {name: list(compress(batch[name], keep)) for name in batch}

@@ -11,6 +11,8 @@ from hf_posmine.data.lookalikes import CONTAINER, NEAR, VARIANT
 from hf_posmine.mining.near import NEAR_BOUND
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hf_posmine.core.types import Rows
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.data.lookalikes import Lookalikes
@@ -37,6 +39,7 @@ class MinedData:
         documents: candidates.
         corpus: columns that they came from; None for the positives themselves or texts without columns.
         own: whether the candidates are the positives themselves.
+        bad_rows: rows without a query or a positive that were left out, by fault; None where they are an error.
     """
 
     query: str
@@ -51,6 +54,7 @@ class MinedData:
     documents: int
     corpus: str | None
     own: bool
+    bad_rows: Mapping[str, int] | None = None
 
     @classmethod
     def of(cls, reader: RowReader, near: NearLookalikes | None) -> MinedData:
@@ -68,6 +72,7 @@ class MinedData:
             documents=corpus.num_candidates,
             corpus=None if corpus.columns is None else str(corpus.columns),
             own=_is_own(reader.qrels, corpus),
+            bad_rows=None if reader.qrels is None or not reader.qrels.bad_rows else reader.qrels.bad_rows.counts,
         )
 
     def __str__(self) -> str:
@@ -81,6 +86,9 @@ class MinedData:
         ]
         if self.positives and not self.own:
             parts.append(f"positives in corpus: {self.in_corpus:,} of {self.positives:,}")
+        if self.bad_rows:
+            counts = ", ".join(f"{count:,} with {fault}" for fault, count in self.bad_rows.items())
+            parts.append(f"rows left out: {counts}")
         return " · ".join(parts)
 
     @property

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from hf_posmine.core.errors import ColumnError, InputError, OutsideCorpusWarning
+from hf_posmine.core.errors import ColumnError, InputError, OutsideCorpusWarning, PromptedTextWarning
 from hf_posmine.core.filters import common_window
 from hf_posmine.core.settings import MiningSettings
 from hf_posmine.core.types import Teacher
@@ -20,10 +20,22 @@ from hf_posmine.data.corpus import Corpus
 from hf_posmine.data.layouts import pick_columns
 from hf_posmine.data.lookalikes import Lookalikes
 from hf_posmine.data.qrels import KnownPositives, Qrels
+from hf_posmine.data.sources import as_corpus
 from hf_posmine.mining.batch import RowReader
-from hf_posmine.mining.columns import OUTPUT_COLUMNS, column_types, kept_rows, merge, nulls, output_columns, to_columns
+from hf_posmine.mining.columns import (
+    OUTPUT_COLUMNS,
+    as_table,
+    column_types,
+    kept_rows,
+    merge,
+    nulls,
+    output_columns,
+    taken,
+    to_columns,
+)
 from hf_posmine.mining.mined_data import MinedData
 from hf_posmine.mining.near import NearLookalikes
+from hf_posmine.mining.prompted import prompted_texts
 from hf_posmine.mining.select import select
 from hf_posmine.teachers.capabilities import (
     NearDuplicates,
@@ -227,7 +239,7 @@ class PositiveAwareMiner:
         query_column: str | None = None,
         positive_column: str | None = None,
         positive_id_column: str | None = None,
-        corpus: Corpus | None = None,
+        corpus: Corpus | Iterable[str] | None = None,
         teacher_options: dict[str, Any] | None = None,
         second_opinion: SecondOpinion | None = None,
         **options: Any,
@@ -242,18 +254,23 @@ class PositiveAwareMiner:
             query_column: by default that of a known layout, else found by name (query, anchor, question).
             positive_column: likewise (positive, answer, passage, ...); see :func:`~hf_posmine.data.layouts.pick_columns`.
             positive_id_column: instead of ``positive_column``, ids of the corpus.
-            corpus: the candidates. Known positives it lacks are scored, and are no candidates.
+            corpus: the candidates: a Corpus, texts (a list or a column), a dataset or DataFrame with a column of texts, or
+                a file, folder or Hub id. Known positives it lacks are scored, and are not candidates.
             teacher_options: for teachers that are not ready: prompts, store, device, ...
             second_opinion: who else is asked about the candidates, such as
                 ``SecondOpinion("cross:BAAI/bge-reranker-base", "PercPos(0.9)")``.
             options: see :class:`~hf_posmine.core.settings.MiningSettings`.
+
+        Raises:
+            ColumnError: columns that are missing or ambiguous; rows with an empty query or without a positive, with their
+                numbers, unless ``skip_bad_rows=True``.
+            InputError: settings that contradict each other or the teacher's scores.
         """
         from hf_posmine.encoding.defaults import DEFAULT_MODEL
         from hf_posmine.teachers.factory import make_teachers
 
-        MiningSettings.from_options(options)
-        if corpus is not None:
-            _require_corpus(corpus)
+        settings = MiningSettings.from_options(options)
+        corpus = None if corpus is None else as_corpus(corpus)
         given: list[Any] = list(teacher) if isinstance(teacher, (list, tuple)) else [teacher or DEFAULT_MODEL]
         ready = [t for t in given if isinstance(t, Teacher)]
         if ready and len(ready) == len(given) and teacher_options:
@@ -264,7 +281,9 @@ class PositiveAwareMiner:
         dataset = as_dataset(dataset)
         query, positive, positive_id = pick_columns(dataset, query_column, positive_column, positive_id_column)
         match = "normalized" if corpus is None else corpus.match
-        known = Qrels.from_dataset(dataset, query, positive, positive_id, match=match)
+        known = Qrels.from_dataset(
+            dataset, query, positive, positive_id, match=match, skip_bad_rows=settings.skip_bad_rows
+        )
         if corpus is None:
             if known.documents is None:
                 raise InputError(f"column {positive_id!r} holds ids; pass corpus= with the documents they name")
@@ -320,6 +339,9 @@ class PositiveAwareMiner:
         notice = self.data.notice
         if notice is not None:
             warnings.warn(notice, OutsideCorpusWarning, stacklevel=2)
+        for teacher in self.teachers:
+            for line in prompted_texts(teacher, self.corpus, self.known_positives):
+                warnings.warn(line, PromptedTextWarning, stacklevel=2)
         return self
 
     @cached_property
@@ -354,6 +376,12 @@ class PositiveAwareMiner:
         """What is read and searched: the columns, the documents, and the positives among them."""
         return MinedData.of(self._reader, self._near_lookalikes)
 
+    @property
+    def num_bad_rows(self) -> int | None:
+        """Rows of the dataset without a query or a positive that ``skip_bad_rows`` leaves out; None where they are an error."""
+        known = self.known_positives
+        return len(known.bad_rows) if self.settings.skip_bad_rows and known is not None and known.bad_rows else None
+
     @cached_property
     def excluded_everywhere(self) -> Rows:
         """Rows no query may get: the empty document, and other rows' positives if asked."""
@@ -376,7 +404,22 @@ class PositiveAwareMiner:
         single = isinstance(batch, Mapping) and _is_row(batch[self.query_column])
         self._use_rank(extra, single)
         columns = {name: [_plain(batch[name])] if single else _plain_list(batch[name]) for name in self._reader.columns}
-        return self._finish(batch, self._mine(columns), single)
+        if single or not self.settings.skip_bad_rows:
+            return self._finish(batch, self._mine(columns), single)
+        return self._mine_good(batch, columns)
+
+    def _mine_good(self, batch: Any, columns: dict[str, list[Any]]) -> Any:
+        """The batch without its bad rows, mined."""
+        good = self._reader.good(columns)
+        if all(good):
+            return self._finish(batch, self._mine(columns), single=False)
+        batch = taken(as_table(batch), good)
+        if any(good):
+            found = self._finish(batch, self._mine(taken(columns, good)), single=False)
+        else:
+            types = column_types(self.settings, second=self.second_opinion is not None)
+            found = merge(batch, {name: pa.array([], type_) for name, type_ in types.items()}, np.ones(0, bool))
+        return found if isinstance(found, pa.Table) else {**batch, **found}
 
     @property
     def columns(self) -> list[str]:

@@ -40,6 +40,7 @@ class MiningSummary:
         empty_rows: rows without any negative.
         filled: negatives drawn at random for short rows; None if not recorded.
         weak_rows: rows flagged as having a weak positive; None if not recorded.
+        bad_rows: rows without a query or a positive that were left out; None if nobody counted them.
         rejected: candidates that a second opinion turned down; None without one or without ``keep="stats"``.
         excluded: documents excluded, per reason; empty without ``keep="stats"``.
         removed: per filter, the share of the best ``num_negatives`` candidates of each row, which Naive Top-K would have
@@ -57,6 +58,7 @@ class MiningSummary:
     empty_rows: int
     filled: int | None = None
     weak_rows: int | None = None
+    bad_rows: int | None = None
     rejected: int | None = None
     excluded: dict[str, int] = field(default_factory=dict)
     removed: dict[str, float] = field(default_factory=dict)
@@ -163,6 +165,8 @@ class MiningSummary:
             lines.append(("negatives drawn at random for short rows", f"{self.filled:,}"))
         if self.weak_rows is not None:
             lines.append(("rows with a weak positive", f"{self.weak_rows:,}"))
+        if self.bad_rows:
+            lines.append(("rows left out, without a query or a positive", f"{self.bad_rows:,}"))
         if self.rejected is not None:
             lines.append(("candidates turned down by the second opinion", f"{self.rejected:,}"))
         lines += [(f"excluded: {_words(reason)}", f"{count:,}") for reason, count in self.excluded.items() if count]
@@ -181,6 +185,8 @@ def _filter_words(name: str) -> str:
 
 def _words(reason: str) -> str:
     return {
+        "variant": "a positive with another title or invisible characters",
+        "container": "documents that contain a positive",
         "positive": "the row's positive",
         "sibling": "other positives of the query",
         "unknown": "unknown by the judgements",

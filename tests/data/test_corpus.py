@@ -432,9 +432,9 @@ def test_the_fingerprint_of_qrels_is_of_their_content(tmp_path):
     ("make", "error", "says"),
     [
         (lambda: Qrels.from_columns(["q"], ["a", "b"]), InputError, "1 queries and 2 positives"),
-        (lambda: Qrels.from_columns(["q", None], ["a", "b"]), ColumnError, "'query', row 1: expected a text, got None"),
-        (lambda: Qrels.from_columns(["q"], [[]]), ColumnError, "'positive', row 0: an empty list"),
-        (lambda: Qrels.from_columns(["q"], [["a", None]]), ColumnError, "expected texts, found None"),
+        (lambda: Qrels.from_columns(["q", None], ["a", "b"]), ColumnError, r"1 with an empty query \(row 1\)"),
+        (lambda: Qrels.from_columns(["q"], [[]]), ColumnError, r"1 with no positive \(row 0\)"),
+        (lambda: Qrels.from_columns(["q"], [["a", None]]), ColumnError, r"1 with an empty positive \(row 0\)"),
         (lambda: Qrels.from_columns([], []), InputError, "no rows|at least one"),
         (lambda: Qrels.from_dataset(rows({"query": ["q"]})), InputError, "give positive= .* or positive_id="),
         (lambda: Qrels.from_dataset(rows({"query": ["q"]}), positive="p"), ColumnError, "'p' is not in the dataset"),

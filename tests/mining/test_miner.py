@@ -238,7 +238,7 @@ def test_queries_never_seen_before_are_encoded_to_the_same_bits(sample_pairs, mi
         positive_column="positive",
         **{"filters": (), **options},
     )
-    assert live.teachers[0].queries is None
+    assert live.teachers[0].embeddings.queries is None
     assert as_rows(stream(sample_pairs, live, batched=True, batch_size=5)) == expected
 
 

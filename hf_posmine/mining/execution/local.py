@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.data.columns import has_numbered_rows
+from hf_posmine.data.columns import as_dataset, has_numbered_rows
 from hf_posmine.mining.columns import without_outputs
 from hf_posmine.teachers.capabilities import search_device
 from hf_posmine.utils.cache import build_once
@@ -49,7 +49,8 @@ def mine(
     Columns that an earlier mining wrote are left out.
 
     Args:
-        dataset: a Dataset or DatasetDict; with ``output`` also a stream (IterableDataset, IterableDatasetDict).
+        dataset: a Dataset or DatasetDict, a DataFrame or a list of dicts; with ``output`` also a stream (IterableDataset,
+            IterableDatasetDict).
         miner: the miner; its embeddings are prepared first.
         output: a folder for parquet shards, which ``load_dataset(output)`` loads: for what is larger than memory or than a
             cache on disk.
@@ -67,6 +68,7 @@ def mine(
         InputError: nothing to mine, or an ``output`` that holds something else.
         DiskFullError: no space left; free some, and the same call continues.
     """
+    dataset = as_dataset(dataset)
     if output is not None:
         if num_proc is not None or work_dir is not None:
             raise InputError(

@@ -1,0 +1,100 @@
+"""Rows that cannot be mined: without a query, or without a positive."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from hf_posmine.core.errors import ColumnError
+from hf_posmine.data.columns import ArrayLike, text_of_record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Fault: TypeAlias = Literal["an empty query", "no positive", "an empty positive"]
+EXAMPLES = 3
+"""Numbers of rows that a line names for each fault."""
+
+
+def faults_of(queries: Sequence[Any], positives: Sequence[Any] | None) -> list[Fault | None]:
+    """What is wrong with each row; None where nothing is missing, whatever the type of the values.
+
+    >>> faults_of(["q", " ", "q", "q", "q"], ["p", "p", None, ["p", ""], []])
+    [None, 'an empty query', 'no positive', 'an empty positive', 'no positive']
+    """
+    if positives is None:
+        return ["an empty query" if _is_blank(query) else None for query in queries]
+    return ["an empty query" if _is_blank(q) else _fault_of(p) for q, p in zip(queries, positives, strict=True)]
+
+
+def _fault_of(positive: Any) -> Fault | None:
+    if isinstance(positive, str):
+        return None if positive and not positive.isspace() else "an empty positive"
+    if _is_missing(positive):
+        return "no positive"
+    if isinstance(positive, ArrayLike):
+        positive = positive.tolist()
+    if isinstance(positive, (list, tuple)):
+        if not positive:
+            return "no positive"
+        return "an empty positive" if any(_is_blank(text_of_record(member)) for member in positive) else None
+    return "an empty positive" if isinstance(positive, Mapping) and _is_blank(text_of_record(positive)) else None
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a value is None, or a DataFrame's NaN."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _is_blank(value: Any) -> bool:
+    return _is_missing(value) or (isinstance(value, str) and (not value or value.isspace()))
+
+
+@dataclass
+class BadRows:
+    """The bad rows of a dataset, counted batch by batch.
+
+    Attributes:
+        rows: the numbers of the rows, by fault.
+    """
+
+    rows: dict[Fault, list[int]] = field(default_factory=dict)
+
+    def good(self, queries: Sequence[Any], positives: Sequence[Any], start: int) -> list[bool]:
+        """Which rows of a batch, which begins at row ``start``, are good; the others are noted."""
+        faults = faults_of(queries, positives)
+        for row, fault in enumerate(faults, start):
+            if fault is not None:
+                self.rows.setdefault(fault, []).append(row)
+        return [fault is None for fault in faults]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many rows have each fault."""
+        return {fault: len(rows) for fault, rows in self.rows.items()}
+
+    def __len__(self) -> int:
+        return sum(self.counts.values())
+
+    def __str__(self) -> str:
+        """Each fault with its count and some rows."""
+        return ", ".join(f"{len(rows):,} with {fault} ({_numbers(rows)})" for fault, rows in self.rows.items())
+
+    def require_none(self, query: str, positive: str) -> None:
+        """Refuse bad rows.
+
+        Raises:
+            ColumnError: there are some; the message names the columns, the counts and some rows.
+        """
+        if self:
+            raise ColumnError(
+                f"columns {query!r} and {positive!r}: {len(self):,} row{'s' * (len(self) > 1)} cannot be mined, {self}; repair them, or leave them "
+                "out with skip_bad_rows=True (--skip-bad-rows)"
+            )
+
+
+def _numbers(rows: Sequence[int]) -> str:
+    more = ", ..." if len(rows) > EXAMPLES else ""
+    return f"row{'s' * (len(rows) > 1)} {', '.join(map(str, rows[:EXAMPLES]))}{more}"
