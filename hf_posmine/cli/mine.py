@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> None:
     work = load_work(DataOptions.of(args))
     miner = make_miner(work, args)
     announce(miner, work.rows, args.batch_size)
-    print(miner.data)
+    show(str(miner.data))
     mined = mine(work.rows, miner, work_dir=args.work_dir, batch_size=args.batch_size, num_proc=args.num_proc)
     reports = measure_approximation(miner, work.rows)
     summary, record = account_of(work, miner, mined, args.command_line)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import re
+from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from hf_posmine import __version__
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.suggest import did_you_mean, nearest
+from hf_posmine.data.tables import kind_of
 from hf_posmine.utils.config import of_kind, read_mapping, unknown_key
 from hf_posmine.utils.upstream import parser_options
 
@@ -21,6 +23,7 @@ VERBS = (
     "mine", "encode", "sweep", "fn-rate", "calibrate", "judge", "train", "evaluate", "compare", "audit", "report", "push", "verify",
     "demo", "env",
 )  # fmt: skip
+SEVERAL_FILES = "; for several files give one pattern in quotes, such as 'part-*.jsonl', or their folder"
 TAKES_RECIPE = "train"
 """Its --config is a recipe, whose keys are options, too."""
 DESCRIPTION = "Hard negatives that are not false negatives, for any Hugging Face dataset (NV-Retriever)."
@@ -131,7 +134,11 @@ def _unknown(more: Sequence[str], options: Mapping[str, argparse.Action], prog: 
     word = next((word for word in more if word.startswith("-")), more[0])
     name = word.partition("=")[0]
     kind = "option" if name.startswith("-") else "argument"
-    hint = did_you_mean(name.replace("_", "-"), known) if kind == "option" else ""
+    hint = (
+        did_you_mean(name.replace("_", "-"), known)
+        if kind == "option"
+        else SEVERAL_FILES * (kind_of(Path(name)) is not None)
+    )
     return f"unknown {kind} {name!r}{hint} (see {prog} --help)"
 
 

@@ -92,7 +92,7 @@ def run_sharded(args: argparse.Namespace, push: dict[str, Any]) -> None:
     miner = make_miner(work, args)
     if args.ray is None:
         announce(miner, work.rows, args.batch_size)
-    print(miner.data)
+    show(str(miner.data))
     _mine(work.rows, miner, root, args)
     mined = read_shards(root)
     reports = measure_approximation(miner, work.rows)

@@ -89,9 +89,10 @@ class BadRows:
             ColumnError: there are some; the message names the columns, the counts and some rows.
         """
         if self:
+            many = f"{len(self):,} row{'s' * (len(self) > 1)}"
             raise ColumnError(
-                f"columns {query!r} and {positive!r}: {len(self):,} row{'s' * (len(self) > 1)} cannot be mined, {self}; repair them, or leave them "
-                "out with skip_bad_rows=True (--skip-bad-rows)"
+                f"columns {query!r} and {positive!r}: {many} cannot be mined, {self}; repair them, or leave them out with "
+                "skip_bad_rows=True (--skip-bad-rows)"
             )
 
 

@@ -80,6 +80,8 @@ def _load(paths: list[Path], kind: str, streaming: bool) -> Any:
         options["features"] = datasets.Features({name: datasets.Value("string") for name in names})
         options |= {"delimiter": _delimiter(kind), "na_filter": False}
         numbers = aliases.named(names, ("score", "scores", "label", "labels", "similarity", "relevance"))
+    if BUILDERS[kind] == "json":
+        options["on_mixed_types"] = None  # else a record among texts is silently a text such as '{"a":1}'
     if streaming:
         return datasets.load_dataset(BUILDERS[kind], **options)
     digests = [file_sha256(path) for path in paths]
@@ -256,11 +258,12 @@ def _json_fault(file: IO[bytes]) -> str | None:
 
 
 def _array_fault(text: str) -> str | None:
+    columns: dict[str, type] = {}
     try:
-        json.loads(text)
+        rows = json.loads(text)
     except ValueError as error:
-        return f"is no JSON: {error}"
-    return None
+        return f"is not JSON: {error}"
+    return next(filter(None, (_row_fault(row, f"row {number}", columns) for number, row in enumerate(rows))), None)
 
 
 def _line_fault(text: str, number: int, columns: dict[str, type]) -> str | None:
@@ -276,14 +279,19 @@ def _line_fault(text: str, number: int, columns: dict[str, type]) -> str | None:
         row = json.loads(text, object_pairs_hook=pairs)
     except ValueError as error:
         return f"has no JSON object in line {number} ({error}); it may be truncated"
-    if not isinstance(row, dict):
-        return f"has a {type(row).__name__} in line {number}; each line must be an object with columns"
     if twice:
         return f"has {twice[0]!r} twice in line {number}; rename one"
+    return _row_fault(row, f"line {number}", columns)
+
+
+def _row_fault(row: Any, where: str, columns: dict[str, type]) -> str | None:
+    """What is wrong with a row of JSON, given the types of the columns so far, to which its own are added."""
+    if not isinstance(row, dict):
+        return f"has a {type(row).__name__} in {where}; each must be an object with columns"
     if any(isinstance(v, str) and any("\ud800" <= c <= "\udfff" for c in v) for v in row.values()):
-        return f"has half of a surrogate pair in line {number}; repair the text"
+        return f"has half of a surrogate pair in {where}; repair the text"
     for name, value in row.items():
         before = columns.setdefault(name, type(value)) if value is not None else type(None)
         if value is not None and before is not type(value) and {before, type(value)} != {int, float}:
-            return f"has a {type(value).__name__} for {name!r} in line {number}, and a {before.__name__} before"
+            return f"has a {type(value).__name__} for {name!r} in {where}, and a {before.__name__} before; give it one type"
     return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.data.sources import beir_pairs, is_beir, load_source
+from hf_posmine.data.sources import as_corpus, beir_pairs, is_beir, load_source
 from hf_posmine.mining.rows_digest import rows_digest
 from hf_posmine.training.convert import (
     Converted,
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 MIN_STS_SCORE = 4.0
 """Of 5: NV-Embed, arXiv 2405.17428, section 4.2."""
-SAVED = ("dataset_dict.json", "dataset_info.json", "state.json")
 
 
 def rows_of(spec: DatasetSpec, num_negatives: int, seed: int) -> Converted:
@@ -58,8 +57,7 @@ def rows_of(spec: DatasetSpec, num_negatives: int, seed: int) -> Converted:
 def load_rows(spec: DatasetSpec) -> Any:
     """The raw rows of a data set.
 
-    A BEIR folder gives ``query`` and ``positive``. Another folder of files is read as the Hub reads it, so that its
-    ``test`` files are not part of ``train``.
+    A BEIR folder gives ``query`` and ``positive``; anything else is read by :func:`~hf_posmine.data.sources.load_source`.
 
     Raises:
         InputError: nothing readable there.
@@ -69,11 +67,10 @@ def load_rows(spec: DatasetSpec) -> Any:
     path = Path(spec.path)
     if spec.revision is not None and path.exists():
         raise InputError(f"revision={spec.revision!r} has no effect on {spec.path!r}, which is no Hub id; leave it out")
-    files = path.is_dir() and not any((path / name).is_file() for name in SAVED)
     try:
         if is_beir(path):
             return _beir_rows(path, spec.split)
-        if files or spec.revision is not None:
+        if spec.revision is not None:
             return datasets.load_dataset(spec.path, spec.config, split=spec.split, revision=spec.revision)
         return load_source(spec.path, spec.split, spec.config)
     except InputError:
@@ -154,14 +151,8 @@ def _mined_once(pairs: Dataset, miner: PositiveAwareMiner) -> Any:
 
 def _corpus(spec: DatasetSpec, everything: Converted) -> Corpus | None:
     """What negatives are chosen from; None: the positives of the set."""
-    from hf_posmine.data.corpus import Corpus
-
-    if everything.pool:
-        return Corpus.from_texts(everything.pool)
-    source = (spec.mine or {}).get("corpus")
-    if source is None:
-        return None
-    return Corpus.from_beir(source) if is_beir(source) else Corpus.from_dataset(load_source(source))
+    documents = everything.pool or (spec.mine or {}).get("corpus")
+    return None if documents is None else as_corpus(documents)
 
 
 def _sample(rows: Converted, most: int | None, seed: int) -> Converted:

@@ -88,6 +88,10 @@ WRONG = {
     "a number": (["encode", "--shard-rows", "many"], "invalid int value: 'many'"),
     "a choice": (["mine", "x", "--output", "o", "--on-short", "dropp"], "did you mean 'drop'?"),
     "too much": (["report", "mined", "twice"], "unknown argument 'twice'"),
+    "several files": (
+        ["mine", "a.csv", "b.csv.gz", "--output", "o"],
+        "unknown argument 'b.csv.gz'; for several files give one pat",
+    ),
     "a value like an option": (["push", "mined", "me/x", "--title", "--better"], "write --option=VALUE"),
 }
 

@@ -16,6 +16,8 @@ from hf_posmine.core.errors import InputError
 from hf_posmine.data.sources import beir_pairs, is_beir, judged_splits, load_source
 from hf_posmine.data.tables import load_files
 from hf_posmine.evaluation import load_collection
+from hf_posmine.training.dataset_rows import load_rows
+from hf_posmine.training.dataset_spec import DatasetSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,6 +80,13 @@ def test_what_is_read(make, tmp_path):
     assert load_source(make(tmp_path)).to_list() == ROWS
 
 
+@pytest.mark.parametrize("make", READ.values(), ids=READ)
+def test_streams_and_data_sets_of_a_blend_are_read_alike(make, tmp_path):
+    source = make(tmp_path)
+    assert list(load_source(source, streaming=True)) == ROWS
+    assert load_rows(DatasetSpec("MINE", str(source), "retrieval", instruction="")).to_list() == ROWS
+
+
 def test_cells_are_texts_as_they_are_written(tmp_path):
     cells = ["null", "NA", "nan", "123", "007", "", "1e5", "True", "None", "-"]
     rows = load_files(write(tmp_path / "a.csv", "id,text\n" + "".join(f"{c},{c}\n" for c in cells)))
@@ -123,6 +132,22 @@ ERRORS = {
     "half a surrogate": (
         lambda t: write(t / "a.jsonl", '{"a": "x"}\n{"a": "\\ud83d x"}\n'),
         "half of a surrogate pair in line 2|line 2",
+    ),
+    "a record among texts": (
+        lambda t: write(t / "a.jsonl", '{"a": "x", "n": 1}\n{"a": "y", "n": 0.5}\n{"a": {"b": "z"}, "n": 2}\n'),
+        "a.jsonl' has a dict for 'a' in line 3, and a str before; give it one type",
+    ),
+    "a record after many texts": (
+        lambda t: write(t / "a.jsonl", '{"a": "many words, again and again"}\n' * 400_000 + '{"a": ["b"]}\n'),
+        "has a list for 'a' in line 400001",
+    ),
+    "a record among texts of an array": (
+        lambda t: write(t / "a.json", json.dumps([{"a": "x"}, {"a": None}, {"a": {"b": 1}}])),
+        "a.json' has a dict for 'a' in row 2, and a str before",
+    ),
+    "a text in an array of records": (
+        lambda t: write(t / "a.json", json.dumps([{"a": "x"}, "a"])),
+        "a.json' has a str in row 1; each must be an object",
     ),
     "a truncated parquet": (
         lambda t: write(t / "b.parquet", parquet(t / "a.parquet").read_bytes()[:-20]),
