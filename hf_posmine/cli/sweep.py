@@ -126,7 +126,7 @@ def _runs(work: MiningInput, args: argparse.Namespace) -> tuple[list[Any], dict[
     reader = PositiveAwareMiner.from_dataset(
         work.rows, names[0], corpus=work.corpus, teacher_options=teacher_options(args), filters=(), **columns
     )
-    print(reader.data)
+    show(str(reader.data))
     queries = None if reader.known_positives is None else reader.known_positives.queries
     others = [make_teacher(name, reader.corpus, queries=queries, **teacher_options(args)) for name in names[1:]]
     runs = [

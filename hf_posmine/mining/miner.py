@@ -418,7 +418,8 @@ class PositiveAwareMiner:
             found = self._finish(batch, self._mine(taken(columns, good)), single=False)
         else:
             types = column_types(self.settings, second=self.second_opinion is not None)
-            found = merge(batch, {name: pa.array([], type_) for name, type_ in types.items()}, np.ones(0, bool))
+            empty = {name: pa.array([], type_) for name, type_ in types.items()}
+            found = merge(batch, empty | nulls(self._column_names(batch), empty, 0), np.ones(0, bool))
         return found if isinstance(found, pa.Table) else {**batch, **found}
 
     @property

@@ -441,7 +441,7 @@ def test_the_fingerprint_of_qrels_is_of_their_content(tmp_path):
         (
             lambda: Qrels.from_dataset(rows({"query": ["q"], "d": [None]}), positive_id="d"),
             ColumnError,
-            "'d', row 0: expected an id, got None",
+            r"'d': 1 row cannot be mined, 1 with no positive \(row 0\)",
         ),
         (lambda: Qrels.from_judgements("qx", "ab", [1, 1], {"q": "t"}), InputError, "queries .* such as 'x'"),
         (lambda: Qrels.from_beir(SAMPLE, "dev"), InputError, r"no judgements for split 'dev'.*there are: \["),
