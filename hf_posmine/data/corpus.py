@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Sized
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,14 +17,23 @@ import pyarrow as pa
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.types import PADDING, Rows
 from hf_posmine.data.bodies import BodyKeys, KeyRows
-from hf_posmine.data.columns import as_dataset, batched, check_ids, check_text_lists, check_texts, iter_columns
+from hf_posmine.data.columns import (
+    SelectableColumns,
+    as_dataset,
+    batched,
+    check_ids,
+    check_text_lists,
+    check_texts,
+    iter_columns,
+    splits_of,
+)
 from hf_posmine.data.layouts import CorpusColumns, corpus_columns
 from hf_posmine.data.texts import FORMS, KEY, KeyIndex, Match, TextPart, text_keys, write_part
 from hf_posmine.utils.cache import build_once, checked
 from hf_posmine.utils.files import cache_root
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from hf_posmine.data.columns import AnyDataset
 
@@ -103,6 +112,32 @@ class Corpus:
         with BodyKeys(corpora_folder(cache_dir), match) as keys:
             corpus = cls._write(_documents(dataset, columns, keys), match, cache_dir)
             return dataclasses.replace(corpus, columns=columns, bodies=keys.rows_in(corpus.rows_of_keys))
+
+    @classmethod
+    def of(cls, documents: Any) -> Corpus:
+        """A corpus from whatever holds documents.
+
+        Args:
+            documents: a Corpus, texts (a list, a column, an Arrow array), a dataset, a DataFrame or a list of dicts with a
+                column of texts, or a file, folder or Hub id (:func:`~hf_posmine.data.sources.load_source`).
+
+        Raises:
+            InputError: something else, or a source that cannot be read.
+        """
+        from hf_posmine.data.sources import is_beir, load_source
+
+        if isinstance(documents, Corpus):
+            return documents
+        if isinstance(documents, (str, Path)):
+            return cls.from_beir(documents) if is_beir(documents) else cls.from_dataset(load_source(documents))
+        documents = as_dataset(documents)
+        if isinstance(next(iter(splits_of(documents)), None), SelectableColumns):
+            return cls.from_dataset(documents)
+        if isinstance(documents, Iterable) and not isinstance(documents, (bytes, Mapping, set, frozenset)):
+            return cls.from_texts(documents)
+        raise InputError(
+            f"corpus={type(documents).__name__}; pass a Corpus, a list of texts, a dataset, a DataFrame or a path"
+        )
 
     @classmethod
     def from_files(cls, files: str | Path | Sequence[str | Path], text: str | None = None, **kwargs: Any) -> Corpus:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +14,11 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from hf_posmine.data.columns import AnyDataset
-    from hf_posmine.data.corpus import Corpus
 
 SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
 QRELS = ("query-id", "corpus-id", "score")
 __all__ = [
-    "as_corpus", "beir_corpus", "beir_pairs", "beir_qrels", "beir_queries", "is_beir", "judged_splits", "load_files", "load_source",
+    "beir_corpus", "beir_pairs", "beir_qrels", "beir_queries", "is_beir", "judged_splits", "load_files", "load_source",
     "read_judgements", "read_table",
 ]  # fmt: skip
 
@@ -51,33 +49,6 @@ def load_source(source: str | Path, split: str = "train", name: str | None = Non
     if path.is_absolute() or kind_of(path) or str(source).count("/") > 1:
         raise InputError(f"{str(source)!r} does not exist; pass a file, a folder or a Hub id such as 'user/dataset'")
     return datasets.load_dataset(str(source), name, split=split, streaming=streaming)
-
-
-def as_corpus(documents: Any) -> Corpus:
-    """A corpus from whatever holds documents.
-
-    Args:
-        documents: a Corpus, texts (a list, a column, an Arrow array), a dataset, a DataFrame or a list of dicts with a column
-            of texts, or a file, folder or Hub id (:func:`load_source`).
-
-    Raises:
-        InputError: something else, or a source that cannot be read.
-    """
-    from hf_posmine.data.columns import SelectableColumns, as_dataset, splits_of
-    from hf_posmine.data.corpus import Corpus
-
-    if isinstance(documents, Corpus):
-        return documents
-    if isinstance(documents, (str, Path)):
-        return Corpus.from_beir(documents) if is_beir(documents) else Corpus.from_dataset(load_source(documents))
-    documents = as_dataset(documents)
-    if isinstance(next(iter(splits_of(documents)), None), SelectableColumns):
-        return Corpus.from_dataset(documents)
-    if isinstance(documents, Iterable) and not isinstance(documents, (bytes, Mapping, set, frozenset)):
-        return Corpus.from_texts(documents)
-    raise InputError(
-        f"corpus={type(documents).__name__}; pass a Corpus, a list of texts, a dataset, a DataFrame or a path"
-    )
 
 
 def matching(pattern: str) -> list[Path]:

@@ -20,7 +20,6 @@ from hf_posmine.data.corpus import Corpus
 from hf_posmine.data.layouts import pick_columns
 from hf_posmine.data.lookalikes import Lookalikes
 from hf_posmine.data.qrels import KnownPositives, Qrels
-from hf_posmine.data.sources import as_corpus
 from hf_posmine.mining.batch import RowReader
 from hf_posmine.mining.columns import (
     OUTPUT_COLUMNS,
@@ -270,7 +269,7 @@ class PositiveAwareMiner:
         from hf_posmine.teachers.factory import make_teachers
 
         settings = MiningSettings.from_options(options)
-        corpus = None if corpus is None else as_corpus(corpus)
+        corpus = None if corpus is None else Corpus.of(corpus)
         given: list[Any] = list(teacher) if isinstance(teacher, (list, tuple)) else [teacher or DEFAULT_MODEL]
         ready = [t for t in given if isinstance(t, Teacher)]
         if ready and len(ready) == len(given) and teacher_options:

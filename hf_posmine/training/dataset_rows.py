@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.data.sources import as_corpus, beir_pairs, is_beir, load_source
+from hf_posmine.data.sources import beir_pairs, is_beir, load_source
 from hf_posmine.mining.rows_digest import rows_digest
 from hf_posmine.training.convert import (
     Converted,
@@ -151,8 +151,10 @@ def _mined_once(pairs: Dataset, miner: PositiveAwareMiner) -> Any:
 
 def _corpus(spec: DatasetSpec, everything: Converted) -> Corpus | None:
     """What negatives are chosen from; None: the positives of the set."""
+    from hf_posmine.data.corpus import Corpus
+
     documents = everything.pool or (spec.mine or {}).get("corpus")
-    return None if documents is None else as_corpus(documents)
+    return None if documents is None else Corpus.of(documents)
 
 
 def _sample(rows: Converted, most: int | None, seed: int) -> Converted:

@@ -72,6 +72,15 @@ def use_union(home: Path) -> list:
     return [union.rows_of_ids(["x", "y", "z", "n", "d5"]).tolist()]
 
 
+def use_titles(home: Path) -> list:
+    """A corpus with titles, which the positives lack."""
+    documents = Corpus.from_dataset(
+        Dataset.from_dict({"title": [f"About {n}" for n in range(len(TEXTS))], "text": TEXTS})
+    )
+    miner = PositiveAwareMiner.from_dataset(PAIRS, "bm25", corpus=documents)
+    return [miner(PAIRS[:5])["negatives"], miner.data.to_dict()]
+
+
 def use_scan(home: Path) -> list:
     vectors = Vectors((np.random.default_rng(0).standard_normal((60, 24)).astype(np.float32),))
     found = prepare("cosine", vectors, 60, int8=True, rows=16, held=0)
@@ -122,6 +131,8 @@ KINDS = {
         lambda home: scores(dense(shard_rows=20, queries=Corpus.from_texts(QUERIES, match="exact"))),
         "stores",
     ),
+    "bodies": (use_titles, "corpora"),
+    "lookalikes": (use_titles, "lookalikes"),
     "scan": (use_scan, "scans"),
     "bm25": (lambda home: scores(BM25Teacher(corpus())), "bm25"),
     "sparse": (lambda home: scores(SparseTeacher(str(tiny.sparse(home.parent / "sparse")), corpus())), "sparse"),
