@@ -22,7 +22,7 @@ from hf_posmine.encoding.store import Vectors
 from hf_posmine.mining.execution.shards import read_shards
 from hf_posmine.search.prepared import prepare
 from hf_posmine.teachers.bm25 import BM25Teacher
-from hf_posmine.teachers.endpoint import Endpoint, RemoteModel
+from hf_posmine.teachers.endpoint import EmbeddingService, RemoteModel
 from hf_posmine.teachers.late_interaction import LateInteractionTeacher
 from hf_posmine.teachers.sparse import SparseTeacher
 from hf_posmine.teachers.stored_run import StoredRun
@@ -99,7 +99,7 @@ def use_run(home: Path) -> list:
 
 
 def use_answers(home: Path) -> list:
-    model = RemoteModel(Endpoint("http://127.0.0.1:9/embed"), home / "answered")
+    model = RemoteModel(EmbeddingService("http://127.0.0.1:9/embed"), home / "answered")
     model._ask = ToyModel().encode_document
     model._returned = []
     return [model._answer(QUERIES[:4]).tolist()]
