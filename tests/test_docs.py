@@ -5,8 +5,12 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,6 +85,18 @@ def test_every_page_can_be_reached():
     trees = "\n".join(re.findall(r"```{toctree}\n(.*?)```", (ROOT / "docs" / "index.md").read_text(), re.S))
     listed = set(re.findall(r"^(\w+)$", trees, re.M)) | {"index"}
     assert {page.stem for page in (ROOT / "docs").glob("*.md")} == listed
+
+
+def test_the_cells_of_the_tutorial_run_in_order(tmp_path):
+    notebook = json.loads((ROOT / "docs" / "tutorial.ipynb").read_text("utf8"))
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert len(cells) == 5
+    place = {**os.environ, "PYTHONPATH": str(ROOT), "HF_POSMINE_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(cells)], cwd=tmp_path, env=place, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "comparison.json").is_file() and "positive_column" in done.stdout
 
 
 def walk_steps() -> list[tuple[str, str]]:

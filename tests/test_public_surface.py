@@ -182,3 +182,11 @@ def test_the_examples_of_the_readme_run():
     assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE).run(shown).failed == 0
     for block in blocks:
         compile("" if ">>>" in block else block, "README.md", "exec")
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_no_public_name_is_that_of_a_module_beside_it(module):
+    """Importing such a module would put it in the place of the name."""
+    folder = Path(importlib.import_module(module).__file__).parent
+    if (folder / "__init__.py").samefile(importlib.import_module(module).__file__):
+        assert not {path.stem for path in folder.iterdir()} & set(PUBLIC[module])

@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Evaluate on each collection, write the results, print the table."""
     from hf_posmine.encoding.encode import load_model
-    from hf_posmine.evaluation.load_collection import load_collection
+    from hf_posmine.evaluation.loading import load_collection
     from hf_posmine.evaluation.retrieval import RetrievalSettings, evaluate_retrieval
     from hf_posmine.utils.files import store_root
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hf_posmine.evaluation.judge.actions import apply_judgements, judge_negatives
     from hf_posmine.evaluation.judge.chat import ChatServer, HubChat
     from hf_posmine.evaluation.judge.judge import Judge
-    from hf_posmine.evaluation.load_collection import load_collection, read_table
+    from hf_posmine.evaluation.loading import load_collection, read_table
     from hf_posmine.evaluation.measures import Scores, parse_measure
     from hf_posmine.evaluation.negatives.agreement import overlap_matrix, teacher_agreement
     from hf_posmine.evaluation.negatives.calibrate import calibrate
@@ -75,7 +75,7 @@ __getattr__, __dir__ = lazy_names(
             "HubChat",
         ),
         "judge.judge": ("Judge",),
-        "load_collection": (
+        "loading": (
             "load_collection",
             "read_table",
         ),

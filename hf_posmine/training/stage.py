@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError, MissingExtraError
 from hf_posmine.evaluation.evaluator import RetrievalEvaluator, retrieval_evaluators
-from hf_posmine.evaluation.load_collection import load_collection
+from hf_posmine.evaluation.loading import load_collection
 from hf_posmine.evaluation.retrieval import RetrievalSettings
 from hf_posmine.models.adapters import has_adapters
 from hf_posmine.models.instruct import InstructSentenceTransformer

@@ -4,10 +4,12 @@
 # ///
 """Fine-tune a strong small model on your own documents, and find out whether it helped.
 
+    hf-posmine split my.csv --by title --output my_data
     python recipes/custom_domain/train.py my_data --output my-retriever
 
 my_data is a folder with corpus, queries and judgements: BEIR's layout, or corpus, queries, qrels_train and qrels_test as
-parquet, jsonl, csv or tsv files. A question needs one document that answers it; a few hundred questions are enough to start.
+parquet, jsonl, csv or tsv files; the first command makes one from any pairs. A question needs one document that answers
+it; a few hundred questions are enough to start.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from hf_posmine.core.errors import ColumnError, InputError, MissingExtraError
 from hf_posmine.evaluation import collection as collection_module
 from hf_posmine.evaluation.collection import Collection
 from hf_posmine.evaluation.encoding import encode_texts
-from hf_posmine.evaluation.load_collection import folder_collection, hub_collection, load_collection
+from hf_posmine.evaluation.loading import folder_collection, hub_collection, load_collection
 from hf_posmine.evaluation.measures import MEASURES, Run, parse_measure, score_run
 from hf_posmine.evaluation.mteb_tasks import mteb_collection
 from hf_posmine.evaluation.results import RetrievalResult, aligned_scores

@@ -242,7 +242,7 @@ def load_judged(folder: Path, qrels: str, visible: str | None, seed: int) -> tup
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.data.sources import read_table
     from hf_posmine.evaluation.collection import query_texts
-    from hf_posmine.evaluation.load_collection import judgements_of
+    from hf_posmine.evaluation.loading import judgements_of
 
     documents, queries = read_table(folder, "corpus"), read_table(folder, "queries")
     corpus = Corpus.from_dataset(documents)
