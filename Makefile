@@ -12,7 +12,7 @@ MINIMUM := tests/core tests/contracts tests/golden tests/data tests/models tests
 
 export HF_POSMINE_OFFLINE ?= 1
 
-.PHONY: demo quick install check format docs unit test all minimum peer-tests bench clean
+.PHONY: demo quick install check format docs unit test all minimum peer-tests faults bench clean
 
 demo: $(STAMP)  ## mine the embedded sample with the embedded teacher
 	$(BIN)/hf-posmine demo --output out/demo
@@ -65,6 +65,9 @@ minimum: $(MIN_STAMP)  ## the fast tests with the oldest supported versions, in 
 
 peer-tests: $(STAMP)  ## the mining tests of sentence-transformers against ours: make peer-tests PEER=<its checkout>
 	$(BIN)/python -m tests.support.peer_suite $(PEER)
+
+faults: $(STAMP)  ## the whole table of faults, with figures tried and held in out/faults.json
+	$(BIN)/python -m tests.faults.run --minutes 15 --examples 10000 --output out/faults.json
 
 bench: $(STAMP)  ## ratios against the peer, as JSON and tables in out/bench
 	$(BIN)/python -m benchmarks.mining --output out/bench

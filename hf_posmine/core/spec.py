@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,8 @@ def _tree(text: str, what: str, known: Mapping[str, type]) -> ast.expr:
         ) from None
     if sum(1 for _ in ast.walk(tree)) > MOST_NODES:
         raise SpecError(f"cannot read {what} {_shown(text)!r}: it has too many parts")
+    if any(isinstance(node, ast.Constant) and node.value == math.inf for node in ast.walk(tree)):
+        raise SpecError(f"cannot read {what} {_shown(text)!r}: a number in it is too large")
     return tree
 
 

@@ -61,6 +61,12 @@ def test_every_filter_and_sampler_parses_back(value):
     assert parse(repr(value), FILTERS | SAMPLERS) == value
 
 
+@pytest.mark.parametrize("text", ["1E310", "MinScore(-2e999)", "[1, 9e400]"])
+def test_a_number_beyond_every_float_is_refused(text):
+    with pytest.raises(SpecError, match="a number in it is too large"):
+        parse(text, FILTERS)
+
+
 @pytest.mark.parametrize("number", [np.float64(0.75), np.float32(0.75), np.int64(1)], ids=lambda n: type(n).__name__)
 def test_a_numpy_number_parses_back(number):
     assert parse(repr(PercPos(number)), FILTERS) == PercPos(number)

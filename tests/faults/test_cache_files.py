@@ -201,6 +201,9 @@ def test_a_damaged_file_changes_no_row_or_is_named_in_one_line(kind, fresh_home,
     shutil.copytree(fresh_home, sound)
     files = sorted(f.relative_to(sound) for f in (sound / below).rglob("*") if f.is_file() and f.suffix != ".lock")
     assert files
+    if "HF_POSMINE_COUNT" in os.environ:  # the runner of the whole table counts each damage
+        with Path(os.environ["HF_POSMINE_COUNT"]).open("a") as counted:
+            counted.write(f"{len(cases(files)) - 1}\n")
     for file, damage in cases(files):
         shutil.rmtree(fresh_home)
         shutil.copytree(sound, fresh_home)
