@@ -13,7 +13,7 @@ import numpy as np
 
 from hf_posmine.core.check import is_number, is_whole
 from hf_posmine.core.errors import SpecError
-from hf_posmine.core.spec import parse, spell
+from hf_posmine.core.spec import parse, shown, spell
 from hf_posmine.core.types import Filter
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ def common_window(filters: Sequence[Filter]) -> tuple[int, int | None]:
 
 def _check_type(value: object, text: object) -> Filter:
     if isinstance(value, type) or not isinstance(value, Filter):
-        raise SpecError(f"{text!r} is no filter; known: {', '.join(sorted(FILTERS))}")
+        raise SpecError(f"{shown(str(text))!r} is no filter; known: {', '.join(sorted(FILTERS))}")
     return value
 
 

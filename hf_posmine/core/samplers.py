@@ -11,7 +11,7 @@ import numpy as np
 from hf_posmine.core.check import is_number, is_whole
 from hf_posmine.core.ensembles import ENSEMBLES, CrossSample, IntraSample
 from hf_posmine.core.errors import SpecError
-from hf_posmine.core.spec import parse, spell
+from hf_posmine.core.spec import parse, shown, spell
 from hf_posmine.core.types import PADDING, Floats, Mask, RowGenerators, Rows, Sampler
 
 MOST_CANDIDATES = 1_000_000
@@ -159,7 +159,9 @@ def as_sampler(sampler: Choice | str) -> Choice:
         return parse_sampler(sampler)
     if isinstance(sampler, (Sampler, CrossSample, IntraSample)) and not isinstance(sampler, type):
         return sampler
-    raise SpecError(f"{sampler!r} is no sampler; known: {', '.join([*sorted(SAMPLERS), *sorted(ENSEMBLES)])}")
+    raise SpecError(
+        f"{shown(str(sampler))!r} is no sampler; known: {', '.join([*sorted(SAMPLERS), *sorted(ENSEMBLES)])}"
+    )
 
 
 def _first(keep: Mask, count: int) -> Rows:

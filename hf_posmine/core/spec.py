@@ -83,7 +83,7 @@ def parse(text: str, known: Mapping[str, type], what: str = "value") -> Any:
         SpecError: naming the text, and what is known.
     """
     tree = _tree(text, what, known)
-    return _build(tree, known, what, _shown(text))
+    return _build(tree, known, what, shown(text))
 
 
 def _tree(text: str, what: str, known: Mapping[str, type]) -> ast.expr:
@@ -91,19 +91,19 @@ def _tree(text: str, what: str, known: Mapping[str, type]) -> ast.expr:
     nested = max((depth for depth in _depths(text)), default=0)
     if len(text) > MOST_CHARACTERS or nested > MOST_NESTED:
         raise SpecError(
-            f"cannot read {what} {_shown(text)!r}: it has {len(text):,} characters, nested {nested} deep; at most "
+            f"cannot read {what} {shown(text)!r}: it has {len(text):,} characters, nested {nested} deep; at most "
             f"{MOST_CHARACTERS:,} and {MOST_NESTED} are read"
         )
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise SpecError(
-            f"cannot read {what} {_shown(text)!r}; write it as a call, one of: {', '.join(sorted(known))}{_comma(text)}"
+            f"cannot read {what} {shown(text)!r}; write it as a call, one of: {', '.join(sorted(known))}{_comma(text)}"
         ) from None
     if sum(1 for _ in ast.walk(tree)) > MOST_NODES:
-        raise SpecError(f"cannot read {what} {_shown(text)!r}: it has too many parts")
+        raise SpecError(f"cannot read {what} {shown(text)!r}: it has too many parts")
     if any(isinstance(node, ast.Constant) and node.value == math.inf for node in ast.walk(tree)):
-        raise SpecError(f"cannot read {what} {_shown(text)!r}: a number in it is too large")
+        raise SpecError(f"cannot read {what} {shown(text)!r}: a number in it is too large")
     return tree
 
 
@@ -116,7 +116,8 @@ def _depths(text: str) -> Iterator[int]:
         yield depth + signs
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """The text as an error shows it: its beginning, where it is long."""
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 4]} ..."
 
 

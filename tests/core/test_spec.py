@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_posmine.core.errors import InputError, SpecError
-from hf_posmine.core.filters import FILTERS, MarginPos, MaxScore, MinScore, PercPos, RankWindow, SkipTop
+from hf_posmine.core.filters import FILTERS, MarginPos, MaxScore, MinScore, PercPos, RankWindow, SkipTop, parse_filter
 from hf_posmine.core.samplers import SAMPLERS, SampledTopK, Top, Top1Sampled, Uniform
 from hf_posmine.core.spec import parse, spell
 
@@ -65,6 +65,12 @@ def test_every_filter_and_sampler_parses_back(value):
 def test_a_number_beyond_every_float_is_refused(text):
     with pytest.raises(SpecError, match="a number in it is too large"):
         parse(text, FILTERS)
+
+
+def test_what_is_not_a_filter_is_shown_by_its_beginning():
+    with pytest.raises(SpecError, match="is no filter") as refused:
+        parse_filter("7" * 1800)
+    assert len(str(refused.value)) < 500
 
 
 @pytest.mark.parametrize("number", [np.float64(0.75), np.float32(0.75), np.int64(1)], ids=lambda n: type(n).__name__)
