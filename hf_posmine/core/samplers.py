@@ -160,7 +160,7 @@ def as_sampler(sampler: Choice | str) -> Choice:
     if isinstance(sampler, (Sampler, CrossSample, IntraSample)) and not isinstance(sampler, type):
         return sampler
     raise SpecError(
-        f"{shown(str(sampler))!r} is no sampler; known: {', '.join([*sorted(SAMPLERS), *sorted(ENSEMBLES)])}"
+        f"{shown(repr(sampler))} is no sampler; known: {', '.join([*sorted(SAMPLERS), *sorted(ENSEMBLES)])}"
     )
 
 
