@@ -90,14 +90,15 @@ def _repeated(row: RowFacts) -> Iterator[Found]:
 def _same(row: RowFacts, texts: bool) -> Iterator[Found]:
     """Negatives that are a positive, in the worst way in which they are, or the query."""
     exact = {one.exact for one in row.positives}
+    positives = [(one, one.words) for one in row.positives if one.normalized] if texts else []
     for place, (one, matched) in enumerate(zip(row.negatives, row.matched, strict=True)):
         if not one.normalized:
             continue
         if matched:
             yield "same_text" if one.exact in exact else "same_normalized", place
-        elif texts and any(near_copy(one, positive) for positive in row.positives if positive.normalized):
+        elif any(near_copy(one, positive, words) for positive, words in positives):
             yield "near_copy", place
-        elif texts and any(contained(one, positive) for positive in row.positives):
+        elif any(contained(one, positive) for positive, _ in positives):
             yield "contained", place
         elif one.number == row.query.number:
             yield "query_text", place
