@@ -56,7 +56,7 @@ class TextFacts:
         self.exact = xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
         self.number = xxhash.xxh3_64_intdigest(self.normalized.encode("utf-8", "surrogatepass"))
         self._sample: list[str] | None = None
-        self._script = "Latin" if text.isascii() else ""
+        self._script: str | None = "Latin" if text.isascii() else ""
 
     @property
     def sample(self) -> list[str]:

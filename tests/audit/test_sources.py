@@ -125,3 +125,14 @@ def test_a_broken_line_is_named(tmp_path):
     path.write_text('{"query": "q", "pos": ["p"], "neg": ["n"]}\n{"query": \n')
     with pytest.raises(InputError, match=r"rows\.jsonl, line 2"):
         open_training_data(path)
+
+
+def test_lists_of_a_parquet_file_are_read_as_they_are(tmp_path):
+    rows = [{"query": f"q{n}", "pos": ["p"], "neg": ["ä" * i for i in range(n % 4)], "ids": [n]} for n in range(2500)]
+    rows[7]["neg"][1] = None
+    path = write_parquet(tmp_path / "rows.parquet", rows)
+    read = [row for batch in open_training_data(path).tables[0].batches() for row in batch]
+    assert read == rows
+    rows[2001]["neg"] = None
+    path = write_parquet(tmp_path / "with_none.parquet", rows)
+    assert [row for batch in open_training_data(path).tables[0].batches() for row in batch] == rows
