@@ -193,6 +193,7 @@ class MiningRecord:
             "known_positives": None if known is None else _known(KnownRecord, known),
             "second_opinion": None if opinion is None else _opinion(opinion),
             "rows": {split: _known(RowsRecord, rows) for split, rows in (plain.get("rows") or {}).items()},
+            "data": plain.get("data") or {},
         }
         record: MiningRecord = _known(cls, {**plain, **nested})
         return record

@@ -144,6 +144,12 @@ def test_a_damaged_text_is_read_or_refused_in_a_line(data):
         assert one_line(error)
 
 
+@pytest.mark.parametrize("name", ["data", "rows"])
+def test_a_mapping_that_is_null_is_empty(name):
+    record = MiningRecord.from_dict(PLAIN | {name: None})
+    assert getattr(record, name) == {} and MiningRecord.from_json(record.to_json()) == record
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
