@@ -144,10 +144,9 @@ def test_a_damaged_text_is_read_or_refused_in_a_line(data):
         assert one_line(error)
 
 
-@pytest.mark.parametrize("name", ["data", "rows"])
-def test_a_mapping_that_is_null_is_empty(name):
-    record = MiningRecord.from_dict(PLAIN | {name: None})
-    assert getattr(record, name) == {} and MiningRecord.from_json(record.to_json()) == record
+def test_facts_about_the_data_that_are_null_are_none_at_all():
+    record = MiningRecord.from_dict(PLAIN | {"data": None})
+    assert record.data == {} and MiningRecord.from_json(record.to_json()) == record
 
 
 @pytest.mark.parametrize(
