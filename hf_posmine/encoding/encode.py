@@ -21,7 +21,7 @@ from hf_posmine.encoding.backends import Backend, Compute, backend_of, loading_o
 from hf_posmine.encoding.batches import LEAST_TOKENS, plan_batches, run_batches
 from hf_posmine.encoding.defaults import DEFAULT_MODEL, EMBEDDED
 from hf_posmine.encoding.model_digest import is_native, model_digest
-from hf_posmine.encoding.model_parts import ModelParts, TakesInstructions
+from hf_posmine.encoding.model_parts import LengthsByRole, ModelParts, TakesInstructions
 from hf_posmine.encoding.model_role import check_role
 from hf_posmine.utils.digest import json_digest
 
@@ -237,7 +237,7 @@ class Encoder:
     def _max_length(self, role: Role) -> int | None:
         """Tokens a text of this role is cut to: the role's own limit, where the model has one."""
         first, own = ModelParts.of(self.model).first, None
-        if isinstance(first, TakesInstructions):
+        if isinstance(first, LengthsByRole):
             own = first.query_length if role == "query" else first.document_length
         return own or self.model.max_seq_length
 

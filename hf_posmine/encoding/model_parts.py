@@ -56,8 +56,8 @@ class ModelParts:
     def of(cls, model: object) -> ModelParts:
         """The parts of a model: of sentence-transformers, or any object with ``encode_query`` and ``encode_document``."""
 
-        def read(name: str) -> Any:
-            return getattr(model, name, None)  # the one place where a part of somebody's model is optional
+        def read(name: str, of: object = model) -> Any:
+            return getattr(of, name, None)  # the one place where a part of somebody's model is optional
 
         tokenizer, card = read("tokenizer"), read("model_card_data")
         return cls(
@@ -68,7 +68,7 @@ class ModelParts:
             tokenizer=tokenizer if callable(tokenizer) and getattr(tokenizer, "is_fast", False) else None,
             similarity=read("similarity_fn_name"),
             first=model[0] if isinstance(model, Indexed) else None,
-            names=() if card is None else tuple(str(name) for name in (card.model_id, card.base_model) if name),
+            names=tuple(str(name) for name in (read("model_id", card), read("base_model", card)) if name),
         )
 
     @property
@@ -87,8 +87,14 @@ class Indexed(Protocol):
 
 @runtime_checkable
 class TakesInstructions(Protocol):
-    """A first module that reads (instruction, text) rows, with a maximum length for each role; see :mod:`hf_posmine.models`."""
+    """A first module that may read (instruction, text) rows; see :mod:`hf_posmine.models`."""
 
     accepts_instructions: bool
+
+
+@runtime_checkable
+class LengthsByRole(Protocol):
+    """A first module with a maximum length for each role."""
+
     query_length: int | None
     document_length: int | None

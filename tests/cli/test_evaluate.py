@@ -123,7 +123,7 @@ def test_compare_corrects_over_all_collections(files, tmp_path, capsys):
             "2 query instructions for 1 collections",
         ),
         (["compare", "gone.json"], "no such file: gone.json"),
-        (["compare", "gone.json", "--alpha", "5"], "lies between 0 and 1"),
+        (["compare", "gone.json", "--alpha", "5"], "is between 0 and 1"),
     ],
 )
 def test_a_mistake_is_one_line(arguments, said, capsys):

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_posmine.core.errors import ColumnError, InputError, MissingExtraError
-from hf_posmine.evaluation import collection as collection_module
+from hf_posmine.evaluation import loading as collection_module
 from hf_posmine.evaluation.collection import Collection
 from hf_posmine.evaluation.encoding import encode_texts
 from hf_posmine.evaluation.loading import folder_collection, hub_collection, load_collection
@@ -194,7 +194,7 @@ def test_an_instruction_is_half_a_pair_to_a_model_that_takes_pairs():
             import torch
 
             seen.extend(inputs)
-            assert prompt is None
+            assert not prompt
             return {"input_ids": torch.tensor([[len("".join(item))] * 16 for item in inputs])}
 
         def forward(self, features, **_):
@@ -403,7 +403,7 @@ def test_folders_of_either_layout(tmp_path, sample):
     for name, columns in tables.items():
         Dataset.from_dict(columns).to_parquet(str(tmp_path / "plain" / f"{name}.parquet"))
     assert load_collection(tmp_path / "plain").qrels == {"7": {"1": 1}}
-    with pytest.raises(InputError, match="say which"):
+    with pytest.raises(InputError, match="name one with qrels="):
         load_collection(SAMPLE)
 
 

@@ -394,7 +394,16 @@ def test_the_command_mines_with_an_ensemble_of_named_teachers(pairs, tmp_path, c
     from hf_posmine.cli.main import main
 
     pairs.to_parquet(tmp_path / "pairs.parquet")
-    options = ["--teacher", "bm25,random:1", "--sampler", "IntraSample(dedup=True)", "--num-negatives", "2"]
+    options = [
+        "--teacher",
+        "bm25,random:1",
+        "--sampler",
+        "IntraSample(dedup=True)",
+        "--num-negatives",
+        "2",
+        "--filters",
+        "none",
+    ]
     command = [
         "mine",
         str(tmp_path / "pairs.parquet"),

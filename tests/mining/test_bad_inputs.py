@@ -663,7 +663,7 @@ OUTPUTS = {
         "lazy=True needs a Dataset",
     ),
     "a lazy stream": (
-        lambda t: to_training(MINED.to_iterable_dataset(), lazy=True),
+        lambda t: to_training(MINED.to_iterable_dataset(), "triplet", lazy=True),
         e.InputError,
         "lazy=True needs a Dataset",
     ),

@@ -152,6 +152,9 @@ def test_every_kind_of_filter_has_its_share():
         def score(self, queries, doc_ids):
             return index.score(np.ones((len(queries), 1), np.float32), doc_ids)
 
+        def score_texts(self, queries, documents):
+            return np.full(len(queries), 10, np.float32)
+
     pairs = Dataset.from_dict({"query": ["q", "r"], "positive": ["d0", "d0"]})
     options = {"num_negatives": 4, "keep": ("stats", "ranks")}
     filters = ["PercPos(0.9)", "SkipTop(2)", "MinScore(6.5)"]

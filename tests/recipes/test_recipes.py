@@ -87,7 +87,6 @@ def test_every_yaml_is_of_a_kind_that_is_tested_here():
 
 @pytest.mark.parametrize("path", ACCELERATE, ids=name_of)
 def test_accelerate_reads_its_configuration(path):
-    import transformers
     from accelerate.commands.config.config_args import load_config_from_file
     from accelerate.commands.launch import launch_command_parser
 
@@ -97,9 +96,7 @@ def test_accelerate_reads_its_configuration(path):
     known = {action.dest for action in launch_command_parser()._actions}
     assert set(config.fsdp_config) <= known
     if config.fsdp_config:
-        module = transformers.models.mistral.modeling_mistral
-        assert hasattr(module, config.fsdp_config["fsdp_transformer_layer_cls_to_wrap"])
-        assert "UNTESTED" in path.read_text()
+        assert "fsdp_transformer_layer_cls_to_wrap" not in config.fsdp_config  # the model's own layers are gathered
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=name_of)

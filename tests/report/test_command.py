@@ -31,7 +31,7 @@ def test_the_page_is_written_and_said(saved, tmp_path, capsys):
 
 
 def test_two_minings_are_compared(tmp_path, capsys):
-    for name, filters in (("naive", []), ("below", ["--filters", "PercPos(0.95)"])):
+    for name, filters in (("naive", ["--filters", "none"]), ("below", ["--filters", "PercPos(0.95)"])):
         assert (
             main(["mine", str(SAMPLE), "--teacher", "embedded", *filters, "--output", str(tmp_path / name), "--quiet"])
             == 0

@@ -328,7 +328,8 @@ def test_a_real_second_stage(tmp_path):
          "instruction": "Identify the tag of the question"},
         {"name": "stsb", "path": str(real_data("stsb") / "en_dev.parquet"), "task": "sts", "max_samples": 200,
          "mine": TOY | {"filters": ["PercPos(0.95)"]}},
-        {"name": "SQuAD", "path": str(tmp_path / "squad.parquet"), "task": "retrieval", "mine": TOY},
+        {"name": "SQuAD", "path": str(tmp_path / "squad.parquet"), "task": "retrieval",
+         "mine": TOY | {"filters": []}},
     ]  # fmt: skip
     blend = load_blend(specs, num_negatives=5)
     rows_out = {line.name: (line.rows, line.negatives, line.in_batch_negatives) for line in describe(blend)}

@@ -241,7 +241,7 @@ def test_files_that_are_no_recipe_are_refused(tmp_path, content):
     path = tmp_path / "recipe.yaml"
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(InputError, match=r"the recipe '.*recipe.yaml'") as caught:
+    with pytest.raises(InputError, match=r"recipe\.yaml") as caught:
         read_recipe(path)
     assert "\n" not in str(caught.value)
 
