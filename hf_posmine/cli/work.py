@@ -115,7 +115,7 @@ def load_work(options: DataOptions) -> MiningInput:
     )
 
 
-def _without_outputs(rows: Any) -> Any:
+def _without_outputs(rows: AnyDataset) -> Any:
     """The rows without what an earlier mining wrote."""
     from hf_posmine.mining.columns import output_columns, without_outputs
 

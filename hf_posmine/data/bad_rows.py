@@ -29,7 +29,7 @@ def faults_of(queries: Sequence[Any], positives: Sequence[Any] | None) -> list[F
     return ["an empty query" if _is_blank(q) else _fault_of(p) for q, p in zip(queries, positives, strict=True)]
 
 
-def _fault_of(positive: Any) -> Fault | None:
+def _fault_of(positive: object) -> Fault | None:
     if isinstance(positive, str):
         return None if positive and not positive.isspace() else "an empty positive"
     if _is_missing(positive):
@@ -43,12 +43,12 @@ def _fault_of(positive: Any) -> Fault | None:
     return "an empty positive" if isinstance(positive, Mapping) and _is_blank(text_of_record(positive)) else None
 
 
-def _is_missing(value: Any) -> bool:
+def _is_missing(value: object) -> bool:
     """Whether a value is None, or a DataFrame's NaN."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _is_blank(value: Any) -> bool:
+def _is_blank(value: object) -> bool:
     return _is_missing(value) or (isinstance(value, str) and (not value or value.isspace()))
 
 

@@ -284,7 +284,7 @@ def _line_fault(text: str, number: int, columns: dict[str, type]) -> str | None:
     return _row_fault(row, f"line {number}", columns)
 
 
-def _row_fault(row: Any, where: str, columns: dict[str, type]) -> str | None:
+def _row_fault(row: object, where: str, columns: dict[str, type]) -> str | None:
     """What is wrong with a row of JSON, given the types of the columns so far, to which its own are added."""
     if not isinstance(row, dict):
         return f"has a {type(row).__name__} in {where}; each must be an object with columns"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from hf_posmine.core.settings import MiningSettings
     from hf_posmine.core.types import Floats, Rows
+    from hf_posmine.data.columns import AnyDataset
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.mining.select import MinedBatch
 
@@ -70,7 +71,7 @@ def output_columns(names: Iterable[str]) -> list[str]:
     return [name for name in names if name in OUTPUT_COLUMNS]
 
 
-def without_outputs(dataset: Any) -> Any:
+def without_outputs(dataset: AnyDataset | dict[str, AnyDataset]) -> Any:
     """A dataset, dict of datasets or stream without what an earlier mining wrote; the same object where there is none."""
     if isinstance(dataset, dict):
         return type(dataset)({name: without_outputs(split) for name, split in dataset.items()})
@@ -78,7 +79,7 @@ def without_outputs(dataset: Any) -> Any:
     return dataset.remove_columns(outdated) if outdated else dataset
 
 
-def written_columns(dataset: Any) -> list[str]:
+def written_columns(dataset: AnyDataset) -> list[str]:
     """The output columns of a dataset, dict of datasets or stream that hold something.
 
     Mining again leaves null in a column that only the earlier settings wrote, because a callable of ``datasets.map``
@@ -93,20 +94,20 @@ def written_columns(dataset: Any) -> list[str]:
     return [name for name in names if first[name] is not None or (name in OFTEN_NULL and _holds(dataset, name))]
 
 
-def _holds(dataset: Any, column: str) -> bool:
+def _holds(dataset: AnyDataset, column: str) -> bool:
     """Whether any row has a value there."""
     columns = (split.select_columns([column]).with_format(None) for split in splits_of(dataset))
     return any(row[column] is not None for split in columns for row in split)
 
 
-def without_nulls(dataset: Any) -> Any:
+def without_nulls(dataset: AnyDataset) -> Any:
     """A dataset without the output columns that hold nothing; the same object where all do."""
     written = written_columns(dataset)
     blank = [name for name in output_columns(column_names(dataset)) if name not in written]
     return dataset.remove_columns(blank) if blank else dataset
 
 
-def written_side_by_side(dataset: Any) -> list[str]:
+def written_side_by_side(dataset: AnyDataset) -> list[str]:
     """The columns of a dataset with one value per negative that hold something."""
     return [name for name in written_columns(dataset) if name in SIDE_BY_SIDE or name in JUDGED_COLUMNS]
 
