@@ -149,7 +149,7 @@ def test_the_reference_describes_every_name_and_no_other():
     for line in text.splitlines():
         if found := re.match(r"\.\. currentmodule:: (\S+)", line):
             module = found[1]
-        elif found := re.match(r"\.\. auto(?:class|function|data|exception):: (\S+)", line):
+        elif found := re.match(r"\.\. (?:auto(?:class|function|data|exception)|py:data):: (\S+)", line):
             described.setdefault(module, []).append(found[1])
     aliased = {"hf_posmine.core": {"Filter", "FILTERS", "SAMPLERS", "ENSEMBLES"}, "hf_posmine.evaluation": {"Scores"}}
     for module, names in PUBLIC.items():
