@@ -157,7 +157,9 @@ def test_a_corpus_is_given_in_any_form(form, tmp_path):
     assert miner.corpus.texts(np.arange(len(miner.corpus))).to_pylist() == DOCUMENTS
 
 
-@pytest.mark.parametrize("wrong", [7, b"text", {"a": 1}, {"a", "b"}, object()], ids=["number", "bytes", "dict", "set", "object"])
+@pytest.mark.parametrize(
+    "wrong", [7, b"text", {"a": 1}, {"a", "b"}, object()], ids=["number", "bytes", "dict", "set", "object"]
+)
 def test_what_holds_no_documents_is_one_line(wrong):
     with pytest.raises(InputError, match=r"^corpus=\w+; pass a Corpus, a list of texts"):
         PositiveAwareMiner.from_dataset(GOOD, "bm25", corpus=wrong)
