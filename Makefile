@@ -52,7 +52,9 @@ docs: $(STAMP)  ## the pages as HTML in out/docs
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs out/docs
 
 unit: $(STAMP)  ## the core and its contracts: numpy only, no torch, under 10 s of CPU; coverage of the core
-	OMP_NUM_THREADS=1 $(BIN)/pytest $(UNIT) -p tests.support.no_torch --cov=hf_posmine.core --cov-fail-under=95
+	mkdir -p out
+	OMP_NUM_THREADS=1 $(BIN)/coverage run --source=hf_posmine.core -m pytest $(UNIT) -p tests.support.no_torch
+	$(BIN)/coverage report --show-missing --skip-covered --fail-under=95
 
 test: $(STAMP)  ## all tests, doctests and examples of the documentation, without the slow matrices
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not matrix"
