@@ -92,7 +92,7 @@ def test_a_run_killed_between_its_file_and_its_provenance_can_be_repeated(pairs_
 
 @pytest.mark.parametrize(
     ("format_", "columns", "rows"),
-    [("triplet", 4, 80), ("n-tuple", 5, 40), ("labeled-pair", 4, 120), ("labeled-list", 4, 40)],
+    [("triplet", 4, 80), ("n-tuple", 5, 40), ("labeled-pair", 3, 120), ("labeled-list", 3, 40)],
 )
 def test_training_formats(pairs_file, tmp_path, format_, columns, rows):
     options = ("--format", format_, "--num-negatives", "2", "--positive-column", "positive")

@@ -146,7 +146,13 @@ def test_difference_a_candidate_at_the_ceiling():
     )  # fmt: skip
     corpus = Corpus.from_texts(["at", "below"])
     miner = PositiveAwareMiner.from_dataset(
-        pair, model, corpus=corpus, filters=["PercPos(0.75)"], num_negatives=1, teacher_options={"fingerprint": "fixed"}
+        pair,
+        model,
+        corpus=corpus,
+        filters=["PercPos(0.75)"],
+        num_negatives=1,
+        exclude_lookalikes=False,
+        teacher_options={"fingerprint": "fixed"},
     )
     assert peer["negative_1"][:] == ["at"]
     assert pair.map(miner, batched=True)["negatives"][:] == [["below"]]
@@ -165,6 +171,7 @@ def test_difference_where_the_rank_is_counted():
     )  # fmt: skip
     miner = PositiveAwareMiner.from_dataset(
         pair, model, corpus=Corpus.from_texts(scores), filters=["SkipTop(2)", "PercPos(0.95)"], num_negatives=1,
+        exclude_lookalikes=False,
         teacher_options={"fingerprint": "ranks"},
     )  # fmt: skip
     assert peer["negative_1"][:] == ["e"]  # a and b lie above the ceiling; c and d are the two it skips

@@ -83,7 +83,7 @@ def test_everything_is_one_commit(hub, mined, miner):
 def test_large_splits_are_pushed_in_shards(hub, mined, miner, monkeypatch):
     monkeypatch.setattr("hf_posmine.hub.push.SHARD_BYTES", mined["train"].data.nbytes // 3)
     push_dataset(mined, REPO, miner)
-    assert "data/train-00003-of-00004.parquet" in hub.repo(REPO).files()
+    assert len([path for path in hub.repo(REPO).files() if path.startswith("data/train-")]) >= 3
     assert load_dataset(REPO, split="train").to_list() == mined["train"].to_list()
     monkeypatch.setattr("hf_posmine.hub.push.SHARD_BYTES", 500_000_000)
     push_dataset(mined, REPO, miner)  # fewer shards: the old ones must not be read along
@@ -108,7 +108,7 @@ def test_the_layouts_hold_the_same_rows(hub, mined, miner):
     assert len(set(texts.values())) == len(texts) and len(set(queries.values())) == len(queries)
     for name in ("train", "test"):
         scored = load_dataset(REPO, "scores", split=name)
-        wanted = [r for r in rows[name] if r["negatives"]]
+        wanted = [r for r in rows[name] if len(r["negatives"]) == 2]  # short rows are left out, as of n-tuples
         assert [queries[s["query_id"]] for s in scored] == [r["query"] for r in wanted]
         assert [[texts[d] for d in s["document_ids"]] for s in scored] == [
             [r["positive"], *r["negatives"]] for r in wanted

@@ -725,6 +725,7 @@ def test_the_negatives_are_those_of_a_slow_oracle(case, n, ceiling_from, exclude
             corpus=Corpus.from_texts(documents),
             teacher_options={"fingerprint": repr((points, similarity)), "engine": engine},
             exclude_other_positives=exclude_all,
+            exclude_lookalikes=False,
             **{"filters": (), **options},
         )
     except InputError as error:

@@ -104,7 +104,9 @@ def test_the_record_names_everything_the_rows_depend_on(record, miner, sample_co
 
 
 def test_the_settings_are_recorded_in_their_spelling(record):
-    assert record["settings"] == OPTIONS | {"filters": ["SkipTop(1)", "PercPos(0.9)"], "keep": ["scores", "ids"]}
+    assert record["settings"] == OPTIONS | {
+        "filters": ["SkipTop(1)", "PercPos(0.9)"], "keep": ["scores", "ids"], "skip_bad_rows": False,
+    }  # fmt: skip
 
 
 def test_the_versions_are_those_installed():

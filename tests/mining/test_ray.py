@@ -56,9 +56,10 @@ def test_a_killed_encoder_a_killed_miner_and_a_damaged_shard_change_no_row(
 ):
     miner = make_miner(pairs, model, tmp_path / "diary", shard_rows=SHARD_ROWS)
     teacher = miner.teachers[0]
-    (role, part), *_ = teacher.stored_shards().parts()
-    teacher.begin(role, part)
-    teacher.fill_shard(role, part, 1, lambda count: None)
+    shards = teacher.stored_shards()
+    (role, part), *_ = shards.parts()
+    shards.begin(role, part)
+    shards.fill_shard(role, part, 1, lambda count: None)
     damaged = next(fresh_home.rglob("shard-000001.safetensors"))
     damaged.write_bytes(damaged.read_bytes()[:-3])
     (tmp_path / "diary" / "kill-encoder").write_text("2")

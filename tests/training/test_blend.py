@@ -190,7 +190,7 @@ def test_a_folder_of_files_gives_one_split(folder):
     spec = {"name": "x", "path": "split", "task": "clustering", "instruction": ""}
     assert load_blend([spec]).datasets["x"]["query"][:] == [f"t{i}" for i in range(8)]
     assert load_blend([spec | {"split": "test"}]).datasets["x"]["query"][0] == "t100"
-    with pytest.raises(InputError, match=r"data set 'x': 'split', split 'dev', cannot be read: Unknown split"):
+    with pytest.raises(InputError, match=r"data set 'x': folder 'split' has no files of split 'dev'"):
         load_blend([spec | {"split": "dev"}])
 
 
