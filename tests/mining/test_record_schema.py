@@ -170,17 +170,20 @@ def test_a_text_beyond_the_limits_is_refused(text, message):
             {"num_negatives": 10**7, "sampler": "Top()"},
             r"settings\.num_negatives asks for 10,000,000 candidates of a row; the corpus has 24",
         ),
-        ({"sampler": f"Uniform(k={10**8})"}, r"the sampler Uniform\(k=100000000\) asks for 100,000,000"),
+        ({"sampler": f"Uniform(k={10**8})"}, "k must be a whole number from 1 to 1,000,000, got 100000000"),
         ({"filters": [f"SkipTop({10**9})"]}, "the filters .* asks? for 1,000,000,000"),
         ({"filters": [f"RankWindow(0, {10**9})"]}, "the filters .* asks? for 1,000,000,000"),
     ],
 )
 def test_more_candidates_than_documents_are_refused_at_once(changes, message):
     plain = PLAIN | {"settings": PLAIN["settings"] | changes}
-    with pytest.raises(InputError, match=rf"{message}|expected at most|from 1 to 1,000,000"):
+    with pytest.raises(InputError, match=message):
         rebuild(dict(MINED), MiningRecord.from_dict(plain), Inputs())
     claimed = plain | {"corpus": plain["corpus"] | {"documents": 2**39}}  # the corpus that is loaded counts
-    with pytest.raises(InputError, match=r"the corpus has 24 documents|expected at most|from 1 to 1,000,000"):
+    with pytest.raises(
+        InputError,
+        match="the corpus has 24 documents|num_negatives=10000000; expected at most 10,000|k must be a whole number from 1 to 1,000,000",
+    ):
         rebuild(dict(MINED), MiningRecord.from_dict(claimed), Inputs())
 
 
