@@ -10,7 +10,7 @@ import pytest
 
 from hf_posmine import Corpus
 from hf_posmine.core.errors import InputError
-from hf_posmine.data import sources
+from hf_posmine.data import tables
 from hf_posmine.data.sources import load_files
 from hf_posmine.mining.provenance import source_of_path
 from hf_posmine.utils.digest import file_sha256
@@ -57,13 +57,13 @@ def test_the_record_holds_the_digest_of_what_was_read(tmp_path):
 def test_a_file_that_is_written_to_while_it_is_read_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "pairs.jsonl"
     path.write_text(WRITERS[".jsonl"](["one"]))
-    original = sources.file_sha256
+    original = tables.file_sha256
 
     def then_written(file):
         digest = original(file)
         path.write_text(WRITERS[".jsonl"](["two"]))
         return digest
 
-    monkeypatch.setattr(sources, "file_sha256", then_written)
+    monkeypatch.setattr(tables, "file_sha256", then_written)
     with pytest.raises(InputError, match=r"pairs\.jsonl' changed while it was read; run again"):
         load_files(path)
