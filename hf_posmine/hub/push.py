@@ -189,7 +189,10 @@ def _record(mined: AnyDataset, splits: Mapping[str, Any], made_by: MadeBy) -> Mi
             f"the record is of other rows: it has {_counts(record.rows)}, the dataset {_counts(rows)} with other content; push "
             "the rows as they were mined, or pass the miner that made them as made_by="
         )
-    summary = record.summary or MiningSummary.from_dataset(mined, record.settings["num_negatives"]).to_dict()
+    summary = record.summary
+    if summary is None:
+        made = MiningSummary.from_dataset(mined, record.settings["num_negatives"])
+        summary = dataclasses.replace(made, bad_rows=record.num_bad_rows).to_dict()
     whole = dataclasses.replace(record, rows=rows, summary=summary)
     return MiningRecord.from_dict(redacted(whole.to_dict()))  # as everyone else will read it
 

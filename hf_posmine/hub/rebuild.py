@@ -83,7 +83,7 @@ def rebuild(pushed: Mapping[str, Any], record: MiningRecord, inputs: Inputs) -> 
     rebuilt = Rebuilt(miner, rows, from_source, ())
     changes += column_changes(pushed, rebuilt.mined_columns)
     if not any(change.decisive for change in changes):  # else the leaves of the record only repeat it
-        changes += record_changes(record, miner, teacher_given=inputs.teacher is not None)
+        changes += record_changes(record, miner, inputs, from_source=from_source)
     return Rebuilt(miner, rows, from_source, tuple(changes))
 
 

@@ -135,7 +135,7 @@ def _known(rows: AnyDataset, record: MiningRecord, where: object) -> Qrels | Non
     if isinstance(where, (str, Path)) and is_beir(Path(where).expanduser()):
         return Qrels.from_beir(Path(where).expanduser(), record.source.split or "train")
     rows = DatasetDict(rows) if isinstance(rows, dict) else rows
-    skip = bool(record.settings.get("skip_bad_rows"))
+    skip = bool(record.settings["skip_bad_rows"])
     return Qrels.from_dataset(
         rows, columns.query, columns.positive, columns.positive_id, match=match, skip_bad_rows=skip,  # type: ignore[arg-type]
     )  # fmt: skip

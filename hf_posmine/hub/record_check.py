@@ -13,6 +13,7 @@ from hf_posmine.mining.columns import MINED_COLUMNS, written_columns
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from hf_posmine.hub.inputs import Inputs
     from hf_posmine.mining.miner import PositiveAwareMiner
     from hf_posmine.mining.record import MiningRecord
 
@@ -25,20 +26,36 @@ MEASURED = ("approximation",)
 MOST_SUBSETS = 64
 
 
-def record_changes(record: MiningRecord, miner: PositiveAwareMiner, *, teacher_given: bool) -> list[InputChange]:
-    """Fields that decide rows and that the rebuilt miner does not give again.
+def record_changes(
+    record: MiningRecord, miner: PositiveAwareMiner, inputs: Inputs, *, from_source: bool
+) -> list[InputChange]:
+    """Fields that decide rows, and the account of the data, where the rebuilt miner does not give them again.
 
     Args:
         record: as it was read.
         miner: made from it.
-        teacher_given: whether the caller gave the teacher, whose place the record then does not know.
+        inputs: those of the caller, whose places the record does not know.
+        from_source: whether the rows are those of the source, with any that mining left out.
     """
     from hf_posmine.mining.provenance import provenance
 
     again = provenance(miner, source=record.source, corpus_source=record.corpus.source)
-    skipped = {*MEASURED, *(("commit", "spelling") if teacher_given else ())}
+    skipped = {*MEASURED, *(("commit", "spelling") if inputs.teacher is not None else ())}
     was, now = (_deciding(made, skipped) for made in (record, again))
+    if record.data:
+        was["data"], now["data"] = record.data, _data(record, miner, inputs, from_source=from_source)
     return [InputChange(f"the record's {path}", _shown(one), _shown(two)) for path, one, two in differing(was, now)]
+
+
+def _data(record: MiningRecord, miner: PositiveAwareMiner, inputs: Inputs, *, from_source: bool) -> dict[str, Any]:
+    """The account of the data by the rebuilt miner, but for what it cannot know."""
+    was = record.data
+    unknown = [
+        *(["corpus"] if inputs.corpus is not None else []),  # columns of the caller's own documents
+        *(["bad_rows"] if record.settings["skip_bad_rows"] and not from_source else []),  # no longer among the rows
+    ]
+    now = miner.data_compared(near=was.get("near") is not None).to_dict()
+    return now | {name: was.get(name) for name in unknown}
 
 
 def _deciding(record: MiningRecord, skipped: set[str]) -> dict[str, Any]:
@@ -64,7 +81,7 @@ def summary_changes(pushed: Mapping[str, Any], record: MiningRecord) -> list[Inp
         if found is not None and sum(map(len, splits)) != was.get("rows"):
             continue
         made = MiningSummary.from_dataset(dict(enumerate(splits)), record.settings["num_negatives"])
-        now = json.loads(json.dumps(made.to_dict())) | {"bad_rows": was.get("bad_rows")}  # no longer among the rows
+        now = json.loads(json.dumps(made.to_dict())) | {"bad_rows": record.num_bad_rows}  # no longer among the rows
         if same(was, now):
             return []
         found = found or now

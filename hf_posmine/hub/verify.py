@@ -86,6 +86,8 @@ def _unchecked(record: MiningRecord, rebuilt: Rebuilt) -> Iterator[str]:
     if not rebuilt.from_source:
         path = "a source without a name" if record.source.path is None else f"the source {record.source.path!r}"
         yield f"that the queries and positives are those of {path}; to compare them, pass it as --dataset"
+        if record.settings["skip_bad_rows"]:
+            yield "how many rows without a query or a positive were left out of the source"
     yield "when, by which command and with which package versions the rows were mined"
 
 

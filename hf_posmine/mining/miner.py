@@ -375,6 +375,13 @@ class PositiveAwareMiner:
         """What is read and searched: the columns, the documents, and the positives among them."""
         return MinedData.of(self._reader, self._near_lookalikes)
 
+    def data_compared(self, *, near: bool) -> MinedData:
+        """:attr:`data` with near forms of the positives counted, or left uncounted, whatever is stored by now."""
+        found = self._near_lookalikes if near else None
+        if found is not None:
+            found.prepare()
+        return MinedData.of(self._reader, found)
+
     @property
     def num_bad_rows(self) -> int | None:
         """Rows of the dataset without a query or a positive that ``skip_bad_rows`` leaves out; None where they are an error."""

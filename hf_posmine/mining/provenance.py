@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,7 +75,7 @@ def provenance(
         columns=Columns(miner.query_column, miner.positive_column, miner.positive_id_column),
         corpus=_corpus(miner, corpus_source),
         known_positives=None if miner.known_positives is None else describe_known(miner.known_positives),
-        summary=None if summary is None else summary.to_dict(),
+        summary=None if summary is None else replace(summary, bad_rows=miner.num_bad_rows).to_dict(),
         versions=versions(),
         data=miner.data.to_dict(),
         rows={} if mined is None else describe_rows(mined),

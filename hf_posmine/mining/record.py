@@ -135,6 +135,11 @@ class MiningRecord:
     schema: int = SCHEMA
     tool: str = TOOL
 
+    @property
+    def num_bad_rows(self) -> int | None:
+        """Rows that were left out by the account of the data; None if nobody counted any."""
+        return sum((self.data.get("bad_rows") or {}).values()) or None
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; sources without the keys that do not concern them."""
         plain = asdict(self)

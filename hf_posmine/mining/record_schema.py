@@ -65,11 +65,20 @@ TEACHER = fields(
 SUMMARY = fields(
     dict.fromkeys(("rows", "num_negatives", "negatives", "short_rows", "empty_rows"), COUNT),
     {
-        **{name: optional(COUNT) for name in ("filled", "weak_rows", "rejected")},
+        **{name: optional(COUNT) for name in ("filled", "weak_rows", "bad_rows", "rejected")},
         "excluded": mapping(COUNT, text(256), 64),
         "removed": mapping(number, text(512), 64),
         "replaced": optional(number),
         "quantiles": mapping(mapping(number, text(32, r"[01]?\.\d+|[01]"), 64), text(64), 16),
+    },
+)
+DATA = fields(
+    {"query": NAME, "positives": COUNT, "in_corpus": COUNT, "documents": COUNT, "own": flag},
+    {
+        **dict.fromkeys(("variants", "contained", "near", "unlike", "crowded"), optional(COUNT)),
+        "positive": optional(NAME),
+        "corpus": optional(text(4_096)),
+        "bad_rows": optional(mapping(COUNT, text(64), 16)),
     },
 )
 OPINION = fields(
@@ -87,7 +96,9 @@ SETTINGS = fields(
         "weak_positive": one_of(get_args(WeakPositive)),
         "weak_rank": whole(1, MOST_DOCUMENTS),
         "near_duplicates": optional(number),
+        "exclude_lookalikes": flag,
         "exclude_other_positives": flag,
+        "skip_bad_rows": flag,
         "seed": whole(0, 2**64 - 1),
     }
 )
@@ -120,6 +131,7 @@ RECORD = fields(
     {
         "known_positives": optional(fields({"fingerprint": text(256), "queries": COUNT, "judgements": COUNT})),
         "rows": mapping(fields({"rows": COUNT, "digest": text(256)}), text(256), 1_024),
+        "data": optional(DATA),
         "format": optional(text(64)),
         "second_opinion": optional(OPINION),
     },

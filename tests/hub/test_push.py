@@ -81,9 +81,10 @@ def test_everything_is_one_commit(hub, mined, miner):
 
 
 def test_large_splits_are_pushed_in_shards(hub, mined, miner, monkeypatch):
-    monkeypatch.setattr("hf_posmine.hub.push.SHARD_BYTES", mined["train"].data.nbytes // 3)
+    monkeypatch.setattr("hf_posmine.hub.push.SHARD_BYTES", -(-mined["train"].data.nbytes // 3))
     push_dataset(mined, REPO, miner)
-    assert len([path for path in hub.repo(REPO).files() if path.startswith("data/train-")]) >= 3
+    shards = [path for path in hub.repo(REPO).files() if path.startswith("data/train-")]
+    assert shards == [f"data/train-{number:05d}-of-00003.parquet" for number in range(3)]
     assert load_dataset(REPO, split="train").to_list() == mined["train"].to_list()
     monkeypatch.setattr("hf_posmine.hub.push.SHARD_BYTES", 500_000_000)
     push_dataset(mined, REPO, miner)  # fewer shards: the old ones must not be read along

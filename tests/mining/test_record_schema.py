@@ -164,26 +164,25 @@ def test_a_text_beyond_the_limits_is_refused(text, message):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "message", "of_a_claim"),
     [
         (
             {"num_negatives": 10**7, "sampler": "Top()"},
-            r"settings\.num_negatives asks for 10,000,000 candidates of a row; the corpus has 24",
+            r"settings\.num_negatives asks for 10,000,000 candidates of a row; the corpus has 24 documents$",
+            "num_negatives=10000000; expected at most 10,000 for each row$",
         ),
-        ({"sampler": f"Uniform(k={10**8})"}, "k must be a whole number from 1 to 1,000,000, got 100000000"),
-        ({"filters": [f"SkipTop({10**9})"]}, "the filters .* asks? for 1,000,000,000"),
-        ({"filters": [f"RankWindow(0, {10**9})"]}, "the filters .* asks? for 1,000,000,000"),
+        ({"sampler": f"Uniform(k={10**8})"}, *["k must be a whole number from 1 to 1,000,000, got 100000000$"] * 2),
+        ({"sampler": f"Uniform(k={10**6})"}, *[r"the sampler .* asks for 1,000,000 .* has 24 documents$"] * 2),
+        ({"filters": [f"SkipTop({10**9})"]}, *[r"the filters .* asks for 1,000,000,00\d .* has 24 documents$"] * 2),
+        ({"filters": [f"RankWindow(0, {10**9})"]}, *["the filters .* asks for 1,000,000,000 .* has 24 documents$"] * 2),
     ],
 )
-def test_more_candidates_than_documents_are_refused_at_once(changes, message):
+def test_more_candidates_than_documents_are_refused_at_once(changes, message, of_a_claim):
     plain = PLAIN | {"settings": PLAIN["settings"] | changes}
     with pytest.raises(InputError, match=message):
         rebuild(dict(MINED), MiningRecord.from_dict(plain), Inputs())
     claimed = plain | {"corpus": plain["corpus"] | {"documents": 2**39}}  # the corpus that is loaded counts
-    with pytest.raises(
-        InputError,
-        match=r"the corpus has 24 documents|expected at most 10,000|number from 1 to 1,000,000",
-    ):
+    with pytest.raises(InputError, match=of_a_claim):
         rebuild(dict(MINED), MiningRecord.from_dict(claimed), Inputs())
 
 
@@ -194,7 +193,7 @@ def test_numbers_that_defaults_ask_for_are_fine_on_a_small_corpus():
 
 def test_the_schema_has_every_setting():
     assert set(PLAIN["settings"]) == {field.name for field in dataclasses.fields(MiningSettings)}
-    for name in set(PLAIN["settings"]) - {"skip_bad_rows", "exclude_lookalikes"}:  # False where a record lacks it
+    for name in PLAIN["settings"]:
         less = {key: value for key, value in PLAIN["settings"].items() if key != name}
         with pytest.raises(InputError, match=rf"settings\.{name} is missing"):
             MiningRecord.from_dict(PLAIN | {"settings": less})
