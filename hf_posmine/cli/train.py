@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
 
         show_plan(recipe, Console())
         return
-    run_stage(recipe)
+    run_stage(recipe, show)
     if int(os.environ.get("RANK", "0")) == 0:
         show(f"The model is in {recipe.trainer['output_dir']}")
 
@@ -98,7 +98,7 @@ def _show_data(plan: StagePlan, console: Console) -> None:
         console.print(Text(printable(row)))
         where = "queries and documents" if line.symmetric else "queries"
         counts = ", ".join(f"{why.replace('_', ' ')} {count:,}" for why, count in line.counts.items() if count)
-        below = [f"before {where}: {line.instruction}" if line.instruction else "no instruction", counts]
+        below = [line.columns, f"before {where}: {line.instruction}" if line.instruction else "no instruction", counts]
         for text in below:
             console.print(Padding(Text(printable(text), style="dim"), (0, 0, 0, 2), expand=False))
 

@@ -49,6 +49,8 @@ class TrainedOn:
         rows: training rows.
         digest: of the training rows, see :func:`~hf_posmine.mining.rows_digest.rows_digest`.
         mined: how its negatives were mined, where that is known: miner_fingerprint, filters, sampler, teacher.
+        columns: role -> column that its rows came from.
+        num_negatives: negatives of a row that were asked for.
     """
 
     name: str
@@ -61,6 +63,8 @@ class TrainedOn:
     rows: int
     digest: str
     mined: Mapping[str, Any] | None = None
+    columns: Mapping[str, str | None] = field(default_factory=dict)
+    num_negatives: int | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ TRAINED_ON = fields(
         "instruction": text(lines=True),
         "rows": COUNT,
     },
-    {"mined": optional(mapping(plain))},
+    {"mined": optional(mapping(plain)), "columns": mapping(optional(NAME)), "num_negatives": optional(COUNT)},
 )
 EVALUATION = fields(
     {"collection": NAME, "measure": NAME, "mean": number, "low": number, "high": number, "queries": COUNT}

@@ -155,9 +155,14 @@ def read_provenance(path: str | Path) -> MiningRecord:
 def recorded_beside(dataset: Any) -> MiningRecord | None:
     """The record in the folder of a Dataset that was loaded from disk; None without one."""
     folders = dict.fromkeys(Path(file["filename"]).parent for file in dataset.cache_files)
-    places = [place / FILE for folder in folders for place in (folder, folder.parent)]
-    found = next((place for place in places if place.is_file()), None)
-    return None if found is None else read_provenance(found)
+    records = (recorded_at(place) for folder in folders for place in (folder, folder.parent))
+    return next((record for record in records if record is not None), None)
+
+
+def recorded_at(place: Path) -> MiningRecord | None:
+    """The record in a folder of mined rows, or beside a file of them; None without one."""
+    file = place / FILE if place.is_dir() else place.with_suffix(f"{place.suffix}.{FILE}")
+    return read_provenance(file) if file.is_file() else None
 
 
 def _source(given: Source | Mapping[str, Any]) -> Source:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from datasets import Dataset
 
+    from hf_posmine.training.role_columns import RoleColumns
+
 SAMPLED_ROWS = 2000
 """Rows from which the mean number of words is estimated."""
 
@@ -36,11 +38,13 @@ class Blend:
         datasets: a DatasetDict, by name, in the order of the specs.
         specs: what they were made from, by name.
         counts: what became of the raw rows, by name; see :class:`~hf_posmine.training.convert.Converted`.
+        columns: which columns they were made from, by name.
     """
 
     datasets: Any
     specs: dict[str, DatasetSpec]
     counts: dict[str, dict[str, int]]
+    columns: dict[str, RoleColumns]
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class BlendLine:
         query_words: mean number of words of a query, from at most 2,000 rows.
         document_words: likewise of the positives and negatives.
         counts: what became of the raw rows.
+        columns: the line about the columns that were taken.
     """
 
     name: str
@@ -70,17 +75,21 @@ class BlendLine:
     query_words: float
     document_words: float
     counts: dict[str, int]
+    columns: str
 
 
-def load_blend(specs: Sequence[DatasetSpec | Mapping[str, Any]], *, num_negatives: int = 1, seed: int = 0) -> Blend:
+def load_blend(
+    specs: Sequence[DatasetSpec | Mapping[str, Any]], *, num_negatives: int | None = None, seed: int = 0
+) -> Blend:
     """Load, convert and, where a set has ``mine``, mine the data sets of a blend.
 
     All specs are checked before any data are read. The same specs, data and seed give the same rows.
 
     Args:
         specs: the data sets, as :class:`DatasetSpec` or mappings.
-        num_negatives: hard negatives per row, where a data set has no number of its own; the paper has 1 in stage 1 and 5 in stage
-            2 (its Table 11). Label texts cap it at the number of other classes.
+        num_negatives: hard negatives per row, where a data set has no number of its own; by default as many as the
+            provenance beside its rows has, else 1. The paper has 1 in stage 1 and 5 in stage 2 (its Table 11). Label texts
+            cap it at the number of other classes.
         seed: of the draws, where a data set has no seed of its own.
 
     Raises:
@@ -88,7 +97,8 @@ def load_blend(specs: Sequence[DatasetSpec | Mapping[str, Any]], *, num_negative
     """
     import datasets
 
-    whole("num_negatives", num_negatives, least=1)
+    if num_negatives is not None:
+        whole("num_negatives", num_negatives, least=1)
     ready = [spec if isinstance(spec, DatasetSpec) else DatasetSpec.from_mapping(spec) for spec in specs]
     if not ready:
         raise InputError("the blend has no data sets; give at least one")
@@ -96,17 +106,17 @@ def load_blend(specs: Sequence[DatasetSpec | Mapping[str, Any]], *, num_negative
     again = [name for i, name in enumerate(names) if name in names[:i]]
     if again:
         raise InputError(f"two data sets are named {again[0]!r}; give each its own name")
-    made, counts = datasets.DatasetDict(), {}
+    made, counts, columns = datasets.DatasetDict(), {}, {}
     with progress_bar(len(ready), "Loading the blend", "data set") as bar:
         for spec in ready:
             try:
-                converted = rows_of(spec, num_negatives, seed)
+                converted, columns[spec.name] = rows_of(spec, num_negatives, seed)
             except InputError as error:
                 raise type(error)(f"data set {spec.name!r}: {error}") from error
             made[spec.name] = _with_constants(converted.dataset, spec)
             counts[spec.name] = converted.counts
             bar.update()
-    return Blend(made, dict(zip(names, ready, strict=True)), counts)
+    return Blend(made, dict(zip(names, ready, strict=True)), counts, columns)
 
 
 def mixed(blend: Blend) -> Any:
@@ -165,6 +175,7 @@ def _line(blend: Blend, name: str) -> BlendLine:
         query_words=words(["query"]),
         document_words=words(["positive", *negative_columns(negatives)]),
         counts=blend.counts[name],
+        columns=str(blend.columns[name]),
     )
 
 

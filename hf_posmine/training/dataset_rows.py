@@ -9,6 +9,7 @@ import numpy as np
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.data.sources import beir_pairs, is_beir, load_source
+from hf_posmine.mining.provenance import recorded_at
 from hf_posmine.mining.rows_digest import rows_digest
 from hf_posmine.training.convert import (
     Converted,
@@ -18,6 +19,7 @@ from hf_posmine.training.convert import (
     retrieval_to_rows,
     sts_to_pairs,
 )
+from hf_posmine.training.role_columns import RoleColumns
 from hf_posmine.utils.cache import build_once
 from hf_posmine.utils.digest import json_digest
 from hf_posmine.utils.files import cache_root
@@ -34,24 +36,28 @@ MIN_STS_SCORE = 4.0
 """Of 5: NV-Embed, arXiv 2405.17428, section 4.2."""
 
 
-def rows_of(spec: DatasetSpec, num_negatives: int, seed: int) -> Converted:
-    """The training rows of a data set.
+def rows_of(spec: DatasetSpec, num_negatives: int | None, seed: int) -> tuple[Converted, RoleColumns]:
+    """The training rows of a data set, and the columns that they came from.
 
     Args:
         spec: the data set.
-        num_negatives: where the spec has none.
+        num_negatives: where the spec has none; None takes as many as the provenance beside the rows has, else 1.
         seed: where the spec has none.
 
     Raises:
         InputError: nothing readable there, or data that do not fit the spec.
     """
-    n = num_negatives if spec.num_negatives is None else spec.num_negatives
-    seed = seed if spec.seed is None else spec.seed
+    recorded = None if spec.mine is not None else recorded_at(Path(spec.path))
+    given = next((n for n in (spec.num_negatives, num_negatives) if n is not None), None)
+    mined = 1 if recorded is None else int(recorded.settings["num_negatives"])
+    n, seed = mined if given is None else given, seed if spec.seed is None else spec.seed
     dataset = load_rows(spec)
+    columns = RoleColumns.of(spec, dataset, recorded, wanted=n)
     if spec.mine is not None:
-        pairs = _pairs(spec, dataset)
-        return _mined(spec, pairs, _sample(pairs, spec.max_samples, seed), n, seed)
-    return _sample(_pairs(spec, dataset) if n == 0 else _with_negatives(spec, dataset, n, seed), spec.max_samples, seed)
+        pairs = _pairs(spec, dataset, columns)
+        return _mined(spec, pairs, _sample(pairs, spec.max_samples, seed), n, seed), columns
+    rows = _pairs(spec, dataset, columns) if n == 0 else _with_negatives(spec, dataset, columns, n, seed)
+    return _sample(rows, spec.max_samples, seed), columns
 
 
 def load_rows(spec: DatasetSpec) -> Any:
@@ -66,7 +72,9 @@ def load_rows(spec: DatasetSpec) -> Any:
 
     path = Path(spec.path)
     if spec.revision is not None and path.exists():
-        raise InputError(f"revision={spec.revision!r} has no effect on {spec.path!r}, which is no Hub id; leave it out")
+        raise InputError(
+            f"revision={spec.revision!r} has no effect on {spec.path!r}, which is not a Hub id; leave it out"
+        )
     try:
         if is_beir(path):
             return _beir_rows(path, spec.split)
@@ -87,8 +95,8 @@ def _beir_rows(folder: Path, split: str) -> Any:
     return pairs.add_column("positive", corpus.texts(rows).to_pylist())
 
 
-def _with_negatives(spec: DatasetSpec, dataset: Dataset, n: int, seed: int) -> Converted:
-    columns: list[Any] = spec.role_columns
+def _with_negatives(spec: DatasetSpec, dataset: Dataset, roles: RoleColumns, n: int, seed: int) -> Converted:
+    columns: list[Any] = list(roles.by_role.values())
     if spec.task == "retrieval":
         return retrieval_to_rows(dataset, *columns, num_negatives=n)
     if spec.task == "reranking":
@@ -100,9 +108,9 @@ def _with_negatives(spec: DatasetSpec, dataset: Dataset, n: int, seed: int) -> C
     return labels_to_triples(dataset, *columns, num_negatives=n, positives=positives, label_texts=texts, seed=seed)
 
 
-def _pairs(spec: DatasetSpec, dataset: Dataset) -> Converted:
+def _pairs(spec: DatasetSpec, dataset: Dataset, roles: RoleColumns) -> Converted:
     """Queries and positives without negatives."""
-    columns: list[Any] = spec.role_columns
+    columns: list[Any] = list(roles.by_role.values())
     if spec.task == "sts":
         min_score = MIN_STS_SCORE if spec.min_score is None else spec.min_score
         return sts_to_pairs(dataset, *columns, min_score=min_score)

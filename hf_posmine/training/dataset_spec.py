@@ -15,14 +15,14 @@ from hf_posmine.training.instructions import SOURCE, instruction_for
 Task: TypeAlias = Literal["retrieval", "classification", "clustering", "sts", "nli", "reranking"]
 
 ROLES: dict[str, dict[str, str | None]] = {
-    "retrieval": {"query": "query", "positive": "positive", "negatives": None},
+    "retrieval": {"query": None, "positive": None, "negatives": None},
     "classification": {"text": "text", "label": "label"},
     "clustering": {"text": "text", "label": "label"},
     "sts": {"text1": "sentence1", "text2": "sentence2", "score": "score"},
     "nli": {"premise": "premise", "hypothesis": "hypothesis", "label": "label"},
-    "reranking": {"query": "query", "positive": "positive", "negative": "negative"},
+    "reranking": {"query": None, "positive": None, "negative": None},
 }
-"""Task -> role -> the column that plays it where ``columns`` has no entry (None: found by name), as its converter has them."""
+"""Task -> role -> the column that plays it where ``columns`` has no entry; None: as mining recorded it, else found by name."""
 
 SYMMETRIC = ("sts", "clustering")
 IN_BATCH = ("retrieval", "reranking", "nli")
@@ -46,12 +46,13 @@ class DatasetSpec:
         config: configuration of a Hub dataset.
         split: split.
         revision: revision on the Hub.
-        columns: role -> column, where they differ from :data:`ROLES`.
+        columns: role -> column, where they differ from :data:`ROLES`; by default what the provenance beside mined rows has,
+            else found by name, see :func:`~hf_posmine.data.layouts.pick_columns`.
         instruction: the task instruction; by default the public one of ``name``, "" for none (then the student's own prompt,
             such as ``query: ``, stays).
         symmetric: the instruction also goes before the documents; by default for STS and clustering (NV-Embed, section
             4.2).
-        num_negatives: n, by default the blend's; 0 for pairs with in-batch negatives only.
+        num_negatives: n, by default the blend's, else as many as were mined; 0 for pairs with in-batch negatives only.
         in_batch_negatives: whether other rows' documents are negatives; by default for retrieval, reranking and NLI.
         positives: of a classification: ``auto``, ``label`` or ``example``.
         label_texts: of a classification, class -> text; of NLI, label -> relation.
@@ -198,8 +199,3 @@ class DatasetSpec:
     def mining_options(self) -> dict[str, Any]:
         """The part of ``mine`` for :class:`~hf_posmine.core.settings.MiningSettings`; short rows are dropped by default."""
         return {"on_short": "drop"} | {k: v for k, v in (self.mine or {}).items() if k not in MINE_EXTRAS}
-
-    @property
-    def role_columns(self) -> list[str | None]:
-        """The column that plays each role of the task."""
-        return [self.columns.get(role, default) for role, default in ROLES[self.task].items()]

@@ -72,7 +72,8 @@ class Contrastive:
 
     Attributes:
         datasets: the blend, each a mapping for :class:`~hf_posmine.training.dataset_spec.DatasetSpec`.
-        num_negatives: hard negatives per row (paper, Table 11: 1 in stage 1, 5 in stage 2).
+        num_negatives: hard negatives per row (paper, Table 11: 1 in stage 1, 5 in stage 2); by default as many as the
+            provenance beside each data set has, else 1.
         batches: ``homogeneous``, each of one data set, or ``mixed``.
         temperature: of the softmax; the paper does not give it, related work takes 0.02.
         false_negatives: a ceiling within the batch, such as ``PercPos(0.95)``: another row's document that the student
@@ -86,7 +87,7 @@ class Contrastive:
     """
 
     datasets: tuple[DatasetSpec, ...]
-    num_negatives: int = 1
+    num_negatives: int | None = None
     batches: Literal["homogeneous", "mixed"] = "homogeneous"
     temperature: float = 0.02
     false_negatives: str | None = None

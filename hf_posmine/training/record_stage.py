@@ -21,7 +21,7 @@ from hf_posmine.hub.training_record import (
     read_training_record,
     write_training_record,
 )
-from hf_posmine.mining.provenance import FILE, hub_revision, read_provenance
+from hf_posmine.mining.provenance import hub_revision, recorded_at
 from hf_posmine.mining.rows_digest import rows_digest
 from hf_posmine.utils.redact import redact, redacted
 
@@ -104,14 +104,15 @@ def _trained_on(blend: Blend, name: str) -> TrainedOn:
         rows=len(rows),
         digest=rows_digest(rows),
         mined=redacted(dict(spec.mine)) if spec.mine else _mined(Path(spec.path)),
+        columns=dict(blend.columns[name].by_role),
+        num_negatives=blend.columns[name].num_negatives,
     )
 
 
-def _mined(folder: Path) -> dict[str, Any] | None:
+def _mined(place: Path) -> dict[str, Any] | None:
     """How the negatives of a local set were mined, from the record beside it."""
-    file = folder / FILE if folder.is_dir() else folder.with_suffix(f"{folder.suffix}.{FILE}")
-    if not file.is_file():
+    record = recorded_at(place)
+    if record is None:
         return None
-    record = read_provenance(file)
     settings = {name: record.settings[name] for name in ("filters", "sampler", "num_negatives", "seed")}
     return {"miner_fingerprint": record.miner_fingerprint, **settings, "teacher": record.teachers[0].name}

@@ -24,7 +24,7 @@ from hf_posmine.training.run_folder import STATE, RunFolder
 from hf_posmine.training.student import load_student
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sentence_transformers import SentenceTransformerTrainingArguments
     from sentence_transformers.sentence_transformer.evaluation import BaseEvaluator
@@ -34,10 +34,14 @@ if TYPE_CHECKING:
     from hf_posmine.training.trainer import RecipeTrainer
 
 
-def run_stage(recipe: Recipe) -> InstructSentenceTransformer:
+def run_stage(recipe: Recipe, announce: Callable[[str], None] | None = None) -> InstructSentenceTransformer:
     """Train a stage and save its model in ``output_dir``; run again after an interruption, it resumes.
 
     A run that was killed ends with the weights of one that was not. A finished one is loaded as it is.
+
+    Args:
+        recipe: the stage.
+        announce: called before the first step with a line for each data set: its columns and negatives.
 
     Raises:
         InputError: a recipe that cannot be trained, or an ``output_dir`` that holds another recipe's run.
@@ -51,6 +55,8 @@ def run_stage(recipe: Recipe) -> InstructSentenceTransformer:
         trainer, blend = prepare(recipe)
         if trainer.is_world_process_zero():
             folder.note(recipe)
+            for name, columns in blend.columns.items() if announce else ():
+                announce(f"{name}: {columns}")
         if checkpoint is None or not was_last(trainer, checkpoint):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         return finish(recipe, trainer, blend)

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from datasets import Dataset, DatasetDict, Value
 
+from hf_posmine.cli.main import main
 from hf_posmine.core.errors import ColumnError, InputError, ShortRowError
 from hf_posmine.training.blend import describe, load_blend, mixed
 from hf_posmine.training.dataset_spec import DatasetSpec
@@ -249,6 +250,79 @@ def test_a_plan_has_a_line_per_data_set(blend):
     assert nq.instruction == instruction_for("nq") and nq.counts["rows_in"] == 4
     assert lines["RedditClustering"].symmetric and lines["polarity"].instruction == ""
     assert blend.specs["nq"].weight == 2
+
+
+WAYS = [
+    {"query": f"who is {name}", "question": f"and where was {name}", "reply": f"{name} is a poet", "source": f"a book on {name}"}
+    for name in ("Sappho", "Li Bai", "Rumi", "Basho")
+]  # fmt: skip
+BARE = {"name": "nq", "task": "retrieval", "instruction": ""}
+
+
+@pytest.mark.parametrize("output", ["ways", "ways-mined.jsonl", "ways.parquet"])
+def test_what_mining_wrote_is_read_as_it_wrote_it(output, folder, capsys):
+    """Columns that no name tells apart, and the number of negatives, are those of the provenance."""
+    Dataset.from_list(WAYS).to_json(folder / "ways.jsonl")
+    words = ["mine", "ways.jsonl", "--query-column", "question", "--positive-column", "reply", "--teacher", "random",
+             "--num-negatives", "3", "--output", output, "--quiet"]  # fmt: skip
+    assert main(words) == 0
+    blend = load_blend([BARE | {"path": output}])
+    rows = blend.datasets["nq"]
+    assert text_columns(rows) == ["query", "positive", "negative_1", "negative_2", "negative_3"]
+    assert rows["query"][:] == [row["question"] for row in WAYS] and rows["positive"][0] == "Sappho is a poet"
+    assert str(blend.columns["nq"]) == (
+        "query: question · positive: reply · negatives: negatives · negatives per row: 3"
+    )
+    fewer = load_blend([BARE | {"path": output, "num_negatives": 1, "columns": {"positive": "source"}}])
+    assert text_columns(fewer.datasets["nq"]) == ["query", "positive", "negative_1"]
+    assert fewer.datasets["nq"]["positive"][1] == "a book on Li Bai"
+
+
+NAMED = {
+    "FlagEmbedding": ({"query": "q", "pos": ["p"], "neg": ["n", "m"]}, "query: query · positive: pos · negatives: neg"),
+    "sentence-transformers": ({"anchor": "q", "positive": "p", "negative": "n"}, "query: anchor · positive: positive · negatives: negative"),
+    "n-tuples": ({"question": "q", "answer": "p", "negative_1": "n", "negative_2": "m"}, "query: question · positive: answer"),
+    "tevatron": (
+        {"query_id": "7", "query": "q", "positive_passages": [{"docid": "1", "title": "", "text": "p"}],
+         "negative_passages": [{"docid": "2", "title": "", "text": "n"}]},
+        "query: query · positive: positive_passages · negatives: negative_passages",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", NAMED)
+@pytest.mark.parametrize("task", ["retrieval", "reranking"])
+def test_columns_are_found_by_name_as_in_mining(layout, task, folder):
+    row, line = NAMED[layout]
+    (folder / "named.jsonl").write_text(json.dumps(row) + "\n")
+    blend = load_blend([BARE | {"path": "named.jsonl", "task": task}])
+    line = line if task == "retrieval" else line.replace("negatives:", "negative:")
+    assert str(blend.columns["nq"]) == f"{line} · negatives per row: 1"
+    assert [blend.datasets["nq"][0][c] for c in ("query", "positive", "negative_1")] == ["q", "p", "n"]
+
+
+AMBIGUOUS = {
+    "two positives": (
+        {"query": "q", "positive": "p", "pos": "p", "negatives": ["n"]},
+        r"several columns could be the positive: \['positive', 'pos'\]; name one with columns: {positive: ...}",
+    ),
+    "two kinds of negatives": (
+        {"query": "q", "positive": "p", "neg": ["n"], "hard_negatives": ["m"]},
+        r"several columns \(neg, hard_negatives\) with negatives among .* name one with columns: {negatives: ...}",
+    ),
+    "ids": (
+        {"query": "q", "positive_id": "d1", "negatives": ["n"]},
+        r"column 'positive_id' holds ids of the positives, .* name their column with columns: {positive: ...}",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", AMBIGUOUS)
+def test_a_hint_names_the_key_that_chooses(case, folder):
+    row, message = AMBIGUOUS[case]
+    (folder / "named.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(ColumnError, match="data set 'nq': " + message):
+        load_blend([BARE | {"path": "named.jsonl"}])
 
 
 GOOD = {"name": "nq", "path": "nowhere.jsonl", "task": "retrieval"}

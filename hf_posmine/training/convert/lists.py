@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.check import whole
 from hf_posmine.core.errors import ColumnError, InputError, ShortRowError
-from hf_posmine.data.columns import check_texts, column_names, iter_columns, require_column
+from hf_posmine.data.aliases import NEGATIVE_NAMES, named, names_an_id
+from hf_posmine.data.columns import check_texts, column_names, iter_columns, require_column, text_of_record
 from hf_posmine.data.texts import normalize
 from hf_posmine.training.convert.shared import Converted, converted, negative_columns
 
@@ -23,7 +24,7 @@ def reranking_to_rows(
     dataset: Dataset | IterableDataset,
     query: str = "query",
     positive: str = "positive",
-    negative: str = "negative",
+    negative: str | None = None,
     *,
     num_negatives: int = 1,
 ) -> Converted:
@@ -36,14 +37,16 @@ def reranking_to_rows(
         dataset: a Dataset or an IterableDataset.
         query: column of the queries.
         positive: column of the positives, texts or lists of texts.
-        negative: column of the negatives, texts or lists of texts.
+        negative: column of the negatives, texts or lists of texts; by default found by name.
         num_negatives: n.
 
     Raises:
         ColumnError: a column that is missing or holds something else.
     """
     whole("num_negatives", num_negatives, least=1)
-    return _convert(dataset, _Explode(query, positive, (negative,), num_negatives, strict=False))
+    column = negative or find_negatives(column_names(dataset))
+    columns = (column,) if column else _numbered(column_names(dataset))
+    return _convert(dataset, _Explode(query, positive, columns, num_negatives, strict=False))
 
 
 def retrieval_to_rows(
@@ -60,8 +63,8 @@ def retrieval_to_rows(
         dataset: a Dataset or an IterableDataset.
         query: column of the queries.
         positive: column of the positives, texts or lists of texts.
-        negatives: column of the lists of negatives; by default ``negatives``, ``negative_1`` to ``negative_n``, or
-            ``negative``.
+        negatives: column of the lists of negatives; by default ``negatives``, ``negative_1`` to ``negative_n``,
+            ``negative``, ``neg`` or another usual name.
         num_negatives: n; 0 for pairs that have in-batch negatives only.
 
     Raises:
@@ -158,28 +161,45 @@ def _stream(dataset: Dataset | IterableDataset, explode: _Explode, names: list[s
 def _negative_columns(names: Sequence[str], given: str | None, n: int) -> tuple[str, ...]:
     if n == 0:
         return ()
-    if given is not None:
-        return (given,)
-    numbered = tuple(takewhile(lambda name: name in names, negative_columns(len(names))))
-    found = [choice for choice in (("negatives",), numbered, ("negative",)) if choice and choice[0] in names]
-    if len(found) != 1:
-        what = "no column" if not found else f"several columns ({', '.join(choice[0] for choice in found)})"
-        raise ColumnError(f"{what} with negatives among {list(names)}; mine them, or say which with negatives=...")
-    if found[0] == numbered and len(numbered) < n:
+    column = given or find_negatives(names)
+    if column is not None:
+        return (column,)
+    numbered = _numbered(names)
+    if len(numbered) < n:
         raise ColumnError(
             f"num_negatives={n}, but the dataset has only {list(numbered)}; ask for at most {len(numbered)}"
         )
-    return numbered[:n] if found[0] == numbered else found[0]
+    return numbered[:n]
+
+
+def _numbered(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(takewhile(lambda name: name in names, negative_columns(len(names))))
+
+
+def find_negatives(names: Sequence[str], taken: Sequence[str] = ()) -> str | None:
+    """The one column with negatives, by name; None where they are in ``negative_1`` to ``negative_n``.
+
+    Raises:
+        ColumnError: none, or several.
+    """
+    usual = [name for name in NEGATIVE_NAMES if not names_an_id(name)]
+    found = [name for name in named(names, usual) if name not in taken]
+    numbered = _numbered(names)
+    if len(found) + bool(numbered) != 1:
+        several = f"several columns ({', '.join([*found, *numbered[:1]])})"
+        what = several if found else "no column"
+        raise ColumnError(f"{what} with negatives among {list(names)}; mine them, or name one with negatives=...")
+    return found[0] if found else None
 
 
 def _texts(value: object, column: str, row: int) -> list[str]:
     """A text, a list of texts or None as a list."""
     if value is None:
         return []
-    several = value if isinstance(value, (list, tuple)) else [value]
+    several = [text_of_record(member) for member in (value if isinstance(value, (list, tuple)) else [value])]
     for text in several:
         check_texts([text], column, row)
-    return list(several)
+    return several
 
 
 def _distinct(texts: Sequence[str], seen: set[str]) -> list[str]:

@@ -1,0 +1,85 @@
+"""The columns of a data set of a blend: as its spec names them, else as mining recorded them, else by layout and name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hf_posmine.core.errors import ColumnError
+from hf_posmine.core.suggest import respelled
+from hf_posmine.data.columns import column_names
+from hf_posmine.data.layouts import pick_columns
+from hf_posmine.mining.columns import without_outputs
+from hf_posmine.training.convert.lists import find_negatives
+from hf_posmine.training.dataset_spec import ROLES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from datasets import Dataset
+
+    from hf_posmine.mining.record import MiningRecord
+    from hf_posmine.training.dataset_spec import DatasetSpec
+
+NEGATIVES = {"retrieval": "negatives", "reranking": "negative"}
+"""Tasks whose rows bring their negatives, and the role of these."""
+
+
+@dataclass(frozen=True)
+class RoleColumns:
+    """The columns that training rows were made from.
+
+    Attributes:
+        by_role: role -> column, in the order of :data:`~hf_posmine.training.dataset_spec.ROLES`; the negatives' is None
+            where they are in numbered columns or are not read.
+        num_negatives: of a row, as wanted.
+    """
+
+    by_role: Mapping[str, str | None]
+    num_negatives: int
+
+    @classmethod
+    def of(cls, spec: DatasetSpec, dataset: Dataset, recorded: MiningRecord | None, *, wanted: int) -> RoleColumns:
+        """The columns of a loaded data set.
+
+        Raises:
+            ColumnError: a column that is missing or ambiguous; the message names the key that chooses.
+        """
+        defaults = ROLES[spec.task] if recorded is None else {**ROLES[spec.task], **_recorded(recorded, dataset)}
+        roles = {role: spec.columns.get(role, defaults[role]) for role in ROLES[spec.task]}
+        if spec.task in NEGATIVES:
+            try:
+                roles |= _found(dataset, roles, NEGATIVES[spec.task] if wanted and spec.mine is None else None)
+            except ColumnError as error:
+                raise ColumnError(respelled(str(error), _keys(spec))) from error
+        return cls(roles, wanted)
+
+    def __str__(self) -> str:
+        """The line that every run prints."""
+        named = (f"{role}: {column}" for role, column in self.by_role.items() if column is not None)
+        return " · ".join([*named, f"negatives per row: {self.num_negatives}"])
+
+
+def _keys(spec: DatasetSpec) -> dict[str, str]:
+    """Arguments that an error may name, and the key of a recipe that does the same."""
+    roles = {"query_column": "query", "positive_column": "positive", "negatives": NEGATIVES[spec.task]}
+    return {argument: f"columns: {{{role}: ...}}" for argument, role in roles.items()}
+
+
+def _recorded(recorded: MiningRecord, dataset: Dataset) -> dict[str, str]:
+    """The roles of the columns that the miner read and wrote."""
+    named = {"query": recorded.columns.query, "positive": recorded.columns.positive}
+    named |= dict.fromkeys(NEGATIVES.values(), "negatives")
+    return {role: column for role, column in named.items() if column in column_names(dataset)}
+
+
+def _found(dataset: Dataset, roles: Mapping[str, str | None], negatives: str | None) -> dict[str, str | None]:
+    """The roles that are not given, by layout and name; ``negatives`` is their role where they are wanted."""
+    query, positive, by_id = pick_columns(without_outputs(dataset), roles["query"], roles["positive"], None)
+    if positive is None:
+        raise ColumnError(
+            f"column {by_id!r} holds ids of the positives, and training takes texts; name their column with positive_column="
+        )
+    given = negatives and roles[negatives]
+    found = {negatives: given or find_negatives(column_names(dataset), (query, positive))} if negatives else {}
+    return {"query": query, "positive": positive, **found}
