@@ -191,6 +191,9 @@ def _only_texts_left(
             f"several columns could be the {wanted[0]}: {left}; name them with "
             f"{' and '.join(f'{part}_column=...' for part in wanted)}"
         )
+    unfit = aliases.first_named(columns.names, aliases.QUERY_NAMES)
+    if wanted == ["query"] and not left and unfit is not None:
+        return unfit, positive  # of another type, which reading it reports
     if len(left) < len(wanted):
         part = wanted[len(left)]
         raise ColumnError(f"no {part} column found among {columns.names}; name it with {part}_column=...")

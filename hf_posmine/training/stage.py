@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from hf_posmine.training.trainer import RecipeTrainer
 
 
-def run_stage(recipe: Recipe, announce: Callable[[str], None] | None = None) -> InstructSentenceTransformer:
+def run_stage(recipe: Recipe, announce: Callable[[str], object] = str) -> InstructSentenceTransformer:
     """Train a stage and save its model in ``output_dir``; run again after an interruption, it resumes.
 
     A run that was killed ends with the weights of one that was not. A finished one is loaded as it is.
 
     Args:
         recipe: the stage.
-        announce: called before the first step with a line for each data set: its columns and negatives.
+        announce: called before the first step with a line for each data set: its columns and negatives, such as ``print``.
 
     Raises:
         InputError: a recipe that cannot be trained, or an ``output_dir`` that holds another recipe's run.
@@ -55,7 +55,7 @@ def run_stage(recipe: Recipe, announce: Callable[[str], None] | None = None) -> 
         trainer, blend = prepare(recipe)
         if trainer.is_world_process_zero():
             folder.note(recipe)
-            for name, columns in blend.columns.items() if announce else ():
+            for name, columns in blend.columns.items():
                 announce(f"{name}: {columns}")
         if checkpoint is None or not was_last(trainer, checkpoint):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

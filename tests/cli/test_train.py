@@ -117,6 +117,11 @@ def test_the_command_trains_quietly_and_says_where_the_model_is(folder, tmp_path
     said = capsys.readouterr()
     assert said.out.count("'loss'") == 3
     assert said.out.splitlines()[-1] == f"The model is in {tmp_path / 'out'}"
+    taken = "query: query · positive: positive · negatives: negatives · negatives per row: 2"
+    assert said.out.splitlines()[0] == f"pairs: {taken}"
+    (recorded,) = json.loads((tmp_path / "out" / "provenance.json").read_text())["stages"][0]["datasets"]
+    assert recorded["columns"] == {"query": "query", "positive": "positive", "negatives": "negatives"}
+    assert recorded["num_negatives"] == 2
     assert "weights" not in said.err and "shards" not in said.err
     told_back = json.loads((tmp_path / "out" / "recipe.json").read_text())
     assert (told_back["max_steps"], told_back["seed"]) == (3, 5)
@@ -140,10 +145,11 @@ def test_the_plan_fits_the_screen_and_trains_nothing(folder, tmp_path, capsys, m
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:2] == ["data", "set"]
     assert lines[1].split()[:6] == ["pairs", "retrieval", "24", "2", "yes", lines[1].split()[5]]
-    assert lines[2].strip() == f"before queries: {INSTRUCTION}"
-    assert lines[3].strip() == "rows in 24, rows out 24"
-    assert lines[4].split()[:5] == ["kinds", "classification", "24", "1", "no"]
-    assert " ".join(" ".join(lines[5:8]).split()).startswith(f"before queries: {long}")
+    assert lines[2].strip() == "query: query · positive: positive · negatives: negatives · negatives per row: 2"
+    assert lines[3].strip() == f"before queries: {INSTRUCTION}"
+    assert lines[4].strip() == "rows in 24, rows out 24"
+    assert lines[5].split()[:5] == ["kinds", "classification", "24", "1", "no"]
+    assert " ".join(" ".join(lines[7:10]).split()).startswith(f"before queries: {long}")
     plan = {line.split()[0]: line.split(maxsplit=1)[1].strip() for line in lines if line and line[0] != " "}
     assert plan["steps"] == "12"
     assert plan["batch"] == "8 rows per optimizer step, 8 on a device at a time, homogeneous"

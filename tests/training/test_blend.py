@@ -280,7 +280,9 @@ def test_what_mining_wrote_is_read_as_it_wrote_it(output, folder, capsys):
 
 NAMED = {
     "FlagEmbedding": ({"query": "q", "pos": ["p"], "neg": ["n", "m"]}, "query: query · positive: pos · negatives: neg"),
-    "sentence-transformers": ({"anchor": "q", "positive": "p", "negative": "n"}, "query: anchor · positive: positive · negatives: negative"),
+    "sentence-transformers": (
+        {"anchor": "q", "positive": "p", "negative": "n"}, "query: anchor · positive: positive · negatives: negative",
+    ),
     "n-tuples": ({"question": "q", "answer": "p", "negative_1": "n", "negative_2": "m"}, "query: question · positive: answer"),
     "tevatron": (
         {"query_id": "7", "query": "q", "positive_passages": [{"docid": "1", "title": "", "text": "p"}],
