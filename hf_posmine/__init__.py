@@ -14,7 +14,7 @@ from hf_posmine.core.lazy import lazy_names
 if TYPE_CHECKING:
     from hf_posmine.core.ensembles import CrossSample, IntraSample
     from hf_posmine.core.filters import MarginPos, MaxScore, MinScore, PercPos, RankWindow, SkipTop
-    from hf_posmine.core.samplers import SampledTopK, SimANS, Top, Top1Sampled, Uniform
+    from hf_posmine.core.samplers import SampledTopK, SimANS, Stratified, Top, Top1Sampled, Uniform
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.data.qrels import Qrels
     from hf_posmine.hub.push import push_dataset
@@ -45,6 +45,7 @@ __all__ = [
     "SampledTopK",
     "SimANS",
     "SkipTop",
+    "Stratified",
     "Top",
     "Top1Sampled",
     "Uniform",
@@ -74,6 +75,7 @@ __getattr__, __dir__ = lazy_names(
         "core.samplers": (
             "SampledTopK",
             "SimANS",
+            "Stratified",
             "Top",
             "Top1Sampled",
             "Uniform",

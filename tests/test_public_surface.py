@@ -19,8 +19,8 @@ ROOT = Path(__file__).parent.parent
 PUBLIC = {
     "hf_posmine": [
         "Corpus", "CrossSample", "DenseTeacher", "IntraSample", "MarginPos", "MaxScore", "MinScore", "MiningSummary",
-        "PercPos", "PositiveAwareMiner", "Qrels", "RankWindow", "SampledTopK", "SimANS", "SkipTop", "Top", "Top1Sampled",
-        "Uniform", "mine", "push_dataset", "push_model", "remine", "to_training", "verify",
+        "PercPos", "PositiveAwareMiner", "Qrels", "RankWindow", "SampledTopK", "SimANS", "SkipTop", "Stratified",
+        "Top", "Top1Sampled", "Uniform", "mine", "push_dataset", "push_model", "remine", "to_training", "verify",
     ],
     "hf_posmine.compat": ["mine_hard_negatives"],
     "hf_posmine.core": [

@@ -58,8 +58,10 @@ EXAMPLES = """examples:
   # push the rows with their record and a card, also as n-tuples
   hf-posmine mine pairs.parquet --filters "PercPos(0.95)" --output mined --push-to-hub me/mined --variants n-tuple
 
-filters:  SkipTop(n)  RankWindow(first, last)  MaxScore(s)  MinScore(s)  MarginPos(margin)  PercPos(share); none: Naive Top-K
+filters:  SkipTop(n)  RankWindow(first, last)  MaxScore(s)  MinScore(s)  MarginPos(margin)  PercPos(share)
+          default: PercPos(0.95); none: Naive Top-K
 samplers: Top()  Uniform(k)  SampledTopK(k, temperature)  Top1Sampled(k, temperature)
+          SimANS(k, a, b)  Stratified(bins, k)
           with several teachers: CrossSample()  IntraSample(dedup)
 """
 FORMATS = ("triplet", "n-tuple", "labeled-pair", "labeled-list")

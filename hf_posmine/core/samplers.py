@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -134,10 +134,55 @@ class SimANS:
         return _draw(near.astype(np.float32), _best(keep, self.k), n, rngs)
 
 
-for _cls in (Top, SampledTopK, Top1Sampled, SimANS):
-    _cls.__repr__ = spell  # type: ignore[method-assign]
+@dataclass(frozen=True)
+class Stratified:
+    """``n`` of the best ``k`` kept candidates from all of their range of scores, for distillation (arXiv 2604.04734).
 
-SAMPLERS = {cls.__name__: cls for cls in (Top, Uniform, SampledTopK, Top1Sampled, SimANS)}
+    The range from the best to the last of the ``k`` is cut into ``bins`` of equal width. The bins are drawn from in turn,
+    the hardest first, each candidate of a bin with the same chance and without replacement; empty bins are passed over.
+
+    Attributes:
+        bins: strata of the score; with as many as negatives, one is drawn from each.
+        k: how many of the best kept candidates to draw from.
+    """
+
+    bins: int
+    k: int = 200
+
+    def __post_init__(self) -> None:
+        _check_k(self, self.k)
+        _check_k(self, self.bins, "bins")
+
+    def pool(self, n: int) -> int:
+        """``k`` candidates."""
+        return _enough(self, self.k, n)
+
+    def pick(self, scores: Floats, keep: Mask, n: int, rngs: RowGenerators) -> Rows:
+        """``n`` columns of the first ``k`` kept, in descending score."""
+        columns = _best(keep, self.k)
+        there = columns >= 0
+        own = np.take_along_axis(scores, np.maximum(columns, 0), axis=1).astype(np.float64)
+        best = np.where(there, own, -np.inf).max(axis=1, initial=-np.inf, keepdims=True)
+        width = best - np.where(there, own, np.inf).min(axis=1, initial=np.inf, keepdims=True)
+        with np.errstate(invalid="ignore", divide="ignore"):  # rows without candidates, or with equal scores
+            stratum = np.nan_to_num((best - own) / width * self.bins, nan=0.0, posinf=0.0, neginf=0.0)
+        stratum = np.where(there, np.minimum(stratum.astype(np.int64), self.bins - 1), self.bins)
+        order = np.lexsort((_noise(there, rngs, "random"), stratum), axis=1)  # by bin, at random within it
+        ordered = np.take_along_axis(stratum, order, axis=1)
+        starts = np.r_["1", np.ones((len(order), 1), bool), ordered[:, 1:] != ordered[:, :-1]]
+        place = np.arange(order.shape[1])
+        turn = place - np.maximum.accumulate(np.where(starts, place, 0), axis=1)
+        keys = np.full(columns.shape, -np.inf)
+        np.put_along_axis(keys, order, -(turn * float(self.bins + 1) + ordered), axis=1)
+        return _chosen(np.where(there, keys, -np.inf), columns, n)
+
+
+ALL_SAMPLERS = (Top, Uniform, SampledTopK, Top1Sampled, SimANS, Stratified)
+for _cls in ALL_SAMPLERS:
+    if _cls is not Uniform:
+        _cls.__repr__ = spell  # type: ignore[method-assign]
+
+SAMPLERS = {cls.__name__: cls for cls in ALL_SAMPLERS}
 
 
 Choice: TypeAlias = Sampler | CrossSample | IntraSample
@@ -180,12 +225,27 @@ def _best(keep: Mask, k: int) -> Rows:
 def _draw(logits: Floats, columns: Rows, n: int, rngs: RowGenerators) -> Rows:
     """``n`` of each row's ``columns`` by softmax of their logits, without replacement (the Gumbel top-n trick)."""
     there = columns >= 0
-    keys, counts = np.full(columns.shape, -np.inf), there.sum(axis=1) if n else np.zeros(len(columns), np.int64)
-    if counts.any():
-        noise = np.concatenate([rngs(row).gumbel(size=counts[row]) for row in np.flatnonzero(counts).tolist()])
-        keys[there] = np.take_along_axis(logits, np.maximum(columns, 0), axis=1)[there] + noise
+    keys = np.full(columns.shape, -np.inf)
+    if n and there.any():
+        keys[there] = (np.take_along_axis(logits, np.maximum(columns, 0), axis=1) + _noise(there, rngs, "gumbel"))[
+            there
+        ]
+    return _chosen(keys, columns, n)
+
+
+def _noise(there: Mask, rngs: RowGenerators, law: Literal["gumbel", "random"]) -> np.ndarray:
+    """One random number for each candidate that is there, by the generator of its row; float64 in the shape of ``there``."""
+    noise = np.zeros(there.shape)
+    for row in np.flatnonzero(there.any(axis=1)).tolist():
+        generator, count = rngs(row), int(there[row].sum())
+        noise[row, there[row]] = generator.gumbel(size=count) if law == "gumbel" else generator.random(count)
+    return noise
+
+
+def _chosen(keys: np.ndarray, columns: Rows, n: int) -> Rows:
+    """The ``n`` columns with the greatest keys, in ascending order of column, -1 where there are fewer."""
     best = np.argsort(-keys, axis=1, kind="stable")[:, :n]
-    chosen = np.take_along_axis(np.where(there, columns, NOWHERE), best, axis=1)
+    chosen = np.take_along_axis(np.where(columns >= 0, columns, NOWHERE), best, axis=1)
     chosen.sort(axis=1)
     chosen = np.pad(chosen, ((0, 0), (0, n - chosen.shape[1])), constant_values=NOWHERE)
     return np.where(chosen == NOWHERE, PADDING, chosen)
@@ -199,10 +259,12 @@ def _enough(sampler: Sampler, k: int, n: int) -> int:
     return k
 
 
-def _check_k(sampler: object, k: object) -> None:
+def _check_k(sampler: object, k: object, name: str = "k") -> None:
     if not is_whole(k, least=1, most=MOST_CANDIDATES):
-        raise SpecError(f"{type(sampler).__name__}: k must be a whole number from 1 to {MOST_CANDIDATES:,}, got {k!r}")
-    object.__setattr__(sampler, "k", int(k))
+        raise SpecError(
+            f"{type(sampler).__name__}: {name} must be a whole number from 1 to {MOST_CANDIDATES:,}, got {k!r}"
+        )
+    object.__setattr__(sampler, name, int(k))
 
 
 def _check_temperature(sampler: object, value: object) -> None:

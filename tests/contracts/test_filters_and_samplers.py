@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hf_posmine.core.filters import FILTERS, MarginPos, MaxScore, MinScore, PercPos, RankWindow, SkipTop, parse_filter
-from hf_posmine.core.samplers import SAMPLERS, SampledTopK, SimANS, Top, Top1Sampled, Uniform, parse_sampler
+from hf_posmine.core.samplers import SAMPLERS, SampledTopK, SimANS, Stratified, Top, Top1Sampled, Uniform, parse_sampler
 
 VALUES = [
     SkipTop(10),
@@ -25,6 +25,7 @@ VALUES = [
     SampledTopK(20, 0.1),
     Top1Sampled(20, 0.1),
     SimANS(20, 2.0, -0.1),
+    Stratified(4, 20),
 ]
 
 

@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_posmine.core.errors import SpecError
-from hf_posmine.core.samplers import SampledTopK, SimANS, Top, Top1Sampled, Uniform, as_sampler, parse_sampler
+from hf_posmine.core.samplers import (
+    SampledTopK,
+    SimANS,
+    Stratified,
+    Top,
+    Top1Sampled,
+    Uniform,
+    as_sampler,
+    parse_sampler,
+)
 
 ALL = [Top(), Uniform(5), SampledTopK(5, 0.5), Top1Sampled(5, 0.5)]
 
@@ -158,7 +167,7 @@ def test_the_pool_is_n_or_k(sampler, pool):
         (lambda: SampledTopK(temperature="1"), "temperature must be a number above 0"),
         (lambda: SampledTopK(temperature=True), "temperature must be a number above 0"),
         (lambda: parse_sampler("Topp()"), r"unknown sampler 'Topp'.*did you mean Top\?"),
-        (lambda: as_sampler(4), "4 is no sampler; known: SampledTopK, SimANS, Top, Top1Sampled, Uniform"),
+        (lambda: as_sampler(4), "4 is no sampler; known: SampledTopK, SimANS, Stratified, Top, Top1Sampled, Uniform"),
     ],
 )
 def test_wrong_parameters_say_what_and_the_cure(make, says):
@@ -181,4 +190,53 @@ def test_simans_draws_by_the_distance_to_the_positive():
 )
 def test_simans_refuses_what_it_cannot_use(make):
     with pytest.raises(SpecError, match="SimANS: "):
+        make()
+
+
+def stratified_oracle(bins: int, k: int, scores: list[float], kept: list[int], n: int, rng) -> list[int]:
+    """Bins as lists, each shuffled by the row's numbers, dealt in turn from the hardest."""
+    best = kept[:k]
+    if not best:
+        return [-1] * n
+    numbers = dict(zip(best, rng.random(len(best)), strict=True))
+    high, low = max(scores[c] for c in best), min(scores[c] for c in best)
+    piles: list[list[int]] = [[] for _ in range(bins)]
+    for column in best:
+        share = (high - scores[column]) / (high - low) if high > low else 0.0
+        piles[min(int(share * bins), bins - 1)].append(column)
+    piles = [sorted(pile, key=numbers.__getitem__) for pile in piles]
+    dealt: list[int] = []
+    while any(piles) and len(dealt) < n:
+        for pile in piles:
+            if pile and len(dealt) < n:
+                dealt.append(pile.pop(0))
+    return sorted(dealt) + [-1] * (n - len(dealt))
+
+
+@given(batch=batches(), bins=st.integers(1, 6), k=st.integers(5, 12))
+def test_stratified_deals_from_each_bin_in_turn(batch, bins, k):
+    scores, keep, n, seed = batch
+    columns = Stratified(bins, k).pick(scores, keep, n, generators(seed))
+    for row, picked in enumerate(columns.tolist()):
+        kept = np.flatnonzero(keep[row]).tolist()
+        wide = scores[row].astype(np.float64).tolist()
+        assert picked == stratified_oracle(bins, k, wide, kept, n, generators(seed)(row))
+
+
+def test_stratified_takes_one_of_each_stratum():
+    scores = np.array([[0.9, 0.85, 0.8, 0.6, 0.55, 0.31, 0.3, 0.1]], np.float32)  # bins from 0.9, 0.7, 0.5, 0.3
+    for seed in range(20):
+        first, second, third, last = Stratified(4).pick(scores, np.ones(scores.shape, bool), 4, generators(seed))[0]
+        assert first < 3 <= second < 5 <= third < 7 == last
+
+
+def test_stratified_with_equal_scores_draws_from_all():
+    scores = np.full((300, 6), 0.5, np.float32)
+    drawn = Stratified(3).pick(scores, np.ones(scores.shape, bool), 2, generators(1))
+    assert set(drawn.flatten().tolist()) == set(range(6))
+
+
+@pytest.mark.parametrize("make", [lambda: Stratified(0), lambda: Stratified(2.5), lambda: Stratified(4, k=0)])
+def test_stratified_refuses_what_it_cannot_use(make):
+    with pytest.raises(SpecError, match=r"Stratified: (bins|k) must be a whole number"):
         make()
