@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from hf_posmine.training.objective import Objective
     from hf_posmine.training.plan import StagePlan
     from hf_posmine.training.recipe import Recipe
 
@@ -67,7 +68,7 @@ def show_plan(recipe: Recipe, console: Console) -> None:
 
     with quiet_models():
         trainer, blend = prepare(recipe)
-        plan = make_plan(recipe.contrastive, trainer, blend)
+        plan = make_plan(recipe.objective, trainer, blend)
     if trainer.is_world_process_zero():
         _show_data(plan, console)
         _show_work(plan, recipe, console)
@@ -107,26 +108,36 @@ def _show_work(plan: StagePlan, recipe: Recipe, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    chosen = recipe.contrastive
+    chosen, evals = recipe.objective, recipe.contrastive.evals
     grad_cache = chosen.mini_batch_num_tokens or chosen.mini_batch_size
     unit = "tokens" if chosen.mini_batch_num_tokens else "rows"
     trained = "all" if plan.trained_weights == plan.weights else f"{plan.trained_weights / 1e6:,.1f} M of them"
     lines = {
         "student": f"{recipe.student.model}, {plan.weights / 1e6:,.1f} M weights, {trained} trained",
-        "batch": f"{plan.batch} rows per optimizer step, {plan.device_batch} on a device at a time, {chosen.batches}",
+        "batch": f"{plan.batch} rows per optimizer step, {plan.device_batch} on a device at a time, {recipe.contrastive.batches}",
         "steps": f"{plan.steps:,}",
         "loss": f"InfoNCE at temperature {chosen.temperature}"
         + (f", GradCache in parts of {grad_cache} {unit}" if grad_cache else "")
-        + (f", in-batch ceiling {chosen.false_negatives}" if chosen.false_negatives else ""),
+        + _show_ceiling(chosen)
+        + (f", distillation {dict(chosen.distillation)}" if chosen.distillation else "")
+        + (f", over the first {list(chosen.matryoshka_dims)} dimensions" if chosen.matryoshka_dims else ""),
         "tokens": f"{plan.row_tokens:.0f} per row, {plan.padded_tokens:.0f} with padding; the longest row has {plan.longest_row}",
         "memory": f"{plan.weight_gib:.2f} GiB for weights, gradients and Adam, about {plan.activation_gib:.2f} GiB for a step",
-        "evaluation": ", ".join(str(entry.get("name", entry["path"])) for entry in chosen.evals) or "none",
+        "evaluation": ", ".join(str(entry.get("name", entry["path"])) for entry in evals) or "none",
     }
     table = Table.grid(padding=(0, 2))
     for name, line in lines.items():
         table.add_row(Text(name, style="bold"), Text(printable(line)))
     console.print()
     console.print(table)
+
+
+def _show_ceiling(chosen: Objective) -> str:
+    if chosen.false_negatives is None:
+        return ""
+    until = f" to {chosen.false_negatives_until}" if chosen.false_negatives_until else ""
+    warmup = f" after {chosen.false_negatives_warmup:.0%} of the steps" if chosen.false_negatives_warmup else ""
+    return f", in-batch ceiling {chosen.false_negatives}{until}{warmup} by {chosen.guide or 'the student'}"
 
 
 def _show_examples(plan: StagePlan, console: Console) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypedDict, get_args
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from sentence_transformers.util import all_gather, all_gather_with_grad, get_rank, get_world_size
 
+from hf_posmine.core.check import is_number
 from hf_posmine.core.errors import InputError, SpecError
-from hf_posmine.training.collator import RowIdentity
+from hf_posmine.training.ceilings import check_ceiling
+from hf_posmine.training.distillation import Distillation, distilled
+from hf_posmine.training.row_labels import RowIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from hf_posmine.core.types import Filter
 
 MASK_REASONS = ("same_text", "same_query", "above_ceiling")
+Hardness = Literal["in_batch_negatives", "hard_negatives", "all_negatives"]
+Direction = Literal["query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc"]
+"""Names of sentence-transformers: which similarities are contrasted with that of query and positive."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +38,45 @@ class Contrast:
         in_batch_negatives: whether the other rows' documents are negatives, for rows without that column.
         false_negatives: a filter with a ceiling; other rows' documents that are not strictly below it are left out.
         gather_across_devices: whether the other processes' rows belong to the batch.
+        distillation: of the rows' scores, mixed with the contrast.
+        directions: what else is contrasted with query and positive, in one softmax (as in GTE, arXiv 2308.03281).
+        hardness_mode: negatives whose logits grow by ``hardness_strength`` times their cosine (arXiv 2509.20354).
+        hardness_strength: see ``hardness_mode``.
     """
 
     temperature: float = 0.02
     in_batch_negatives: bool = True
     false_negatives: Filter | None = None
     gather_across_devices: bool = False
+    distillation: Distillation | None = None
+    directions: tuple[Direction, ...] = ("query_to_doc",)
+    hardness_mode: Hardness | None = None
+    hardness_strength: float = 0.0
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise SpecError(f"temperature {self.temperature!r} must be a number above 0, such as 0.02")
         if self.false_negatives is not None:
-            object.__setattr__(self, "false_negatives", _with_ceiling(self.false_negatives))
+            check_ceiling(self.false_negatives)
+        known = get_args(Direction)
+        if "query_to_doc" not in self.directions or not set(self.directions) <= set(known):
+            raise SpecError(f"directions={self.directions!r}; give query_to_doc, and any of {list(known[1:])}")
+        if self.hardness_mode not in (None, *get_args(Hardness)):
+            raise SpecError(f"hardness_mode={self.hardness_mode!r}; choose one of {list(get_args(Hardness))}")
+        if not is_number(self.hardness_strength) or (self.hardness_strength > 0) != (self.hardness_mode is not None):
+            raise SpecError(
+                f"hardness_strength={self.hardness_strength!r} with hardness_mode={self.hardness_mode!r}; give both, the "
+                "strength above 0, or neither"
+            )
+
+
+class ContrastOptions(TypedDict, total=False):
+    """The attributes of :class:`Contrast` that are rarely given, as keywords of the losses."""
+
+    distillation: Distillation | None
+    directions: tuple[Direction, ...]
+    hardness_mode: Hardness | None
+    hardness_strength: float
 
 
 @dataclass(frozen=True)
@@ -56,12 +88,14 @@ class ContrastBatch:
         documents: ``[B, n, d]``, of the whole batch (of all processes when gathered), the positive first.
         rows: int64 ``[b]``, which of the B rows each query is.
         identity: of the whole batch.
+        others: ``[B, d]``, the queries of the whole batch, where a direction needs them.
     """
 
     queries: Tensor
     documents: Tensor
     rows: Tensor
     identity: RowIdentity
+    others: Tensor | None = None
 
     @classmethod
     def of(cls, columns: Sequence[Tensor], labels: Tensor | None, contrast: Contrast) -> ContrastBatch:
@@ -76,11 +110,13 @@ class ContrastBatch:
             )
         queries, documents = _unit(columns[0]), _unit(torch.stack(list(columns[1:]), dim=1))
         rows = torch.arange(len(queries), device=queries.device)
+        others = queries if {"query_to_query", "doc_to_query"} & set(contrast.directions) else None
         # Rows decide for themselves only with labels, which all processes have or none: so all gather or none does.
         wanted = labels is not None or contrast.in_batch_negatives
         if contrast.gather_across_devices and wanted and get_world_size() > 1:
             rows = rows + get_rank() * len(queries)
             documents = all_gather_with_grad(documents)
+            others = None if others is None else all_gather_with_grad(others)
             labels = None if labels is None else all_gather(labels)
         total, n = documents.shape[:2]
         if labels is None:
@@ -93,7 +129,7 @@ class ContrastBatch:
                 "alone in its batch, has nothing to be contrasted with; mine negatives, switch in-batch negatives on, "
                 "or raise the batch size"
             )
-        return cls(queries, documents, rows, identity)
+        return cls(queries, documents, rows, identity, others)
 
     def take(self, part: slice) -> ContrastBatch:
         """Some of the queries against the same documents."""
@@ -105,7 +141,13 @@ class ContrastBatch:
             self,
             queries=self.queries.detach().requires_grad_(),
             documents=self.documents.detach().requires_grad_(),
+            others=None if self.others is None else self.others.detach().requires_grad_(),
         )
+
+    @property
+    def embeddings(self) -> list[Tensor]:
+        """Everything that a loss has a gradient for: queries, documents and, where there are any, others."""
+        return [self.queries, self.documents, *([] if self.others is None else [self.others])]
 
 
 def row_losses(batch: ContrastBatch, contrast: Contrast) -> tuple[Tensor, Tensor]:
@@ -117,10 +159,12 @@ def row_losses(batch: ContrastBatch, contrast: Contrast) -> tuple[Tensor, Tensor
     1. documents with the text of its positive or of its query,
     2. positives of rows with the same query,
     3. documents whose cosine similarity (float32, detached) is not strictly below
-       ``false_negatives.ceiling(similarity of its positive)``: the mining rule applied inside the batch, by the model
-       in training.
+       ``false_negatives.ceiling(similarity of its positive)``: the mining rule applied inside the batch, by the guide's
+       vectors where the batch has them, else by the model in training.
 
-    Its own negatives always stay: they were mined below the teacher's ceiling.
+    Its own negatives always stay: they were mined below the teacher's ceiling. The other directions leave out pairs of the
+    same row and of equal texts. Rows with scores mix in their distillation, see
+    :func:`~hf_posmine.training.distillation.distilled`.
 
     Returns:
         The losses ``[b]``, and int64 ``[4]``: in-batch pairs, and how many each reason left out (the first that holds
@@ -128,11 +172,66 @@ def row_losses(batch: ContrastBatch, contrast: Contrast) -> tuple[Tensor, Tensor
     """
     device = batch.queries.device.type
     with torch.autocast(device, enabled=False):  # bfloat16 similarities have three digits, before the temperature
-        similarity = batch.queries @ batch.documents.flatten(0, 1).T
-        positive = batch.rows * batch.documents.size(1)
-        excluded, counts = _excluded(similarity.detach().float(), batch, contrast.false_negatives)
-        logits = (similarity / contrast.temperature).masked_fill(excluded, -torch.inf)
-        return F.cross_entropy(logits, positive, reduction="none"), counts
+        similarity = batch.queries @ batch.documents.flatten(0, 1).T  # [b, B * n]
+        n = batch.documents.size(1)
+        excluded, counts = _excluded(_judged(similarity, batch), batch, contrast.false_negatives)
+        logits = similarity / contrast.temperature
+        if contrast.hardness_mode is not None:
+            logits = logits + contrast.hardness_strength * _hardness(similarity, batch, contrast.hardness_mode)
+        blocks = [logits.masked_fill(excluded, -torch.inf), *_other_directions(batch, contrast)]
+        # The positives are in the first block, so their columns are those of its documents.
+        losses = F.cross_entropy(torch.cat(blocks, dim=1), batch.rows * n, reduction="none")
+        if contrast.distillation is not None and batch.identity.scores is not None:
+            own = similarity.gather(1, batch.rows[:, None] * n + torch.arange(n, device=similarity.device))
+            scores = batch.identity.scores[batch.rows]
+            losses = distilled(losses, own, scores, contrast.temperature, contrast.distillation)
+        return losses, counts
+
+
+def _judged(similarity: Tensor, batch: ContrastBatch) -> Tensor:
+    """The similarities float32 ``[b, B * n]`` that are held against the ceiling: the guide's, else the student's."""
+    queries, documents = batch.identity.guide_queries, batch.identity.guide_documents
+    if queries is None or documents is None:
+        return similarity.detach().float()
+    return queries[batch.rows] @ documents.flatten(0, 1).T
+
+
+def _hardness(similarity: Tensor, batch: ContrastBatch, mode: Hardness) -> Tensor:
+    """The cosines ``[b, B * n]`` of the negatives that are weighted, without gradient; 0 elsewhere."""
+    n = batch.documents.size(1)
+    column = torch.arange(similarity.size(1), device=similarity.device)
+    own = column // n == batch.rows[:, None]
+    hard = own & (column % n > 0)
+    weighted = {"in_batch_negatives": ~own, "hard_negatives": hard, "all_negatives": hard | ~own}[mode]
+    return similarity.detach().masked_fill(~weighted, 0.0)
+
+
+def _other_directions(batch: ContrastBatch, contrast: Contrast) -> list[Tensor]:
+    """Logits ``[b, m]`` of the directions beside ``query_to_doc`` (GTE, arXiv 2308.03281, equation 2).
+
+    Pairs of equal texts and of one row are -inf, but for the row's own query and positive in ``doc_to_query``.
+    """
+    identity, rows = batch.identity, batch.rows
+    n, total = batch.documents.size(1), len(batch.documents)
+    positives = batch.documents[rows, 0]
+    query, positive = identity.query[rows, None], identity.documents[rows, :1]
+    every = torch.arange(total, device=rows.device)
+    other = (every != rows[:, None]) & identity.in_batch[rows, None]  # [b, B]
+    found = []
+    for direction in contrast.directions:
+        if direction == "query_to_doc":
+            continue
+        if direction == "doc_to_doc":
+            logits = positives @ batch.documents.flatten(0, 1).T
+            texts, kept = identity.documents.flatten(), other.repeat_interleave(n, dim=1)
+        else:
+            logits = (batch.queries if direction == "query_to_query" else positives) @ batch.others.T  # type: ignore[union-attr]
+            texts, kept = identity.query, other
+        kept = kept & (texts != query) & (texts != positive)
+        if direction == "doc_to_query":  # the row's own pair counts a second time, as in the paper of GTE
+            kept = kept | (every == rows[:, None])
+        found.append((logits / contrast.temperature).masked_fill(~kept, -torch.inf))
+    return found
 
 
 def _excluded(similarity: Tensor, batch: ContrastBatch, ceiling: Filter | None) -> tuple[Tensor, Tensor]:
@@ -177,12 +276,3 @@ class MaskedPairs:
 def _unit(embeddings: Tensor) -> Tensor:
     with torch.autocast(embeddings.device.type, enabled=False):
         return F.normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=-1)
-
-
-def _with_ceiling(filter_: Filter) -> Filter:
-    filter_.check("cosine")
-    if not np.isfinite(filter_.ceiling(np.array([0.5], np.float32))).all():
-        raise SpecError(
-            f"{filter_!r} sets no ceiling and cannot tell false negatives in a batch; use PercPos, MarginPos or MaxScore"
-        )
-    return filter_

@@ -6,6 +6,7 @@ Both losses are the stock ones of sentence-transformers with one method replaced
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,14 +16,17 @@ from sentence_transformers.sentence_transformer.losses import (
 )
 
 from hf_posmine.core.filters import as_filters
+from hf_posmine.training.ceilings import BatchCeiling
 from hf_posmine.training.contrast import Contrast, ContrastBatch, MaskedPairs, row_losses
 from hf_posmine.utils.upstream import overrides_private
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from torch import Tensor
+    from typing_extensions import Unpack
 
     from hf_posmine.core.types import Filter
+    from hf_posmine.training.contrast import ContrastOptions
 
 
 @overrides_private("compute_loss_from_embeddings")
@@ -39,9 +43,12 @@ class InfoNCELoss(MultipleNegativesRankingLoss):
         temperature: not in the paper; 0.02 is what E5-Mistral, SimLM and Arctic-Embed 2.0 use.
         in_batch_negatives: for rows without that column. Off is NV-Embed's second stage: only the row's own negatives.
         false_negatives: a filter with a ceiling or its spelling, such as ``PercPos(0.95)``: other rows' documents that
-            score at or above it by the student are left out.
+            score at or above it, by the guide of the batch or else by the student, are left out. A
+            :class:`~hf_posmine.training.ceilings.BatchCeiling` moves over the course of training.
         gather_across_devices: take in-batch negatives from all processes, with gradients. All processes must then see
             the same data set at each step, as :class:`~hf_posmine.training.trainer.RecipeTrainer` arranges.
+        options: ``distillation``, ``directions``, ``hardness_mode`` and ``hardness_strength`` of
+            :class:`~hf_posmine.training.contrast.Contrast`.
 
     Attributes:
         masked_pairs: counts of what was left out.
@@ -56,12 +63,14 @@ class InfoNCELoss(MultipleNegativesRankingLoss):
         *,
         temperature: float = 0.02,
         in_batch_negatives: bool = True,
-        false_negatives: Filter | str | None = None,
+        false_negatives: BatchCeiling | Filter | str | None = None,
         gather_across_devices: bool = False,
+        **options: Unpack[ContrastOptions],
     ) -> None:
-        contrast = Contrast(temperature, in_batch_negatives, _as_filter(false_negatives), gather_across_devices)
+        ceiling = _as_ceiling(false_negatives)
+        contrast = Contrast(temperature, in_batch_negatives, _first(ceiling), gather_across_devices, **options)
         super().__init__(model, scale=1 / temperature, gather_across_devices=gather_across_devices)
-        self.contrast, self.masked_pairs = contrast, MaskedPairs()
+        self.contrast, self.ceiling, self.masked_pairs = contrast, ceiling, MaskedPairs()
 
     def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor | None) -> Tensor:
         """The mean loss of the rows, from the embeddings ``[b, d]`` of each column."""
@@ -89,6 +98,7 @@ class CachedInfoNCELoss(CachedMultipleNegativesRankingLoss):
         mini_batch_size: rows that are embedded, and whose losses are computed, at a time.
         mini_batch_num_tokens: embed by this many tokens at a time instead.
         show_progress_bar: over the mini-batches.
+        options: as in :class:`InfoNCELoss`.
 
     Attributes:
         masked_pairs: counts of what was left out.
@@ -103,13 +113,15 @@ class CachedInfoNCELoss(CachedMultipleNegativesRankingLoss):
         *,
         temperature: float = 0.02,
         in_batch_negatives: bool = True,
-        false_negatives: Filter | str | None = None,
+        false_negatives: BatchCeiling | Filter | str | None = None,
         gather_across_devices: bool = False,
         mini_batch_size: int = 32,
         mini_batch_num_tokens: int | None = None,
         show_progress_bar: bool = False,
+        **options: Unpack[ContrastOptions],
     ) -> None:
-        contrast = Contrast(temperature, in_batch_negatives, _as_filter(false_negatives), gather_across_devices)
+        ceiling = _as_ceiling(false_negatives)
+        contrast = Contrast(temperature, in_batch_negatives, _first(ceiling), gather_across_devices, **options)
         super().__init__(
             model,
             scale=1 / temperature,
@@ -118,7 +130,7 @@ class CachedInfoNCELoss(CachedMultipleNegativesRankingLoss):
             gather_across_devices=gather_across_devices,
             show_progress_bar=show_progress_bar,
         )
-        self.contrast, self.masked_pairs = contrast, MaskedPairs()
+        self.contrast, self.ceiling, self.masked_pairs = contrast, ceiling, MaskedPairs()
 
     def calculate_loss(
         self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
@@ -136,7 +148,7 @@ class CachedInfoNCELoss(CachedMultipleNegativesRankingLoss):
                 loss.backward()
             total = total + (loss.detach() if with_backward else loss)
         if with_backward:
-            torch.autograd.backward([batch.queries, batch.documents], [leaves.queries.grad, leaves.documents.grad])
+            torch.autograd.backward(batch.embeddings, [leaf.grad for leaf in leaves.embeddings])
         return total
 
     def get_config_dict(self) -> dict[str, Any]:
@@ -145,14 +157,29 @@ class CachedInfoNCELoss(CachedMultipleNegativesRankingLoss):
         return _config(self.contrast) | sizes
 
 
-def _as_filter(value: Filter | str | None) -> Filter | None:
-    return None if value is None else as_filters(value)[0]
+def move_ceiling(loss: InfoNCELoss | CachedInfoNCELoss, progress: float) -> None:
+    """Let the ceiling in the batch be that of this share of the steps, 0 to 1."""
+    if loss.ceiling is not None:
+        loss.contrast = replace(loss.contrast, false_negatives=loss.ceiling.at(progress))
+
+
+def _as_ceiling(value: BatchCeiling | Filter | str | None) -> BatchCeiling | None:
+    return value if value is None or isinstance(value, BatchCeiling) else BatchCeiling(as_filters(value)[0])
+
+
+def _first(ceiling: BatchCeiling | None) -> Filter | None:
+    return None if ceiling is None else ceiling.at(0.0)
 
 
 def _config(contrast: Contrast) -> dict[str, Any]:
+    plain = Contrast()
+    shown = ("temperature", "in_batch_negatives", "false_negatives", "gather_across_devices")
+    given = {
+        entry.name: vars(contrast)[entry.name]
+        for entry in fields(contrast)
+        if entry.name in shown or vars(contrast)[entry.name] != vars(plain)[entry.name]
+    }
     return {
-        "temperature": contrast.temperature,
-        "in_batch_negatives": contrast.in_batch_negatives,
-        "false_negatives": None if contrast.false_negatives is None else repr(contrast.false_negatives),
-        "gather_across_devices": contrast.gather_across_devices,
+        name: repr(value) if name in ("false_negatives", "distillation") and value else value
+        for name, value in given.items()
     }

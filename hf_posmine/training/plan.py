@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from hf_posmine.encoding.encode import Role
     from hf_posmine.models.instruct import InstructSentenceTransformer
-    from hf_posmine.training.recipe import Contrastive
+    from hf_posmine.training.objective import Objective
     from hf_posmine.training.trainer import RecipeTrainer
 
 SAMPLED_ROWS = 512
@@ -61,11 +61,11 @@ class StagePlan:
     examples: tuple[tuple[str, str, str, str], ...]
 
 
-def make_plan(chosen: Contrastive, trainer: RecipeTrainer, blend: Blend) -> StagePlan:
+def make_plan(chosen: Objective, trainer: RecipeTrainer, blend: Blend) -> StagePlan:
     """The plan of a stage; tokens are measured on at most 512 rows of each data set.
 
     Args:
-        chosen: how rows are contrasted.
+        chosen: the loss.
         trainer: ready to train.
         blend: what it trains on.
 
@@ -125,7 +125,7 @@ def _padded(tokens: np.ndarray, batch: int) -> float:
     return float(sum(part.max(axis=0).sum() * len(part) for part in parts) / len(shuffled))
 
 
-def _rows_in_flight(chosen: Contrastive, batch: int, row_tokens: float) -> float:
+def _rows_in_flight(chosen: Objective, batch: int, row_tokens: float) -> float:
     """Rows whose activations are held at a time."""
     if chosen.mini_batch_num_tokens is not None:
         return min(batch, chosen.mini_batch_num_tokens / row_tokens)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.core.filters import as_filters
 from hf_posmine.training.dataset_spec import DatasetSpec
+from hf_posmine.training.objective import Objective
 from hf_posmine.training.values import is_text, typed
 from hf_posmine.utils.config import read_mapping, unknown_key
 
@@ -68,44 +68,30 @@ class Student:
 
 @dataclass(frozen=True)
 class Contrastive:
-    """What is learnt from, and how rows are contrasted.
+    """The rows that are learnt from, and what they are evaluated on.
 
     Attributes:
         datasets: the blend, each a mapping for :class:`~hf_posmine.training.dataset_spec.DatasetSpec`.
         num_negatives: hard negatives per row (paper, Table 11: 1 in stage 1, 5 in stage 2); by default as many as the
             provenance beside each data set has, else 1.
         batches: ``homogeneous``, each of one data set, or ``mixed``.
-        temperature: of the softmax; the paper does not give it, related work takes 0.02.
-        false_negatives: a ceiling within the batch, such as ``PercPos(0.95)``: another row's document that the student
-            scores at or above it is left out.
-        gather_across_devices: other processes' documents are negatives too.
-        mini_batch_size: rows per step of GradCache, which allows batches larger than memory.
-        mini_batch_num_tokens: the same in tokens.
         query_prompt_of: the data set whose instruction becomes the stored prompt of queries; by default the retrieval set
             with the most rows.
         evals: judged collections: ``name``, ``path``, ``instruction``, ``qrels``.
+        early_stopping_patience: end training when the measure of ``load_best_model_at_end`` did not improve in so many
+            evaluations.
     """
 
     datasets: tuple[DatasetSpec, ...]
     num_negatives: int | None = None
     batches: Literal["homogeneous", "mixed"] = "homogeneous"
-    temperature: float = 0.02
-    false_negatives: str | None = None
-    gather_across_devices: bool = True
-    mini_batch_size: int | None = None
-    mini_batch_num_tokens: int | None = None
     query_prompt_of: str | None = None
     evals: tuple[Mapping[str, Any], ...] = ()
+    early_stopping_patience: int | None = None
 
     def __post_init__(self) -> None:
-        from hf_posmine.training.contrast import Contrast
-
         if self.batches not in ("homogeneous", "mixed"):
             raise InputError(f"batches={self.batches!r} must be 'homogeneous' or 'mixed'")
-        if self.mini_batch_size is not None and self.mini_batch_num_tokens is not None:
-            raise InputError("give mini_batch_size or mini_batch_num_tokens, not both")
-        ceiling = None if self.false_negatives is None else as_filters(self.false_negatives)[0]
-        Contrast(self.temperature, false_negatives=ceiling)
         for number, listed in enumerate(self.evals):
             if not isinstance(listed, Mapping) or "path" not in listed or not set(listed) <= set(EVAL_KEYS):
                 raise InputError(
@@ -119,6 +105,7 @@ class Recipe:
 
     student: Student
     contrastive: Contrastive
+    objective: Objective = field(default_factory=Objective)
     trainer: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of SentenceTransformerTrainingArguments, as written."""
 
@@ -136,6 +123,8 @@ class Recipe:
                 raise InputError(
                     f"{key}={self.trainer[key]!r} needs something to evaluate on; give evals: [{{path: ...}}]"
                 )
+        if self.contrastive.early_stopping_patience is not None and not self.trainer.get("load_best_model_at_end"):
+            raise InputError("early_stopping_patience needs load_best_model_at_end: true, and evals: to be best at")
         try:
             args = SentenceTransformerTrainingArguments(**self.trainer)
         except (ValueError, TypeError) as error:
@@ -149,7 +138,8 @@ class Recipe:
 
     def as_dict(self) -> dict[str, Any]:
         """The whole recipe, defaults included, as JSON holds it."""
-        options = {**dataclasses.asdict(self.student), **dataclasses.asdict(self.contrastive), **self.trainer}
+        own = (self.student, self.contrastive, self.objective)
+        options = {name: value for part in own for name, value in dataclasses.asdict(part).items()} | dict(self.trainer)
         return json.loads(json.dumps(options, default=str))
 
 
@@ -187,20 +177,20 @@ def recipe_from(options: Mapping[str, Any]) -> Recipe:
     for key in ("model", "datasets", "output_dir"):
         if not options.get(key):
             raise InputError(f"the recipe has no {key}")
-    student, contrastive, trainer = (
+    student, contrastive, objective, trainer = (
         typed(cls, {key: value for key, value in options.items() if known[key] is cls})
         for cls in dict.fromkeys(known.values())
     )
     contrastive["datasets"] = tuple(map(DatasetSpec.from_mapping, contrastive["datasets"]))
     trainer["output_dir"] = str(Path(trainer["output_dir"]).expanduser())  # as the trainer does
-    return Recipe(Student(**student), Contrastive(**contrastive), trainer)
+    return Recipe(Student(**student), Contrastive(**contrastive), Objective(**objective), trainer)
 
 
 def _fields() -> dict[str, type]:
     """Every key of a recipe, and the class that has it; Student's first, the trainer's last."""
     from sentence_transformers import SentenceTransformerTrainingArguments
 
-    parts = (Student, Contrastive, SentenceTransformerTrainingArguments)
+    parts = (Student, Contrastive, Objective, SentenceTransformerTrainingArguments)
     return {entry.name: cls for cls in parts for entry in dataclasses.fields(cls) if entry.init}
 
 

@@ -19,7 +19,7 @@ from hf_posmine.models.instruct import InstructSentenceTransformer
 from hf_posmine.models.items import prefix_of
 from hf_posmine.training.blend import Blend, load_blend, mixed
 from hf_posmine.training.collator import text_columns
-from hf_posmine.training.losses import CachedInfoNCELoss, InfoNCELoss
+from hf_posmine.training.guide import Guide
 from hf_posmine.training.run_folder import STATE, RunFolder
 from hf_posmine.training.student import load_student
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from sentence_transformers import SentenceTransformerTrainingArguments
     from sentence_transformers.sentence_transformer.evaluation import BaseEvaluator
-    from torch import nn
+    from transformers import TrainerCallback
 
     from hf_posmine.training.recipe import Contrastive, Recipe
     from hf_posmine.training.trainer import RecipeTrainer
@@ -140,31 +140,25 @@ def make_trainer(
     if len(blend.specs) == 1:
         rows = next(iter(blend.datasets.values()))
     name_tasks(args, model, blend, chosen.query_prompt_of)
+    guide = None if recipe.objective.guide is None else Guide.over(recipe.objective.guide, blend.datasets)
     weights = {name: spec.weight for name, spec in blend.specs.items()}
     return RecipeTrainer(
         model=model,
         args=args,
         train_dataset=rows,
-        loss=make_loss(chosen, model),
+        loss=recipe.objective.make_loss(model),
         evaluator=evaluator,
+        guide=guide,
+        callbacks=_callbacks(chosen),
         dataset_weights=weights if len(set(weights.values())) > 1 else None,
     )
 
 
-def make_loss(chosen: Contrastive, model: InstructSentenceTransformer) -> nn.Module:
-    """InfoNCE, or its GradCache form where a mini-batch is given."""
-    options: dict[str, Any] = {
-        "temperature": chosen.temperature,
-        "false_negatives": chosen.false_negatives,
-        "gather_across_devices": chosen.gather_across_devices,
-    }
-    if chosen.mini_batch_size is None and chosen.mini_batch_num_tokens is None:
-        return InfoNCELoss(model, **options)
-    sizes: dict[str, Any] = {
-        "mini_batch_size": chosen.mini_batch_size,
-        "mini_batch_num_tokens": chosen.mini_batch_num_tokens,
-    }
-    return CachedInfoNCELoss(model, **options, **{name: size for name, size in sizes.items() if size is not None})
+def _callbacks(chosen: Contrastive) -> list[TrainerCallback]:
+    from transformers import EarlyStoppingCallback
+
+    patience = chosen.early_stopping_patience
+    return [] if patience is None else [EarlyStoppingCallback(patience)]
 
 
 def name_tasks(

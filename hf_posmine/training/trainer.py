@@ -13,7 +13,7 @@ from hf_posmine.models.adapters import has_adapters, restore_adapters
 from hf_posmine.models.instruct import InstructSentenceTransformer
 from hf_posmine.training.collator import RowCollator, text_columns
 from hf_posmine.training.contrast import MASK_REASONS
-from hf_posmine.training.losses import CachedInfoNCELoss, InfoNCELoss
+from hf_posmine.training.losses import CachedInfoNCELoss, InfoNCELoss, move_ceiling
 from hf_posmine.training.samplers import NoDuplicateTexts, SameDatasetPerStep
 from hf_posmine.training.sharded import WholeCopy
 from hf_posmine.utils.upstream import forward_epochs, overrides_private
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer
     from torch.utils.data import BatchSampler, ConcatDataset, DataLoader
+
+    from hf_posmine.training.guide import Guide
 
 
 def unwrapped(model: torch.nn.Module) -> Any:
@@ -53,6 +55,7 @@ class RecipeTrainer(SentenceTransformerTrainer):
     Args:
         *args: as the stock trainer takes them.
         dataset_weights: data set name -> weight of its steps.
+        guide: whose vectors decide which documents of a batch are false negatives; by default the student's.
         **kwargs: as the stock trainer takes them.
 
     Raises:
@@ -63,8 +66,16 @@ class RecipeTrainer(SentenceTransformerTrainer):
     model: Any
     is_fsdp_enabled: bool
 
-    def __init__(self, *args: Any, dataset_weights: Mapping[str, float] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        dataset_weights: Mapping[str, float] | None = None,
+        guide: Guide | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
+        if guide is not None:
+            self.data_collator.guide = guide
         self.dataset_weights = dataset_weights
         self.whole = WholeCopy(self.model, self.args.should_save) if self.is_fsdp_enabled else None
         if (self.args.gradient_checkpointing_kwargs or {}).get("use_reentrant"):
@@ -123,6 +134,12 @@ class RecipeTrainer(SentenceTransformerTrainer):
         loader = super().get_train_dataloader()
         forward_epochs(loader)
         return loader
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """As stock; a ceiling that moves is where it belongs at this step."""
+        for loss in self._losses():
+            move_ceiling(loss, self.state.global_step / max(1, self.state.max_steps))
+        return super().training_step(*args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """As stock, with the shares of in-batch pairs that were left out since the last log."""

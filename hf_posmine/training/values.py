@@ -22,6 +22,7 @@ LEAST = dict.fromkeys(
         "max_document_length",
         "mini_batch_size",
         "mini_batch_num_tokens",
+        "early_stopping_patience",
     ),
     1,
 ) | dict.fromkeys(("learning_rate", "num_train_epochs", "seed"), 0)

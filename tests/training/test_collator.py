@@ -10,7 +10,8 @@ from sentence_transformers import SentenceTransformer
 
 from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.data.texts import normalize
-from hf_posmine.training.collator import RowCollator, RowIdentity
+from hf_posmine.training.collator import RowCollator
+from hf_posmine.training.row_labels import RowIdentity
 from tests.support.distributed import tiny_model
 
 

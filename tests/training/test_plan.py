@@ -32,7 +32,7 @@ def planned(folder, tmp_path, model="bert/st", labels=False, **changes):
         )
     read = recipe(tmp_path, said)
     trainer, blend = prepare(read)
-    return make_plan(read.contrastive, trainer, blend), trainer, blend
+    return make_plan(read.objective, trainer, blend), trainer, blend
 
 
 def row_tokens(trainer, rows):

@@ -37,7 +37,7 @@ def file(tmp_path):
 def test_the_three_parts_of_a_recipe(file):
     recipe = read_recipe(file(num_layers=2, temperature=0.05, learning_rate=2e-5))
     assert recipe.student == Student("m", num_layers=2)
-    assert recipe.contrastive.temperature == 0.05
+    assert recipe.objective.temperature == 0.05
     assert [spec.name for spec in recipe.contrastive.datasets] == ["a"]
     assert recipe.trainer == {"output_dir": "out", "learning_rate": 2e-5}
 
@@ -198,7 +198,7 @@ def test_overrides_win_over_the_file_also_within_lists_and_mappings(file):
     assert recipe.trainer["bf16"] is True
     assert recipe.student.lora == {"r": 16, "lora_alpha": 32}
     assert recipe.contrastive.datasets[0].max_samples == 10
-    assert recipe.contrastive.temperature == 0.02
+    assert recipe.objective.temperature == 0.02
 
 
 @pytest.mark.parametrize("text", ["no", "yes: no", "007", "[a]", "1e5", "{text}"])
@@ -213,7 +213,7 @@ def test_null_takes_a_value_back(file):
     recipe = read_recipe(
         file(false_negatives="PercPos(0.95)", num_layers=2), ["--false_negatives=null", "--num_layers=null"]
     )
-    assert (recipe.contrastive.false_negatives, recipe.student.num_layers) == (None, None)
+    assert (recipe.objective.false_negatives, recipe.student.num_layers) == (None, None)
 
 
 @pytest.mark.parametrize(
