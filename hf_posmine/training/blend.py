@@ -14,6 +14,7 @@ import numpy as np
 
 from hf_posmine.core.check import whole
 from hf_posmine.core.errors import InputError
+from hf_posmine.training.collator import text_columns
 from hf_posmine.training.convert.shared import negative_columns
 from hf_posmine.training.dataset_rows import rows_of
 from hf_posmine.training.dataset_spec import DatasetSpec
@@ -146,8 +147,25 @@ def mixed(blend: Blend) -> Any:
     for dataset in blend.datasets.values():
         missing = [column for column in instructions if column not in dataset.column_names]
         filled = _add_constants(dataset, dict.fromkeys(missing, ""))
-        parts.append(filled.select_columns([*texts, *instructions, "in_batch_negatives"]))
-    return datasets.concatenate_datasets(parts)
+        scored = ["scores"] if "scores" in dataset.column_names and common else []
+        parts.append(filled.select_columns([*texts, *instructions, "in_batch_negatives", *scored]))
+    return datasets.concatenate_datasets(_with_equal_scores(parts, common))
+
+
+def _with_equal_scores(parts: list[Dataset], negatives: int) -> list[Dataset]:
+    """Where some have scores: those of the negatives that are kept, null in the rows of the others."""
+    import datasets
+    import pyarrow as pa
+
+    if not any("scores" in part.column_names for part in parts):
+        return parts
+    made = []
+    for part in parts:
+        given = part["scores"][:] if "scores" in part.column_names else [None] * len(part)
+        kept = [None if scores is None else scores[: 1 + negatives] for scores in given]
+        table = part.data.table.drop_columns(["scores"]) if "scores" in part.column_names else part.data.table
+        made.append(datasets.Dataset(table.append_column("scores", pa.array(kept, pa.list_(pa.float64())))))
+    return made
 
 
 def describe(blend: Blend) -> tuple[BlendLine, ...]:
@@ -186,7 +204,7 @@ def _negatives(dataset: Dataset) -> int:
 
 
 def _with_constants(dataset: Dataset, spec: DatasetSpec) -> Any:
-    before = [] if not spec.text_before else dataset.column_names if spec.is_symmetric else ["query"]
+    before = [] if not spec.text_before else text_columns(dataset.column_names) if spec.is_symmetric else ["query"]
     constants: dict[str, Any] = {f"{column}_instruction": spec.text_before for column in before}
     return _add_constants(dataset, constants | {"in_batch_negatives": spec.in_batch})
 

@@ -11,6 +11,7 @@ from hf_posmine.core.errors import InputError
 from hf_posmine.data.sources import beir_pairs, is_beir, load_source
 from hf_posmine.mining.provenance import recorded_at
 from hf_posmine.mining.rows_digest import rows_digest
+from hf_posmine.mining.training_formats import SCORE_COLUMNS
 from hf_posmine.training.convert import (
     Converted,
     labels_to_triples,
@@ -98,7 +99,7 @@ def _beir_rows(folder: Path, split: str) -> Any:
 def _with_negatives(spec: DatasetSpec, dataset: Dataset, roles: RoleColumns, n: int, seed: int) -> Converted:
     columns: list[Any] = list(roles.by_role.values())
     if spec.task == "retrieval":
-        return retrieval_to_rows(dataset, *columns, num_negatives=n)
+        return retrieval_to_rows(dataset, *columns, num_negatives=n, scores=_score_columns(spec))
     if spec.task == "reranking":
         return reranking_to_rows(dataset, *columns, num_negatives=n)
     texts = spec.label_texts
@@ -137,9 +138,13 @@ def _mined(spec: DatasetSpec, everything: Converted, pairs: Converted, n: int, s
             f"no row found {n} negatives below its ceiling among {miner.corpus.num_candidates:,} documents; give a corpus, ask "
             "for fewer, or use on_short: random"
         )
-    rows = retrieval_to_rows(mined, num_negatives=n)
+    rows = retrieval_to_rows(mined, num_negatives=n, scores=_score_columns(spec))
     short = {"dropped_short": len(pairs.dataset) - len(rows.dataset)}
     return Converted(rows.dataset, pairs.counts | short | {"rows_out": len(rows.dataset)})
+
+
+def _score_columns(spec: DatasetSpec) -> tuple[str, str] | None:
+    return None if spec.scores is None else SCORE_COLUMNS[spec.scores]
 
 
 def _mined_once(pairs: Dataset, miner: PositiveAwareMiner) -> Any:

@@ -30,6 +30,7 @@ ONLY_FOR = {
     "positives": ("classification",),
     "label_texts": ("classification", "nli"),
     "min_score": ("sts",),
+    "scores": ("retrieval",),
     "mine": ("sts", "retrieval"),
 }
 MINE_EXTRAS = ("teacher", "teacher_options", "corpus")
@@ -57,6 +58,7 @@ class DatasetSpec:
         positives: of a classification: ``auto``, ``label`` or ``example``.
         label_texts: of a classification, class -> text; of NLI, label -> relation.
         min_score: of STS, the least score of a positive.
+        scores: of mined retrieval rows, whose scores are learnt by the recipe's ``distillation``: ``teacher`` or ``second``.
         max_samples: at most so many rows, drawn by ``seed``.
         weight: for sampling between data sets by weight.
         seed: of the draws, by default the blend's.
@@ -82,6 +84,7 @@ class DatasetSpec:
     positives: Literal["auto", "label", "example"] | None = None
     label_texts: Mapping[Any, str] | None = None
     min_score: float | None = None
+    scores: Literal["teacher", "second"] | None = None
     max_samples: int | None = None
     weight: float = 1.0
     seed: int | None = None
@@ -135,6 +138,10 @@ class DatasetSpec:
             self._refuse("num_negatives=0 is for retrieval or sts pairs that are not mined; ask for at least 1")
         if self.num_negatives == 0 and not self.in_batch:
             self._refuse("num_negatives=0 leaves nothing to contrast with; set in_batch_negatives: true")
+        if self.scores not in (None, "teacher", "second"):
+            self._refuse(f"scores={self.scores!r}; choose 'teacher' or 'second'")
+        if self.scores is not None and self.num_negatives == 0:
+            self._refuse("scores are learnt from negatives, and num_negatives=0 leaves none")
         self._check_mine()
 
     def _check_types(self) -> None:

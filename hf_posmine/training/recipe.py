@@ -109,6 +109,15 @@ class Recipe:
     trainer: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of SentenceTransformerTrainingArguments, as written."""
 
+    def __post_init__(self) -> None:
+        scored = [spec.name for spec in self.contrastive.datasets if spec.scores is not None]
+        if self.objective.distillation is not None and not scored:
+            raise InputError("distillation learns mined scores; give a data set scores: teacher, or scores: second")
+        if self.objective.distillation is None and scored:
+            raise InputError(
+                f"data set {scored[0]!r}: scores have no effect without distillation, such as {{objective: kl, temperature: 0.02}}"
+            )
+
     def training_arguments(self) -> SentenceTransformerTrainingArguments:
         """The trainer's arguments; on a machine with several processes this joins them.
 

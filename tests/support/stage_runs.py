@@ -70,6 +70,16 @@ def retrieval_file(path: Path, rows: int = 24, negatives: int = 2, seed: int = 0
     )
 
 
+def scored_file(pairs: Path, path: Path, seed: int = 3) -> Path:
+    """The same rows with scores of a teacher, as mining writes them."""
+    rng, rows = np.random.default_rng(seed), Dataset.from_parquet(str(pairs))
+    scores = {
+        "positive_score": rng.random(len(rows)).tolist(),
+        "negatives_scores": [rng.random(len(texts)).tolist() for texts in rows["negatives"]],
+    }
+    return _written(path, {name: rows[name][:] for name in rows.column_names} | scores)
+
+
 def label_file(path: Path, rows: int = 24, seed: int = 1) -> Path:
     """Texts of three classes."""
     rng = np.random.default_rng(seed)

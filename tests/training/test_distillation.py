@@ -129,7 +129,7 @@ def test_other_directions_leave_out_equal_texts_and_rows_without_in_batch_negati
     losses, _ = row_losses(batch, contrast)
     q, *d = (torch.nn.functional.normalize(c, dim=-1).double().numpy() for c in columns)
     for row, loss in enumerate(losses.tolist()):
-        texts, others = set(keys[row, :2]), [j for j in range(4) if j != row and row != 3]
+        texts, others = set(keys[row, :2]), [j for j in range(4) if row not in (j, 3)]
         queries = [j for j in others if keys[j, 0] not in texts]
         documents = [(j, k) for j in others for k in (0, 1) if keys[j, 1 + k] not in texts]
         in_batch = [(j, k) for j, k in documents if k or keys[j, 0] != keys[row, 0]]

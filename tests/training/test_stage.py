@@ -35,6 +35,7 @@ from tests.support.stage_runs import (
     recipe,
     retrieval_file,
     saved_student,
+    scored_file,
     told,
     written,
 )
@@ -51,14 +52,19 @@ def folder(tmp_path_factory):
     saved_student(folder / "still", dropout=0.0)
     decoder(folder / "mistral")
     retrieval_file(folder / "pairs.parquet")
+    scored_file(folder / "pairs.parquet", folder / "scored.parquet")
     label_file(folder / "labels.parquet")
     collection(folder / "heldout")
     return folder
 
 
-def said(folder, output, model="still/st", labels=None, **changes):
-    """A recipe of this module's data; ``labels`` adds the second set."""
+def said(folder, output, model="still/st", labels=None, scores=False, guide=None, **changes):
+    """A recipe of this module's data; ``labels`` adds the second set, ``scores`` those of the mined rows."""
+    if guide is not None:
+        changes["guide"] = str(folder / guide)
     made = told(folder / model, folder / "pairs.parquet", output, **changes)
+    if scores:
+        made["datasets"][0] |= {"path": str(folder / "scored.parquet"), "scores": "teacher"}
     if labels is not None:
         more = {"name": "kinds", "path": str(folder / "labels.parquet"), "task": "classification"}
         made["datasets"].append(more | {"positives": "example", "instruction": CLASSIFY} | labels)
@@ -88,6 +94,16 @@ CASES = {
     "mixed": {"labels": {}, "batches": "mixed"},
     "by weight": {"labels": {"weight": 2.0}},
     "GradCache by tokens": {"labels": {}, "mini_batch_num_tokens": 64, "false_negatives": "PercPos(0.95)"},
+    "distillation, guide and nested dimensions": {
+        "scores": True,
+        "distillation": {"objective": "margin_mse", "temperature": 0.5, "weight": 0.5},
+        "false_negatives": "PercPos(0.9)",
+        "false_negatives_until": "PercPos(0.99)",
+        "false_negatives_warmup": 0.2,
+        "guide": "moving/st",
+        "matryoshka_dims": [16, 8],
+        "mini_batch_size": 4,
+    },
     "adapters of a decoder": {"model": "mistral", "lora": {"r": 4}, "learning_rate": 0.003},
 }
 
@@ -447,3 +463,44 @@ def test_a_stage_that_has_not_ended_is_no_student(folder, tmp_path, torn):
         InputError, match=r"holds a stage that has not ended \(its last checkpoint is checkpoint-2\); run its recipe"
     ):
         run_stage(second)
+
+
+def test_a_stage_learns_to_rank_as_the_teacher_scored(folder, tmp_path):
+    changes = {"scores": True, "distillation": {"temperature": 0.1}, "num_train_epochs": 15, "learning_rate": 0.01}
+    read = recipe(tmp_path, said(folder, tmp_path / "out", **changes))
+    trainer, blend = prepare(read)
+    batch = trainer.data_collator(list(blend.datasets["pairs"]))
+
+    def divergence():
+        trainer.model.eval()
+        with torch.no_grad():
+            return trainer.compute_loss(trainer.model, dict(batch)).item()
+
+    before = divergence()
+    trainer.train()
+    assert divergence() < 0.6 * before
+
+
+def test_training_ends_where_the_measure_stops_improving(folder, tmp_path):
+    changes = {"evals": [{"path": str(folder / "heldout"), "qrels": "test"}], "eval_strategy": "steps", "eval_steps": 1}
+    changes |= {"save_steps": 1, "learning_rate": 0.0, "load_best_model_at_end": True, "early_stopping_patience": 2}
+    trainer, _ = prepare(recipe(tmp_path, said(folder, tmp_path / "out", **changes)))
+    trainer.train()
+    assert (trainer.state.global_step, trainer.state.max_steps) == (3, 6)  # the first is the best of equal ones
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"early_stopping_patience": 2}, "load_best_model_at_end"),
+        ({"distillation": {"temperature": 1}}, "give a data set scores"),
+        ({"scores": True}, "scores have no effect without distillation"),
+        ({"guide": "moving/st"}, "guide has no effect without false_negatives"),
+        ({"false_negatives_until": "PercPos(0.99)"}, "no effect without false_negatives"),
+        ({"matryoshka_dims": [16, 16]}, "different whole numbers"),
+        ({"matryoshka_dims": [8]}, "must be all of the student's dimensions"),
+    ],
+)
+def test_keys_without_their_partner_are_refused(folder, tmp_path, changes, says):
+    with pytest.raises(InputError, match=says):
+        prepare(recipe(tmp_path, said(folder, tmp_path / "out", **changes)))

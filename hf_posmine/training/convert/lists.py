@@ -56,6 +56,7 @@ def retrieval_to_rows(
     negatives: str | None = None,
     *,
     num_negatives: int = 1,
+    scores: tuple[str, str] | None = None,
 ) -> Converted:
     """Mined rows -> one row per positive, with the first n negatives in columns of their own.
 
@@ -66,14 +67,16 @@ def retrieval_to_rows(
         negatives: column of the lists of negatives; by default ``negatives``, ``negative_1`` to ``negative_n``,
             ``negative``, ``neg`` or another usual name.
         num_negatives: n; 0 for pairs that have in-batch negatives only.
+        scores: columns of the positive's score and of the lists of the negatives' scores; then the rows have ``scores``, the
+            positive's first, null where one of them is.
 
     Raises:
-        ColumnError: a column that is missing or holds something else.
+        ColumnError: a column that is missing or holds something else, or scores of a row with several positives.
         ShortRowError: a row with fewer than n negatives that are neither its query nor its positive.
     """
     whole("num_negatives", num_negatives)
     columns = _negative_columns(column_names(dataset), negatives, num_negatives)
-    return _convert(dataset, _Explode(query, positive, columns, num_negatives, strict=True))
+    return _convert(dataset, _Explode(query, positive, columns, num_negatives, strict=True, scores=scores))
 
 
 @dataclass(frozen=True)
@@ -85,17 +88,22 @@ class _Explode:
     negatives: tuple[str, ...]
     num_negatives: int
     strict: bool
+    scores: tuple[str, str] | None = None
 
-    def __call__(self, batch: dict[str, list[Any]], rows: Sequence[int]) -> dict[str, list[str]]:
+    def __call__(self, batch: dict[str, list[Any]], rows: Sequence[int]) -> dict[str, list[Any]]:
         return self.explode(batch, rows[0] if rows else 0)[0]
 
     @property
     def inputs(self) -> list[str]:
-        return [self.query, self.positive, *self.negatives]
+        return [self.query, self.positive, *self.negatives, *(self.scores or ())]
 
-    def explode(self, batch: dict[str, list[Any]], start: int) -> tuple[dict[str, list[str]], dict[str, int]]:
+    @property
+    def outputs(self) -> list[str]:
+        return ["query", "positive", *negative_columns(self.num_negatives), *(["scores"] if self.scores else [])]
+
+    def explode(self, batch: dict[str, list[Any]], start: int) -> tuple[dict[str, list[Any]], dict[str, int]]:
         """The training rows of a batch, and its rows dropped by reason; ``start`` is its first row's number."""
-        out: dict[str, list[str]] = {name: [] for name in ("query", "positive", *negative_columns(self.num_negatives))}
+        out: dict[str, list[Any]] = {name: [] for name in self.outputs}
         dropped = dict.fromkeys(("dropped_no_positive", "dropped_few_negatives"), 0)
         for offset, query in enumerate(check_texts(batch[self.query], self.query, start)):
             row = start + offset
@@ -110,13 +118,33 @@ class _Explode:
                 dropped["dropped_few_negatives"] += 1
             else:
                 self._add(out, query, positives, negatives)
+                if self.scores is not None:
+                    out["scores"].append(self._scores_of(batch, offset, row, given, negatives))
         return out, dropped
+
+    def _scores_of(
+        self, batch: dict[str, list[Any]], offset: int, row: int, given: list[str], negatives: list[str]
+    ) -> list[float] | None:
+        """The scores of the positive and of the negatives that are taken; None where one is missing."""
+        own, theirs = (batch[column][offset] for column in self.scores or ())
+        if isinstance(batch[self.positive][offset], (list, tuple)) and len(batch[self.positive][offset]) > 1:
+            raise ColumnError(
+                f"row {row} has several positives and column {self.scores[0]!r} one score; leave scores out, or mine one row "  # type: ignore[index]
+                "for each positive"
+            )
+        if theirs is None or len(theirs) != len(given):
+            raise ColumnError(
+                f"column {self.scores[1]!r}, row {row}: {0 if theirs is None else len(theirs)} scores of {len(given)} negatives"  # type: ignore[index]
+            )
+        by_text = dict(zip(reversed(given), reversed(theirs), strict=True))
+        taken = [own, *(by_text[text] for text in negatives[: self.num_negatives])]
+        return None if None in taken else taken
 
     def _add(self, out: dict[str, list[str]], query: str, positives: list[str], negatives: list[str]) -> None:
         n = self.num_negatives
         for turn, positive in enumerate(positives):
             taken = [negatives[(turn * n + i) % len(negatives)] for i in range(n)]
-            for name, text in zip(out, (query, positive, *taken), strict=True):
+            for name, text in zip(out, (query, positive, *taken), strict=False):  # scores come behind
                 out[name].append(text)
 
     def _refuse_short(self, row: int, given: int, usable: int) -> None:
@@ -138,23 +166,32 @@ def _convert(dataset: Dataset | IterableDataset, explode: _Explode) -> Converted
         require_column(names, column, "the")
     if not isinstance(dataset, Sized):
         return Converted(_stream(dataset, explode, names))
-    columns: dict[str, list[str]] = {name: [] for name in explode.explode({c: [] for c in explode.inputs}, 0)[0]}
+    columns: dict[str, list[Any]] = {name: [] for name in explode.outputs}
     counts = {"rows_in": len(dataset), "rows_out": 0}
     if not len(dataset):
         raise InputError("the dataset has no rows")
     for start, batch in iter_columns(dataset, explode.inputs):
-        made, dropped = explode.explode(batch, start)
-        for name, texts in made.items():
+        exploded, dropped = explode.explode(batch, start)
+        for name, texts in exploded.items():
             columns[name] += texts
         counts |= {reason: counts.get(reason, 0) + count for reason, count in dropped.items()}
-    return converted(columns, counts)
+    scores = columns.pop("scores", None)
+    made = converted(columns, counts)
+    if scores is None:
+        return made
+    import pyarrow as pa
+
+    table = made.dataset.data.table.append_column("scores", pa.array(scores, pa.list_(pa.float64())))
+    return Converted(type(made.dataset)(table), made.counts)
 
 
 def _stream(dataset: Dataset | IterableDataset, explode: _Explode, names: list[str]) -> Any:
     import datasets
 
-    outputs = ("query", "positive", *negative_columns(explode.num_negatives))
-    features = datasets.Features(dict.fromkeys(outputs, datasets.Value("string")))
+    kinds = dict.fromkeys(explode.outputs, datasets.Value("string"))
+    features = datasets.Features(
+        kinds | ({"scores": datasets.List(datasets.Value("float64"))} if explode.scores else {})
+    )
     return dataset.map(explode, batched=True, with_indices=True, remove_columns=names, features=features)
 
 
