@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from sentence_transformers import SentenceTransformer
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from hf_posmine.training.guide import Guide
+    from hf_posmine.core.types import Floats
 
 IN_BATCH = "in_batch_negatives"
 INSTRUCTION = "_instruction"
@@ -34,6 +34,13 @@ def text_columns(columns: Sequence[str]) -> list[str]:
     ['query', 'positive']
     """
     return [c for c in columns if c not in (IN_BATCH, DATASET_NAME, SCORES) and not c.endswith(INSTRUCTION)]
+
+
+class RowVectors(Protocol):
+    """Vectors of the texts of rows, as :class:`~hf_posmine.training.guide.Guide` has them."""
+
+    def vectors(self, rows: Sequence[Sequence[str]]) -> Floats:
+        """Unit vectors float32 ``[B, 1 + n, d]``, the query first."""
 
 
 @dataclass
@@ -53,7 +60,7 @@ class RowCollator(SentenceTransformerDataCollator):
         InputError: instructions for a model that would pool them with the text.
     """
 
-    guide: Guide | None = None
+    guide: RowVectors | None = None
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
         """Tokenise one batch of rows."""
@@ -96,7 +103,7 @@ class RowCollator(SentenceTransformerDataCollator):
         return (instruction, feature[column])
 
 
-def _labels(features: Sequence[Mapping[str, Any]], columns: Sequence[str], guide: Guide | None) -> Tensor:
+def _labels(features: Sequence[Mapping[str, Any]], columns: Sequence[str], guide: RowVectors | None) -> Tensor:
     """The labels of the rows, int64 ``[B, 1 + C + ...]``; see :func:`~hf_posmine.training.row_labels.row_labels`."""
     for column in columns:
         for number, feature in enumerate(features):

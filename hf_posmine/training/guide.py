@@ -14,9 +14,10 @@ from hf_posmine.core.errors import InputError
 from hf_posmine.data.corpus import Corpus
 from hf_posmine.teachers.dense import DenseTeacher
 from hf_posmine.teachers.factory import make_teacher
+from hf_posmine.training.collator import text_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from datasets import Dataset
 
@@ -64,11 +65,8 @@ class Guide:
 
 
 def _texts(datasets: Mapping[str, Dataset], *, query: bool) -> Iterator[str]:
-    from hf_posmine.training.collator import text_columns
-
     for rows in datasets.values():
-        columns: Iterable[str] = text_columns(rows.column_names)
-        for column in columns:
+        for column in text_columns(rows.column_names):
             if (column == "query") == query:
                 for chunk in rows.data.column(column).chunks:
                     yield from chunk.to_pylist()

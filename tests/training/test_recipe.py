@@ -13,7 +13,8 @@ from sentence_transformers import SentenceTransformerTrainingArguments
 from sentence_transformers.base.sampler import BatchSamplers
 
 from hf_posmine.core.errors import InputError, SpecError
-from hf_posmine.training.recipe import Contrastive, Student, read_recipe, recipe_from
+from hf_posmine.training.objective import Objective
+from hf_posmine.training.recipe import Student, read_recipe, recipe_from
 from hf_posmine.training.values import is_text, typed
 
 SETS = [{"name": "a", "path": "a.parquet", "task": "retrieval", "instruction": "find it"}]
@@ -249,7 +250,7 @@ def test_files_that_are_no_recipe_are_refused(tmp_path, content):
 def test_a_recipe_as_json_holds_every_default():
     said = of(lora={"r": 4}, datasets=[{**SETS[0], "columns": {"query": "q"}}]).as_dict()
     assert json.loads(json.dumps(said)) == said
-    assert said["temperature"] == Contrastive(()).temperature
+    assert said["temperature"] == Objective().temperature
     assert said["datasets"][0]["columns"] == {"query": "q"} and said["datasets"][0]["weight"] == 1.0
     assert said["lora"] == {"r": 4}
 
