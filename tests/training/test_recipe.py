@@ -14,7 +14,7 @@ from sentence_transformers.base.sampler import BatchSamplers
 
 from hf_posmine.core.errors import InputError, SpecError
 from hf_posmine.training.objective import Objective
-from hf_posmine.training.recipe import Student, read_recipe, recipe_from
+from hf_posmine.training.recipe import Contrastive, Student, read_recipe, recipe_from
 from hf_posmine.training.values import is_text, typed
 
 SETS = [{"name": "a", "path": "a.parquet", "task": "retrieval", "instruction": "find it"}]
@@ -44,7 +44,7 @@ def test_the_three_parts_of_a_recipe(file):
 
 
 def test_no_key_of_two_parts_and_all_of_the_trainers_are_known():
-    names = [entry.name for cls in (Student, Contrastive) for entry in dataclasses.fields(cls)]
+    names = [entry.name for cls in (Student, Contrastive, Objective) for entry in dataclasses.fields(cls)]
     trainers = {entry.name for entry in dataclasses.fields(SentenceTransformerTrainingArguments) if entry.init}
     assert len(set(names)) == len(names)
     assert not set(names) & trainers
