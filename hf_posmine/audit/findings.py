@@ -33,6 +33,10 @@ class FindingFiles:
         entries["row"], entries["index"] = rows, indexes
         self._files[kind].add(entries)
 
+    def add_entries(self, kind: str, entries: np.ndarray) -> None:
+        """Findings of a kind, as entries ``[n]``."""
+        self._files[kind].add(entries)
+
     def of(self, kind: str) -> np.ndarray:
         """The findings of a kind, memory-mapped; none can be added after."""
         if kind not in self._done:

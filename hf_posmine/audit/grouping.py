@@ -26,14 +26,21 @@ class CheckedRow:
     Attributes:
         number: of the row, the first of them where several are checked together.
         view: of the row.
-        places: the row and the place in it of each negative.
+        members: the row of each negative, where each negative is the only one of a row of its own.
         size: rows of the data that it is.
     """
 
     number: int
     view: RowView
-    places: list[tuple[int, int]]
+    members: list[int] | None = None
     size: int = 1
+
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """The row and the place in it of each negative."""
+        if self.members is not None:
+            return [(number, 0) for number in self.members]
+        return [(self.number, place) for place in range(len(self.view.negatives))]
 
 
 def checked_rows(data: TrainingData) -> Iterator[list[CheckedRow]]:
@@ -44,8 +51,7 @@ def checked_rows(data: TrainingData) -> Iterator[list[CheckedRow]]:
 
 
 def _alone(numbered: tuple[int, RowView]) -> CheckedRow:
-    number, view = numbered
-    return CheckedRow(number, view, [(number, place) for place in range(len(view.negatives))])
+    return CheckedRow(*numbered)
 
 
 def _together(numbered: Iterable[tuple[int, RowView]]) -> Iterator[CheckedRow]:
@@ -67,4 +73,4 @@ def _joined(query: str, members: Sequence[tuple[int, RowView]]) -> CheckedRow:
         [text for _, member in members for text in member.positives],
         [text for _, member in members for text in member.negatives],
     )
-    return CheckedRow(members[0][0], view, [(n, 0) for n, member in members for _ in member.negatives], len(members))
+    return CheckedRow(members[0][0], view, [n for n, member in members for _ in member.negatives], len(members))

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hf_posmine.audit.kinds import ROW
-from hf_posmine.utils.mapped import Appended, blocks
+from hf_posmine.utils.mapped import Appended, blocks, release_pages
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from hf_posmine.audit.findings import FindingFiles
-    from hf_posmine.audit.row_checks import RowFacts
+    from hf_posmine.audit.row_checks import BatchFacts
     from hf_posmine.audit.text_facts import TextFacts
 
 LEAST_ALIKE = 10
@@ -31,21 +30,22 @@ class TextLengths:
         self._negatives = Appended(folder / "negative_lengths", np.int32)
         self._positives = Appended(folder / "positive_lengths", np.int32)
 
-    def add(self, rows: Sequence[RowFacts]) -> None:
+    def add(self, facts: BatchFacts) -> None:
         """A batch."""
-        for row in rows:
-            for one in (*row.positives, *row.negatives):
-                self._note(one)
-        self._negatives.add(np.array([len(one.text) for row in rows for one in row.negatives], np.int32))
-        longest = [max((len(one.text) for one in row.positives), default=0) for row in rows]
-        self._positives.add(np.array(longest, np.int32))
+        positives, negatives = (_lengths(one) for one in (facts.positives, facts.negatives))
+        self._note(facts.positives, positives)
+        self._note(facts.negatives, negatives)
+        self._negatives.add(negatives)
+        longest = np.zeros(len(facts.rows), np.int32)
+        np.maximum.at(longest, np.repeat(np.arange(len(longest)), facts.positive_counts), positives)
+        self._positives.add(longest)
 
-    def _note(self, one: TextFacts) -> None:
-        length = len(one.text)
-        if length > self.greatest:
-            self.greatest, self._texts = length, {one.exact}
-        elif length == self.greatest and len(self._texts) < LEAST_ALIKE:
-            self._texts.add(one.exact)
+    def _note(self, facts: TextFacts, lengths: np.ndarray) -> None:
+        greatest = int(lengths.max(initial=0))
+        if greatest > self.greatest:
+            self.greatest, self._texts = greatest, set()
+        if greatest == self.greatest and len(self._texts) < LEAST_ALIKE:
+            self._texts.update(facts.numbers[lengths == greatest].tolist())
 
     def find(self, rows: np.ndarray, places: np.ndarray, found: FindingFiles) -> None:
         """Texts of the greatest length, if it is a cut; ``rows`` and ``places`` are where the texts are."""
@@ -55,6 +55,12 @@ class TextLengths:
         for span in blocks(len(positives)):
             hits = rows[span][positives[span] == self.greatest]
             found.add("truncated_text", hits, np.full(len(hits), ROW))
+            release_pages(rows)
         for span in blocks(len(negatives)):
             at = places[span][negatives[span] == self.greatest]
             found.add("truncated_text", at["row"], at["index"])
+            release_pages(places)
+
+
+def _lengths(facts: TextFacts) -> np.ndarray:
+    return np.fromiter(map(len, facts.texts), np.int32, len(facts.texts))

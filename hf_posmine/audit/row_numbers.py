@@ -12,15 +12,15 @@ from hf_posmine.core.types import spans
 from hf_posmine.utils.mapped import Appended, blocks, release_pages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from hf_posmine.audit.findings import FindingFiles
-    from hf_posmine.audit.row_checks import RowFacts
+    from hf_posmine.audit.row_checks import BatchFacts
     from hf_posmine.core.types import Rows
     from hf_posmine.data.texts import Numbers
 
-RANGE = 1 << 20
+RANGE = 1 << 18
 """Hashes that are in memory at a time, about."""
 ODD, MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 LEAST_SHARED = 10
@@ -51,32 +51,21 @@ class RowNumbers:
             "places": Appended(folder / "places", ENTRY),
         }
 
-    def add(self, rows: Sequence[RowFacts]) -> None:
+    def add(self, facts: BatchFacts) -> None:
         """A batch."""
-        queries = np.array([row.query.number for row in rows], np.uint64)
-        positives = [[one.number for one in row.positives if one.normalized] for row in rows]
-        negatives = np.array([one.number for row in rows for one in row.negatives], np.uint64)
-        counts = np.array([len(row.negatives) for row in rows], np.int32)
-        apart = np.array(
-            [
-                bool(one.normalized) and not in_row
-                for row in rows
-                for one, in_row in zip(row.negatives, row.matched, strict=True)
-            ],
-            bool,
-        )
-        pairs = pair_numbers(np.repeat(queries, counts), negatives)
-        flat = np.array([number for row in positives for number in row], np.uint64)
+        queries, negatives, positives = facts.queries.numbers, facts.negatives.numbers, facts.positives
+        pairs = pair_numbers(np.repeat(queries, facts.negative_counts), negatives)
+        positive_pairs = pair_numbers(np.repeat(queries, facts.positive_counts), positives.numbers)
         added: dict[str, np.ndarray] = {
-            "rows": np.array([row.number for row in rows], np.int64),
-            "sizes": np.array([row.size for row in rows], np.int32),
+            "rows": facts.numbers,
+            "sizes": np.array([row.size for row in facts.rows], np.int32),
             "queries": queries,
-            "counts": counts,
-            "positive_counts": np.array([len(row.positives) for row in rows], np.int32),
-            "positive_pairs": pair_numbers(np.repeat(queries, [len(row) for row in positives]), flat),
+            "counts": facts.negative_counts,
+            "positive_counts": facts.positive_counts,
+            "positive_pairs": positive_pairs[~positives.empty],
             "negatives": negatives,
-            "negative_pairs": np.where(apart, pairs, np.uint64(NO_PAIR)),
-            "places": np.array([place for row in rows for place in row.places], ENTRY),
+            "negative_pairs": np.where(facts.negatives.empty | facts.matched, np.uint64(NO_PAIR), pairs),
+            "places": facts.places,
         }
         for name, values in added.items():
             self._files[name].add(values)
@@ -104,6 +93,7 @@ class NumbersOnDisk:
         parts = num_ranges(max(len(known), len(wanted)))
         for positives, negatives in zip(ranges(known, parts), ranges(wanted, parts), strict=True):
             self._add(kind, negatives[np.isin(wanted[negatives], known[positives])], found)
+            self._release()
 
     def find_shared(self, share: float, found: FindingFiles) -> None:
         """Negatives that at least a share of the rows has."""
@@ -112,12 +102,14 @@ class NumbersOnDisk:
         for at in ranges(negatives, num_ranges(len(negatives))):
             _, inverse, counts = np.unique(negatives[at], return_inverse=True, return_counts=True)
             self._add("shared_negative", at[counts[inverse] >= least], found)
+            self._release()
 
     def find_queries(self, wanted: Numbers, found: FindingFiles) -> None:
         """Rows whose query is one of the ``wanted`` hashes."""
         queries = self.arrays["queries"]
         for span in blocks(len(queries)):
             self._add_rows("leaked_query", span.start + np.flatnonzero(np.isin(queries[span], wanted)), found)
+            self._release()
 
     def find_few(self, least: int, found: FindingFiles) -> None:
         """Rows with some negatives, and fewer than ``least``."""
@@ -125,6 +117,7 @@ class NumbersOnDisk:
         for span in blocks(len(counts)):
             hits = rows[span][(counts[span] > 0) & (counts[span] < least)]
             found.add("few_negatives", hits, np.full(len(hits), ROW))
+            self._release()
 
     def find_without(self, kind: str, counts: str, found: FindingFiles) -> None:
         """Rows of queries none of whose rows has any."""
@@ -132,6 +125,7 @@ class NumbersOnDisk:
         for at in ranges(queries, num_ranges(len(queries))):
             numbers = queries[at]
             self._add_rows(kind, at[~np.isin(numbers, numbers[held[at] > 0])], found)
+            self._release()
 
     def usual_count(self) -> int:
         """The number of negatives that most rows have."""
@@ -140,7 +134,13 @@ class NumbersOnDisk:
             more = np.bincount(counts[span])
             total = np.pad(total, (0, max(0, len(more) - len(total))))
             total[: len(more)] += more
+            self._release()
         return int(np.argmax(total))
+
+    def _release(self) -> None:
+        """Pages that were read do not stay in this process's memory."""
+        for array in self.arrays.values():
+            release_pages(array)
 
     def _add_rows(self, kind: str, at: Rows, found: FindingFiles) -> None:
         rows = spans(self.arrays["rows"][at], self.arrays["sizes"][at].astype(np.int64))

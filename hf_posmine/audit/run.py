@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from hf_posmine.audit.scan import AuditSettings, RowScan
 from hf_posmine.utils.progress import progress_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from hf_posmine.audit.findings import FindingFiles
     from hf_posmine.data.row_layouts import RowView
@@ -92,9 +91,15 @@ def _counted(data: TrainingData, scan: RowScan, examples: int) -> dict[str, Kind
 
 def _views(data: TrainingData, wanted: set[int]) -> dict[int, RowView]:
     """Some rows, read again."""
-    last = max(wanted, default=-1)
-    rows: Iterator[RowView] = itertools.islice((view for views in data.batches() for view in views), last + 1)
-    return {number: view for number, view in enumerate(rows) if number in wanted}
+    views: dict[int, RowView] = {}
+    start, last = 0, max(wanted, default=-1)
+    for batch in data.raw_batches():
+        here = [number for number in wanted if start <= number < start + len(batch)]
+        views |= zip(here, data.views([batch[number - start] for number in here]), strict=True)
+        start += len(batch)
+        if start > last:
+            break
+    return views
 
 
 def _example(row: int, index: int, views: Mapping[int, RowView]) -> FindingExample:

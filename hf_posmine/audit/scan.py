@@ -6,17 +6,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hf_posmine.audit.findings import FindingFiles
-from hf_posmine.audit.kinds import ROW
 from hf_posmine.audit.lengths import TextLengths
-from hf_posmine.audit.row_checks import RowFacts, check_row
+from hf_posmine.audit.row_checks import BatchFacts, check_rows
 from hf_posmine.audit.row_numbers import RowNumbers
-from hf_posmine.audit.text_facts import FactsCache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from hf_posmine.audit.grouping import CheckedRow
+    from hf_posmine.audit.row_checks import Found
     from hf_posmine.audit.row_numbers import NumbersOnDisk
     from hf_posmine.core.types import Filter
     from hf_posmine.data.texts import Numbers
@@ -58,34 +57,27 @@ class RowScan:
 
     def __init__(self, data: TrainingData, folder: Path) -> None:
         self.one_document, self.has_texts = data.layout.one_document, data.holds_texts
-        self.found, self.cache = FindingFiles(folder), FactsCache()
+        self.found = FindingFiles(folder)
         self.numbers, self.lengths = RowNumbers(folder), TextLengths(folder)
         self.rows = self.negatives = 0
 
     def add(self, batch: Sequence[CheckedRow]) -> None:
         """Check a batch."""
-        rows = [RowFacts.of(one, self.cache) for one in batch]
-        self.numbers.add(rows)
+        facts = BatchFacts.of(batch)
+        self.numbers.add(facts)
         if self.has_texts:
-            self.lengths.add(rows)
-        found: dict[str, list[tuple[int, int]]] = {}
-        for row in rows:
-            for kind, place in self._check(row):
-                found.setdefault(kind, []).append((row.number, ROW) if place == ROW else row.places[place])
-        for kind, places in found.items():
-            self.found.add(kind, [row for row, _ in places], [index for _, index in places])
+            self.lengths.add(facts)
+        for kind, entries in self._check(facts):
+            if len(entries):
+                self.found.add_entries(self._kind(kind), entries)
         self.rows += sum(one.size for one in batch)
-        self.negatives += sum(len(row.negatives) for row in rows)
+        self.negatives += len(facts.negatives.texts)
 
-    def _check(self, row: RowFacts) -> Iterator[tuple[str, int]]:
-        for kind, place in check_row(row, self.has_texts):
-            yield self._kind(kind), place
-        if self.one_document:
-            return
-        if not row.negatives:
-            yield "no_negatives", ROW
-        if not row.positives:
-            yield "no_positive", ROW
+    def _check(self, facts: BatchFacts) -> Iterator[Found]:
+        yield from check_rows(facts, self.has_texts)
+        if not self.one_document:
+            yield "no_negatives", facts.in_rows(facts.negative_counts == 0)
+            yield "no_positive", facts.in_rows(facts.positive_counts == 0)
 
     def _kind(self, kind: str) -> str:
         return AS_LABELS.get(kind, kind) if self.one_document else kind

@@ -1,31 +1,35 @@
-"""Facts about a text that the checks need, computed once while the text comes again and again."""
+"""Facts about many texts at once: keys, words, scripts, and whether two of them are near copies."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
+import numpy as np
 import xxhash
 
-from hf_posmine.data.likeness import jaccard, pieces
-from hf_posmine.data.texts import normalize
+from hf_posmine.audit.word_bits import WordBits
+from hf_posmine.data.likeness import COMPARED, jaccard, pieces
+from hf_posmine.data.texts import normalize_all
 
-COMPARED = 500
-"""Characters of the beginning whose words are compared."""
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from hf_posmine.core.types import Rows
+    from hf_posmine.data.texts import Numbers
+
 LEAST_CONTAINED = 30
 """Characters of the shortest text whose appearance inside another one means something."""
-KEPT_BYTES = 96 << 20
-"""Of facts that are kept, about; then they begin anew, so that memory stays flat."""
-BYTES_OF_FACTS, BYTES_OF_CHARACTER = 500, 4
-"""A text with its normalised form, its sample of words and its place in the cache."""
 FEW_WORDS, SOME_WORDS = 10, 20
 """Below so many words a text is similar to many; the bounds of likeness are higher there."""
 BOUNDS = (0.9, 0.8, 0.6)
 """Jaccard similarity of a near copy with few, some and many words."""
-SAMPLED, ENOUGH = 4, 6
-"""Each so many-th word is in the sample, and from so many words on the sample can rule a pair out."""
 OVERLAP = 0.95
 """Share of the words of the shorter of two texts in the longer one that makes a near copy, with many words."""
 SCRIPTS = {
+    "Latin": "A-Za-z\u00c0-\u024f",
     "Greek": "\u0370-\u03ff\u1f00-\u1fff",
     "Cyrillic": "\u0400-\u052f",
     "Hebrew": "\u0590-\u05ff",
@@ -34,103 +38,89 @@ SCRIPTS = {
     "Thai": "\u0e00-\u0e7f",
     "Hangul": "\u1100-\u11ff\uac00-\ud7af",
     "Han or Kana": "\u3040-\u30ff\u3400-\u9fff",
-    "Latin": "A-Za-z\u00c0-\u024f",
 }
-LETTERS = {name: re.compile(f"[{ranges}]") for name, ranges in SCRIPTS.items()}
+LETTERS = tuple(re.compile(f"[{ranges}]") for ranges in SCRIPTS.values())
+LATIN, NO_SCRIPT = 0, -1
 READ_FOR_SCRIPT = 200
 CUT = ("...", "…", "\ufffd")
 
 
+@dataclass(frozen=True)
 class TextFacts:
-    """A text with its keys, words and script; what not every text needs is computed at first use.
+    """Texts ``[T]`` with their keys; what not every audit needs is computed at first use.
 
     Attributes:
-        text: as it is.
+        texts: as they are.
         normalized: in the form in which texts count as the same.
-        exact: 64-bit hash of the text.
-        number: 64-bit hash of the normalised text.
+        encoded: the normalised texts in UTF-8.
+        numbers: 64-bit hashes of the normalised texts.
     """
 
-    __slots__ = ("_sample", "_script", "exact", "normalized", "number", "text")
+    texts: list[str]
+    normalized: list[str]
+    encoded: list[bytes]
+    numbers: Numbers
 
-    def __init__(self, text: str) -> None:
-        self.text, self.normalized = text, normalize(text)
-        self.exact = xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
-        self.number = xxhash.xxh3_64_intdigest(self.normalized.encode("utf-8", "surrogatepass"))
-        self._sample: list[str] | None = None
-        self._script: str | None = "Latin" if text.isascii() else ""
+    @classmethod
+    def of(cls, texts: list[str]) -> TextFacts:
+        """The facts of some texts."""
+        normalized = normalize_all(texts)
+        encoded = [text.encode("utf-8", "surrogatepass") for text in normalized]
+        numbers = np.fromiter(map(xxhash.xxh3_64_intdigest, encoded), np.uint64, len(texts))
+        return cls(texts, normalized, encoded, numbers)
 
-    @property
-    def sample(self) -> list[str]:
-        """Every fourth word of the beginning, split at spaces."""
-        if self._sample is None:
-            self._sample = self.normalized[:COMPARED].split()[::SAMPLED]
-        return self._sample
+    @cached_property
+    def empty(self) -> npt.NDArray[np.bool_]:
+        """Which texts hold nothing but white space."""
+        return self.lengths == 0
 
-    @property
-    def words(self) -> frozenset[str]:
-        """The words of the beginning, split at spaces; they take too much memory to be kept."""
-        return frozenset(self.normalized[:COMPARED].split())
+    @cached_property
+    def lengths(self) -> npt.NDArray[np.int32]:
+        """Characters of the normalised texts."""
+        return np.fromiter(map(len, self.normalized), np.int32, len(self.normalized))
 
-    @property
-    def script(self) -> str | None:
-        """The script of most letters of the beginning; None without letters."""
-        if self._script == "":
-            self._script = _script_of(self.text[:READ_FOR_SCRIPT])
-        return self._script
+    @cached_property
+    def words(self) -> WordBits:
+        """The words of the beginnings."""
+        return WordBits.of(self.normalized, self.encoded)
 
-    @property
-    def cut(self) -> bool:
-        """Whether the text ends in dots or half a character."""
-        return self.text.endswith(CUT)
+    @cached_property
+    def scripts(self) -> npt.NDArray[np.int8]:
+        """The script of most letters of each beginning, as places in ``SCRIPTS``; ``NO_SCRIPT`` without letters."""
+        return np.fromiter((_script_of(text[:READ_FOR_SCRIPT]) for text in self.texts), np.int8, len(self.texts))
 
-
-def _script_of(start: str) -> str | None:
-    counts = {name: len(letters.findall(start)) for name, letters in LETTERS.items()}
-    best = max(counts, key=lambda name: counts[name])
-    return best if counts[best] else None
-
-
-class FactsCache:
-    """Facts of the texts seen last."""
-
-    def __init__(self) -> None:
-        self._facts: dict[str, TextFacts] = {}
-        self._bytes = 0
-
-    def of(self, text: str) -> TextFacts:
-        """The facts of a text."""
-        found = self._facts.get(text)
-        return self._new(text) if found is None else found
-
-    def _new(self, text: str) -> TextFacts:
-        size = BYTES_OF_FACTS + BYTES_OF_CHARACTER * len(text)
-        self._bytes += size
-        if self._bytes > KEPT_BYTES:
-            self._facts.clear()
-            self._bytes = size
-        found = self._facts[text] = TextFacts(text)
-        return found
+    @cached_property
+    def cut(self) -> npt.NDArray[np.bool_]:
+        """Which texts end in dots or half a character."""
+        return np.fromiter((text.endswith(CUT) for text in self.texts), np.bool_, len(self.texts))
 
 
-def near_copy(one: TextFacts, two: TextFacts, words: frozenset[str]) -> bool:
-    """Whether two texts share nearly all words of their first 500 characters; ``words`` are those of ``two``.
+def _script_of(start: str) -> int:
+    if start.isascii():
+        return LATIN
+    counts = [len(letters.findall(start)) for letters in LETTERS]
+    most = max(counts)
+    return counts.index(most) if most else NO_SCRIPT
 
-    A sample of the words rules out most pairs: of a near copy's words at least 60 % are in the other text.
 
-    >>> faust = TextFacts("Goethe wrote Faust.")
-    >>> near_copy(TextFacts("Goethe wrote Faust!"), faust, faust.words)
-    True
+def near_copies(ones: TextFacts, twos: TextFacts, at: Rows, with_: Rows) -> Rows:
+    """Which pairs of texts share nearly all words of their first 500 characters.
+
+    Args:
+        ones: texts.
+        twos: texts.
+        at: positions ``[K]`` in ``ones``.
+        with_: positions ``[K]`` in ``twos``, of the other text of each pair.
+
+    >>> faust, copy = TextFacts.of(["Goethe wrote Faust."]), TextFacts.of(["Goethe wrote Faust!", "Soup."])
+    >>> near_copies(copy, faust, np.array([0, 1]), np.array([0, 0])).tolist()
+    [0]
     """
-    shorter, longer = len(one.normalized), len(two.normalized)
-    if shorter > longer:
-        shorter, longer = longer, shorter
-    if 2 * shorter < min(longer, COMPARED):
-        return False
-    sample = one.sample
-    if len(sample) >= ENOUGH and 5 * len(words.intersection(sample)) < 2 * len(set(sample)):
-        return False
-    return _alike(pieces(one.text), pieces(two.text))
+    shorter, longer = np.sort([ones.lengths[at], twos.lengths[with_]], axis=0)
+    similar = np.flatnonzero(2 * shorter >= np.minimum(longer, COMPARED))
+    similar = similar[ones.words.may_be_alike(twos.words, at[similar], with_[similar])]
+    hits = [n for n in similar.tolist() if _alike(pieces(ones.texts[at[n]]), pieces(twos.texts[with_[n]]))]
+    return np.array(hits, np.int64)
 
 
 def _alike(one: frozenset[str], two: frozenset[str]) -> bool:
@@ -141,13 +131,19 @@ def _alike(one: frozenset[str], two: frozenset[str]) -> bool:
     return fewest >= SOME_WORDS and len(one & two) >= OVERLAP * fewest
 
 
-def contained(one: TextFacts, two: TextFacts) -> bool:
-    """Whether one normalised text stands in the other.
+def contained_pairs(ones: TextFacts, twos: TextFacts, at: Rows, with_: Rows) -> Rows:
+    """Which pairs are a text and one that stands in it, by their normalised forms; see :func:`near_copies`.
 
-    >>> contained(TextFacts("Faust is a play that Goethe wrote."), TextFacts("See: faust is a play that Goethe wrote. End."))
-    True
+    >>> part = TextFacts.of(["Faust is a play that Goethe wrote."])
+    >>> contained_pairs(part, TextFacts.of([f"See: {part.texts[0]} End."]), np.array([0]), np.array([0])).tolist()
+    [0]
     """
-    shorter, longer = one.normalized, two.normalized
-    if len(shorter) > len(longer):
-        shorter, longer = longer, shorter
-    return len(shorter) >= LEAST_CONTAINED and shorter in longer
+    shorter, longer = np.sort([ones.lengths[at], twos.lengths[with_]], axis=0)
+    long = np.flatnonzero(shorter >= LEAST_CONTAINED)
+    possible = long[(longer[long] > COMPARED) | ones.words.may_be_contained(twos.words, at[long], with_[long])]
+    hits = [n for n in possible.tolist() if _contained(ones.normalized[at[n]], twos.normalized[with_[n]])]
+    return np.array(hits, np.int64)
+
+
+def _contained(one: str, two: str) -> bool:
+    return one in two if len(one) <= len(two) else two in one

@@ -216,7 +216,9 @@ def as_texts(value: object) -> list[str]:
     """A cell with a text, a list of texts or a list of records."""
     if value is None:
         return []
-    return [as_text(member) for member in value] if isinstance(value, (list, tuple)) else [as_text(value)]
+    if isinstance(value, (list, tuple)):
+        return [member if type(member) is str else as_text(member) for member in value]  # most are
+    return [as_text(value)]
 
 
 def _chosen(members: Sequence[Any], positive: Sequence[bool], wanted: bool) -> list[Any]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Row: TypeAlias = Mapping[str, Any]
 BATCH_ROWS = 1000
+BUFFER = 1 << 20
+"""Bytes of a column of a parquet file that are read ahead; pyarrow would keep all that it read until the end of the file."""
 TRIPLE = ("query", "positive", "negative")
 """Columns of a tsv file without a header: MS MARCO's triples."""
 
@@ -52,7 +54,7 @@ class ParquetRows:
         """All rows, some at a time; row groups are read one after the other."""
         import pyarrow.parquet as pq
 
-        with pq.ParquetFile(self.file) as file:
+        with pq.ParquetFile(self.file, buffer_size=BUFFER, pre_buffer=False) as file:
             for batch in file.iter_batches(BATCH_ROWS):
                 columns = [_values(column) for column in batch.columns]
                 yield [dict(zip(batch.schema.names, cells, strict=True)) for cells in zip(*columns, strict=True)]
@@ -69,10 +71,12 @@ class ParquetRows:
 
 
 def _values(column: pa.Array) -> list[Any]:
-    """Python values of an Arrow column; lists of texts are converted together, which is much faster than one by one."""
+    """Python values of an Arrow column; texts are converted together, which is much faster than one by one."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if pa.types.is_string(column.type):
+        return column.to_numpy(zero_copy_only=False).tolist()
     if not pa.types.is_list(column.type) or not pa.types.is_string(column.type.value_type) or column.null_count:
         return column.to_pylist()
     texts = column.flatten().to_numpy(zero_copy_only=False).tolist()

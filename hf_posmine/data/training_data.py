@@ -87,9 +87,11 @@ class TrainingData:
 
     def batches(self) -> Iterator[list[RowView]]:
         """The views of all rows, some at a time."""
-        for table in self.tables:
-            for batch in table.batches():
-                yield self.views(batch)
+        return map(self.views, self.raw_batches())
+
+    def raw_batches(self) -> Iterator[list[Row]]:
+        """All rows as they are, some at a time."""
+        return itertools.chain.from_iterable(table.batches() for table in self.tables)
 
     def views(self, rows: Sequence[Row]) -> list[RowView]:
         """The views of some rows."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tests.conftest import real_data
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -171,3 +173,21 @@ LAYOUTS = {
     "labelled lists": labelled_lists,
     "mined rows": mined_rows,
 }
+
+
+def real_rows(source: str, count: int = 600) -> list[MadeRow]:
+    """Questions with their passage, and the three passages that follow it in the corpus, often of the same article."""
+    import pyarrow.parquet as pq
+
+    folder = real_data(source)
+    table = lambda name: pq.read_table(folder / f"{name}.parquet").to_pylist()  # noqa: E731
+    corpus = table("train_corpus" if source == "squad_v1.1" else "corpus")
+    at = {row["id"]: number for number, row in enumerate(corpus)}
+    if source == "squad_v1.1":
+        pairs = [(row["query"], row["positive_id"]) for row in (found := table("train_pairs"))[:: len(found) // count]]
+    else:
+        queries = {row["id"]: row["text"] for row in table("queries")}
+        pairs = [(queries[row["query_id"]], row["doc_id"]) for row in table("qrels_train") if row["score"] > 0]
+    texts = [row["text"] for row in corpus]
+    following = lambda number: tuple(texts[(number + i) % len(texts)] for i in (1, 2, 3))  # noqa: E731
+    return [MadeRow(query, texts[at[doc]], following(at[doc])) for query, doc in pairs[:count]]

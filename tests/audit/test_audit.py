@@ -13,8 +13,17 @@ from hf_posmine.audit import KINDS as ALL_KINDS
 from hf_posmine.audit import AuditSettings, audit_data
 from hf_posmine.cli.main import main
 from hf_posmine.data import open_training_data
-from tests.audit.planted import KINDS, LAYOUTS, MadeRow, clean_rows, passage, plant, write_jsonl, write_parquet
-from tests.conftest import real_data
+from tests.audit.planted import (
+    KINDS,
+    LAYOUTS,
+    MadeRow,
+    clean_rows,
+    passage,
+    plant,
+    real_rows,
+    write_jsonl,
+    write_parquet,
+)
 
 NEAR_RECALL, FALSE_ALARMS = 0.95, 0.01
 EVERY = AuditSettings(examples=10**6)
@@ -180,24 +189,6 @@ def test_an_audit_imports_neither_torch_nor_sentence_transformers(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     assert "heavy: []" in done.stdout
-
-
-def real_rows(source: str, count: int = 600) -> list[MadeRow]:
-    """Questions with their passage, and the three passages that follow it in the corpus, often of the same article."""
-    import pyarrow.parquet as pq
-
-    folder = real_data(source)
-    table = lambda name: pq.read_table(folder / f"{name}.parquet").to_pylist()  # noqa: E731
-    corpus = table("train_corpus" if source == "squad_v1.1" else "corpus")
-    at = {row["id"]: number for number, row in enumerate(corpus)}
-    if source == "squad_v1.1":
-        pairs = [(row["query"], row["positive_id"]) for row in table("train_pairs")[::130]]
-    else:
-        queries = {row["id"]: row["text"] for row in table("queries")}
-        pairs = [(queries[row["query_id"]], row["doc_id"]) for row in table("qrels_train") if row["score"] > 0]
-    texts = [row["text"] for row in corpus]
-    following = lambda number: tuple(texts[(number + i) % len(texts)] for i in (1, 2, 3))  # noqa: E731
-    return [MadeRow(query, texts[at[doc]], following(at[doc])) for query, doc in pairs[:count]]
 
 
 @pytest.mark.real_data
