@@ -184,7 +184,8 @@ def real_rows(source: str, count: int = 600) -> list[MadeRow]:
     corpus = table("train_corpus" if source == "squad_v1.1" else "corpus")
     at = {row["id"]: number for number, row in enumerate(corpus)}
     if source == "squad_v1.1":
-        pairs = [(row["query"], row["positive_id"]) for row in (found := table("train_pairs"))[:: len(found) // count]]
+        judged = table("train_pairs")
+        pairs = [(row["query"], row["positive_id"]) for row in judged[:: len(judged) // count]]
     else:
         queries = {row["id"]: row["text"] for row in table("queries")}
         pairs = [(queries[row["query_id"]], row["doc_id"]) for row in table("qrels_train") if row["score"] > 0]
