@@ -2,7 +2,7 @@
 
 What mine with the same DATA, --corpus and teacher would encode is encoded here, into the same store, and mine
 then finds it there. Under accelerate launch or torchrun, or with RANK and WORLD_SIZE set, each process encodes
-its share; nobody encodes what is finished, so a stopped run continues, and a failed process is just run again.
+its share. Finished shards are not encoded again, so a stopped run continues, and a failed process is simply started again.
 A damaged shard is encoded again, with a warning.
 """
 

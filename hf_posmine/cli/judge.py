@@ -1,7 +1,7 @@
 """Ask a language model which mined negatives are relevant after all, and drop, demote, relabel or flag them.
 
 MINED is what hf-posmine mine wrote. Answers are kept, so an interrupted run, another action or a later run pays
-for nothing twice. --controls asks about known positives and random negatives, which tells what the answers are worth;
+for nothing twice. --controls judges known positives and random negatives too, which measures the judge;
 --collection compares them with what people judged, --second-model with another judge.
 """
 
@@ -143,7 +143,7 @@ def _print_corrected(observed: float, sensitivity: float, specificity: float) ->
         rate = corrected_rate(observed, sensitivity, specificity)
         show(f"Corrected for the judge's errors: {rate:.2%}")
     else:
-        show("The judge is no better than chance here; its verdicts are worth nothing")
+        show("The judge is no better than chance here; do not use its verdicts")
 
 
 def _print_agreement(other: str, found: Agreement, observed: float | None = None) -> None:

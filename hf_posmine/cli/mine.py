@@ -45,7 +45,7 @@ EXAMPLES = """examples:
   # a BEIR folder, two of the ten best drawn by score, written as triplets
   hf-posmine mine beir/fiqa --split train --sampler "SampledTopK(k=10)" --num-negatives 2 --format triplet --output fiqa.parquet
 
-  # a cross-encoder turns down candidates that it scores too near to the positive
+  # a cross-encoder rejects candidates that it scores too close to the positive
   hf-posmine mine pairs.parquet --filters "PercPos(0.98)" --output mined \\
       --second-opinion cross:BAAI/bge-reranker-base --second-filters "PercPos(0.9)"
 

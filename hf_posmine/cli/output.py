@@ -77,16 +77,16 @@ def check_no_input(output: Path, inputs: Sequence[str | None]) -> None:
 
 
 def check_output(output: Path, inputs: Sequence[str | None] = ()) -> None:
-    """Refuse to replace what is no earlier output, before any work is done."""
+    """Refuse to replace what is not an earlier output, before any work is done."""
     check_no_input(output, inputs)
     if output.suffix in FILES:
         beside = _provenance_of(output)
         if output.exists() and not beside.is_file() and not unfinished_pair(beside):
-            raise InputError(f"--output {output} exists and is no mined dataset; choose another name or remove it")
+            raise InputError(f"--output {output} exists and is not a mined dataset; choose another name or remove it")
         return
     if output.exists() and not output.is_dir():
         raise InputError(f"--output {output} is a file; write a folder, a .parquet or a .jsonl file")
     if output.suffix and not output.is_dir():
         raise InputError(f"--output {output}: write a folder, a .parquet or a .jsonl file")
     if output.is_dir() and any(output.iterdir()) and not (output / "provenance.json").is_file():
-        raise InputError(f"--output {output} exists and is no mined dataset; choose another folder or remove it")
+        raise InputError(f"--output {output} exists and is not a mined dataset; choose another folder or remove it")

@@ -1,8 +1,8 @@
-"""Write one HTML page about mined rows, for whoever decides whether to train on them.
+"""Write one HTML page about mined rows, to look at before training on them.
 
-PATH is what hf-posmine mine --output wrote. The page shows what was mined and removed, the scores, the rows to be
-suspicious of, and a table of the rows that can be searched, filtered and sorted. It is a single file and makes no
-network requests. With --against, another mining of the same rows stands beside it.
+PATH is what hf-posmine mine --output wrote. The page shows what was mined and removed, the scores, suspicious rows,
+and a table of the rows that can be searched, filtered and sorted. It is a single file and makes no network requests.
+With --against, it is compared with another mining of the same rows.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ EXAMPLES = """examples:
   # questions about one article stay in one split; 10 % dev and 20 % test
   hf-posmine split my.csv --by title --output my-split
 
-  # by document alone, with the documents that nobody asked about
+  # by document alone, with the documents that belong to no query
   hf-posmine split pairs.jsonl --corpus docs.jsonl --positive-id-column doc_id --output my-split
 
   # then: configuration files, negatives, a model, and did it help?

@@ -2,7 +2,7 @@
 
 The file names the student, the data sets with their instructions, and any argument of sentence-transformers' trainer;
 the command line overrides it. Several processes: accelerate launch -m hf_posmine.cli train --config ...
-An interrupted run goes on from its last checkpoint when the same command is given again. The model in output_dir loads
+An interrupted run resumes from its last checkpoint when the same command is given again. The model in output_dir loads
 with plain sentence-transformers.
 """
 

@@ -246,7 +246,7 @@ def common_window(filters: Sequence[Filter]) -> tuple[int, int | None]:
 
 def _check_type(value: object, text: object) -> Filter:
     if isinstance(value, type) or not isinstance(value, Filter):
-        raise SpecError(f"{shown(repr(text))} is no filter; known: {', '.join(sorted(FILTERS))}")
+        raise SpecError(f"{shown(repr(text))} is not a filter; known: {', '.join(sorted(FILTERS))}")
     return value
 
 

@@ -205,7 +205,7 @@ def as_sampler(sampler: Choice | str) -> Choice:
     if isinstance(sampler, (Sampler, CrossSample, IntraSample)) and not isinstance(sampler, type):
         return sampler
     raise SpecError(
-        f"{shown(repr(sampler))} is no sampler; known: {', '.join([*sorted(SAMPLERS), *sorted(ENSEMBLES)])}"
+        f"{shown(repr(sampler))} is not a sampler; known: {', '.join([*sorted(SAMPLERS), *sorted(ENSEMBLES)])}"
     )
 
 

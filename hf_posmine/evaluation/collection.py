@@ -49,7 +49,7 @@ class Collection:
 
         Raises:
             InputError: judged queries without text, no positive at all, or judged ids that the corpus lacks altogether.
-            ColumnError: a document or query that is no text.
+            ColumnError: a document or query that is not a text.
         """
         columns = corpus_columns(documents)
         if columns.id is None:
@@ -61,7 +61,7 @@ class Collection:
         qrels: dict[str, dict[str, int]] = {}
         for query, document, score in judgements:
             if score != int(score):
-                raise InputError(f"query {query!r}, document {document!r}: relevance {score} is no whole number")
+                raise InputError(f"query {query!r}, document {document!r}: relevance {score} is not a whole number")
             if score >= 0:
                 qrels.setdefault(str(query), {})[str(document)] = int(score)
         collection = cls(name, corpus, _duplicates(corpus, documents[columns.id]), queries, qrels)

@@ -41,7 +41,7 @@ def load_collection(source: str | Path, qrels: str | None = None) -> Collection:
         return hub_collection(f"zeta-alpha-ai/{known[text.lower()]}", qrels)
     if Path(source).is_absolute() or text.count("/") != 1:
         raise InputError(
-            f"{text!r} is no folder; pass one with corpus, queries and qrels, a Hub id such as 'mteb/scifact', "
+            f"{text!r} is not a folder; pass one with corpus, queries and qrels, a Hub id such as 'mteb/scifact', "
             "'NanoNFCorpus' or 'mteb:SciFact'"
         )
     return hub_collection(text, qrels)

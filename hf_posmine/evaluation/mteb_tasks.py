@@ -21,7 +21,7 @@ def mteb_collection(task: AbsTask, *, subset: str | None = None, split: str | No
 
     Raises:
         MissingExtraError: mteb is not installed.
-        InputError: no such task, one that is no retrieval task, or a subset or split it lacks.
+        InputError: no such task, one that is not a retrieval task, or a subset or split it lacks.
     """
     task = _task(task) if isinstance(task, str) else task
     task.load_data()

@@ -78,7 +78,7 @@ class RetrievalResult:
         except ValueError:
             record = None
         if not isinstance(record, dict) or record.get("kind") != KIND:
-            raise InputError(f"{str(path)!r} is no retrieval result; write one with hf-posmine evaluate --output")
+            raise InputError(f"{str(path)!r} is not a retrieval result; write one with hf-posmine evaluate --output")
         scores = {measure: np.array(values, np.float64) for measure, values in record["scores"].items()}
         return cls(record["collection"], record["model"], tuple(record["query_ids"]), scores, record["details"])
 

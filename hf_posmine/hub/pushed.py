@@ -49,7 +49,7 @@ class PushedRecord:
 def read_pushed(
     repo_id: str, config: str = "default", revision: str | None = None, token: str | None = None
 ) -> PushedRecord:
-    """The record of a pushed dataset, from its file; a card alone is no evidence, as its text may quote any record.
+    """The record of a pushed dataset, from its file; a card alone is not evidence, as its text may quote any record.
 
     Raises:
         InputError: no record, or a damaged one.

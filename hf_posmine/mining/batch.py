@@ -154,7 +154,7 @@ class RowReader:
         """Read a batch.
 
         Raises:
-            ColumnError: a value that is no text, an empty list, or a row without a positive, naming column and row.
+            ColumnError: a value that is not a text, an empty list, or a row without a positive, naming column and row.
             InputError: an id that the corpus lacks.
         """
         queries = check_texts(columns[self.query_column], self.query_column)

@@ -160,7 +160,7 @@ def to_columns(
     def lists(values: pa.Array) -> pa.Array:
         return pa.ListArray.from_arrays(offsets, values)
 
-    heard = mined.second
+    second = mined.second
     made = {
         "negatives": lambda: lists(corpus.texts(flat)),
         "negatives_scores": lambda: lists(_scores(mined.scores[there])),
@@ -173,11 +173,11 @@ def to_columns(
         "num_random": lambda: pa.array(mined.filled, pa.int64()),
         "weak_positive": lambda: pa.array(mined.weak(settings.weak_rank)),
     }
-    if heard is not None:
-        made["negatives_second_scores"] = lambda: lists(pa.array(heard.scores[there], pa.float32(), from_pandas=True))
-        made["positive_second_score"] = lambda: pa.array(heard.own, pa.float32())
-        made["second_rejected"] = lambda: pa.array(heard.rejected, pa.int64())
-    types = column_types(settings, second=heard is not None)
+    if second is not None:
+        made["negatives_second_scores"] = lambda: lists(pa.array(second.scores[there], pa.float32(), from_pandas=True))
+        made["positive_second_score"] = lambda: pa.array(second.own, pa.float32())
+        made["second_rejected"] = lambda: pa.array(second.rejected, pa.int64())
+    types = column_types(settings, second=second is not None)
     return {name: made[name]().cast(type_) for name, type_ in types.items()}
 
 

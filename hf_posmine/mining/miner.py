@@ -97,7 +97,7 @@ class PositiveAwareMiner:
         positive_column: column of the positives, texts or lists of texts.
         positive_id_column: column of the positives' ids in the corpus, or lists of them. With neither column, every
             known positive of the query is the row's positive.
-        second_opinion: who else is asked about the candidates, such as a cross-encoder.
+        second_opinion: a second scorer of the candidates, such as a cross-encoder.
         options: see :class:`~hf_posmine.core.settings.MiningSettings`: ``filters``, ``sampler``, ``num_negatives``, ...
 
     Raises:
@@ -204,7 +204,7 @@ class PositiveAwareMiner:
         wanted = settings.one_sampler.pool(settings.num_negatives)
         if opinion.depth < wanted:
             raise InputError(
-                f"the second opinion may be asked about {opinion.depth} candidates of a row, {settings.sampler!r} wants "
+                f"the second opinion scores at most {opinion.depth} candidates of a row, {settings.sampler!r} wants "
                 f"{wanted}; raise depth="
             )
         if settings.on_short == "random":
@@ -256,7 +256,7 @@ class PositiveAwareMiner:
             corpus: the candidates: a Corpus, texts (a list or a column), a dataset or DataFrame with a column of texts, or
                 a file, folder or Hub id. Known positives it lacks are scored, and are not candidates.
             teacher_options: for teachers that are not ready: prompts, store, device, ...
-            second_opinion: who else is asked about the candidates, such as
+            second_opinion: a second scorer of the candidates, such as
                 ``SecondOpinion("cross:BAAI/bge-reranker-base", "PercPos(0.9)")``.
             options: see :class:`~hf_posmine.core.settings.MiningSettings`.
 

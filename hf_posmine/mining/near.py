@@ -30,7 +30,7 @@ class NearLookalikes:
 
     Attributes:
         teacher: a teacher that compares documents, by ``near_documents(rows, bound)``.
-        codes: int64 ``[P]``, the positives that have vectors: corpus rows that are no candidates, sorted.
+        codes: int64 ``[P]``, the positives that have vectors: corpus rows that are not candidates, sorted.
         folder: where those of all positives are kept.
     """
 

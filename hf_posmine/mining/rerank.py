@@ -40,7 +40,7 @@ def rerank(
         cross_encoder: a ``CrossEncoder`` with one label, or an object with ``predict(pairs)``.
         filters: ceilings and floors on the cross-encoder's scores; the lowest score of a row's positives sets the ceiling.
         num_negatives: n.
-        rank_by: ``"teacher"`` takes the teacher's first n that pass, ``"second"`` the cross-encoder's (asks about all).
+        rank_by: ``"teacher"`` takes the teacher's first n that pass, ``"second"`` the cross-encoder's (scores all).
         band: leave out questions about candidates so far below the positive by the teacher, which then pass; needs the
             columns of ``keep=("scores",)``.
         columns: ``query_column`` and ``positive_column``, by default found by name.

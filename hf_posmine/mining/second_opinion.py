@@ -1,7 +1,7 @@
 """A second opinion on what the teacher found: another scorer that filters or ranks, asked only where it can matter.
 
 Candidates come in the teacher's order. If the teacher ranks and the second filters, the negatives are the first n
-candidates below the second's ceiling, so nothing behind the n-th has to be asked about: rows take turns, all in one
+candidates below the second's ceiling, so nothing behind the n-th has to be scored: rows take turns, all in one
 stream per turn, until each has its n. That is exact, unlike a guess of who is near the ceiling.
 """
 
@@ -43,8 +43,8 @@ class SecondOpinion:
         teacher: who is asked: a :class:`~hf_posmine.teachers.cross_encoder.CrossEncoderTeacher` or any other teacher, or a
             name such as ``"cross:<Hub id or folder>"``.
         filters: ceilings and floors on its scores.
-        rank_by: ``"teacher"`` keeps the teacher's order, ``"second"`` takes the second's (and asks about all).
-        depth: candidates of a row that may be asked about.
+        rank_by: ``"teacher"`` keeps the teacher's order, ``"second"`` takes the second's (and scores all).
+        depth: candidates of a row that may be scored.
         band: leave out questions about candidates at least so far below the positive by the teacher, which then pass. This
             is a short cut: the second might have thought otherwise. None asks wherever the answer matters.
     """
@@ -107,9 +107,9 @@ class SecondOpinion:
         rows, at = np.nonzero(opinion.columns >= 0)
         keep[rows, opinion.columns[rows, at]] = True
         rejected = (~np.isnan(opinion.scores) & ~opinion.passed).sum(axis=1)
-        heard = SecondScores(opinion.scores, own, rejected)
-        left = replace(found, keep=keep, second=heard)
-        return _by_second(left, heard) if self.rank_by == "second" else left
+        second = SecondScores(opinion.scores, own, rejected)
+        left = replace(found, keep=keep, second=second)
+        return _by_second(left, second) if self.rank_by == "second" else left
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Opinion:
     Attributes:
         columns: int64 ``[B, n]``, the chosen candidates, -1 where the row is short.
         scores: float32 ``[B, K]``, NaN where it was not asked.
-        passed: bool ``[B, K]``, which candidates it let pass, or was not asked about because they were assumed to.
+        passed: bool ``[B, K]``, which candidates passed, or were assumed to pass and not scored.
     """
 
     columns: Rows
@@ -138,7 +138,7 @@ def second_opinion(
         ceilings: float32 ``[B]``, on the second scale.
         floors: float32 ``[B]``, likewise.
         n: candidates wanted per row.
-        assumed: bool ``[B, K]``, candidates that pass without being asked about, as those far below their positive may
+        assumed: bool ``[B, K]``, candidates that pass without being scored, as those far below their positive may
             (:func:`far_below`).
     """
     assumed = np.zeros(there.shape, bool) if assumed is None else assumed & there
@@ -188,7 +188,7 @@ def check_effect(filters: Sequence[Filter], rank_by: str, band: float | None, sc
             "a second opinion that neither ranks nor filters has no effect; give filters or rank_by='second'"
         )
     if rank_by == "second" and band is not None:
-        raise InputError("rank_by='second' asks about every candidate, so band= has no effect; leave it out")
+        raise InputError("rank_by='second' scores every candidate, so band= has no effect; leave it out")
     if band is not None and band < 0:
         raise InputError(f"band={band:g}; give a distance of 0 or more")
     if score_kind is not None:
@@ -196,14 +196,14 @@ def check_effect(filters: Sequence[Filter], rank_by: str, band: float | None, sc
             filter_.check(score_kind)
 
 
-def _by_second(found: TeacherCandidates, heard: SecondScores) -> TeacherCandidates:
-    """The candidates in the order of the second scores; those that were not asked about are not kept, and come last."""
-    ranking, scores = found.ranking, heard.scores
+def _by_second(found: TeacherCandidates, second: SecondScores) -> TeacherCandidates:
+    """The candidates in the order of the second scores; those that were not scored are not kept, and come last."""
+    ranking, scores = found.ranking, second.scores
     order = np.argsort(np.where(np.isnan(scores), np.inf, -scores), axis=1, kind="stable")
 
     def sort(values: np.ndarray) -> Any:
         return np.take_along_axis(values, order, axis=1)
 
     ranking = Ranking(sort(ranking.doc_ids), sort(ranking.scores), ranking.above)
-    heard = replace(heard, scores=sort(scores))
-    return replace(found, ranking=ranking, ranks=sort(found.ranks), keep=sort(found.keep), second=heard)
+    second = replace(second, scores=sort(scores))
+    return replace(found, ranking=ranking, ranks=sort(found.ranks), keep=sort(found.keep), second=second)

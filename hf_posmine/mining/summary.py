@@ -41,7 +41,7 @@ class MiningSummary:
         filled: negatives drawn at random for short rows; None if not recorded.
         weak_rows: rows flagged as having a weak positive; None if not recorded.
         bad_rows: rows without a query or a positive that were left out; None if nobody counted them.
-        rejected: candidates that a second opinion turned down; None without one or without ``keep="stats"``.
+        rejected: candidates that a second opinion rejected; None without one or without ``keep="stats"``.
         excluded: documents excluded, per reason; empty without ``keep="stats"``.
         removed: per filter, the share of the best ``num_negatives`` candidates of each row, which Naive Top-K would have
             taken, that it removes: at or above its ceiling, else outside the ``rank window``, else below the ``score
@@ -168,7 +168,7 @@ class MiningSummary:
         if self.bad_rows:
             lines.append(("rows left out, without a query or a positive", f"{self.bad_rows:,}"))
         if self.rejected is not None:
-            lines.append(("candidates turned down by the second opinion", f"{self.rejected:,}"))
+            lines.append(("candidates rejected by the second opinion", f"{self.rejected:,}"))
         lines += [(f"excluded: {_words(reason)}", f"{count:,}") for reason, count in self.excluded.items() if count]
         lines += [
             (f"naive top {self.num_negatives} removed by {_filter_words(name)}", f"{share:.1%}")

@@ -117,7 +117,7 @@ class InstructSentenceTransformer(SentenceTransformer):
 
     def _load_default_modules(self, model_name_or_path: str, *_: Any, **__: Any) -> Any:
         raise InputError(
-            f"{model_name_or_path!r} is no saved sentence-transformers model (no modules.json); a decoder becomes one by "
+            f"{model_name_or_path!r} is not a saved sentence-transformers model (no modules.json); a decoder becomes one by "
             "bidirectional_encoder(...)"
         )
 

@@ -78,7 +78,7 @@ def _mistral_config(folder: Path) -> PretrainedConfig:
     fields = {name: value for name, value in config.items() if name in known}
     if "hidden_size" not in fields:
         raise InputError(
-            f"{folder / 'config.json'} has no hidden_size, so it is no Mistral's; its keys are {sorted(config)}"
+            f"{folder / 'config.json'} has no hidden_size, so it is not Mistral's; its keys are {sorted(config)}"
         )
     return MistralConfig(**{**fields, "architectures": ["MistralModel"]})
 

@@ -67,7 +67,7 @@ class Numbers:
 
     @cached_property
     def reference(self) -> Floats | None:
-        """The score of the positive that each negative is held against, float32 ``[N]``."""
+        """The score of the positive that each negative is compared with, float32 ``[N]``."""
         if self.own is not None:
             return self.own
         return None if self.positive is None else np.repeat(self.positive, self.counts)

@@ -103,7 +103,7 @@ def _removed(side: Side) -> dict[str, str]:
         what = f"the {name}" if name in ("rank window", "score floor") else f"the ceiling of {name}"
         facts[f"of the naive top {summary.num_negatives}, removed by {what}"] = percent(share)
     if summary.rejected is not None:
-        facts["candidates turned down by the second opinion"] = f"{summary.rejected:,}"
+        facts["candidates rejected by the second opinion"] = f"{summary.rejected:,}"
     if summary.replaced is not None:
         facts[f"negatives that are not in the naive top {summary.num_negatives}"] = percent(summary.replaced)
     return facts

@@ -25,7 +25,7 @@ class Side:
         numbers: their scores, ranks and so on.
         texts: keys and likeness of their texts.
         summary: counts, as ``hf-posmine mine`` prints them.
-        suspects: rows to be suspicious of, by kind.
+        suspects: suspicious rows, by kind.
     """
 
     mined: MinedRows

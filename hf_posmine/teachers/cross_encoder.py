@@ -165,7 +165,7 @@ def score_pairs(model: CrossEncoder | Predicts, queries: Sequence[str], document
     pairs = list(zip(queries, documents, strict=True))
     unique = list(dict.fromkeys(pairs))
     if not isinstance(model, Predicts):
-        raise InputError(f"{type(model).__name__} is no cross-encoder; pass a CrossEncoder of sentence-transformers")
+        raise InputError(f"{type(model).__name__} is not a cross-encoder; pass a CrossEncoder of sentence-transformers")
     blocks = [_block(model, unique[at : at + STREAM_PAIRS]) for at in range(0, len(unique), STREAM_PAIRS)]
     made = np.concatenate([np.empty(0, np.float32), *blocks])
     bad = np.flatnonzero(~np.isfinite(made))

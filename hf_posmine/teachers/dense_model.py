@@ -217,7 +217,7 @@ def _as_encoder(model: object) -> Encodes:
     if callable(model) and not isinstance(model, type):
         return TextFunction(model)
     raise InputError(
-        f"teacher={type(model).__name__} is no retrieval model; pass a Hub id, a folder or a SentenceTransformer"
+        f"teacher={type(model).__name__} is not a retrieval model; pass a Hub id, a folder or a SentenceTransformer"
     )
 
 

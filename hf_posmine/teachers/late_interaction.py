@@ -76,7 +76,9 @@ class LateInteractionTeacher(FullScores):
         if isinstance(model, str):
             model = load_as(MultiVectorEncoder, model, device=self.device, revision=self.revision)
         if not isinstance(model, MultiVectorEncoder):
-            raise InputError(f"model={type(model).__name__} is no MultiVectorEncoder; pass one, a Hub id or a folder")
+            raise InputError(
+                f"model={type(model).__name__} is not a MultiVectorEncoder; pass one, a Hub id or a folder"
+            )
         return Encoder(model, **self._options)
 
     @cached_property

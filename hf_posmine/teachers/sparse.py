@@ -44,7 +44,7 @@ class SparseTeacher(FullScores):
         revision: of a Hub model.
 
     Raises:
-        InputError: a model that is no SparseEncoder, or that compares otherwise than by dot product.
+        InputError: a model that is not a SparseEncoder, or that compares otherwise than by dot product.
     """
 
     score_kind: ScoreKind = "dot"
@@ -77,7 +77,7 @@ class SparseTeacher(FullScores):
         if isinstance(model, str):
             model = load_as(SparseEncoder, model, device=self.device, revision=self.revision)
         if not isinstance(model, SparseEncoder):
-            raise InputError(f"model={type(model).__name__} is no SparseEncoder; pass one, a Hub id or a folder")
+            raise InputError(f"model={type(model).__name__} is not a SparseEncoder; pass one, a Hub id or a folder")
         if model.similarity_fn_name != "dot":
             raise InputError(
                 f"the model compares by {model.similarity_fn_name!r}; a sparse teacher scores by dot product"

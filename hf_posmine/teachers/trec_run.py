@@ -79,7 +79,8 @@ class RunTeacher:
                         yield query, document, float(score)
                     except ValueError:
                         raise InputError(
-                            f"{file}:{number}: {line.strip()[:80]!r} is no line of a TREC run, 'query Q0 document rank score tag'"
+                            f"{file}:{number}: {line.strip()[:80]!r} is not a line of a TREC run, "
+                            "'query Q0 document rank score tag'"
                         ) from None
 
         return cls(corpus, queries, lines(), **{"name": Path(file).stem, **options})

@@ -30,7 +30,7 @@ EVAL_KEYS = ("name", "path", "instruction", "qrels")
 NO_EFFECT = {
     "prompts": "give each data set its instruction",
     "router_mapping": "query and document columns follow from the data sets",
-    "resume_from_checkpoint": "a run goes on from its last checkpoint when it is given again",
+    "resume_from_checkpoint": "a run resumes from its last checkpoint when it is started again",
 }
 """Arguments of the trainer that a stage decides itself, and what does their work."""
 
@@ -216,7 +216,7 @@ def _pairs(overrides: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _override(options: dict[str, Any], key: str, value: str) -> None:
-    """Set one value, read as YAML; a text stays a text where one is wanted or the file has one ("a: b" is no mapping)."""
+    """Set one value, read as YAML; a text stays a text where one is wanted or the file has one ("a: b" is not a mapping)."""
     first, *rest = key.split(".")
     *path, last = [first.replace("-", "_"), *rest]
     node: Any = options
@@ -234,7 +234,7 @@ def _place(node: object, part: str, key: str, *, there: bool) -> Any:
     if isinstance(node, list):
         if part.isdigit() and int(part) < len(node):
             return int(part)
-        raise InputError(f"--{key}: {part!r} is no number from 0 to {len(node) - 1}")
+        raise InputError(f"--{key}: {part!r} is not a number from 0 to {len(node) - 1}")
     if not isinstance(node, dict) or (there and part not in node):
         raise InputError(f"--{key}: the recipe has no {part!r} there")
     return part

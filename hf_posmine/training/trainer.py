@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from datasets import IterableDataset
 from sentence_transformers import SentenceTransformerTrainer
-from sentence_transformers.base.sampler import BatchSamplers, MultiDatasetBatchSamplers
+from sentence_transformers.base.sampler import BatchSamplers, MultiDatasetBatchSamplers, SetEpochMixin
+from transformers import TrainerCallback
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.models.adapters import has_adapters, restore_adapters
@@ -16,7 +17,7 @@ from hf_posmine.training.contrast import MASK_REASONS
 from hf_posmine.training.losses import CachedInfoNCELoss, InfoNCELoss, move_ceiling
 from hf_posmine.training.samplers import NoDuplicateTexts, SameDatasetPerStep
 from hf_posmine.training.sharded import WholeCopy
-from hf_posmine.utils.upstream import forward_epochs, overrides_private
+from hf_posmine.utils.upstream import overrides_private
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer
     from torch.utils.data import BatchSampler, ConcatDataset, DataLoader
+    from transformers import TrainerControl, TrainerState, TrainingArguments
 
     from hf_posmine.training.guide import Guide
 
@@ -32,6 +34,32 @@ if TYPE_CHECKING:
 def unwrapped(model: torch.nn.Module) -> Any:
     """The module that ``torch.compile`` wrapped, or the model itself."""
     return getattr(model, "_orig_mod", model)
+
+
+class SetEpoch(TrainerCallback):
+    """Gives the batch sampler its epoch before an epoch starts.
+
+    The stock trainer sets it on the outermost sampler only. In a run resumed on several processes, and up to
+    transformers 5.17 in any resumed run and on several processes, that is a wrapper of accelerate without
+    ``set_epoch``: the run would repeat the batches of the first epoch.
+    """
+
+    def on_epoch_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        train_dataloader: DataLoader | None = None,
+        **_: Any,
+    ) -> None:
+        """Set it on the sampler below the share of this process."""
+        from accelerate.data_loader import BatchSamplerShard
+
+        sampler = train_dataloader.batch_sampler if train_dataloader else None
+        if isinstance(sampler, BatchSamplerShard):
+            sampler = sampler.batch_sampler
+        if isinstance(sampler, SetEpochMixin):
+            sampler.set_epoch(int(state.epoch or 0))
 
 
 OUR_BATCHES = (BatchSamplers.BATCH_SAMPLER, BatchSamplers.NO_DUPLICATES, BatchSamplers.NO_DUPLICATES_HASHED)
@@ -76,6 +104,7 @@ class RecipeTrainer(SentenceTransformerTrainer):
         super().__init__(*args, **kwargs)
         if guide is not None:
             self.data_collator.guide = guide
+        self.add_callback(SetEpoch())
         self.dataset_weights = dataset_weights
         self.whole = WholeCopy(self.model, self.args.should_save) if self.is_fsdp_enabled else None
         if (self.args.gradient_checkpointing_kwargs or {}).get("use_reentrant"):
@@ -128,12 +157,6 @@ class RecipeTrainer(SentenceTransformerTrainer):
             mixing=self.dataset_weights or chosen.value,
             world_size=self.args.world_size,
         )
-
-    def get_train_dataloader(self) -> DataLoader:
-        """As stock; and a run resumed on several processes within a later epoch meets the batches of that epoch."""
-        loader = super().get_train_dataloader()
-        forward_epochs(loader)
-        return loader
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """As stock; a ceiling that moves is where it belongs at this step."""

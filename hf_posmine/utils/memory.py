@@ -53,7 +53,7 @@ def parse_size(text: str, name: str = "size") -> int:
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text.lower())
     if found is None or (found[3] and not found[2]) or float(found[1]) <= 0:
-        raise InputError(f"{name}={text!r} is no size; write one such as 4GiB or 500MB")
+        raise InputError(f"{name}={text!r} is not a size; write one such as 4GiB or 500MB")
     base = 1000 if found[2] and not found[3] and text.lower().rstrip().endswith("b") else 1024
     return int(float(found[1]) * base ** UNITS[found[2]])
 

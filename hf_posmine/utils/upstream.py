@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import torch
     from bm25s import BM25
     from datasets import Dataset, IterableDataset
-    from torch.utils.data import DataLoader
 
 Class = TypeVar("Class", bound=type)
 
@@ -57,19 +56,6 @@ def overrides_private(*methods: str, package: str = "sentence-transformers") -> 
         return cls
 
     return check
-
-
-def forward_epochs(loader: DataLoader) -> None:
-    """Let the epoch reach the batch sampler of a resumed run on several processes (accelerate 1.0 to 1.15).
-
-    accelerate's ``BatchSamplerShard`` does not forward ``set_epoch``, and the Trainer (transformers 5.2 to 5.23) looks
-    one wrapper too shallow when it skips the batches that were trained on before. So the shard gets the method.
-    """
-    from accelerate.data_loader import BatchSamplerShard
-
-    shard = loader.batch_sampler
-    if isinstance(shard, BatchSamplerShard) and hasattr(shard.batch_sampler, "set_epoch"):
-        shard.set_epoch = shard.batch_sampler.set_epoch  # type: ignore[attr-defined]
 
 
 def check_peft() -> None:

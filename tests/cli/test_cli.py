@@ -149,7 +149,7 @@ def test_a_folder_that_is_no_earlier_output_is_left_alone(pairs_file, tmp_path, 
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").write_text("ten years")
     assert mine(pairs_file, "--output", tmp_path / "precious") == 2
-    assert "is no mined dataset" in capsys.readouterr().err
+    assert "is not a mined dataset" in capsys.readouterr().err
     assert (tmp_path / "precious" / "thesis.txt").read_text() == "ten years"
 
 

@@ -115,7 +115,7 @@ def test_compare_corrects_over_all_collections(files, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["evaluate", "embedded", "--on", "gone"], "is no folder"),
+        (["evaluate", "embedded", "--on", "gone"], "is not a folder"),
         (["evaluate", "embedded", "--on", "gone", "--measures", "map"], "no measure 'map'"),
         (["evaluate", "embedded", "--on", "gone", "--runs"], "give --output as well"),
         (

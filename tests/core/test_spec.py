@@ -68,7 +68,7 @@ def test_a_number_beyond_every_float_is_refused(text):
 
 
 def test_what_is_not_a_filter_is_shown_by_its_beginning():
-    with pytest.raises(SpecError, match="is no filter") as refused:
+    with pytest.raises(SpecError, match="is not a filter") as refused:
         parse_filter("7" * 1800)
     assert len(str(refused.value)) < 500
 

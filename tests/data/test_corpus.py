@@ -264,7 +264,7 @@ def test_lookups_hold_arrays_and_no_texts():
         (
             lambda: Corpus.from_beir("nowhere"),
             InputError,
-            "'nowhere' is no folder; pass one with corpus, queries and qrels",
+            "'nowhere' is not a folder; pass one with corpus, queries and qrels",
         ),
     ],
 )

@@ -267,7 +267,7 @@ def test_a_positive_that_the_corpus_lacks_counts_as_missed():
         ([("other", "d", 1)], "have no text, such as 'other'"),
         ([("q", "d", 0)], "no query has a judged positive"),
         ([("q", "gone", 1)], "none of the 1 judged positives, such as 'gone'"),
-        ([("q", "d", 0.5)], "relevance 0.5 is no whole number"),
+        ([("q", "d", 0.5)], "relevance 0.5 is not a whole number"),
     ],
 )
 def test_bad_judgements_are_named(judgements, said):
@@ -302,7 +302,7 @@ def test_results_come_back_from_disk(few_result, tmp_path):
     assert all(np.array_equal(loaded.scores[m], few_result.scores[m]) for m in few_result.scores)
     assert loaded.details["settings"]["depth"] == 100
     (tmp_path / "other.json").write_text("[]")
-    for name, said in (("other.json", "is no retrieval result"), ("gone.json", "no such file")):
+    for name, said in (("other.json", "is not a retrieval result"), ("gone.json", "no such file")):
         with pytest.raises(InputError, match=said):
             RetrievalResult.load(tmp_path / name)
 
@@ -452,7 +452,11 @@ def test_names_lead_to_the_hub(monkeypatch):
         ("zeta-alpha-ai/NanoTouche2020", "test"),
         ("mteb/scifact", "test"),
     ]
-    for name, said in (("NanoNothing", "no NanoBEIR set"), ("missing", "is no folder"), ("/gone/away", "is no folder")):
+    for name, said in (
+        ("NanoNothing", "no NanoBEIR set"),
+        ("missing", "is not a folder"),
+        ("/gone/away", "is not a folder"),
+    ):
         with pytest.raises(InputError, match=said):
             load_collection(name)
 

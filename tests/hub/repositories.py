@@ -151,7 +151,7 @@ class Repositories:
         own = change == "comment" or (change == "status" and request.user == found.author)
         may_write(request, None if own else repo.owner)
         if change == "merge" and found.ref is None:
-            raise Refusal(400, f"Discussion {num} is no pull request")
+            raise Refusal(400, f"Discussion {num} is not a pull request")
         if change == "merge":
             repo.merge(found, request.user)
             return as_json({})

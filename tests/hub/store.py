@@ -207,7 +207,7 @@ def card_metadata(content: str) -> dict:
     """The YAML block of a README.
 
     Raises:
-        Refusal: 400 when it is no YAML mapping.
+        Refusal: 400 when it is not a YAML mapping.
     """
     lines = content.splitlines()
     if not lines or lines[0].strip() != "---" or "---" not in (line.strip() for line in lines[1:]):

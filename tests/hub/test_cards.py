@@ -133,7 +133,7 @@ def test_a_card_of_naive_negatives_claims_no_ceiling(mined):
     facts = DatasetFacts("me/mined", "default", configs, None, "provenance.json")
     shown = body_of(dataset_card(None, {}, record, facts, About()).decode()).split("<details>")[0]
     assert "probably unlabelled positives are left out" not in shown and "Naive Top-K" in shown
-    assert "unlabelled positives may well be among them" in shown
+    assert "unlabelled positives are likely among them" in shown
 
 
 def test_the_histogram_is_the_same_for_the_same_scores(mined):

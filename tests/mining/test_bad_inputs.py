@@ -309,16 +309,16 @@ SETTINGS = {
         e.SpecError,
         r"wrong arguments; PercPos takes \(share, zero\)",
     ),
-    "a number as a filter": (lambda t: miner(filters=[0.95]), e.SpecError, "0.95 is no filter; known: MarginPos"),
-    "a number as the filters": (lambda t: miner(filters=0.95), e.SpecError, "0.95 is no filter"),
-    "a filter class": (lambda t: miner(filters=[PercPos]), e.SpecError, "PercPos.* is no filter"),
-    "a sampler class": (lambda t: miner(sampler=Top), e.SpecError, "Top.* is no sampler"),
+    "a number as a filter": (lambda t: miner(filters=[0.95]), e.SpecError, "0.95 is not a filter; known: MarginPos"),
+    "a number as the filters": (lambda t: miner(filters=0.95), e.SpecError, "0.95 is not a filter"),
+    "a filter class": (lambda t: miner(filters=[PercPos]), e.SpecError, "PercPos.* is not a filter"),
+    "a sampler class": (lambda t: miner(sampler=Top), e.SpecError, "Top.* is not a sampler"),
     "a misspelled sampler": (
         lambda t: miner(sampler="Uniforn(k=3)"),
         e.SpecError,
         r"unknown sampler 'Uniforn' .*did you mean Uniform\?",
     ),
-    "a number as a sampler": (lambda t: miner(sampler=10), e.SpecError, "10 is no sampler; known: SampledTopK"),
+    "a number as a sampler": (lambda t: miner(sampler=10), e.SpecError, "10 is not a sampler; known: SampledTopK"),
     "k below n": (
         lambda t: miner(sampler=Uniform(k=3)),
         e.SpecError,
@@ -424,7 +424,7 @@ TEACHERS = {
     "a number as the teacher": (
         lambda t: miner(teacher=42),
         e.InputError,
-        "teacher=int is no retrieval model; pass a Hub id",
+        "teacher=int is not a retrieval model; pass a Hub id",
     ),
     "a number as the teachers": (lambda t: bare_miner(teachers=42, positive_column="p"), e.InputError, "teacher"),
     "a name as the teachers": (
@@ -615,7 +615,7 @@ SOURCES = {
     "no BEIR folder": (
         Corpus.from_beir,
         e.InputError,
-        r"is no folder|has no 'corpus' file",
+        r"is not a folder|has no 'corpus' file",
     ),
     "a missing split of judgements": (
         lambda t: beir_pairs(SAMPLE, "dev"),

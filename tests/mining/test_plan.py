@@ -127,7 +127,7 @@ def test_the_command_line_plans_and_does_nothing(tmp_path, capsys, fresh_home):
 @pytest.mark.parametrize("option", ["--max-memory", "--max-gpu-memory"])
 def test_limits_that_are_no_sizes_name_the_option(option, tmp_path, capsys):
     assert main(["mine", str(SAMPLE), "--output", str(tmp_path / "x"), option, "lots"]) == 2
-    assert f"{option}='lots' is no size" in capsys.readouterr().err
+    assert f"{option}='lots' is not a size" in capsys.readouterr().err
 
 
 def test_a_limit_reaches_workers_by_the_environment(tmp_path, monkeypatch, capsys):

@@ -90,7 +90,7 @@ def test_it_turns_down_what_a_walk_down_the_list_would(pairs, dense, cross):
         turned_down += row["second_rejected"]
     assert turned_down > 20
     assert MiningSummary.from_dataset(mined).rejected == turned_down
-    assert "candidates turned down by the second opinion" in str(MiningSummary.from_dataset(mined))
+    assert "candidates rejected by the second opinion" in str(MiningSummary.from_dataset(mined))
 
 
 def test_ranked_by_the_second_the_best_of_all_asked_come_first(pairs, dense, cross):
@@ -223,7 +223,7 @@ def test_what_cannot_take_effect_is_refused(pairs, corpus, dense, cross):
         SecondOpinion(cross, "PercPos(0.9)", depth=0)
     with pytest.raises(InputError, match=r"is not a Teacher, it lacks .*score_texts; pass a CrossEncoderTeacher"):
         SecondOpinion(object(), "PercPos(0.9)")
-    with pytest.raises(InputError, match=r"may be asked about 2 candidates of a row, Top\(\) wants 3; raise depth="):
+    with pytest.raises(InputError, match=r"scores at most 2 candidates of a row, Top\(\) wants 3; raise depth="):
         miner_of(pairs, dense, SecondOpinion(cross, "PercPos(0.9)", depth=2))
     with pytest.raises(InputError, match="on_short='random' fills rows without a second opinion"):
         miner_of(pairs, dense, SecondOpinion(cross, "PercPos(0.9)"), on_short="random")

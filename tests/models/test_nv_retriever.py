@@ -152,7 +152,7 @@ def test_a_folder_without_safetensors_is_refused(checkpoint):
 
 
 def test_another_configuration_is_refused(checkpoint):
-    with pytest.raises(InputError, match=r"has no hidden_size, so it is no Mistral's; its keys are \['d_model'\]"):
+    with pytest.raises(InputError, match=r"has no hidden_size, so it is not Mistral's; its keys are \['d_model'\]"):
         load(checkpoint(config=lambda told: {"d_model": 32}))
 
 

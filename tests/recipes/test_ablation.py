@@ -241,7 +241,7 @@ BAD = {
     "per cent": (lambda c: c["studies"]["methods"].update(filters=["PercPos(95)"]), "0.95"),
     "an ensemble of one": (lambda c: c["studies"]["methods"].update(samplers=["CrossSample()"]), "with 1 teachers"),
     "several teachers": (lambda c: c["studies"]["methods"].update(teachers=[["toy", "words"]]), "with 2 teachers"),
-    "a baseline that is no row": (lambda c: c["studies"]["methods"].update(baseline="x"), "baseline: no row 'x'"),
+    "a baseline that is not a row": (lambda c: c["studies"]["methods"].update(baseline="x"), "baseline: no row 'x'"),
     "a figure of the paper for no row": (lambda c: c["studies"]["methods"].update(paper={"x": 1}), "paper: no row 'x'"),
     "an unknown figure": (lambda c: c["studies"]["methods"].update(figures=["pie"]), "no figure 'pie'"),
     "nothing to contrast with": (lambda c: c["studies"]["methods"]["also"].append({"teachers": ["none"]}), "nothing to contrast"),

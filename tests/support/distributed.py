@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
 from datasets import Dataset, DatasetDict
+from packaging.version import Version
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from transformers import BertConfig, BertModel, BertTokenizerFast
@@ -26,6 +28,8 @@ LOSSES = {
         model, temperature=0.1, false_negatives="PercPos(1.0)", gather_across_devices=gather, mini_batch_size=3
     ),
 }
+RESUMES_ON_CPUS = Version(transformers.__version__) >= Version("5.18")
+"""Earlier releases load the optimizer onto ``cpu:0``, which torch refuses, when several CPU processes resume."""
 CASES = [(loss, in_batch) for loss in LOSSES for in_batch in (True, False)]
 
 
@@ -133,6 +137,11 @@ def main(folder: Path) -> None:
         if rank == 0:
             np.savez(folder / f"{case[0]}-{case[1]}.npz", **weights(trainer))
         (folder / f"{case[0]}-{case[1]}-rank{rank}.json").write_text(json.dumps(trainer.state.log_history))
+    if RESUMES_ON_CPUS:
+        resume(folder, rank)
+
+
+def resume(folder: Path, rank: int) -> None:
     whole = weights(resumable(folder, None))
     torch.distributed.barrier()
     resumed = weights(resumable(folder, str(folder / "whole" / "checkpoint-12")))

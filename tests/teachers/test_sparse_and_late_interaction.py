@@ -90,9 +90,9 @@ def test_a_saved_model_is_encoded_once_and_a_live_one_does_not_travel(make, cls,
 
 def test_a_model_of_the_wrong_kind_is_refused(folder, corpus):
     model = load("SparseEncoder", tiny.sparse(folder / "sparse"))
-    with pytest.raises(InputError, match="SparseEncoder is no MultiVectorEncoder"):
+    with pytest.raises(InputError, match="SparseEncoder is not a MultiVectorEncoder"):
         LateInteractionTeacher(model, corpus)
-    with pytest.raises(InputError, match="int is no SparseEncoder"):
+    with pytest.raises(InputError, match="int is not a SparseEncoder"):
         SparseTeacher(3, corpus)
     model.similarity_fn_name = "cosine"
     with pytest.raises(InputError, match="compares by 'cosine'"):

@@ -102,8 +102,8 @@ def test_the_summary_leaves_out_what_the_run_does_not_hold(teacher):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("1 Q0 A 1 9.0", r"bad.trec:2: '1 Q0 A 1 9.0' is no line of a TREC run"),
-        ("1 Q0 A 1 nine tag", "is no line of a TREC run"),
+        ("1 Q0 A 1 9.0", r"bad.trec:2: '1 Q0 A 1 9.0' is not a line of a TREC run"),
+        ("1 Q0 A 1 nine tag", "is not a line of a TREC run"),
         ("7 Q0 A 1 9 tag", "names the query '7'"),
         ("1 Q0 Z 1 9 tag", "no document with id 'Z'"),
         ("1 Q0 A 1 nan tag", "score of 'A' for '1' is nan"),

@@ -128,6 +128,7 @@ def test_two_processes_equal_one_with_the_joint_batch(two_processes, loss, in_ba
         np.testing.assert_allclose(two[name], value, rtol=0, atol=1e-4 * moved, err_msg=name)
 
 
+@pytest.mark.skipif(not distributed.RESUMES_ON_CPUS, reason="transformers before 5.18 cannot resume on several CPUs")
 def test_two_processes_with_different_sets_finish_and_resume_exactly_within_a_later_epoch(two_processes):
     whole, resumed = (np.load(two_processes / f"{name}.npz") for name in ("whole", "resumed"))
     assert all(np.array_equal(whole[name], resumed[name]) for name in whole)

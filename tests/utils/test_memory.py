@@ -31,7 +31,7 @@ def test_sizes_as_people_write_them(text, size):
     if size is not None:
         assert parse_size(text) == size
         return
-    with pytest.raises(InputError, match="is no size; write one such as 4GiB"):
+    with pytest.raises(InputError, match="is not a size; write one such as 4GiB"):
         parse_size(text, "--max-memory")
 
 

@@ -10,11 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from accelerate.data_loader import BatchSamplerShard, skip_first_batches
 from datasets import Dataset, DatasetInfo, Features, List, Value
 from huggingface_hub import DatasetCardData
 from sentence_transformers import SentenceTransformerTrainingArguments
-from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from hf_posmine.core.errors import InputError, UpstreamError
 from hf_posmine.models import instruct
@@ -127,30 +125,6 @@ def test_the_parent_calls_what_is_overridden(saved, monkeypatch, cls, method):
 
 def test_modules_of_a_saved_model_are_resolved_to_ours(saved):
     assert type(load(saved)[0]) is InstructionTransformer
-
-
-class Epochs(BatchSampler):
-    """A batch sampler that knows its epoch."""
-
-    epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-
-def test_an_epoch_reaches_the_sampler_of_a_resumed_run_on_several_processes():
-    """As ``Trainer._run_epoch`` sets it: on the ``batch_sampler`` of the loader's ``batch_sampler``."""
-    sampler = Epochs(SequentialSampler(range(16)), 2, False)
-    loader = DataLoader(range(16), batch_sampler=BatchSamplerShard(sampler, 2, 0))
-    upstream.forward_epochs(loader)
-    skip_first_batches(loader, 1).batch_sampler.batch_sampler.set_epoch(3)
-    assert sampler.epoch == 3
-
-
-def test_a_loader_of_one_process_stays_as_it_is():
-    loader = DataLoader(range(4), batch_size=2)
-    upstream.forward_epochs(loader)
-    assert not hasattr(loader.batch_sampler, "set_epoch")
 
 
 def test_equal_rows_have_equal_fingerprints():

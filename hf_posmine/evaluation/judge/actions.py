@@ -50,7 +50,7 @@ def apply_judgements(
 ) -> Any:
     """Drop, demote, relabel or flag the negatives judged relevant; ``negatives_verdicts`` holds the verdicts on the rest.
 
-    Rows, their order and all other columns stay. What could not be read is no suspect.
+    Rows, their order and all other columns stay. What could not be read is not a suspect.
 
     Args:
         mined: a mined Dataset.

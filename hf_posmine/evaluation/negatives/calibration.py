@@ -192,7 +192,7 @@ class Calibration:
     def bounds(self) -> tuple[float, ...]:
         """Upper bounds of the settings' rates, float ``[S]``, for a choice among all families.
 
-        A single setting's ``high`` is no bound of a setting that was chosen since its ``high`` is low. Within a family
+        A single setting's ``high`` is not a bound of a setting that was chosen since its ``high`` is low. Within a family
         settings are tested one after the other, the easiest negatives first, until one does not pass: such a fixed
         sequence needs no correction (Bauer, 1991; "Learn then Test", Angelopoulos et al., 2021). The level is divided by the
         number of families (Bonferroni).

@@ -101,7 +101,7 @@ def check_image(path: str | Path) -> None:
     """Refuse what could not be drawn, before anything is computed for it.
 
     Raises:
-        InputError: a name that is no image's.
+        InputError: a name that is not an image's.
         MissingExtraError: matplotlib is not installed.
     """
     if Path(path).suffix not in SUFFIXES:

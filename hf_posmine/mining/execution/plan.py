@@ -145,7 +145,7 @@ def plan_mining(miner: PositiveAwareMiner, rows: int | None, *, batch_size: int 
     for name, teacher in zip(miner.teacher_names, miner.teachers, strict=True):
         if not isinstance(teacher, DenseTeacher):
             steps.append(Step(f"search by {name}", "", seconds=None))
-            notes.append(f"What {name} takes is not estimated: it is no dense teacher.")
+            notes.append(f"What {name} takes is not estimated: it is not a dense teacher.")
             continue
         place = teacher.embeddings.store.root
         found, dimensions = _encoding(teacher)

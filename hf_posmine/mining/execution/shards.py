@@ -219,7 +219,7 @@ class ShardFolder:
 
 
 def check_folder(root: Path) -> None:
-    """Refuse to write among files that are no earlier shards.
+    """Refuse to write among files that are not earlier shards.
 
     Raises:
         InputError: the folder is a file, or holds something else.
@@ -239,7 +239,7 @@ def read_shards(root: str | Path) -> dict[str, MinedShards]:
     """The finished shards of every split of a folder that :func:`~hf_posmine.mining.execution.local.mine` wrote.
 
     Raises:
-        InputError: it is no such folder, or a split is not mined to its end.
+        InputError: it is not such a folder, or a split is not mined to its end.
     """
     folders = split_folders(Path(root))
     if not folders:

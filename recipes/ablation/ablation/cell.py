@@ -161,9 +161,11 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text("utf8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{str(path)!r} is no result of a cell ({error}); delete it to do the cell again") from error
+        raise InputError(
+            f"{str(path)!r} is not a result of a cell ({error}); delete it to do the cell again"
+        ) from error
     if not isinstance(record, dict) or record.get("kind") != KIND:
-        raise InputError(f"{str(path)!r} is no result of a cell; delete it to do the cell again")
+        raise InputError(f"{str(path)!r} is not a result of a cell; delete it to do the cell again")
     return record
 
 

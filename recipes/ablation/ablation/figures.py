@@ -49,7 +49,7 @@ def draw(
 
 
 def plot_differences(table: Mapping[str, Any], path: Path) -> Path | None:
-    """Every row against the baseline with its interval; a hollow point is no claim."""
+    """Every row against the baseline with its interval; a hollow point is not a claim."""
     rows = [row for row in table["rows"] if any("comparison" in found for found in row["collections"].values())]
     if not rows:
         return None

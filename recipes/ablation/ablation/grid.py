@@ -106,7 +106,7 @@ def read_study(name: str, said: Any, teachers: Mapping[str, Any], trainings: Map
         trainings: the same.
 
     Raises:
-        InputError: an axis or a value that does not exist, or a baseline that is no row.
+        InputError: an axis or a value that does not exist, or a baseline that is not a row.
     """
     check_keys(f"studies.{name}", said, STUDY_KEYS)
     own = {axis: said[axis] for axis in AXES if axis in said}
@@ -132,7 +132,7 @@ def read_study(name: str, said: Any, teachers: Mapping[str, Any], trainings: Map
 
 
 def check_keys(where: str, said: Any, known: Sequence[str], required: Sequence[str] = ()) -> None:
-    """Refuse what is no mapping, unknown keys, and missing ones.
+    """Refuse what is not a mapping, unknown keys, and missing ones.
 
     Raises:
         InputError: with the keys that there are.

@@ -28,7 +28,7 @@ def changed_student(
         prompts: what goes before its queries and documents, such as E5's, where its own folder does not say.
 
     Raises:
-        InputError: a model that is no encoder with layers to take off.
+        InputError: a model that is not an encoder with layers to take off.
     """
     said = {"model": model_source(model), "bag_of_words": bag_of_words, "prompts": dict(prompts or {})}
     path = folder / json_digest(said)[:16]
@@ -47,6 +47,6 @@ def _take_layers_off(student: Any, name: str) -> None:
 
     backbone = student[0].model
     if not hasattr(backbone, "encoder") or not hasattr(backbone.encoder, "layer"):
-        raise InputError(f"bag_of_words: {name!r} is no BERT-like encoder, whose layers could be taken off")
+        raise InputError(f"bag_of_words: {name!r} is not a BERT-like encoder, whose layers could be taken off")
     backbone.encoder.layer = nn.ModuleList()
     backbone.config.num_hidden_layers = 0
