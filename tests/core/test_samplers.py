@@ -167,7 +167,10 @@ def test_the_pool_is_n_or_k(sampler, pool):
         (lambda: SampledTopK(temperature="1"), "temperature must be a number above 0"),
         (lambda: SampledTopK(temperature=True), "temperature must be a number above 0"),
         (lambda: parse_sampler("Topp()"), r"unknown sampler 'Topp'.*did you mean Top\?"),
-        (lambda: as_sampler(4), "4 is not a sampler; known: SampledTopK, SimANS, Stratified, Top, Top1Sampled, Uniform"),
+        (
+            lambda: as_sampler(4),
+            "4 is not a sampler; known: SampledTopK, SimANS, Stratified, Top, Top1Sampled, Uniform",
+        ),
     ],
 )
 def test_wrong_parameters_say_what_and_the_cure(make, says):
