@@ -166,11 +166,16 @@ def print_usage(teachers: Sequence[Teacher]) -> None:
 def add_push_arguments(parser: argparse.ArgumentParser) -> None:
     """How a dataset is pushed."""
     from hf_posmine.hub.variants import VARIANTS
+    from hf_posmine.mining.training_formats import Short
 
     group = parser.add_argument_group("push")
     group.add_argument(
         "--variants", nargs="*", choices=VARIANTS, default=[], help="further layouts, each a configuration: %(choices)s"
     )
+    group.add_argument(
+        "--variants-on-short", choices=get_args(Short), default="drop",
+        help="rows with too few negatives in the layouts n-tuple and scored (default: %(default)s)",
+    )  # fmt: skip
     group.add_argument("--report", action="store_true", help="also push a page about the rows (see hf-posmine report)")
     group.add_argument("--config-name", default="default", help="configuration of the rows (default: %(default)s)")
     add_repository_arguments(group)
@@ -200,6 +205,7 @@ def push_options(args: argparse.Namespace) -> dict[str, Any]:
         "variants": args.variants,
         "config_name": args.config_name,
         "report": args.report,
+        "on_short": args.variants_on_short,
     }
 
 

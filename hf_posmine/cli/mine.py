@@ -96,6 +96,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Mine, write, and print the summary."""
     settings_of(args)  # before anything is imported or loaded
+    from datasets import Value
+
     from hf_posmine.evaluation.negatives.index_recall import measure_approximation
     from hf_posmine.hub.push import push_dataset
     from hf_posmine.hub.repository import Destination, check_login
@@ -126,12 +128,16 @@ def run(args: argparse.Namespace) -> None:
     summary, record = account_of(work, miner, mined, args.command_line)
     rows, rows_record = mined, record
     if args.format:
-        positive = args.positive_column or (
+        positive = miner.positive_column or (
             work.positive_column if work.positive_column in mined.column_names else None
         )
+        scores = "scores" in args.keep and not args.format.startswith("labeled")
+        if scores and positive and not isinstance(mined.features[positive], Value):
+            scores = False
+            show("scores left out of the rows: several positives of a row have one score, that of the lowest")
         mined = to_training(
             mined, args.format, miner.settings.num_negatives, query_column=miner.query_column, positive_column=positive,
-            on_short="drop", scores="scores" in args.keep and not args.format.startswith("labeled"),
+            on_short="drop", scores=scores,
         )  # fmt: skip
         record = dataclasses.replace(record, format=args.format)
     output = write_output(mined, Path(args.output), record)

@@ -208,7 +208,8 @@ def _teacher_link(teacher: TeacherRecord) -> str:
 def _variant(config: Config) -> dict[str, Any]:
     first = next(iter(config.splits.values()))
     rows = sum(map(len, config.splits.values()))
-    return {"name": config.name, "splits": list(config.splits), "rows": rows, "columns": first.column_names}
+    named = {"name": config.name, "splits": list(config.splits), "rows": rows, "columns": first.column_names}
+    return {**named, "left_out": config.left_out}
 
 
 def _column(name: str, kind: str, record: MiningRecord, positive: str | None) -> dict[str, str]:

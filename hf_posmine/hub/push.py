@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from hf_posmine.data.columns import AnyDataset
     from hf_posmine.hub.variants import Config
     from hf_posmine.mining.miner import PositiveAwareMiner
+    from hf_posmine.mining.training_formats import Short
 
     MadeBy: TypeAlias = "PositiveAwareMiner | MiningRecord | str | Path | None"
 
@@ -53,6 +54,7 @@ def push_dataset(  # noqa: PLR0913 - by keyword, as push_to_hub of datasets has 
     create_pr: bool = False,
     token: str | None = None,
     report: bool = False,
+    on_short: Short = "drop",
 ) -> Pushed:
     """Push a mined dataset with the record of how it was made, a card, and a histogram of the scores.
 
@@ -75,6 +77,8 @@ def push_dataset(  # noqa: PLR0913 - by keyword, as push_to_hub of datasets has 
         token: by default that of the logged-in user.
         report: also push ``report.html``, a page about the rows (:func:`~hf_posmine.report.make_report`), and link it from
             the card; without, the one of an earlier push is deleted, since it may be of other rows.
+        on_short: what becomes of rows with too few negatives in the variants ``n-tuple`` and ``scored``: ``drop`` (the card
+            has their number), ``repeat`` their negatives, or ``raise``.
 
     Raises:
         InputError: nothing to push, no record, or splits in the repository that another recipe made; nothing was sent.
@@ -83,7 +87,7 @@ def push_dataset(  # noqa: PLR0913 - by keyword, as push_to_hub of datasets has 
     to = Destination(repo_id, "dataset", private, revision, create_pr, token)
     splits = _checked(mined, config_name)
     record = _record(mined, splits, made_by)
-    configs = make_configs(splits, config_name, variants, record.columns, record.settings["num_negatives"])
+    configs = make_configs(splits, config_name, variants, record.columns, record.settings["num_negatives"], on_short)
     check_login(token)
     with tempfile.TemporaryDirectory(prefix="posmine-push-") as folder:
         push = _Push(
@@ -149,7 +153,10 @@ def write_configs(configs: Sequence[Config], folder: Path) -> dict[str, Path]:
                     local = folder / path
                     local.parent.mkdir(parents=True, exist_ok=True)
                     shard = plain.shard(shards, number, contiguous=True)
-                    (shard.to_parquet if config.suffix == "parquet" else shard.to_json)(str(local))
+                    if config.suffix == "parquet":
+                        shard.to_parquet(str(local))
+                    else:
+                        shard.to_json(str(local), force_ascii=False)
                     files[path] = local
     return files
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.data.columns import has_numbered_rows
 from hf_posmine.mining.columns import OUTPUT_COLUMNS, written_columns
+from hf_posmine.mining.training_formats import to_training
+from hf_posmine.utils.progress import quiet_bars
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from hf_posmine.data.columns import AnyDataset
     from hf_posmine.mining.record import Columns
+    from hf_posmine.mining.training_formats import Short
 
 Variant: TypeAlias = Literal["n-tuple", "scored", "flag-embedding"]
 VARIANTS: tuple[str, ...] = get_args(Variant)
@@ -24,11 +27,12 @@ BATCH = 1000
 
 @dataclass(frozen=True)
 class Config:
-    """One configuration: its splits by name, and how its files are written; json lines are files only."""
+    """One configuration: its splits by name, how its files are written (json lines are files only), and short rows left out."""
 
     name: str
     splits: Mapping[str, Any]
     suffix: Literal["parquet", "jsonl"] = "parquet"
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -39,36 +43,56 @@ class RowsAsTexts:
         query: column of the queries.
         positive: column of the positives, texts or lists of texts.
         num_negatives: negatives of an n-tuple.
+        on_short: what becomes of rows with fewer.
     """
 
     query: str
     positive: str
     num_negatives: int
+    on_short: Short
 
     @classmethod
-    def of(cls, mined: AnyDataset, columns: Columns, num_negatives: int) -> RowsAsTexts:
+    def of(cls, mined: AnyDataset, columns: Columns, num_negatives: int, on_short: Short) -> RowsAsTexts:
         """From the columns that the miner read; where it read ids, the texts are looked for by name."""
         from hf_posmine.data.layouts import pick_columns
 
         split = next(iter(mined.values()))
         known = [name for name in split.column_names if name not in OUTPUT_COLUMNS]
         if columns.positive is not None:
-            return cls(columns.query, columns.positive, num_negatives)
+            return cls(columns.query, columns.positive, num_negatives, on_short)
         query, positive, _ = pick_columns(split.select_columns(known), columns.query, None, None)
         if positive is None:
             raise ColumnError(f"no column with the texts of positives among {known}; variants need them")
-        return cls(query, positive, num_negatives)
+        return cls(query, positive, num_negatives, on_short)
+
+    def spread(self, split: Dataset, *, scores: bool) -> Any:
+        """The rows of a split as n-tuples."""
+        with quiet_bars():
+            return to_training(
+                split, "n-tuple", self.num_negatives, query_column=self.query, positive_column=self.positive,
+                on_short=self.on_short, scores=scores,
+            )  # fmt: skip
+
+    def short(self, mined: Mapping[str, Dataset]) -> int:
+        """Rows that n-tuples leave out."""
+        least = {"drop": self.num_negatives, "repeat": 1, "raise": 0}[self.on_short]
+        return sum(len(negatives) < least for split in mined.values() for negatives in split["negatives"])
 
 
 def make_configs(
-    mined: Mapping[str, Any], name: str, variants: Sequence[Variant], columns: Columns, num_negatives: int
+    mined: Mapping[str, Any],
+    name: str,
+    variants: Sequence[Variant],
+    columns: Columns,
+    num_negatives: int,
+    on_short: Short = "drop",
 ) -> list[Config]:
     """The rows as they are, and each variant.
 
-    - ``n-tuple``: query, positive, ``negative_1`` to ``negative_n``; rows that are short of n are left out.
+    - ``n-tuple``: query, positive, ``negative_1`` to ``negative_n``; a row for each positive.
     - ``scored``: three configurations, ``documents`` (document_id, text), ``queries`` (query_id, text) and ``scores``
-      (query_id, document_ids, scores; the positive first), as PyLate and LightOn's sets have them; rows that are short of n
-      are left out, because a batch of PyLate takes as many documents of each query.
+      (query_id, document_ids, scores; the positive first), as PyLate and LightOn's sets have them, with n negatives in each
+      row, because a batch of PyLate takes as many documents of each query. Rows with several positives are refused.
     - ``flag-embedding``: files of json lines, query, pos, neg and their scores, as FlagEmbedding reads them; they are no
       configuration, because ``load_dataset`` reads all configurations of a repository in one format.
 
@@ -78,6 +102,7 @@ def make_configs(
         variants: which.
         columns: columns that the miner read.
         num_negatives: negatives of an n-tuple.
+        on_short: what becomes of rows with fewer in ``n-tuple`` and ``scored``, as :func:`~hf_posmine.to_training` has it.
 
     Raises:
         InputError: an unknown variant, or a split of which a variant leaves nothing.
@@ -92,7 +117,7 @@ def make_configs(
             raise InputError(
                 "variants are made from a Dataset; load the shards with load_dataset(folder) and push that"
             )
-        texts = RowsAsTexts.of(mined, columns, num_negatives)
+        texts = RowsAsTexts.of(mined, columns, num_negatives, on_short)
         prefix = "" if name == "default" else f"{name}-"
         makers = {"n-tuple": _n_tuples, "scored": _scored, "flag-embedding": _flag_embedding}
         configs += [c for variant in dict.fromkeys(variants) for c in makers[variant](mined, texts, prefix)]
@@ -107,17 +132,8 @@ def make_configs(
 
 
 def _n_tuples(mined: Mapping[str, Any], texts: RowsAsTexts, prefix: str) -> list[Config]:
-    from hf_posmine.mining.training_formats import to_training
-    from hf_posmine.utils.progress import quiet_bars
-
-    with quiet_bars():
-        made = {
-            name: to_training(
-                split, "n-tuple", texts.num_negatives, query_column=texts.query, positive_column=texts.positive, on_short="drop"
-            )
-            for name, split in mined.items()
-        }  # fmt: skip
-    return [Config(f"{prefix}n-tuple", made)]
+    made = {name: texts.spread(split, scores=False) for name, split in mined.items()}
+    return [Config(f"{prefix}n-tuple", made, left_out=texts.short(mined))]
 
 
 class _Numbers(dict):
@@ -136,13 +152,13 @@ def _scored(mined: Mapping[str, Any], texts: RowsAsTexts, prefix: str) -> list[C
     )
     queries, documents, scores = _Numbers(), _Numbers(), {}
     for name, split in mined.items():
-        columns: dict[str, list[Any]] = {column: [] for column in features}
-        for query, positives, negatives, positive_score, negative_scores in _rows(split, texts, scored=True):
-            if len(negatives) >= texts.num_negatives:
-                negatives, negative_scores = negatives[: texts.num_negatives], negative_scores[: texts.num_negatives]
-                columns["query_id"].append(queries[query])
-                columns["document_ids"].append([documents[text] for text in (positives[0], *negatives)])
-                columns["scores"].append([positive_score, *negative_scores])
+        tuples = texts.spread(split, scores=True)
+        rows = zip(*(tuples[column] for column in tuples.column_names[1:-1]), strict=True)
+        columns = {
+            "query_id": [queries[query] for query in tuples[texts.query]],
+            "document_ids": [[documents[text] for text in row] for row in rows],
+            "scores": tuples["scores"][:],
+        }
         scores[name] = Dataset.from_dict(columns, features=features)
 
     def texts_of(numbers: dict[str, int], column: str) -> dict[str, Any]:
@@ -152,7 +168,7 @@ def _scored(mined: Mapping[str, Any], texts: RowsAsTexts, prefix: str) -> list[C
     return [
         Config(f"{prefix}documents", texts_of(documents, "document_id")),
         Config(f"{prefix}queries", texts_of(queries, "query_id")),
-        Config(f"{prefix}scores", scores),
+        Config(f"{prefix}scores", scores, left_out=texts.short(mined)),
     ]
 
 
@@ -181,10 +197,6 @@ def _flag_embedding(mined: Mapping[str, Any], texts: RowsAsTexts, prefix: str) -
 
 def _rows(split: Dataset, texts: RowsAsTexts, *, scored: bool) -> Iterator[tuple[str, list[str], list[str], Any, Any]]:
     """Query, positives, negatives, the positive's score and the negatives' scores of each row."""
-    if scored:
-        for column in ("positive_score", "negatives_scores"):
-            if column not in written_columns(split):
-                raise ColumnError(f"the variant 'scored' needs the column {column!r}; mine with keep=('scores',)")
     names = [texts.query, texts.positive, "negatives", *(("positive_score", "negatives_scores") if scored else ())]
     for batch in split.select_columns(names).with_format(None).iter(batch_size=BATCH):
         none = [None] * len(batch["negatives"])

@@ -44,9 +44,7 @@ def to_margin_mse(
         if not {"positive_score", "negatives_scores"} <= set(written_columns(split)):
             raise ColumnError("margins need the teacher's scores; mine with keep=('scores',)")
     options: dict[str, Any] = {"query_column": query_column, "positive_column": positive_column, "on_short": on_short}
-    ready = to_training(
-        mined.map(_with_margins, batched=True), "n-tuple", num_negatives, scores=True, positives="first", **options
-    )
+    ready = to_training(mined.map(_with_margins, batched=True), "n-tuple", num_negatives, scores=True, **options)
     return ready.map(_labels, batched=True, remove_columns=["scores"])
 
 

@@ -105,10 +105,10 @@ class TrainingRows:
         else:
             rows = self.corpus.required_rows(check_ids(values, self.positive, row)[0], self.positive)
             texts = self.corpus.texts(rows).to_pylist()
-        if self.positives == "all" and self.scores and len(texts) > 1:
+        if self.scores and len(texts) > 1:
             raise InputError(
-                f"row {row} of the batch has {len(texts)} positives and one score of a positive; use positives='first', or "
-                "leave scores out"
+                f"row {row} of the batch has {len(texts)} positives and one score, that of the lowest; mine rows of one "
+                "positive each, or leave scores out"
             )
         return texts[:1] if self.positives == "first" else texts
 
@@ -305,12 +305,15 @@ class NegativesCollator:
         query: column of the queries.
         positive: column of the positives.
         num_negatives: n.
+        positives: of rows with several positives, their ``first``, or ``all``, a row of the batch each; other rows' positives
+            are negatives for in-batch losses, so ``all`` needs a loss without them. None refuses such rows.
     """
 
     collator: Any
     query: str = "query"
     positive: str = "positive"
     num_negatives: int = 4
+    positives: Positives | None = None
 
     @property
     def valid_label_columns(self) -> Sequence[str]:
@@ -322,17 +325,24 @@ class NegativesCollator:
 
         Raises:
             ShortRowError: a row with fewer than n negatives.
+            InputError: a row with several positives, unless ``positives`` chooses.
         """
-        return self.collator([self._flat(row) for row in rows])
+        return self.collator([flat for row in rows for flat in self._flat(row)])
 
-    def _flat(self, row: dict[str, Any]) -> dict[str, Any]:
+    def _flat(self, row: dict[str, Any]) -> list[dict[str, Any]]:
         negatives = row["negatives"]
         if len(negatives) < self.num_negatives:
             raise ShortRowError(
                 f"the row {row[self.query][:60]!r} has {len(negatives)} of {self.num_negatives} negatives; mine with "
                 "on_short='drop' or 'random', or ask for fewer"
             )
-        positive = row[self.positive]
-        texts = {self.query: row[self.query], self.positive: positive if isinstance(positive, str) else positive[0]}
-        texts |= {f"negative_{i + 1}": negatives[i] for i in range(self.num_negatives)}
-        return texts | ({"dataset_name": row["dataset_name"]} if "dataset_name" in row else {})
+        positives = check_text_lists([row[self.positive]], self.positive)[0]
+        if self.positives is None and len(positives) > 1:
+            raise InputError(
+                f"the row {row[self.query][:60]!r} has {len(positives)} positives; choose NegativesCollator(positives='first') "
+                "or positives='all'"
+            )
+        rest = {f"negative_{i + 1}": negatives[i] for i in range(self.num_negatives)}
+        rest |= {"dataset_name": row["dataset_name"]} if "dataset_name" in row else {}
+        chosen = positives if self.positives == "all" else positives[:1]
+        return [{self.query: row[self.query], self.positive: text, **rest} for text in chosen]

@@ -323,7 +323,7 @@ def test_rows_without_a_record_or_with_that_of_others_are_refused(hub, mined, mi
 
 
 def test_layouts_that_need_scores_or_full_rows_say_so(hub, mined, miner, teacher):
-    with pytest.raises(ColumnError, match=r"'scored' needs the column 'positive_score'; mine with keep"):
+    with pytest.raises(ColumnError, match=r"scores='teacher' needs the column 'positive_score'; mine with keep"):
         push_dataset(mined.remove_columns("positive_score"), REPO, miner, variants=["scored"])
     many = make_miner(make_splits(), teacher, num_negatives=500)
     with pytest.raises(InputError, match=r"'n-tuple' has no rows in split 'train'"):

@@ -9,7 +9,7 @@ from datasets import Dataset, DatasetDict, Features, List, Value, load_from_disk
 
 from hf_posmine import Corpus, PositiveAwareMiner, to_training
 from hf_posmine.core.errors import ColumnError, InputError, ShortRowError
-from hf_posmine.mining import NegativesCollator
+from hf_posmine.mining import NegativesCollator, to_margin_mse
 from hf_posmine.mining.provenance import provenance, write_provenance
 
 MINED = Dataset.from_dict(
@@ -135,9 +135,12 @@ def test_a_row_with_several_positives_keeps_all_of_them():
 
 def test_one_score_of_a_positive_does_not_serve_several():
     scored = SEVERAL.add_column("positive_score", [1.0, 0.5]).add_column("negatives_scores", [[0.5], [0.25, 0.125]])
-    with pytest.raises(InputError, match="positives='first'"):
-        to_training(scored, "labeled-list", scores=True)
-    assert to_training(scored, "labeled-list", scores=True, positives="first")["scores"][0] == [1.0, 0.5]
+    for positives in ("all", "first"):  # the score is the lowest one's, who need not be the first
+        with pytest.raises(InputError, match="2 positives and one score, that of the lowest"):
+            to_training(scored, "labeled-list", scores=True, positives=positives)
+    assert to_training(scored.select([1]), "labeled-list", scores=True)["scores"][:] == [[0.5, 0.25, 0.125]]
+    with pytest.raises(InputError, match="one score"):
+        to_margin_mse(scored, 1)
     with pytest.raises(InputError, match="lazy=True and several positives"):
         to_training(scored, num_negatives=1, lazy=True)
 
@@ -233,6 +236,18 @@ def test_the_collator_passes_on_query_positive_and_n_negatives_in_this_order():
     assert collator.valid_label_columns == ["label"]
     with pytest.raises(ShortRowError, match="the row 'q2' has 0 of 1 negatives"):
         collator([MINED[2]])
+
+
+def test_the_collator_leaves_no_positive_out_unasked():
+    row = {"query": "q", "positives": ["p", "sibling"], "negatives": ["n"]}
+
+    def collate(positives):
+        return NegativesCollator(keep_texts, positive="positives", num_negatives=1, positives=positives)([row, row])
+
+    with pytest.raises(InputError, match="the row 'q' has 2 positives; choose"):
+        collate(None)
+    assert [made["positives"] for made in collate("first")] == ["p", "p"]
+    assert [made["positives"] for made in collate("all")] == ["p", "sibling"] * 2
 
 
 def train(model, dataset, folder, collator=None):
