@@ -108,10 +108,13 @@ class Qrels:
     ) -> Qrels:
         query, positive, positive_id = columns
         root = corpora_folder(cache_dir)
-        unique_queries, unique_documents = PartWriter(root, "exact"), PartWriter(root, match)
         column, bad = positive if positive is not None else str(positive_id), BadRows()
         check = check_text_lists if positive is not None else check_ids
-        with staging_folder(root) as staging:
+        with (
+            staging_folder(root) as staging,
+            PartWriter(root, "exact") as unique_queries,
+            PartWriter(root, match) as unique_documents,
+        ):
             query_keys, document_keys = (Appended(Path(staging) / n, KEY) for n in ("queries", "documents"))
             for start, batch in batches:
                 good = bad.good(batch[query], batch[column], start)

@@ -174,20 +174,21 @@ def _no_utf8(error: UnicodeDecodeError, line: bytes, number: int) -> str:
     return f"is not UTF-8 in line {number} (as Latin-1 it reads {guess!r}); save it as UTF-8"
 
 
-def _explained(paths: Sequence[Path], error: Exception) -> Exception:
-    """The one line for a file that ``datasets`` could not read; errors of ours and of the disk stay."""
-    from hf_posmine.utils.files import disk_full
+def _explained(paths: Sequence[Path], error: Exception) -> BaseException:
+    """The one line for a file that ``datasets`` could not read; errors of ours and of this machine stay."""
+    from hf_posmine.utils.files import out_of_resources
 
-    if disk_full(error) or isinstance(error, InputError):
-        return error
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)
+    of_machine = next((cause for cause in causes if out_of_resources(cause)), None)
+    if of_machine is not None or isinstance(error, InputError):
+        return of_machine or error
     for path in paths:
         found = _fault(path)
         if found is not None:
             return _refuse(path, found)
-    root: BaseException = error
-    while root.__cause__ is not None or root.__context__ is not None:
-        root = root.__cause__ or root.__context__  # type: ignore[assignment]
-    what = " ".join(str(root).split()) or type(root).__name__
+    what = " ".join(str(causes[-1]).split()) or type(causes[-1]).__name__
     return _refuse(paths[0], f"cannot be read: {what[:300]}")
 
 

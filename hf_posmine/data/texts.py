@@ -234,7 +234,8 @@ class TextPart:
 class PartWriter:
     """Takes texts (and ids) as they come and leaves a part without duplicates at ``root/<digest>``.
 
-    Texts and their keys go straight to disk; keys are sorted there range by range, so that memory does not grow.
+    Texts and their keys go straight to disk; keys are sorted there range by range, so that memory does not grow. A context
+    manager of its temporary files.
     """
 
     def __init__(self, root: Path, match: Match) -> None:
@@ -245,6 +246,13 @@ class PartWriter:
         self._sink = pa.OSFile(str(self._raw), "wb")
         self._writer: pa.ipc.RecordBatchFileWriter | None = None
         self._keys, self._id_keys = (Appended(self._raw.with_name(n), KEY) for n in ("keys", "id_keys"))
+
+    def __enter__(self) -> PartWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sink.close()
+        self._staging.cleanup()
 
     def add(self, texts: Sequence[str], ids: Sequence[str] | None = None) -> None:
         """Append texts; either every call gives ids or none does."""
@@ -287,9 +295,7 @@ class PartWriter:
                 "match": self.match,
             }
             (folder / "info.json").write_text(json.dumps(info))
-            target = build_once(self.root / info["digest"][:32], partial(_move_files, folder))
-        self._staging.cleanup()
-        return TextPart(target)
+            return TextPart(build_once(self.root / info["digest"][:32], partial(_move_files, folder)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -353,10 +359,10 @@ def write_part(
     known: Sequence[KeyIndex] = (),
 ) -> TextPart:
     """Write batches of texts and ids (or None) as one part; see :class:`PartWriter`."""
-    writer = PartWriter(root, match)
-    for texts, ids in batches:
-        writer.add(texts, ids)
-    return writer.finish(known)
+    with PartWriter(root, match) as writer:
+        for texts, ids in batches:
+            writer.add(texts, ids)
+        return writer.finish(known)
 
 
 def _move_files(folder: Path, target: Path) -> None:
@@ -367,9 +373,13 @@ def _move_files(folder: Path, target: Path) -> None:
 def _copy_kept(raw: Path, target: Path, kept: np.ndarray) -> tuple[str, str]:
     """Copy the kept rows into chunks of bounded size; return the digests of their texts and of their ids."""
     digests = {"text": hashlib.sha256(), "id": hashlib.sha256()}
-    reader = pa.ipc.open_file(pa.OSFile(str(raw)))
     pending: list[pa.RecordBatch] = []
-    with pa.OSFile(str(target), "wb") as sink, pa.ipc.new_file(sink, reader.schema) as writer:
+    with (
+        pa.OSFile(str(raw)) as source,
+        pa.ipc.open_file(source) as reader,
+        pa.OSFile(str(target), "wb") as sink,
+        pa.ipc.new_file(sink, reader.schema) as writer,
+    ):
 
         def flush() -> None:
             if pending:

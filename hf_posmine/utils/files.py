@@ -102,9 +102,9 @@ def is_writable(folder: Path) -> bool:
 def staging_folder(root: Path) -> tempfile.TemporaryDirectory[str]:
     """A temporary folder below ``root``, where killed runs' are cleared; in the system's place if ``root`` is read-only."""
     if not is_writable(root):
-        return tempfile.TemporaryDirectory(prefix="posmine-")
+        return tempfile.TemporaryDirectory(prefix="posmine-", ignore_cleanup_errors=True)
     remove_stale(private_folder(root))
-    return tempfile.TemporaryDirectory(dir=root, prefix=f"staging.tmp-{_owner()}-")
+    return tempfile.TemporaryDirectory(dir=root, prefix=f"staging.tmp-{_owner()}-", ignore_cleanup_errors=True)
 
 
 @contextlib.contextmanager
@@ -130,10 +130,20 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 def disk_full(error: BaseException) -> bool:
     """Whether an error of Python, Arrow or safetensors says that there is no space left."""
-    message = str(error)
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(
-        os.strerror(code) in message for code in (errno.ENOSPC, errno.EDQUOT)
-    )
+    return is_errno(error, errno.ENOSPC, errno.EDQUOT)
+
+
+def out_of_resources(error: BaseException) -> bool:
+    """Whether an error is of this machine and no fault of what was read: no space, memory or files left."""
+    exhausted = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+    return isinstance(error, MemoryError) or is_errno(error, *exhausted)
+
+
+def is_errno(error: BaseException, *codes: int) -> bool:
+    """Whether an error of Python, Arrow or safetensors is one of these errors of the system."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in codes
+    return any(os.strerror(code) in str(error) for code in codes)
 
 
 @contextlib.contextmanager

@@ -24,19 +24,20 @@ RANGE = 1 << 18
 
 
 class Appended:
-    """A file of numbers that grows; :meth:`array` maps what was written."""
+    """A file of numbers that grows; :meth:`array` maps what was written. It is open only while something is added."""
 
     def __init__(self, path: Path, dtype: npt.DTypeLike) -> None:
         self.path, self.dtype = path, np.dtype(dtype)
-        self._file: IO[bytes] = path.open("wb")
+        path.write_bytes(b"")
 
     def add(self, values: np.ndarray) -> None:
         """Write some more."""
-        self._file.write(np.ascontiguousarray(values, self.dtype).data)
+        if len(values):
+            with self.path.open("ab") as file:
+                file.write(np.ascontiguousarray(values, self.dtype).data)
 
     def array(self) -> np.ndarray:
-        """All that was written; nothing can be added after."""
-        self._file.close()
+        """All that was written so far."""
         return mapped(self.path, self.dtype)
 
 

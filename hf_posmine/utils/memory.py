@@ -90,6 +90,16 @@ def own_memory() -> int:
     return 0
 
 
+def address_space_limit() -> int | None:
+    """Bytes that this process may map (``ulimit -v``); None without a limit."""
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
 @contextlib.contextmanager
 def open_files_limit() -> Iterator[None]:
     """Put the limit of open files back, which :func:`allow_files` may raise."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import json
 import os
 import subprocess
@@ -44,6 +45,9 @@ FAULTS = {
         "/data/x.parquet: Permission",
     ),
     "a full disk": (OSError(28, "No space left on device"), 2, "no space left"),
+    "open files": (OSError(24, "Too many open files", "/x/y"), 2, "'/x/y'); raise the limit of this shell (ulimit -n)"),
+    "a file that is too large": (OSError("IOError: Detail: [errno 27] File too large"), 2, "(ulimit -f)"),
+    "memory of the system": (OSError(12, "Cannot allocate memory"), 1, "out of memory"),
     "memory": (MemoryError(), 1, "out of memory"),
     "depth": (RecursionError("maximum recursion depth exceeded"), 1, "nested too deeply"),
     "a loader": (
@@ -70,6 +74,28 @@ def test_every_error_is_one_line(error, status, words, tmp_path, monkeypatch, ca
     assert words in line and "\x1b" not in line
     with pytest.raises(type(error)):
         main([*arguments, "--debug"])
+
+
+@pytest.mark.parametrize("code", [errno.ENOENT, errno.EROFS, errno.EACCES])
+def test_errors_of_the_cache_name_its_cure(code, pairs_file, tmp_path, monkeypatch, capsys):
+    def fail(args):
+        raise OSError(code, os.strerror(code), str(tmp_path / "home" / "stores" / "x"))
+
+    monkeypatch.setenv("HF_POSMINE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(mine_command, "run", fail)
+    assert main(["mine", str(pairs_file), "--output", "out"]) == 2
+    cure = "run the same command again" if code == errno.ENOENT else "set HF_POSMINE_HOME to a folder that can"
+    assert cure in error_of(capsys)
+
+
+def test_a_limit_of_memory_is_named_with_whatever_error_it_causes(pairs_file, monkeypatch, capsys):
+    def fail(args):
+        raise ImportError("libx.so: failed to map segment from shared object")
+
+    monkeypatch.setattr(mine_command, "run", fail)
+    monkeypatch.setattr("hf_posmine.cli.faults.address_space_limit", lambda: 3 << 30)
+    assert main(["mine", str(pairs_file), "--output", "out"]) == 1
+    assert "this shell allows 3.0 GiB of memory: if that is why, raise it by ulimit -v" in error_of(capsys)
 
 
 def test_ctrl_c_says_how_to_go_on_and_a_closed_pipe_says_nothing(tmp_path, monkeypatch, capsys):

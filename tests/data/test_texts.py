@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import gc
 import pickle
+import warnings
 import weakref
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from datasets import Dataset
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from hf_posmine import Corpus, Qrels
+from hf_posmine.core.errors import PosmineError
 from hf_posmine.data import texts as module
 from hf_posmine.data.texts import KeyIndex, PartWriter, TextPart, normalize, text_keys, write_part
 from hf_posmine.utils import mapped
@@ -240,11 +244,37 @@ def test_an_abandoned_part_leaves_nothing(tmp_path):
 
 
 def test_no_texts_make_an_empty_part(tmp_path):
-    writer = PartWriter(tmp_path, "normalized")
-    writer.add([])
-    part = writer.finish()
+    with PartWriter(tmp_path, "normalized") as writer:
+        writer.add([])
+        part = writer.finish()
     assert isinstance(part, TextPart)
     assert len(part) == 0
     assert part.take("text", np.array([], np.int64)).to_pylist() == []
     assert part.by_text.rows(text_keys(["a"])).tolist() == [-1]
     assert list(part.iter_texts()) == []
+
+
+LEFT_OPEN = {
+    "documents": lambda: Corpus.from_texts(["one", 2]),
+    "documents with ids": lambda: Corpus.from_texts(["one", "two"], ids=["a", None]),
+    "documents with titles": lambda: Corpus.from_dataset(
+        Dataset.from_dict({"title": ["t", "u"], "text": ["one", None]})
+    ),
+    "known positives": lambda: Qrels.from_dataset(Dataset.from_dict({"query": ["q", None], "positive": ["p", "p"]})),
+    "positives by id": lambda: Qrels.from_dataset(
+        Dataset.from_dict({"query": ["q", "r"], "id": ["p", None]}), positive=None, positive_id="id"
+    ),
+    "no rows": lambda: Qrels.from_dataset(Dataset.from_dict({"query": [], "positive": []})),
+}
+
+
+@pytest.mark.parametrize("make", LEFT_OPEN.values(), ids=LEFT_OPEN)
+def test_an_error_leaves_no_file_open_and_nothing_staged(make, fresh_home):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always", ResourceWarning)
+        with pytest.raises(PosmineError) as caught:
+            make()
+        assert not list(fresh_home.rglob("*.tmp-*"))
+        del caught  # and with it the frames of the call
+        gc.collect()
+    assert [str(one.message) for one in found if one.category is ResourceWarning] == []

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import stat
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -21,73 +19,16 @@ from hf_posmine.evaluation.judge.judge import Judge
 from hf_posmine.evaluation.judge.question import Question, read_answer
 from hf_posmine.evaluation.judge.validation import agreement, as_relevant, controls, corrected_rate
 from tests.conftest import SAMPLE
+from tests.support.chat import ChatService, says
 
 disable_progress_bars()
-
-
-class Service:
-    """A chat server that answers as ``verdict(query, reference, candidate)`` says; ``faults`` go wrong first, one each."""
-
-    def __init__(self):
-        self.faults, self.requests, self.answered = [], [], []
-        self.lock = threading.Lock()
-        self.answer = lambda query, reference, candidate: says("relevant" in candidate)
-        server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-
-    def chat(self, **options) -> ChatServer:
-        return ChatServer(self.url, "toy", timeout=2, **options)
-
-    def _handler(service):
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with service.lock:
-                    service.requests.append((self.path, dict(self.headers), body))
-                    fault = service.faults.pop(0) if service.faults else None
-                if fault == "drop":
-                    self.close_connection = True
-                    return
-                if fault == "slow":
-                    threading.Event().wait(2.5)
-                if isinstance(fault, int):
-                    self._send(fault, b'{"error": "no"}')
-                    return
-                asked = json.loads(body["messages"][1]["content"])
-                text = service.answer(asked["query"], asked["reference"], asked["candidate"])
-                text = {"prose": "It is relevant.", "null": None}.get(fault, text)
-                if fault is None:
-                    with service.lock:
-                        service.answered.append(asked["candidate"])
-                content = json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]}).encode()
-                self._send(200, {"garbage": b"<html>", "empty": b'{"choices": []}'}.get(fault, content))
-
-            def _send(self, status, content):
-                try:
-                    self.send_response(status)
-                    self.send_header("Retry-After", "0.01")
-                    self.send_header("Content-Length", str(len(content)))
-                    self.end_headers()
-                    self.wfile.write(content)
-                except (BrokenPipeError, ConnectionResetError):
-                    return
-
-            def log_message(self, *_):
-                return
-
-        return Handler
-
-
-def says(relevant: bool, compared: str = "worse") -> str:
-    return json.dumps({"relevant": relevant, "compared_with_reference": compared})
 
 
 @pytest.fixture
 def service(monkeypatch):
 
     monkeypatch.setattr("hf_posmine.utils.http.LONGEST_PAUSE", 0.01)
-    return Service()
+    return ChatService()
 
 
 @pytest.fixture

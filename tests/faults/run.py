@@ -71,6 +71,9 @@ def main() -> int:
 def struck_commands(seconds: float, seed: int, failures: list[str]) -> dict[str, dict[str, int]]:
     """Commands x faults, round by round, until the time is over."""
     os.environ.update(HF_POSMINE_OFFLINE="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
+    from tests.hub.loopback import environment
+
+    os.environ.update(environment())  # before huggingface_hub is imported
     from tests.faults.cases import COMMANDS, FAULTS, hold, make_data, undisturbed
 
     until, tried, held = time.monotonic() + seconds, Counter(), Counter()

@@ -7,13 +7,7 @@ import pytest
 from tests.faults.cases import COMMANDS, FAULTS, hold, make_data, undisturbed
 
 CHEAP = ("mine", "encode", "mine --streaming")
-OPEN = ("full disk", "ulimit -v", "ulimit -n", "read-only home")
-"""Faults that do not hold for every command and limit yet."""
-UNSOLVED = pytest.mark.xfail(reason="open: does not hold at every limit", strict=False)
-CASES = [
-    pytest.param(CHEAP[number % len(CHEAP)], fault, marks=UNSOLVED if fault in OPEN else ())
-    for number, fault in enumerate(FAULTS)
-]
+CASES = [(CHEAP[number % len(CHEAP)], fault) for number, fault in enumerate(FAULTS)]
 
 
 @pytest.fixture(scope="module")
