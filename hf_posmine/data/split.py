@@ -136,7 +136,7 @@ def _units(pairs: JudgedPairs, near: float) -> Rows:
     unique = list(first)
     links += [(first[unique[a]], first[unique[b]]) for a, b in near_pairs(unique, near)]
     count = len(pairs.queries)
-    left, right = np.array(links, np.int64).reshape(-1, 2).T
+    left, right = np.array(links, np.int32).reshape(-1, 2).T  # scipy 1.11 misreads int64
     graph = coo_array((np.ones(len(links), bool), (left, right)), shape=(count, count))
     return connected_components(graph, directed=False)[1].astype(np.int64)
 

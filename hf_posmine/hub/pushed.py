@@ -70,10 +70,3 @@ def read_pushed(
     return PushedRecord(
         there, config, record, tuple(card_changes(text, record_in(split_card(there.readme)[1], config)))
     )
-
-
-def read_record(
-    repo_id: str, config: str = "default", revision: str | None = None, token: str | None = None
-) -> MiningRecord:
-    """The record of a pushed dataset, see :func:`read_pushed`."""
-    return read_pushed(repo_id, config, revision, token).record

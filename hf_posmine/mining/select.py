@@ -140,12 +140,12 @@ def _select(
     found = [find(batch, teacher, settings, exclude, num_candidates, pool) for teacher in teachers]
     if opinion is not None:
         found = [opinion.apply(f, batch, settings) for f in found]
-    side = _side_by_side(found)
+    side = _candidates(found)
     keep, ranks = (np.concatenate([vars(f)[name] for f in found], axis=1) for name in ("keep", "ranks"))
     if isinstance(sampler, IntraSample):
         columns = sampler.merge(side, keep, n)
     else:
-        by = _second_side(found) if opinion is not None and opinion.rank_by == "second" else side
+        by = _candidates(found, second=True) if opinion is not None and opinion.rank_by == "second" else side
         relative = isinstance(sampler, RelativeSampler) and sampler.relative
         columns = sampler.pick(by.scores - by.positive_scores if relative else by.scores, keep, n, rngs)  # type: ignore[union-attr]
     chosen = columns >= 0
@@ -171,35 +171,24 @@ def _select(
         filled=np.zeros(len(first.own), np.int64),
     )
     if first.second is not None:
-        rejected = np.sum([second.rejected for second in _second_scores(found)], axis=0)
-        mined.second = SecondScores(take(_second_side(found).scores, np.nan), first.second.own, rejected)
+        rejected = np.sum([f.second.rejected for f in found if f.second], axis=0)
+        mined.second = SecondScores(take(_candidates(found, second=True).scores, np.nan), first.second.own, rejected)
     if settings.on_short == "random":
         for row in np.flatnonzero(mined.found < n).tolist():
             _fill(mined, row, batch.queries[row], teachers[0], num_candidates, exclude, rngs(row))
     return mined
 
 
-def _side_by_side(found: Sequence[TeacherCandidates]) -> Candidates:
-    return _candidates(found, [f.ranking.scores for f in found], [f.own for f in found])
-
-
-def _second_side(found: Sequence[TeacherCandidates]) -> Candidates:
-    """The candidates with the scores of the second opinion instead of the teachers'."""
-    return _candidates(
-        found, [second.scores for second in _second_scores(found)], [second.own for second in _second_scores(found)]
-    )
-
-
-def _second_scores(found: Sequence[TeacherCandidates]) -> list[SecondScores]:
-    return [f.second for f in found if f.second is not None]
-
-
-def _candidates(found: Sequence[TeacherCandidates], scores: Sequence[Floats], own: Sequence[Floats]) -> Candidates:
+def _candidates(found: Sequence[TeacherCandidates], second: bool = False) -> Candidates:
+    """All teachers' candidates side by side ``[B, K]``, with their scores or those of the second opinion."""
+    scored = [(f.second.scores, f.second.own) if second and f.second else (f.ranking.scores, f.own) for f in found]
     widths = [f.ranks.shape[1] for f in found]
     return Candidates(
         np.concatenate([f.ranking.doc_ids for f in found], axis=1),
-        np.concatenate(scores, axis=1),
-        np.concatenate([np.repeat(o[:, None], width, axis=1) for o, width in zip(own, widths, strict=True)], axis=1),
+        np.concatenate([scores for scores, _ in scored], axis=1),
+        np.concatenate(
+            [np.repeat(own[:, None], w, axis=1) for (_, own), w in zip(scored, widths, strict=True)], axis=1
+        ),
         np.repeat(np.arange(len(found), dtype=np.int16), widths),
     )
 

@@ -16,8 +16,6 @@ from hf_posmine.core.spec import parse, spell_briefly
 from hf_posmine.search.specs import Approximate, Lance
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
     from hf_posmine.core.types import ScoreKind
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.encoding.backends import Backend, Compute
@@ -61,8 +59,42 @@ ACCESS = ("api_key_env", "batch_size", "concurrency", "retries", "timeout", "pri
 """Options of a service."""
 
 
+TYPES: dict[str, tuple[type, ...]] = {
+    "stem": (bool,), "k1": (int, float), "b": (int, float), "seed": (int,), "max_length": (int,), "truncate_dim": (int,),
+}  # fmt: skip
+"""Types of fields that are not texts."""
+
+
 @dataclass(frozen=True, repr=False)
-class BM25:
+class Spelling:
+    """A teacher as a frozen value of checked types, spelled by its first field and what is not the default."""
+
+    name: ClassVar[str]
+    first: ClassVar[str | None] = None
+    """What the first field is, where it must be given."""
+    takes: ClassVar[tuple[str, ...]] = ()
+    """Fields of :class:`TeacherContext` that its teacher is opened with."""
+
+    def __post_init__(self) -> None:
+        values = vars(self)
+        own = fields(self)
+        first = values[own[0].name]
+        if self.first is not None and (not isinstance(first, str) or not first.strip()):
+            raise InputError(f"{self.name}({first!r}): give the {self.first}")
+        for entry in own:
+            value, types = values[entry.name], TYPES.get(entry.name, (str,))
+            optional = entry.default is None or entry.name == "language"
+            wrong = not isinstance(value, types) or (isinstance(value, bool) and bool not in types)
+            if entry.name != "index" and wrong and not (optional and value is None):
+                expected = " or ".join(kind.__name__ for kind in types)
+                raise InputError(f"{self.name}({entry.name}={value!r}): expected {expected}")
+
+    def __repr__(self) -> str:
+        return spell_briefly(self, self.name)
+
+
+@dataclass(frozen=True, repr=False)
+class BM25(Spelling):
     """Shared words; see :class:`~hf_posmine.teachers.bm25.BM25Teacher`.
 
     >>> BM25("german"), BM25(k1=0.9)
@@ -76,31 +108,21 @@ class BM25:
     k1: float = 1.5
     b: float = 0.75
     tokenizer: str | None = None
-    takes: ClassVar[tuple[str, ...]] = ("store",)
-
-    def __post_init__(self) -> None:
-        _check(self, "BM25")
-
-    def __repr__(self) -> str:
-        return spell_briefly(self, "BM25")
+    name = "BM25"
+    takes = ("store",)
 
 
 @dataclass(frozen=True, repr=False)
-class Random:
+class Random(Spelling):
     """Chance; see :class:`~hf_posmine.teachers.random.RandomTeacher`."""
 
     seed: int = 0
-    takes: ClassVar[tuple[str, ...]] = ("store",)
-
-    def __post_init__(self) -> None:
-        _check(self, "Random")
-
-    def __repr__(self) -> str:
-        return spell_briefly(self, "Random")
+    name = "Random"
+    takes = ("store",)
 
 
 @dataclass(frozen=True, repr=False)
-class Dense:
+class Dense(Spelling):
     """A dense model by Hub id or folder; see :class:`~hf_posmine.teachers.dense.DenseTeacher`.
 
     >>> Dense("intfloat/e5-base-v2", query_prompt="query: ")
@@ -117,66 +139,50 @@ class Dense:
     index: Any = field(default=None, hash=False)
     max_length: int | None = None
     truncate_dim: int | None = None
-    takes: ClassVar[tuple[str, ...]] = ("store", "device", "backend", "shard_rows", "engine")
-
-    def __post_init__(self) -> None:
-        _check(self, "Dense", "model")
-
-    def __repr__(self) -> str:
-        return spell_briefly(self, "Dense")
+    name = "Dense"
+    first = "model"
+    takes = ("store", "device", "backend", "shard_rows", "engine")
 
 
 @dataclass(frozen=True, repr=False)
-class Sparse:
+class Sparse(Spelling):
     """A learned sparse model; see :class:`~hf_posmine.teachers.sparse.SparseTeacher`."""
 
     model: str
     query_prompt: str | None = None
     document_prompt: str | None = None
     revision: str | None = None
-    takes: ClassVar[tuple[str, ...]] = ("store", "device")
-
-    def __post_init__(self) -> None:
-        _check(self, "Sparse", "model")
-
-    def __repr__(self) -> str:
-        return spell_briefly(self, "Sparse")
+    name = "Sparse"
+    first = "model"
+    takes = ("store", "device")
 
 
 @dataclass(frozen=True, repr=False)
-class Late:
+class Late(Spelling):
     """A late-interaction model; see :class:`~hf_posmine.teachers.late_interaction.LateInteractionTeacher`."""
 
     model: str
     query_prompt: str | None = None
     document_prompt: str | None = None
     revision: str | None = None
-    takes: ClassVar[tuple[str, ...]] = ("store", "device")
-
-    def __post_init__(self) -> None:
-        _check(self, "Late", "model")
-
-    def __repr__(self) -> str:
-        return spell_briefly(self, "Late")
+    name = "Late"
+    first = "model"
+    takes = ("store", "device")
 
 
 @dataclass(frozen=True, repr=False)
-class Cross:
+class Cross(Spelling):
     """A cross-encoder; see :class:`~hf_posmine.teachers.cross_encoder.CrossEncoderTeacher`."""
 
     model: str
     revision: str | None = None
-    takes: ClassVar[tuple[str, ...]] = ("device",)
-
-    def __post_init__(self) -> None:
-        _check(self, "Cross", "model")
-
-    def __repr__(self) -> str:
-        return spell_briefly(self, "Cross")
+    name = "Cross"
+    first = "model"
+    takes = ("device",)
 
 
 @dataclass(frozen=True, repr=False)
-class Endpoint:
+class Endpoint(Spelling):
     """An embedding service; see :class:`~hf_posmine.teachers.remote.RemoteTeacher`.
 
     >>> Endpoint("https://host/v1/embeddings", model="e5")
@@ -190,17 +196,13 @@ class Endpoint:
     similarity: str | None = None
     dtype: str = "float32"
     fingerprint: str | None = None
-    takes: ClassVar[tuple[str, ...]] = ("store", "device", "shard_rows", "engine", *ACCESS)
-
-    def __post_init__(self) -> None:
-        _check(self, "Endpoint", "address")
-
-    def __repr__(self) -> str:
-        return spell_briefly(self, "Endpoint")
+    name = "Endpoint"
+    first = "address"
+    takes = ("store", "device", "shard_rows", "engine", *ACCESS)
 
 
 @dataclass(frozen=True, repr=False)
-class RunFile:
+class RunFile(Spelling):
     """A TREC file with the texts of its queries, spelled ``Run("file")``; see :class:`~hf_posmine.teachers.trec_run.RunTeacher`.
 
     Attributes:
@@ -212,35 +214,25 @@ class RunFile:
     file: str
     queries: str | None = None
     score_kind: ScoreKind = "bm25"
-    takes: ClassVar[tuple[str, ...]] = ()
-
-    def __post_init__(self) -> None:
-        _check(self, "Run", "file")
-
-    def __repr__(self) -> str:
-        return spell_briefly(self, "Run")
+    name = "Run"
+    first = "file"
 
 
 @dataclass(frozen=True, repr=False)
-class VectorFiles:
+class VectorFiles(Spelling):
     """Vectors on disk, spelled ``Vectors("folder")``; see :meth:`~hf_posmine.teachers.vectors.VectorTeacher.load`."""
 
     path: str
     similarity: str = "cosine"
-    takes: ClassVar[tuple[str, ...]] = ("engine",)
-
-    def __post_init__(self) -> None:
-        _check(self, "Vectors", "folder or file")
-
-    def __repr__(self) -> str:
-        return spell_briefly(self, "Vectors")
+    name = "Vectors"
+    first = "folder or file"
+    takes = ("engine",)
 
 
 TeacherSpec: TypeAlias = BM25 | Random | Dense | Sparse | Late | Cross | Endpoint | RunFile | VectorFiles
 TEACHERS: dict[str, type] = {
-    "BM25": BM25, "Cross": Cross, "Dense": Dense, "Endpoint": Endpoint, "Late": Late, "Random": Random, "Run": RunFile,
-    "Sparse": Sparse, "Vectors": VectorFiles,
-}  # fmt: skip
+    kind.name: kind for kind in (BM25, Cross, Dense, Endpoint, Late, Random, RunFile, Sparse, VectorFiles)
+}
 """Class by the name in the spelling."""
 SHORTHAND: dict[str, type] = {"bm25": BM25, "random": Random, "sparse": Sparse, "late": Late, "cross": Cross}
 _CALL = re.compile(r"\s*([A-Za-z_]\w*)\s*\(.*\)\s*", re.DOTALL)
@@ -289,23 +281,3 @@ def _from_shorthand(text: str, kind: type, rest: str, colon: bool) -> TeacherSpe
     if not rest:
         raise InputError(f"teacher {text!r} names no model; write {text.rstrip(':')}:<Hub id or folder>")
     return kind(rest)  # type: ignore[no-any-return]
-
-
-TYPES: dict[str, tuple[type, ...]] = {
-    "stem": (bool,), "k1": (int, float), "b": (int, float), "seed": (int,), "max_length": (int,), "truncate_dim": (int,),
-}  # fmt: skip
-"""Types of fields that are not texts."""
-
-
-def _check(spec: DataclassInstance, name: str, what: str | None = None) -> None:
-    """Refuse values of the wrong type, and an empty first field, which is the ``what``."""
-    first = fields(spec)[0].name
-    if what is not None and (not isinstance(vars(spec)[first], str) or not vars(spec)[first].strip()):
-        raise InputError(f"{name}({vars(spec)[first]!r}): give the {what}")
-    for entry in fields(spec):
-        value, types = vars(spec)[entry.name], TYPES.get(entry.name, (str,))
-        optional = entry.default is None or entry.name == "language"
-        wrong = not isinstance(value, types) or (isinstance(value, bool) and bool not in types)
-        if entry.name != "index" and wrong and not (optional and value is None):
-            expected = " or ".join(kind.__name__ for kind in types)
-            raise InputError(f"{name}({entry.name}={value!r}): expected {expected}")

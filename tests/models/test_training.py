@@ -66,13 +66,21 @@ def plain():
     return gradients(model, MultipleNegativesRankingLoss(model))
 
 
+def checkpoint(model):
+    backbone = model[0].model
+    if hasattr(backbone, "activation_checkpointing_enable"):
+        backbone.activation_checkpointing_enable({"use_reentrant": False})
+    else:  # its name in older releases of transformers
+        backbone.gradient_checkpointing_enable({"use_reentrant": False})
+
+
 @pytest.mark.parametrize("attention", ["sdpa", "posmine_varlen"])
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["", "checkpointed"])
 @pytest.mark.parametrize("way", ["plain", *WAYS])
 def test_loss_and_gradients_are_equal_however_they_are_computed(plain, way, checkpointing, attention):
     model = random_encoder(attn_implementation=attention)
     if checkpointing:
-        model[0].model.activation_checkpointing_enable({"use_reentrant": False})
+        checkpoint(model)
     loss, found = gradients(model, WAYS.get(way, MultipleNegativesRankingLoss)(model))
     assert loss == pytest.approx(plain[0], rel=1e-4)
     assert set(found) == set(plain[1])
@@ -166,7 +174,7 @@ def test_adapters_are_float32_on_a_bfloat16_base_and_train(tmp_path):
     assert len(adapters) == 2 * 2 * 7  # down and up, two layers, seven linear maps
     assert {weight.dtype for weight in adapters.values()} == {torch.float32}
     assert {weight.dtype for weight in base.values()} == {torch.bfloat16}
-    model[0].model.activation_checkpointing_enable({"use_reentrant": False})
+    checkpoint(model)
     SentenceTransformerTrainer(
         model=model,
         args=arguments(tmp_path),

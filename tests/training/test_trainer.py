@@ -174,6 +174,8 @@ def test_the_default_loss_is_infonce(folder):
 @pytest.mark.filterwarnings("ignore:.gradient_checkpointing_kwargs")
 @pytest.mark.parametrize("name", ["gradient_checkpointing_kwargs", "activation_checkpointing_kwargs"])
 def test_reentrant_checkpointing_is_refused_under_its_old_and_new_name(folder, name):
+    if name not in SentenceTransformerTrainingArguments.__dataclass_fields__:
+        pytest.skip(f"this transformers has no {name}")
     with pytest.raises(InputError, match="use_reentrant"):
         trainer_of(folder, rows(8, 1, True), **{name: {"use_reentrant": True}})
 
