@@ -29,7 +29,7 @@ PUBLIC = {
         "SpecError", "StoreError", "Teacher", "as_filters", "as_sampler",
     ],
     "hf_posmine.utils": [
-        "json_digest", "new_folder", "progress_bar", "quiet_bars", "remove_stale", "replace_folder", "store_root",
+        "build_once", "json_digest", "progress_bar", "quiet_bars", "remove_stale", "replace_folder", "store_root",
         "write_file",
     ],
     "hf_posmine.data": [

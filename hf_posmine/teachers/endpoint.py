@@ -13,7 +13,7 @@ import numpy as np
 from hf_posmine.core.errors import InputError, StoreError
 from hf_posmine.teachers.encoded_parts import read_arrays, save_arrays
 from hf_posmine.utils.digest import json_digest
-from hf_posmine.utils.files import private_folder, write_file
+from hf_posmine.utils.files import answers_folder, write_file
 from hf_posmine.utils.http import Service
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class RemoteModel:
             return kept["vectors"]
         vectors = self._ask(texts)
         if path is not None:
-            private_folder(path.parent)
+            answers_folder(path.parent)
             write_file(path, partial(save_arrays, {"vectors": vectors}))
         return vectors
 

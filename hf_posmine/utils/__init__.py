@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from hf_posmine.core.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from hf_posmine.utils.cache import build_once
     from hf_posmine.utils.digest import json_digest
-    from hf_posmine.utils.files import new_folder, remove_stale, replace_folder, store_root, write_file
+    from hf_posmine.utils.files import remove_stale, replace_folder, store_root, write_file
     from hf_posmine.utils.progress import progress_bar, quiet_bars
 
 __all__ = [
+    "build_once",
     "json_digest",
-    "new_folder",
     "progress_bar",
     "quiet_bars",
     "remove_stale",
@@ -25,9 +26,9 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "cache": ("build_once",),
         "digest": ("json_digest",),
         "files": (
-            "new_folder",
             "remove_stale",
             "replace_folder",
             "store_root",

@@ -93,6 +93,15 @@ def private_folder(path: Path) -> Path:
     return path
 
 
+def answers_folder(path: Path) -> Path:
+    """As :func:`private_folder` for answers that were paid for; one that was there and that others may read is closed to them."""
+    private_folder(path)
+    with contextlib.suppress(PermissionError):  # it is somebody else's, who shares it
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o700)
+    return path
+
+
 def is_writable(folder: Path) -> bool:
     """Whether this user can write in a folder, or make it where it is missing."""
     there = next((path for path in (folder, *folder.parents) if path.exists()), folder)

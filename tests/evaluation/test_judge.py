@@ -75,8 +75,13 @@ def test_a_passage_cannot_end_its_own_quotation():
 # ---------------------------------------------------------------- asking
 
 
-def test_answers_are_private_to_the_user(service, tmp_path):
+@pytest.mark.parametrize("there", [None, 0o755, 0o777])
+def test_answers_are_private_to_the_user_also_in_a_folder_that_was_there(service, tmp_path, there):
     judge = Judge(service.chat(), cache_dir=tmp_path / "home")
+    if there is not None:
+        (tmp_path / "home").mkdir(mode=0o700)
+        judge.answers.parent.mkdir()
+        judge.answers.parent.chmod(there)
     judge.judge([Question("q", "p", "x")])
     assert [stat.S_IMODE(f.stat().st_mode) for f in (tmp_path / "home", judge.answers.parent)] == [0o700, 0o700]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.evaluation.judge.question import VERSION, Question, Verdict, read_answer
-from hf_posmine.utils.files import cache_root, private_folder
+from hf_posmine.utils.files import answers_folder, cache_root
 from hf_posmine.utils.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Judge:
 
     def _store(self, key: str, answer: str) -> Verdict:
         verdict = read_answer(answer)
-        private_folder(self.answers.parent)
+        answers_folder(self.answers.parent)
         with self.answers.open("a", encoding="utf-8") as file:
             file.write("\n" + json.dumps({"key": key, "verdict": verdict, "answer": answer}))
         return verdict

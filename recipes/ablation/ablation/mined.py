@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ablation.grid import is_random
 from ablation.training_set import TrainingSet, load_training_set, scores_of
 from hf_posmine import MiningSummary, PositiveAwareMiner
 from hf_posmine.teachers import StoredRun, make_teacher
-from hf_posmine.utils import new_folder, progress_bar, quiet_bars, write_file
+from hf_posmine.utils import build_once, progress_bar, quiet_bars, write_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +67,7 @@ class MinedSets:
         with progress_bar(len(missing), "Mining", "setting") as bar:
             for mining in missing:
                 with quiet_bars():
-                    self._mine(mining)
+                    build_once(self.folder(mining), partial(self._mine, mining))
                 bar.update(1)
 
     def statistics(self, mining: Mining) -> dict[str, Any]:
@@ -81,21 +81,20 @@ class MinedSets:
         with quiet_bars():
             return Dataset.from_parquet(str(self.folder(mining) / f"{name}.parquet"))
 
-    def _mine(self, mining: Mining) -> None:
-        with new_folder(self.folder(mining)) as folder:
-            told = {}
-            for training_set in self.sets:
-                start = time.perf_counter()
-                mined = self._rows(training_set, mining)
-                mined.to_parquet(folder / f"{training_set.name}.parquet")
-                full = _full(mined, mining)
-                if 0 < len(full) < len(mined):
-                    full.to_parquet(folder / f"{training_set.name}{FULL}")
-                told[training_set.name] = describe(mined, training_set, mining)
-                told[training_set.name]["seconds"] = round(time.perf_counter() - start, 2)
-                if all(is_random(self.config.teachers[name]) for name in mining.teachers):
-                    told[training_set.name]["hardness"] = None  # its scores say nothing
-            write_file(folder / "statistics.json", lambda path: path.write_text(json.dumps(told, indent=1) + "\n"))
+    def _mine(self, mining: Mining, folder: Path) -> None:
+        told = {}
+        for training_set in self.sets:
+            start = time.perf_counter()
+            mined = self._rows(training_set, mining)
+            mined.to_parquet(folder / f"{training_set.name}.parquet")
+            full = _full(mined, mining)
+            if 0 < len(full) < len(mined):
+                full.to_parquet(folder / f"{training_set.name}{FULL}")
+            told[training_set.name] = describe(mined, training_set, mining)
+            told[training_set.name]["seconds"] = round(time.perf_counter() - start, 2)
+            if all(is_random(self.config.teachers[name]) for name in mining.teachers):
+                told[training_set.name]["hardness"] = None  # its scores say nothing
+        write_file(folder / "statistics.json", lambda path: path.write_text(json.dumps(told, indent=1) + "\n"))
 
     def _rows(self, training_set: TrainingSet, mining: Mining) -> Any:
         if not mining.teachers:

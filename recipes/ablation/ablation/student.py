@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core import InputError
 from hf_posmine.encoding import load_model, model_source
-from hf_posmine.utils import json_digest, new_folder
+from hf_posmine.utils import build_once, json_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,15 +31,15 @@ def changed_student(
         InputError: a model that is not an encoder with layers to take off.
     """
     said = {"model": model_source(model), "bag_of_words": bag_of_words, "prompts": dict(prompts or {})}
-    path = folder / json_digest(said)[:16]
-    if not path.is_dir():
+
+    def save(new: Path) -> None:
         student: Any = load_model(model)
         if bag_of_words:
             _take_layers_off(student, model)
         student.prompts.update(said["prompts"])
-        with new_folder(path) as new:
-            student.save(str(new), create_model_card=False)
-    return path
+        student.save(str(new), create_model_card=False)
+
+    return build_once(folder / json_digest(said)[:16], save)
 
 
 def _take_layers_off(student: Any, name: str) -> None:

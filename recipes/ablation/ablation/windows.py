@@ -15,7 +15,7 @@ import numpy as np
 
 from hf_posmine.core import InputError
 from hf_posmine.data import load_files
-from hf_posmine.utils import new_folder, quiet_bars
+from hf_posmine.utils import build_once, quiet_bars
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -103,13 +103,10 @@ def write_windows(settings: WindowSettings, sources: Sequence[str], folder: Path
         InputError: SQuAD is in none of the places, or the folder holds other windows.
     """
     said = json.loads(json.dumps(asdict(settings)))
-    if folder.is_dir():
-        if json.loads((folder / "windows.json").read_text()) != said:
-            raise InputError(
-                f"{str(folder)!r} holds windows that were cut in another way; choose another output folder"
-            )
-        return
-    with new_folder(folder) as new, quiet_bars():
+    if folder.is_dir() and json.loads((folder / "windows.json").read_text()) != said:
+        raise InputError(f"{str(folder)!r} holds windows that were cut in another way; choose another output folder")
+
+    def write(new: Path) -> None:
         used: dict[str, int] = {}
         for part in settings.parts:
             questions = read_squad(sources, part.source)
@@ -119,6 +116,9 @@ def write_windows(settings: WindowSettings, sources: Sequence[str], folder: Path
             used[part.source] = used.get(part.source, 0) + part.articles
             _write(new / part.name, part, [q for q in questions if q.title in set(chosen)], settings)
         (new / "windows.json").write_text(json.dumps(said, indent=1) + "\n")
+
+    with quiet_bars():
+        build_once(folder, write)
 
 
 def read_squad(sources: Sequence[str], part: str) -> list[Question]:
