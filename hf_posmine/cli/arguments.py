@@ -35,6 +35,9 @@ def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool = True
     data.add_argument(
         "--corpus-title-column", help='put before the text, with a space (default: title, if there is one; "" for none)'
     )
+    data.add_argument(
+        "--skip-bad-rows", action="store_true", help="leave out rows with an empty query or without a positive"
+    )
 
 
 def add_mining_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,9 +73,6 @@ def add_mining_arguments(parser: argparse.ArgumentParser) -> None:
         "--exclude-lookalikes", action=argparse.BooleanOptionalAction, default=default.exclude_lookalikes,
         help="exclude documents that hold a positive which the corpus lacks (default: %(default)s)",
     )  # fmt: skip
-    group.add_argument(
-        "--skip-bad-rows", action="store_true", help="leave out rows with an empty query or without a positive"
-    )
     group.add_argument("--seed", type=int, default=default.seed, help="random seed (default: %(default)s)")
     second = parser.add_argument_group(
         "second opinion", "another teacher, which scores only the candidates where it matters"

@@ -21,20 +21,19 @@ from hf_posmine.cli.arguments import (
 )
 from hf_posmine.cli.early import methods_of
 from hf_posmine.cli.show import show, show_table
-from hf_posmine.cli.work import DataOptions, load_work
+from hf_posmine.cli.work import DataOptions, load_good_rows
 from hf_posmine.core.errors import InputError
 from hf_posmine.evaluation.negatives.hold_out import Hide
 
 if TYPE_CHECKING:
     import argparse
 
-    from datasets import Dataset
-
     from hf_posmine.core.types import Filter, Teacher
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.evaluation.negatives.calibration import Calibration, Point
     from hf_posmine.evaluation.negatives.false_negatives import Judgements
 
+COLUMNS = ("query_column", "positive_column", "positive_id_column")
 HELP = "choose the threshold for a wanted false-negative rate"
 EXAMPLES = """examples:
   # the paper's four families on a judged collection; at most 5 % false negatives, with 95 % confidence
@@ -94,7 +93,8 @@ def run(args: argparse.Namespace) -> None:
         check_image(args.plot)
     if len(teacher_names(args)) > 1:
         raise InputError(f"--teacher {args.teacher}: calibrate takes one teacher at a time")
-    corpus, judgements, teacher = _load(args)
+    corpus, judgements, teacher, taken = _load(args)
+    show(taken)
     found = calibrate(
         corpus, judgements, teacher, families=_families(args, teacher, corpus, judgements), hide=args.hide,
         num_negatives=args.num_negatives, sampler=args.sampler, seed=args.seed,
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> None:
     if args.output:
         record = {
             "command": args.command_line, "teacher": describe(teacher), "corpus": corpus.fingerprint, "hide": args.hide,
-            "queries": found.queries, "settings": [asdict(point) for point in found.points], "versions": versions(),
+            "data": taken, "queries": found.queries, "settings": [asdict(point) for point in found.points], "versions": versions(),
         }  # fmt: skip
         write_file(Path(args.output), lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
     chosen = None
@@ -137,36 +137,36 @@ def _sentence(found: Calibration, chosen: Point, *, confident: bool) -> str:
     return f"{name}, at most {bound:.2%} with {found.level:.0%} confidence over the choice among {len(found.points)} settings"
 
 
-def _load(args: argparse.Namespace) -> tuple[Corpus, Judgements, Teacher]:
-    """Corpus, judgements and teacher."""
+def _load(args: argparse.Namespace) -> tuple[Corpus, Judgements, Teacher, str]:
+    """Corpus, judgements and teacher, and the line about the data."""
     from hf_posmine.data.corpus import Corpus
+    from hf_posmine.data.layouts import pick_columns
+    from hf_posmine.data.qrels import Qrels
     from hf_posmine.data.sources import is_beir
     from hf_posmine.evaluation.negatives.false_negatives import load_judged
     from hf_posmine.evaluation.negatives.hold_out import judgements_of_pairs
+    from hf_posmine.mining.batch import RowReader
+    from hf_posmine.mining.mined_data import MinedData
     from hf_posmine.teachers.factory import make_teacher
 
     folder = Path(args.data)
     names = {file.stem for file in folder.iterdir()} if folder.is_dir() else set()
     if is_beir(folder) or {"corpus", "queries"} <= names:
         corpus, judgements, _ = load_judged(folder, args.qrels, None, args.seed)
+        taken = judgements.taken(corpus)
     else:
-        work = load_work(DataOptions.of(args))
-        columns = {"query_column": work.query_column, "positive_column": work.positive_column}
-        if work.positive_id_column:
-            columns = {"query_column": work.query_column, "positive_id_column": work.positive_id_column}
-        corpus = work.corpus if work.corpus is not None else _positives(work.rows, columns)
-        judgements = judgements_of_pairs(work.rows, corpus, **columns)
+        work = load_good_rows(DataOptions.of(args))
+        text = None if work.positive_id_column else work.positive_column
+        columns = pick_columns(work.rows, work.query_column, text, work.positive_id_column)
+        known = Qrels.from_dataset(work.rows, *columns)
+        corpus = work.corpus or known.documents
+        if corpus is None:
+            raise InputError(f"column {columns[2]!r} holds ids; give --corpus with the documents they name")
+        data = MinedData.of(RowReader(corpus, known, known.resolve(corpus), None, *columns), None)
+        taken = str(data)
+        judgements = judgements_of_pairs(work.rows, corpus, **dict(zip(COLUMNS, columns, strict=True)))
     queries = Corpus.from_texts(judgements.queries.values(), match="exact")
-    return corpus, judgements, make_teacher(args.teacher, corpus, queries=queries, **teacher_options(args))
-
-
-def _positives(rows: Dataset, columns: dict[str, str | None]) -> Any:
-    """The positives as the corpus."""
-    from hf_posmine.data.layouts import pick_columns
-    from hf_posmine.data.qrels import Qrels
-
-    picked = pick_columns(rows, columns["query_column"], columns.get("positive_column"), None)
-    return Qrels.from_dataset(rows, *picked).documents
+    return corpus, judgements, make_teacher(args.teacher, corpus, queries=queries, **teacher_options(args)), taken
 
 
 def _methods(args: argparse.Namespace) -> list[tuple[Filter, ...]]:

@@ -81,7 +81,7 @@ def load_teachers(args: argparse.Namespace) -> list[Any]:
     miner = PositiveAwareMiner.from_dataset(
         work.rows, names, query_column=work.query_column, positive_column=work.positive_column,
         positive_id_column=work.positive_id_column, corpus=work.corpus, teacher_options=options,
-        filters=(), sampler="Top()" if len(names) == 1 else "CrossSample()",
+        filters=(), sampler="Top()" if len(names) == 1 else "CrossSample()", skip_bad_rows=args.skip_bad_rows,
     )  # fmt: skip
     return miner.teachers
 

@@ -90,6 +90,7 @@ def run(args: argparse.Namespace) -> None:
     place: dict[str, Any] = {"store": store_root(args.store), "device": args.device}
     results = []
     for collection, values in zip(collections, settings, strict=True):
+        show(f"{collection.name}: {collection.taken}")
         results.append(evaluate_retrieval(model, collection, model_name=args.model, **place, **values))
         if collection.lost_positives:
             show(

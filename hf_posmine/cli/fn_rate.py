@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_posmine.cli.arguments import add_run_arguments, add_teacher_arguments, teacher_names, teacher_options
 from hf_posmine.cli.early import methods_of
-from hf_posmine.cli.show import show_table
+from hf_posmine.cli.show import show, show_table
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.filters import as_filters
 
@@ -86,6 +86,8 @@ def run(args: argparse.Namespace) -> None:
     if args.plot:
         check_image(args.plot)
     corpus, judgements, visible = load_judged(Path(args.collection), args.qrels, args.visible, args.seed)
+    taken = judgements.taken(corpus)
+    show(taken)
     experiment = Experiment.of(corpus, judgements, visible)
     if len(teacher_names(args)) > 1:
         raise InputError(f"--teacher {args.teacher}: fn-rate takes one teacher at a time")
@@ -97,7 +99,7 @@ def run(args: argparse.Namespace) -> None:
     _print(table, name, teacher.name)
     record = {
         "command": args.command_line, "teacher": describe(teacher), "corpus": corpus.fingerprint, "settings": settings,
-        "rates": table, "versions": versions(),
+        "data": taken, "rates": table, "versions": versions(),
     }  # fmt: skip
     if args.curve or args.plot:
         record |= _sweep(args, teacher, corpus, judgements, visible)

@@ -70,15 +70,19 @@ def run(args: argparse.Namespace) -> None:
 
 def look(options: DataOptions) -> tuple[FoundData, str]:
     """The data as it will be read, and the line about it."""
-    from hf_posmine.cli.work import load_work
+    from hf_posmine.cli.work import load_good_rows
     from hf_posmine.data.split import CANDIDATES, PAIRS, RECORD
 
     folder, dev = Path(str(options.data)), None
     if (folder / RECORD).is_file():
         dev = str(folder) if (folder / "qrels" / "dev.tsv").is_file() else None
         options = replace(options, data=str(folder / PAIRS), corpus=str(folder / CANDIDATES))
-    work = load_work(options)
-    found = replace(_collection(work, options) if work.known is not None else _pairs(work, options), dev=dev)
+    work = load_good_rows(options)
+    found = replace(
+        _collection(work, options) if work.known is not None else _pairs(work, options),
+        dev=dev,
+        skip_bad_rows=options.skip_bad_rows,
+    )
     corpus = "the positives" if work.corpus is None else str(work.corpus.columns or "")
     return found, " · ".join(
         [

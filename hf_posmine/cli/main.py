@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from hf_posmine.cli.early import check_files
 from hf_posmine.cli.faults import fault
+from hf_posmine.cli.hints import hints_of
 from hf_posmine.cli.parser import find_verb, parse
 from hf_posmine.cli.process import left_as_found, without_bars
 from hf_posmine.cli.show import show
@@ -49,5 +50,5 @@ def _run(arguments: list[str]) -> None:
     if args.log_progress:
         os.environ[VARIABLE] = "json"
     args.command_line = shlex.join(["hf-posmine", *arguments])
-    with without_bars(args.log_progress or args.quiet):
+    with without_bars(args.log_progress or args.quiet), hints_of(command):
         command.run(args)

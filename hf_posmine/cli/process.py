@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import warnings
 from typing import TYPE_CHECKING
 
 from hf_posmine.utils.memory import open_files_limit
-from hf_posmine.utils.printable import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,14 +14,12 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def left_as_found() -> Iterator[None]:
-    """Put the environment, the limit of open files and the form of warnings back, also after an error."""
-    environment, form = dict(os.environ), warnings.formatwarning
-    warnings.formatwarning = _one_line_warning
+    """Put the environment and the limit of open files back, also after an error."""
+    environment = dict(os.environ)
     try:
         with open_files_limit():
             yield
     finally:
-        warnings.formatwarning = form
         for name in set(os.environ) - set(environment):
             del os.environ[name]
         os.environ.update(environment)
@@ -48,9 +44,3 @@ def without_bars(wanted: bool) -> Iterator[None]:
             datasets.enable_progress_bars()
         if shown[1]:
             logging.enable_progress_bar()
-
-
-def _one_line_warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
-) -> str:
-    return f"warning: {one_line(message)}\n"

@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Split, write, and print the counts."""
-    from hf_posmine.cli.work import DataOptions, load_work
+    from hf_posmine.cli.work import DataOptions, load_good_rows
     from hf_posmine.data.split import GroupedSplit, SplitSettings
     from hf_posmine.mining.provenance import versions
     from hf_posmine.utils.files import replace_folder
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
     settings = SplitSettings(args.dev, args.test, args.near, args.seed)
     output = Path(args.output)
     _check_place(output)
-    work = load_work(DataOptions.of(args))
+    work = load_good_rows(DataOptions.of(args))
     pairs, line = _pairs_of(work, args)
     show(line)
     split = GroupedSplit.of(pairs, settings)

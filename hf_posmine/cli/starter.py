@@ -30,6 +30,7 @@ class FoundData:
         documents: how many candidates.
         split: of a judged collection, the judgements to mine.
         dev: a split's folder, whose dev judgements measure the training.
+        skip_bad_rows: whether rows without a query or a positive are left out.
     """
 
     data: str
@@ -44,6 +45,7 @@ class FoundData:
     documents: int
     split: str | None = None
     dev: str | None = None
+    skip_bad_rows: bool = False
 
     @property
     def num_negatives(self) -> int:
@@ -64,6 +66,7 @@ class FoundData:
             _line("data", self.data, data),
             *([_line("split", self.split, "the judgements to mine")] if self.split else []),
             *self._columns(),
+            *([_line("skip_bad_rows", True, "rows without a query or a positive")] if self.skip_bad_rows else []),
             *self._corpus(),
             _line("teacher", teacher, "scores queries and documents; a larger one than the student is fine"),
             _line("filters", ["PercPos(0.95)"], "none at or above 95 % of its positive's score: the paper's best"),

@@ -20,7 +20,7 @@ from hf_posmine.cli.arguments import (
 from hf_posmine.cli.early import methods_of
 from hf_posmine.cli.output import TABLES, write_rows
 from hf_posmine.cli.show import show, show_table
-from hf_posmine.cli.work import DataOptions, load_work
+from hf_posmine.cli.work import DataOptions, load_good_rows
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.types import CeilingFrom
 
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
     _check_table(args.output)
     if args.plot:
         check_image(args.plot)
-    work = load_work(DataOptions.of(args))
+    work = load_good_rows(DataOptions.of(args))
     judgements = Qrels.from_beir(args.data, args.judgements) if args.judgements else None
     runs, columns = _runs(work, args)
     table = sweep(

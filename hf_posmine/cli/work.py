@@ -41,6 +41,7 @@ class DataOptions:
         corpus_id_column: its ids; "" takes row numbers.
         corpus_title_column: put before the text; "" for none.
         streaming: read both as streams.
+        skip_bad_rows: leave out rows without a query or a positive, which else are an error.
     """
 
     data: str | None
@@ -55,6 +56,7 @@ class DataOptions:
     corpus_id_column: str | None = None
     corpus_title_column: str | None = None
     streaming: bool = False
+    skip_bad_rows: bool = False
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> DataOptions:
@@ -113,6 +115,21 @@ def load_work(options: DataOptions) -> MiningInput:
         source,
         corpus_source,
     )
+
+
+def load_good_rows(options: DataOptions) -> MiningInput:
+    """As :func:`load_work`, for commands that read all rows beforehand: without bad rows, which else are an error."""
+    from hf_posmine.data.bad_rows import without_bad_rows
+    from hf_posmine.data.layouts import pick_columns
+
+    work = load_work(options)
+    columns: tuple[str, str | None, str | None] = ("query", None, "positive_id")
+    if work.known is None:
+        columns = pick_columns(work.rows, work.query_column, work.positive_column, work.positive_id_column)
+    rows, bad = without_bad_rows(work.rows, columns, skip=options.skip_bad_rows)
+    if bad:
+        show(f"rows left out: {bad}")
+    return replace(work, rows=rows)
 
 
 def _without_outputs(rows: AnyDataset) -> Any:

@@ -128,8 +128,7 @@ class MiningSettings:
         if unfit:
             raise InputError(
                 f"the teacher gives {unfit[0]} scores, for which {DEFAULT_FILTER!r}, the default filter, has no meaning; choose "
-                "one, such as filters='MarginPos(1.0)' (--filters 'MarginPos(1.0)'), or filters=() (--filters none) for Naive "
-                "Top-K"
+                "one, such as filters='MarginPos(1.0)', or filters=() for Naive Top-K"
             )
         return dataclasses.replace(self, filters=(DEFAULT_FILTER,))
 

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 ARGUMENT = re.compile(
-    r"""(?P<kept>(?<!\w)'[^']*'|(?<!\w)"[^"]*"|[\w.]+\([^()]*\))|\b(?P<name>[a-z]\w*)=(?P<value>\.\.\.|'[^']*'|[\w.+-]*\w)?"""
+    r"""(?P<kept>(?<!\w)'[^']*'|(?<!\w)"[^"]*"|[\w.]+\([^()]*\))|"""
+    r"""\b(?P<name>[a-z]\w*)=(?P<value>\.\.\.|\(\)|'[^']*'|"[^"]*"|[\w.+-]*\w)?"""
 )
 """A quoted text or a call, which stay as they are, or an argument with its value or ``...``."""
 
@@ -39,19 +40,22 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def respelled(message: str, arguments: Mapping[str, str]) -> str:
     """A message with other words for the arguments that it names, such as options of the command line.
 
-    An option takes the value; a word that ends with ``...`` stands for both.
+    Args:
+        message: names arguments as ``seed=3`` or ``seed=...``.
+        arguments: argument -> what takes its value; or, with its value, what stands for both. A word with ``...`` takes none.
 
-    >>> respelled("seed='x'; give query_column=... or seed=3", {"query_column": "--query-column ...", "seed": "--seed"})
-    "--seed 'x'; give --query-column ... or --seed 3"
+    >>> respelled("seed='x'; give column=... or cold=True", {"column": "--column", "seed": "--seed", "cold=True": "--cold"})
+    "--seed 'x'; give --column or --cold"
     >>> respelled("cannot read 'seed=3' or Random(seed=3)", {"seed": "--seed"})
     "cannot read 'seed=3' or Random(seed=3)"
     """
 
     def word(found: re.Match[str]) -> str:
-        name = found["name"]
-        if name not in arguments:
-            return found[0]
-        value = "" if "..." in arguments[name] or found["value"] in (None, "...") else f" {found['value']}"
-        return arguments[name] + value
+        name, value = found["name"], found["value"]
+        whole = arguments.get(f"{name}={value}")
+        if whole is not None or name not in arguments:
+            return found[0] if whole is None else whole
+        alone = value is None or value == "..." or "..." in arguments[name]
+        return arguments[name] if alone else f"{arguments[name]} {'none' if value == '()' else value}"
 
     return ARGUMENT.sub(word, message)

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from hf_posmine.core.errors import ColumnError
-from hf_posmine.data.columns import ArrayLike, text_of_record
+from hf_posmine.data.columns import ArrayLike, iter_columns, text_of_record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from datasets import Dataset
 
 Fault: TypeAlias = Literal["an empty query", "no positive", "an empty positive"]
 EXAMPLES = 3
@@ -92,8 +94,30 @@ class BadRows:
             many = f"{len(self):,} row{'s' * (len(self) > 1)}"
             raise ColumnError(
                 f"columns {query!r} and {positive!r}: {many} cannot be mined, {self}; repair them, or leave them out with "
-                "skip_bad_rows=True (--skip-bad-rows)"
+                "skip_bad_rows=True"
             )
+
+
+def without_bad_rows(
+    dataset: Dataset, columns: tuple[str, str | None, str | None], *, skip: bool = True
+) -> tuple[Any, BadRows]:
+    """A dataset without its bad rows, and which they are.
+
+    Args:
+        dataset: with numbered rows.
+        columns: of queries, and of positives as texts or ids.
+        skip: leave them out; else they are an error, as they are where no good row is left.
+
+    Raises:
+        ColumnError: bad rows, with their count and some numbers.
+    """
+    query, column = columns[0], str(columns[1] or columns[2])
+    bad, good = BadRows(), []
+    for start, batch in iter_columns(dataset, list(dict.fromkeys([query, column]))):
+        good += bad.good(batch[query], batch[column], start)
+    if not skip or not any(good):
+        bad.require_none(query, column)
+    return (dataset.select([row for row, fine in enumerate(good) if fine]) if bad else dataset), bad
 
 
 def _numbers(rows: Sequence[int]) -> str:

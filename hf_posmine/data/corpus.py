@@ -278,7 +278,7 @@ class Corpus:
         if not self.has_ids and self.duplicates:
             raise InputError(
                 f"the corpus has no ids, and {self.duplicates} duplicates were dropped, so its row numbers are not those of "
-                "the source; give ids, such as Corpus.from_dataset(..., id=...)"
+                "the source; give ids with id=..."
             )
         rows = self._lookup([p.by_id for p in self.parts], keys)
         rows = np.where(rows < 0, self._row_ids.rows(keys), rows)

@@ -11,6 +11,7 @@ from hf_posmine.data.aliases import ID_NAMES
 from hf_posmine.data.columns import check_texts
 from hf_posmine.data.corpus import Corpus
 from hf_posmine.data.layouts import corpus_columns, query_columns
+from hf_posmine.data.taken import judged_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -82,6 +83,11 @@ class Collection:
     def lost_positives(self) -> int:
         """Positives that the corpus lacks; no system can find them, and recall counts them as missed."""
         return int((self.corpus.rows_of_ids([document for _, document in self.positives]) < 0).sum())
+
+    @cached_property
+    def taken(self) -> str:
+        """The line about the collection: its queries, documents, and positives among these."""
+        return judged_line(len(self.scored_queries), (document for _, document in self.positives), self.corpus)
 
     def _check(self) -> None:
         lost = [query for query in self.qrels if query not in self.queries]

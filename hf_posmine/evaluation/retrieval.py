@@ -107,7 +107,10 @@ def evaluate_retrieval(
         prompt=chosen.query_prompt,
     )
     run = make_run(collection, index.search(vectors, chosen.depth + 1), chosen)  # one more: a query may be a document
-    details = {"settings": asdict(chosen), "corpus": collection.corpus.fingerprint, "similarity": index.similarity}
+    details = {
+        "settings": asdict(chosen), "corpus": collection.corpus.fingerprint, "data": collection.taken,
+        "similarity": index.similarity,
+    }  # fmt: skip
     scores = score_run(run, collection.qrels, chosen.measures)
     return RetrievalResult(collection.name, model_name, queries, scores, details, run)
 

@@ -58,7 +58,7 @@ def out_of_reach(source: Source, what: str, cure: str, *, allow_local: bool) -> 
         return InputError(f"the {what} {source.path!r} was local data and is not here; pass it as {cure}")
     return InputError(
         f"the {what} {source.path!r} was local data; pass it as {cure} (or read the paths that the record names: "
-        "allow_local=True, --allow-local)"
+        "allow_local=True)"
     )
 
 
@@ -73,7 +73,7 @@ def check_model(name: str, commit: str | None, *, allow_local: bool) -> None:
         return
     cure = "pass it as Inputs(teacher=...), or --teacher; a folder that the record names is read with allow_local=True"
     if commit is None:
-        raise InputError(f"the record names the teacher {name!r} without a commit of the Hub; {cure}, --allow-local")
+        raise InputError(f"the record names the teacher {name!r} without a commit of the Hub; {cure}")
     if not on_hub(name, commit):
         raise InputError(
             f"the record names the teacher {name!r} at {commit!r:.60}, which is not a Hub id at a commit; {cure}"

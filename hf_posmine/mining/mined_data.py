@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_posmine.data.lookalikes import CONTAINER, NEAR, VARIANT
+from hf_posmine.data.taken import taken_line
 from hf_posmine.mining.near import NEAR_BOUND
 
 if TYPE_CHECKING:
@@ -79,17 +80,12 @@ class MinedData:
         """The line that every run prints."""
         positive = self.positive or "by judgements"
         where = f"the {self.documents:,} positives" if self.own else f"{self.documents:,} documents"
-        parts = [
-            f"query: {self.query}",
-            f"positive: {positive}",
-            " ".join(filter(None, [f"corpus: {where}", self.corpus])),
-        ]
-        if self.positives and not self.own:
-            parts.append(f"positives in corpus: {self.in_corpus:,} of {self.positives:,}")
-        if self.bad_rows:
-            counts = ", ".join(f"{count:,} with {fault}" for fault, count in self.bad_rows.items())
-            parts.append(f"rows left out: {counts}")
-        return " · ".join(parts)
+        found = None if self.own else (self.in_corpus, self.positives)
+        line = taken_line(self.query, positive, where, self.corpus, found)
+        if not self.bad_rows:
+            return line
+        counts = ", ".join(f"{count:,} with {fault}" for fault, count in self.bad_rows.items())
+        return f"{line} · rows left out: {counts}"
 
     @property
     def notice(self) -> str | None:

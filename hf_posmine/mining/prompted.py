@@ -33,7 +33,7 @@ def prompted_texts(teacher: Teacher, corpus: Corpus, known: Qrels | None) -> lis
             shown = ", ".join(map(str, rows[:EXAMPLES])) + (", ..." if len(rows) > EXAMPLES else "")
             lines.append(
                 f"{len(rows):,} of {len(texts_of_role):,} {plural} (unique ones, number {shown}) already begin with the prompt "
-                f'{prompt!r}, which {teacher.name} puts before them once more; give {role}_prompt="" (--{role}-prompt ""), or '
+                f'{prompt!r}, which {teacher.name} puts before them once more; give {role}_prompt="", or '
                 "take it off the texts"
             )
     return lines

@@ -50,7 +50,7 @@ def test_bad_rows_are_counted_and_named_or_left_out(case):
     changed, message = BAD[case]
     with pytest.raises(ColumnError, match=message) as caught:
         PositiveAwareMiner.from_dataset(rows(**changed), "bm25")
-    assert "--skip-bad-rows" in str(caught.value) and "\n" not in str(caught.value)
+    assert "skip_bad_rows=True" in str(caught.value) and "\n" not in str(caught.value)
     miner = PositiveAwareMiner.from_dataset(rows(**changed), "bm25", skip_bad_rows=True, num_negatives=2)
     whole = [row for n, row in enumerate(GOOD) if not {f"question_{n}", f"answer_{n}"} & set(changed)]
     sound = PositiveAwareMiner.from_dataset(whole, "bm25", num_negatives=2)
@@ -108,7 +108,8 @@ def test_the_command_line_counts_and_records_them(ids, tmp_path, capsys):
     ]
     command += ["--corpus", str(tmp_path / "docs.jsonl"), *(["--positive-id-column", "positive_id"] if ids else [])]
     assert main(command) == 2
-    assert "2 rows cannot be mined" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "2 rows cannot be mined" in error and error.strip().endswith("leave them out with --skip-bad-rows")
     assert main([*command, "--skip-bad-rows"]) == 0
     printed = capsys.readouterr().out
     assert "rows left out: 1 with an empty query, 1 with no positive" in printed
@@ -176,7 +177,7 @@ def test_texts_with_the_prompt_of_the_model_are_counted(role):
     column = {"query": "question", "document": "answer"}[role]
     prompted = [row | {column: f"Find: {row[column]}"} if n in (1, 6) else row for n, row in enumerate(GOOD)]
     options = {"teacher_options": {f"{role}_prompt": "Find: "}}
-    with pytest.warns(PromptedTextWarning, match=rf"2 of 8 \w+ \(unique ones, number 1, 6\).*'Find:'.*--{role}-prompt"):
+    with pytest.warns(PromptedTextWarning, match=rf"2 of 8 \w+ \(unique ones, number 1, 6\).*'Find:'.*{role}_prompt="):
         PositiveAwareMiner.from_dataset(prompted, "embedded", **options).prepare()
     with warnings.catch_warnings():
         warnings.simplefilter("error", PromptedTextWarning)

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 NO_BOUND = (
     "the hardest setting is always Naive Top-K, which takes the most false negatives: a choice needs a bound on them. Give "
-    "judgements and max_false_negatives= (--judgements and --max-false-negatives); or choose with hf-posmine calibrate where "
-    "queries have several positives; or keep the paper's setting, PercPos(0.95), and let hf-posmine judge check the rows"
+    "judgements= and max_false_negatives=; or choose with hf-posmine calibrate where queries have several positives; or keep "
+    "the paper's setting, PercPos(0.95), and let hf-posmine judge check the rows"
 )
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.samplers import Top
 from hf_posmine.data.qrels import Qrels
+from hf_posmine.data.taken import judged_line
 from hf_posmine.mining.miner import PositiveAwareMiner
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ class Judgements:
     queries: Mapping[str, str]
     relevant: Mapping[str, frozenset[str]]
     unknown: Mapping[str, frozenset[str]]
+
+    def taken(self, corpus: Corpus) -> str:
+        """The line about the collection: its queries, documents, and positives among these."""
+        return judged_line(len(self.relevant), (d for found in self.relevant.values() for d in sorted(found)), corpus)
 
     @classmethod
     def of(

@@ -15,7 +15,9 @@ import numpy as np
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.settings import MiningSettings
 from hf_posmine.core.types import Teacher
+from hf_posmine.data.bad_rows import without_bad_rows
 from hf_posmine.data.columns import iter_columns
+from hf_posmine.data.layouts import pick_columns
 from hf_posmine.evaluation.negatives.agreement import overlap_matrix
 from hf_posmine.evaluation.negatives.prefetch import CachedTeacher, repeatable
 from hf_posmine.mining.miner import PositiveAwareMiner
@@ -74,6 +76,9 @@ def sweep(  # noqa: PLR0913 - the grid, by keyword
         minus negative), ``excluded`` documents, ``false_negatives`` and ``false_negative_rate`` (with ``judgements``), and
         ``overlap``: the mean Jaccard overlap with each row of the table, in its order.
     """
+    if options.get("skip_bad_rows"):
+        columns = pick_columns(pairs, query_column, positive_column, positive_id_column)
+        pairs, _ = without_bad_rows(pairs, columns)
     runs: list[Teacher] = [run] if isinstance(run, Teacher) else list(run)
     reader = PositiveAwareMiner.from_dataset(
         pairs, runs[0], query_column=query_column, positive_column=positive_column, positive_id_column=positive_id_column,
