@@ -159,9 +159,10 @@ def _load(args: argparse.Namespace) -> tuple[Corpus, Judgements, Teacher, str]:
         text = None if work.positive_id_column else work.positive_column
         columns = pick_columns(work.rows, work.query_column, text, work.positive_id_column)
         known = Qrels.from_dataset(work.rows, *columns)
-        corpus = work.corpus or known.documents
-        if corpus is None:
+        documents = known.documents if work.corpus is None else work.corpus
+        if documents is None:
             raise InputError(f"column {columns[2]!r} holds ids; give --corpus with the documents they name")
+        corpus = documents
         data = MinedData.of(RowReader(corpus, known, known.resolve(corpus), None, *columns), None)
         taken = str(data)
         judgements = judgements_of_pairs(work.rows, corpus, **dict(zip(COLUMNS, columns, strict=True)))

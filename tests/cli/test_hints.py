@@ -32,7 +32,8 @@ CASES = {
     "split, shares": ("split", "pairs", ["--output", "new", "--dev", ".6", "--test", ".4"], r"^error: --dev 0\.6 and --test 0\.4;"),
     "sweep, nothing": ("sweep", "pairs", ["--choose", "new.yaml"], r"Give --judgements and --max-false-negatives; or"),
     "mine, short rows": (
-        "mine", "pairs", ["--output", "new", "--on-short", "random", "--second-opinion", "bm25", "--second-filters", "PercPos(0.9)"],
+        "mine", "pairs",
+        ["--output", "new", "--on-short", "random", "--second-opinion", "bm25", "--second-filters", "PercPos(0.9)"],
         r"^error: --on-short 'random' fills rows without a second opinion",
     ),
 }  # fmt: skip
