@@ -190,9 +190,7 @@ class Corpus:
     def _with_ids_of(self, other: Corpus, root: Path) -> Corpus:
         """Let every id of ``other`` lead to its document here, also where the text was already there."""
         id_keys, rows_there = other._all_ids()
-        text_of_row = np.empty(len(other), KEY)
-        for start, part in zip(other.starts, other.parts, strict=False):
-            text_of_row[start + np.asarray(part.by_text.values)] = part.by_text.keys
+        text_of_row, _ = other.row_keys()
         if other.match != self.match:
             text_of_row = text_keys((t for texts, _ in other._batches() for t in texts), self.match)
         rows, known = self.rows_of_keys(text_of_row[rows_there]), self.rows_of_id_keys(id_keys)
@@ -213,6 +211,14 @@ class Corpus:
         found = [(p.by_id.keys, p.by_id.values + start) for start, p in zip(self.starts, self.parts, strict=False)]
         found += [] if self.aliases is None else [(self.aliases.index.keys, self.aliases.index.values)]
         return np.concatenate([keys for keys, _ in found]), np.concatenate([rows for _, rows in found])
+
+    def row_keys(self) -> tuple[np.ndarray, np.ndarray]:
+        """The key of each row's text, and of its id (empty without one), ``[N]`` each."""
+        texts, ids = np.empty(len(self), KEY), np.zeros(len(self), KEY)
+        for start, part in zip(self.starts, self.parts, strict=False):
+            texts[start + np.asarray(part.by_text.values)] = part.by_text.keys
+            ids[start + np.asarray(part.by_id.values)] = part.by_id.keys
+        return texts, ids
 
     @property
     def has_ids(self) -> bool:

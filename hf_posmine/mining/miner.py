@@ -210,6 +210,12 @@ class PositiveAwareMiner:
         if settings.on_short == "random":
             raise InputError("on_short='random' fills rows without a second opinion; use 'keep', 'drop' or 'raise'")
 
+    def with_teachers(self, teachers: Sequence[Teacher]) -> PositiveAwareMiner:
+        """The same miner with stand-ins for its teachers, which give the same scores."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, teachers=list(teachers))
+        return other
+
     @property
     def teacher_names(self) -> list[str]:
         """The teachers' names in the output, numbered where they share one."""

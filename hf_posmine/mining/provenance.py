@@ -62,6 +62,7 @@ def provenance(
         command: the command line, if there was one; secrets are redacted.
         mined: the mined Dataset or DatasetDict, whose rows are digested.
     """
+    from hf_posmine.mining.execution.keeper import update_of
     from hf_posmine.mining.miner import ALGO_VERSION
 
     return MiningRecord(
@@ -80,6 +81,7 @@ def provenance(
         data=miner.data.to_dict(),
         rows={} if mined is None else describe_rows(mined),
         second_opinion=None if miner.second_opinion is None else _describe_opinion(miner.second_opinion),
+        update=None if mined is None else update_of(mined),
     )
 
 

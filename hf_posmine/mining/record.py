@@ -114,7 +114,11 @@ class RowsRecord:
 
 @dataclass(frozen=True)
 class MiningRecord:
-    """Everything that decided the rows, and their summary; see :func:`~hf_posmine.mining.provenance.provenance`."""
+    """Everything that decided the rows, and their summary; see :func:`~hf_posmine.mining.provenance.provenance`.
+
+    ``update`` counts what ``mine(..., since=...)`` took from an earlier mining: rows and documents, and the sha256 of its
+    record. It decides no row.
+    """
 
     algo_version: int
     created: str
@@ -132,6 +136,7 @@ class MiningRecord:
     data: Mapping[str, Any] = field(default_factory=dict)
     format: str | None = None
     second_opinion: OpinionRecord | None = None
+    update: Mapping[str, Any] | None = None
     schema: int = SCHEMA
     tool: str = TOOL
 
@@ -150,7 +155,7 @@ class MiningRecord:
         plain["teachers"] = [_plain_teacher(teacher) for teacher in self.teachers]
         if self.second_opinion is not None:
             plain["second_opinion"]["teacher"] = _plain_teacher(self.second_opinion.teacher)
-        for name in ("rows", "data", "format", "second_opinion"):
+        for name in ("rows", "data", "format", "second_opinion", "update"):
             if not plain[name]:
                 del plain[name]
         return first | json.loads(json.dumps(plain))

@@ -85,6 +85,11 @@ OPINION = fields(
     {"teacher": TEACHER, "filters": items(SPELLING, 32), "rank_by": one_of(get_args(RankBy)), "depth": whole(1)},
     {"band": optional(number)},
 )
+UPDATE = fields(
+    {f"rows_{name}": COUNT for name in ("kept", "updated", "mined_again")}
+    | {f"documents_{name}": COUNT for name in ("added", "removed", "changed")},
+    {"previous": optional(text(256))},
+)
 SETTINGS = fields(
     {
         "filters": items(SPELLING, 32),
@@ -134,6 +139,7 @@ RECORD = fields(
         "data": optional(DATA),
         "format": optional(text(64)),
         "second_opinion": optional(OPINION),
+        "update": optional(UPDATE),
     },
 )
 

@@ -14,9 +14,11 @@ from hf_posmine.core.types import Exclusions, Ranking, Rows, SearchRequest, Teac
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from hf_posmine.core.types import Floats
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.data.texts import TextPart
     from hf_posmine.encoding.encode import Role
+    from hf_posmine.search.exact import ExactIndex
 
 
 @runtime_checkable
@@ -85,6 +87,20 @@ class NearDuplicates(Protocol):
 
     def near_documents(self, rows: Rows, bound: float) -> list[Rows]:
         """For each corpus row the candidates whose cosine with it is at least ``bound``, itself included."""
+
+
+@runtime_checkable
+class SearchesVectors(Protocol):
+    """A teacher whose score of a query with a document follows from the vectors of these two alone."""
+
+    def exact_index(self) -> ExactIndex | None:
+        """The index over the candidates of its corpus; None where it searches approximately."""
+
+    def embed_queries(self, queries: Sequence[str]) -> Floats:
+        """Vectors float32 ``[B, d]``."""
+
+    def scoring(self) -> str:
+        """A digest of what decides scores besides the texts or their vectors."""
 
 
 @runtime_checkable

@@ -123,6 +123,14 @@ class VectorTeacher:
         candidates = self.corpus.num_candidates
         return ExactIndex(self._arrays["documents"], self.similarity, num_candidates=candidates, engine=self.engine)
 
+    def exact_index(self) -> ExactIndex:
+        """The index that is searched."""
+        return self.index
+
+    def scoring(self) -> str:
+        """The similarity; everything else is in the vectors."""
+        return self.similarity
+
     def embed_queries(self, queries: Sequence[str]) -> Floats:
         """Vectors float32 ``[B, d]`` of queries.
 

@@ -43,6 +43,7 @@ def mine(
     batch_size: int = 1000,
     num_proc: int | None = None,
     shard_rows: int | None = None,
+    since: str | Path | Dataset | None = None,
 ) -> Any:
     """Map a dataset with a miner, resuming an interrupted run of the same work.
 
@@ -60,6 +61,8 @@ def mine(
         num_proc: worker processes, without ``output``; does not change the rows. With an output, see
             :func:`~hf_posmine.mining.execution.mine_on_ray`.
         shard_rows: rows that a kill can lose: by default 5,000, with ``output`` 50,000.
+        since: an earlier mining of documents and pairs that changed since: what ``mine`` returned, or what
+            ``hf-posmine mine`` wrote. Searches that cannot end otherwise are not repeated; the rows are those of a full mining.
 
     Returns:
         The mined dataset, memory-mapped from the shards; with ``output`` a stream (or dict of streams) over them.
@@ -74,8 +77,9 @@ def mine(
             raise InputError(
                 "output= is written by one process and is its own work_dir; leave num_proc and work_dir out"
             )
+        _refuse_since(since, "output=")
         return _mine_into(Path(output), dataset, miner, batch_size, shard_rows)
-    options: dict[str, Any] = {"work_dir": work_dir, "batch_size": batch_size, "num_proc": num_proc}
+    options: dict[str, Any] = {"work_dir": work_dir, "batch_size": batch_size, "num_proc": num_proc, "since": since}
     if isinstance(dataset, dict):
         empty = [name for name, split in dataset.items() if has_numbered_rows(split) and not len(split)]
         if empty:
@@ -90,6 +94,11 @@ def mine(
             "stream.map(miner, batched=True, features=miner.features(stream.features))"
         )
     return _mine_cached(dataset, miner, shard_rows=MAP_SHARD_ROWS if shard_rows is None else shard_rows, **options)
+
+
+def _refuse_since(since: object, beside: str) -> None:
+    if since is not None:
+        raise InputError(f"{beside} keeps no searches, so since= has no effect; leave one of the two out")
 
 
 def _mine_into(
@@ -108,6 +117,7 @@ def _mine_cached(
     batch_size: int,
     num_proc: int | None,
     shard_rows: int,
+    since: str | Path | Dataset | None,
 ) -> Any:
     if shard_rows < 1 or batch_size < 1:
         raise InputError(f"shard_rows={shard_rows}, batch_size={batch_size}; both must be at least 1")
@@ -115,10 +125,16 @@ def _mine_cached(
         raise InputError("the dataset has no rows; there is nothing to mine")
     from datasets import concatenate_datasets, load_from_disk
 
+    from hf_posmine.mining.execution.keeper import SearchKeeper
+
+    several = num_proc is not None and num_proc > 1
+    if several:
+        _refuse_since(since, f"num_proc={num_proc}")
     miner.prepare()
     dataset = without_outputs(dataset)
     folder = _work_root(work_dir) / _work_name(dataset, miner, shard_rows)
     dataset = dataset.with_format(None)
+    keeper = SearchKeeper(miner, {}) if several else SearchKeeper.of(miner, folder, len(dataset), since)
     shards = []
     with progress_bar(len(dataset), "Mining", "row") as bar:
         for number, start in enumerate(range(0, len(dataset), shard_rows)):
@@ -127,7 +143,9 @@ def _mine_cached(
             def build(new: Path, start: int = start, stop: int = stop) -> None:
                 rows = dataset.select(range(start, stop))
                 with quiet_bars():
-                    _map(rows, miner, batch_size, num_proc, bar.update).save_to_disk(new / "data", num_shards=1)
+                    mined = _map(rows, keeper.miner, batch_size, num_proc, bar.update)
+                mined.save_to_disk(new / "data", num_shards=1)
+                keeper.write(new)
 
             path = build_once(folder / f"shard-{number:06d}", build, finished=True)
             shards.append(load_from_disk(str(path / "data")))
