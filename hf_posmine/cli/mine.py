@@ -23,7 +23,7 @@ from hf_posmine.cli.arguments import (
 )
 from hf_posmine.cli.early import settings_of
 from hf_posmine.cli.limits import add_plan_arguments, announce, make_plan, set_limits
-from hf_posmine.cli.output import account_of, check_output, write_output
+from hf_posmine.cli.output import account_of, check_output, update_line, write_output
 from hf_posmine.cli.sharded import add_shard_arguments, run_sharded, shards_wanted
 from hf_posmine.cli.show import show
 from hf_posmine.cli.work import DataOptions, load_work, make_miner
@@ -51,6 +51,9 @@ EXAMPLES = """examples:
 
   # millions of documents: search by a FAISS index, and say how many of exact search's negatives it finds
   hf-posmine mine pairs.parquet --corpus corpus.parquet --index "IVF4096,SQ8" --filters "PercPos(0.95)" --output mined
+
+  # documents were added, removed or changed: search again only where a list can change
+  hf-posmine mine pairs.parquet --corpus corpus.parquet --filters "PercPos(0.95)" --update mined --output mined
 
   # everything from a file, one option overridden
   hf-posmine mine --config mine.yaml --seed 1
@@ -83,6 +86,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument(
         "--batch-size", type=int, help="rows per step; does not change the result (default: by the machine)"
     )
+    output.add_argument(
+        "--update", metavar="MINED",
+        help="the output of an earlier mining with the same settings and teacher, before documents or pairs changed: only what "
+        "can have changed is searched again; the rows are those of a full mining",
+    )  # fmt: skip
     output.add_argument("--work-dir", help="where finished shards are kept, to continue an interrupted run")
     output.add_argument(
         "--push-to-hub", metavar="REPO_ID", help="push the mined rows with their record and a card, too"
@@ -101,6 +109,7 @@ def run(args: argparse.Namespace) -> None:
     from hf_posmine.evaluation.negatives.index_recall import measure_approximation
     from hf_posmine.hub.push import push_dataset
     from hf_posmine.hub.repository import Destination, check_login
+    from hf_posmine.mining.execution.keeper import keep_searches
     from hf_posmine.mining.execution.local import mine
     from hf_posmine.mining.execution.plan import suited_batch
     from hf_posmine.mining.training_formats import to_training
@@ -123,7 +132,8 @@ def run(args: argparse.Namespace) -> None:
     miner = make_miner(work, args)
     announce(miner, work.rows, args.batch_size)
     show(str(miner.data))
-    mined = mine(work.rows, miner, work_dir=args.work_dir, batch_size=args.batch_size, num_proc=args.num_proc)
+    how = {"work_dir": args.work_dir, "batch_size": args.batch_size, "num_proc": args.num_proc, "since": args.update}
+    mined = mine(work.rows, miner, **how)
     reports = measure_approximation(miner, work.rows)
     summary, record = account_of(work, miner, mined, args.command_line)
     rows, rows_record = mined, record
@@ -141,6 +151,9 @@ def run(args: argparse.Namespace) -> None:
         )  # fmt: skip
         record = dataclasses.replace(record, format=args.format)
     output = write_output(mined, Path(args.output), record)
+    keep_searches(rows, Path(args.output))
+    if record.update is not None:
+        show(update_line(record.update) + "\n")
     show("\n\n".join(map(str, [summary, *reports])))
     print_usage(miner.teachers)
     if args.format == "n-tuple" and len(mined) < summary.rows:

@@ -10,7 +10,7 @@ from hf_posmine.core.errors import InputError
 from hf_posmine.utils.files import unfinished_pair
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from hf_posmine.cli.work import MiningInput
     from hf_posmine.data.columns import AnyDataset
@@ -67,6 +67,15 @@ def account_of(
     summary = replace(MiningSummary.from_dataset(mined, miner.settings.num_negatives), bad_rows=miner.num_bad_rows)
     facts: dict[str, Any] = {"source": work.source, "corpus_source": work.corpus_source, "command": command}
     return summary, provenance(miner, summary=summary, mined=mined, **facts)
+
+
+def update_line(update: Mapping[str, Any]) -> str:
+    """What an update took from the earlier mining, in one line."""
+    rows = ", ".join(
+        f"{update[f'rows_{name}']:,} {name.replace('_', ' ')}" for name in ("kept", "updated", "mined_again")
+    )
+    documents = ", ".join(f"{update[f'documents_{name}']:,} {name}" for name in ("added", "removed", "changed"))
+    return f"update: rows {rows}; documents {documents}"
 
 
 def check_no_input(output: Path, inputs: Sequence[str | None]) -> None:

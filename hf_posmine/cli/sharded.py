@@ -63,7 +63,7 @@ def shards_wanted(args: argparse.Namespace) -> bool:
         return False
     if args.streaming and args.ray is not None:
         raise InputError("--streaming reads by one process and --ray by many; leave one of them out")
-    for name in ("format", "num_proc", "work_dir", "variants"):
+    for name in ("format", "num_proc", "work_dir", "variants", "update"):
         if vars(args)[name]:
             option = name.replace("_", "-")
             raise InputError(f"--{option} has no effect on shards; leave it out, or mine without --streaming and --ray")

@@ -20,6 +20,7 @@ import numpy as np
 import xxhash
 
 from hf_posmine.core.errors import CorruptFileError, CorruptShardError, ReadOnlyError, StoreError
+from hf_posmine.encoding.reuse import OtherParts, note_texts
 from hf_posmine.utils.cache import locked, read_json, remove, write_json
 from hf_posmine.utils.files import remove_stale, write_file
 from hf_posmine.utils.memory import allow_files
@@ -96,7 +97,7 @@ class Vectors:
 
 
 class EmbeddingStore:
-    """A folder of embeddings of many text parts by many models.
+    """A folder of embeddings of many text parts by many models; texts that another part holds are not encoded again.
 
     Args:
         root: the folder.
@@ -111,6 +112,10 @@ class EmbeddingStore:
             raise StoreError(f"shard_rows={shard_rows}; a shard holds at least one row")
         self.root, self.dtype, self.shard_rows = Path(root).absolute(), np.dtype(dtype), shard_rows
         self._verified: set[Path] = set()
+        self._others: dict[Path, OtherParts] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_others": {}}
 
     def folder(self, key: str, part: TextPart) -> Path:
         """The folder of the vectors of ``part`` by the model ``key``."""
@@ -184,6 +189,7 @@ class EmbeddingStore:
             with locked(folder / FILLING):
                 remove_stale(folder)
                 self._write_manifest(folder, part, describe)
+                note_texts(folder, part)
         except ReadOnlyError:  # a store that others filled
             if not (folder / MANIFEST).is_file():
                 raise
@@ -243,7 +249,11 @@ class EmbeddingStore:
         if os.path.lexists(path) and self._is_whole(path, place, repair):
             progress(len(rows))
             return False
-        vectors = encode(part.take("text", rows).to_pylist(), progress)
+        if folder not in self._others:
+            self._others[folder] = OtherParts(
+                folder, lambda other, n: self._open(other / _shard_name(n), f"{key} {other.name} {n}")
+            )
+        vectors = self._others[folder].encode(part.take("text", rows).to_pylist(), encode, progress)
         if len(vectors) != len(rows):
             raise StoreError(f"the model gave {len(vectors)} vectors for {len(rows)} texts; it must give one each")
         _write_shard(path, vectors.astype(self.dtype), place)

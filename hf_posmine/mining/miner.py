@@ -512,6 +512,8 @@ def _is_row(value: object) -> bool:
 
 
 def _plain(value: object) -> Any:
+    if isinstance(value, (str, list)):  # nearly always; a Protocol takes 100 times as long to check
+        return value
     return value.tolist() if isinstance(value, ArrayLike) else value
 
 

@@ -10,7 +10,7 @@ from datasets import Dataset
 from huggingface_hub import HfApi
 from sentence_transformers import SentenceTransformer
 
-from hf_posmine import DenseTeacher, PositiveAwareMiner, Qrels, push_dataset, remine, verify
+from hf_posmine import DenseTeacher, PositiveAwareMiner, Qrels, mine, push_dataset, remine, verify
 from hf_posmine.cli.main import main
 from hf_posmine.core.errors import InputError
 from hf_posmine.hub.inputs import Inputs
@@ -102,6 +102,23 @@ def test_a_run_file_has_to_be_given_and_another_one_is_noticed(hub, pairs, known
     )
     found = verify(REPO, inputs=Inputs(teacher=given))
     assert [change.what for change in found.changes] == ["the teacher run"]
+
+
+def test_an_update_comes_again_from_its_record(hub, pairs, known, tmp_path):
+    def miner_of(rows):
+        known = Qrels.from_dataset(rows, "query", "positive")
+        rng = np.random.default_rng(1)
+        vectors, asked = rng.random((12, 4), np.float32)[: len(rows)], rng.random((12, 4), np.float32)[: len(rows)]
+        teacher = VectorTeacher(known.documents, vectors, rows["query"], asked, similarity="dot")
+        return PositiveAwareMiner.from_dataset(rows, teacher, filters=(), num_negatives=2, keep=KEEP)
+
+    before = pairs.select(range(10))
+    earlier = mine(before, miner_of(before), work_dir=tmp_path / "a")
+    miner = miner_of(pairs)
+    mined = mine(pairs, miner, work_dir=tmp_path / "b", since=earlier)
+    push_dataset(mined, REPO, miner)
+    assert recorded(hub)["update"]["documents_added"] == 2
+    assert_again(mined, Inputs(teacher=miner.teachers[0]))
 
 
 def test_vectors_have_to_be_given_as_files_or_as_a_teacher(hub, pairs, known, tmp_path):

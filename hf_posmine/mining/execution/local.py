@@ -24,8 +24,9 @@ from hf_posmine.utils.progress import progress_bar, quiet_bars
 from hf_posmine.utils.upstream import dataset_fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
+    import pyarrow as pa
     from datasets import Dataset
 
     from hf_posmine.data.columns import AnyDataset
@@ -163,12 +164,12 @@ def _map(
         raise InputError(f"num_proc={num_proc} forks processes, which cannot use {min(devices)}; leave num_proc out")
     processes = None if num_proc is None or num_proc <= 1 else min(num_proc, len(rows))
 
-    def watched(batch: Mapping[str, Any]) -> Any:
-        mined = miner(batch)
-        done(len(next(iter(batch.values()))))
+    def watched(batch: pa.Table) -> pa.Table:
+        mined: pa.Table = miner(batch)
+        done(len(batch))
         return mined
 
-    return rows.map(
+    mined = rows.with_format("arrow").map(
         miner if processes else watched,
         new_fingerprint=json_digest([dataset_fingerprint(rows), miner.fingerprint]),  # a bar has no digest
         batched=True,
@@ -178,6 +179,7 @@ def _map(
         keep_in_memory=True,
         load_from_cache_file=False,
     )
+    return mined.with_format(None)
 
 
 def _work_root(work_dir: str | Path | None) -> Path:
