@@ -78,6 +78,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=50_000)
     parser.add_argument("--dim", type=int, default=384)
     parser.add_argument("--weak", type=float, default=0.1, help="share of queries with a weak positive")
+    parser.add_argument("--changes", nargs="+", default=["nothing", "1 % added", "1 % removed", "1 % changed"])
     parser.add_argument("--output", type=Path, default=Path("out/bench"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -90,6 +91,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="posmine-update-") as scratch:
         os.environ["HF_POSMINE_HOME"] = scratch
         every = versions(task, arguments.documents // 100)
+        every = {name: version for name, version in every.items() if name in ("earlier", *arguments.changes)}
         warm = rows.select(range(200))
         mined(watch, "warm-up", every["earlier"], warm, Path(scratch) / "warm")  # imports, compiled kernels
         earlier = mined(watch, "earlier", every.pop("earlier"), rows, Path(scratch) / "earlier")

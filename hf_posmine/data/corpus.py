@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.types import PADDING, Rows
@@ -299,11 +300,12 @@ class Corpus:
             if not p.info["has_ids"]
         ]
         rows = np.concatenate([np.empty(0, np.int64), *without])
-        return KeyIndex.build(text_keys(map(self._row_id, rows.tolist()), "exact"), rows)
+        return KeyIndex.build(text_keys(self._row_ids_of(rows).to_pylist(), "exact"), rows)
 
-    def _row_id(self, row: int) -> str:
-        """The id of a document that came without one; it must not look like an id that another came with."""
-        return f"row-{row}" if self.has_ids else str(row)
+    def _row_ids_of(self, rows: Rows) -> pa.Array:
+        """The ids of documents that came without one; they must not look like ids that others came with."""
+        numbers = pa.array(rows).cast(pa.string())
+        return pc.binary_join_element_wise("row-", numbers, "") if self.has_ids else numbers
 
     def _lookup(self, indexes: Sequence[KeyIndex], keys: np.ndarray) -> Rows:
         rows = np.full(len(keys), PADDING, np.int64)
@@ -328,7 +330,7 @@ class Corpus:
         for number in np.unique(which):
             mine, part = rows[which == number], self.parts[number]
             if column == "id" and not part.info["has_ids"]:
-                pieces.append(pa.array([self._row_id(row) for row in mine.tolist()], pa.string()))
+                pieces.append(self._row_ids_of(mine))
             else:
                 pieces.append(part.take(column, mine - self.starts[number]))
         taken = pa.concat_arrays(pieces) if pieces else pa.array([], pa.string())

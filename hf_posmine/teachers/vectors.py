@@ -78,6 +78,7 @@ class VectorTeacher:
             "queries": of_queries,
         }
         self.spec: VectorFiles | None = None
+        self._last: tuple[list[str], Floats] | None = None
 
     @classmethod
     def load(cls, spec: VectorFiles, corpus: Corpus, *, engine: Engine = "auto") -> VectorTeacher:
@@ -137,13 +138,16 @@ class VectorTeacher:
         Raises:
             InputError: a query that came without a vector.
         """
+        if self._last is not None and self._last[0] == queries:  # a batch is scored, then searched
+            return self._last[1]
         rows = self._query_rows.rows(text_keys(queries, "exact"))
         lost = np.flatnonzero(rows < 0)
         if len(lost):
             raise InputError(
                 f"{len(lost)} queries have no vector, such as {queries[lost[0]][:60]!r}; give VectorTeacher theirs"
             )
-        return np.asarray(self._arrays["queries"][rows], np.float32)
+        self._last = list(queries), np.asarray(self._arrays["queries"][rows], np.float32)
+        return self._last[1]
 
     @cached_property
     def _query_rows(self) -> KeyIndex:
@@ -181,7 +185,7 @@ class VectorTeacher:
         folder = checked(state.pop("folder"))
         self._query_keys = np.load(folder / "query_keys.npy")
         self._arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("documents", "queries")}
-        self.__dict__.update(state)
+        self.__dict__.update(state, _last=None)
 
 
 def read_vectors(path: Path) -> dict[str, Any]:
