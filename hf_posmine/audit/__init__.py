@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from hf_posmine.audit.result import AuditResult
     from hf_posmine.audit.run import audit_data
     from hf_posmine.audit.scan import AuditSettings
+    from hf_posmine.audit.top_up import TopUp
 
-__all__ = ["KINDS", "AuditResult", "AuditSettings", "audit_data"]
+__all__ = ["KINDS", "AuditResult", "AuditSettings", "TopUp", "audit_data"]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
@@ -21,5 +22,6 @@ __getattr__, __dir__ = lazy_names(
         "result": ("AuditResult",),
         "run": ("audit_data",),
         "scan": ("AuditSettings",),
+        "top_up": ("TopUp",),
     },
 )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
+import tempfile
+import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hf_posmine.data.columns import batched
 from hf_posmine.data.row_layouts import RowView
@@ -12,6 +15,8 @@ from hf_posmine.data.row_tables import BATCH_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from datasets import Dataset
 
     from hf_posmine.data.training_data import TrainingData
 
@@ -74,3 +79,39 @@ def _joined(query: str, members: Sequence[tuple[int, RowView]]) -> CheckedRow:
         [text for _, member in members for text in member.negatives],
     )
     return CheckedRow(members[0][0], view, [n for n, member in members for _ in member.negatives], len(members))
+
+
+def as_mined(data: TrainingData) -> Dataset:
+    """Rows of any layout with the columns that mining writes: ``query``, ``positive`` (a list), ``negatives``, and scores.
+
+    The Dataset is mapped from a temporary file, which goes when the Dataset does.
+    """
+    from datasets import Dataset, Features, List, Value
+
+    views = (row.view for batch in checked_rows(data) for row in batch)
+    first = next(views)
+    scored = first.negative_scores is not None
+    features = {"query": Value("string"), "positive": List(Value("string")), "negatives": List(Value("string"))}
+    if scored:
+        features |= {"positive_score": Value("float32"), "negatives_scores": List(Value("float32"))}
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for view in itertools.chain((first,), views):
+            yield _mined(view) | (_scores(view) if scored else {})
+
+    folder = tempfile.TemporaryDirectory(prefix="posmine-rows-")
+    made = Dataset.from_generator(rows, Features(features), cache_dir=folder.name, fingerprint="rows")
+    weakref.finalize(made, folder.cleanup)
+    return made
+
+
+def _mined(view: RowView) -> dict[str, Any]:
+    return {"query": view.query, "positive": view.positives, "negatives": view.negatives}
+
+
+def _scores(view: RowView) -> dict[str, Any]:
+    """Scores as numbers; of several positives the lowest, and nothing where a score is missing."""
+    positives = [one for one in view.positive_scores or () if isinstance(one, (int, float))]
+    scores = [one if isinstance(one, (int, float)) else math.nan for one in view.negative_scores or ()]
+    whole = scores if len(scores) == len(view.negatives) else [math.nan] * len(view.negatives)
+    return {"positive_score": min(positives, default=math.nan), "negatives_scores": whole}

@@ -50,6 +50,7 @@ KINDS = {
         FindingKind("no_positive", "No positive", "row"),
         FindingKind("shared_negative", "A negative that a great share of the rows has"),
         FindingKind("leaked_query", "The query is a test query of the judged collection", "row"),
+        FindingKind("leaked_positive", "A positive is a relevant document of the judged collection's test queries"),
         FindingKind("other_script", "A negative in another script than the positives"),
     )
 }

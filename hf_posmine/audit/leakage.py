@@ -1,25 +1,41 @@
-"""The test queries of a judged collection, to be looked for among training queries."""
+"""The test queries of a judged collection and their relevant documents, to be looked for in training rows."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.data.columns import id_of_record, text_of_record
 from hf_posmine.data.layouts import query_columns
-from hf_posmine.data.sources import beir_qrels, beir_queries, is_beir, load_source
+from hf_posmine.data.sources import beir_corpus, beir_qrels, beir_queries, is_beir, load_source
 from hf_posmine.data.texts import text_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from hf_posmine.data.texts import Numbers
 
 
-def hashes_of_queries(collection: str | Path, split: str = "test") -> Numbers:
-    """Hashes uint64 of the normalised queries of a collection, unique.
+@dataclass(frozen=True)
+class JudgedTexts:
+    """What training rows are compared with.
+
+    Attributes:
+        queries: hashes uint64 of the normalised test queries, unique.
+        documents: of the documents that are relevant to them, with and without their title; none where only queries are
+            given.
+    """
+
+    queries: Numbers
+    documents: Numbers
+
+
+def judged_texts(collection: str | Path, split: str = "test") -> JudgedTexts:
+    """The test queries of a collection and their relevant documents.
 
     Args:
         collection: a BEIR folder, a folder with a ``queries`` file, or a file of queries.
@@ -28,10 +44,21 @@ def hashes_of_queries(collection: str | Path, split: str = "test") -> Numbers:
     Raises:
         InputError: no queries there.
     """
-    texts = list(_texts(Path(collection), split))
+    path = Path(collection)
+    texts = list(_texts(path, split))
     if not texts:
         raise InputError(f"{str(collection)!r} has no queries; training rows cannot be compared with it")
-    return np.unique(text_numbers(texts))
+    documents = list(_documents(path, split)) if is_beir(path) else []
+    return JudgedTexts(np.unique(text_numbers(texts)), np.unique(text_numbers(documents)))
+
+
+def _documents(folder: Path, split: str) -> Iterator[str]:
+    judged = beir_qrels(folder, split)
+    relevant = {doc for doc, score in zip(judged["corpus-id"], judged["score"], strict=True) if score > 0}
+    for record in beir_corpus(folder):
+        if str(id_of_record(record)) in relevant:
+            yield text_of_record(record)
+            yield text_of_record({name: value for name, value in record.items() if name != "title"})
 
 
 def _texts(path: Path, split: str) -> Iterable[str]:

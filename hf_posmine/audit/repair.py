@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from hf_posmine.audit.findings import FindingFiles
-    from hf_posmine.data.row_layouts import Row, RowView
+    from hf_posmine.audit.top_up import ToppingUp
+    from hf_posmine.data.row_layouts import AddedDocument, Row, RowView
     from hf_posmine.data.row_tables import RowTable
     from hf_posmine.data.training_data import TrainingData
 
@@ -38,12 +39,14 @@ class Repair:
         rows: rows of the copy.
         rows_removed: rows that it lacks.
         negatives_removed: negatives that rows of it lack.
+        negatives_added: that were mined for rows with too few.
     """
 
     log: str
     rows: int = 0
     rows_removed: int = 0
     negatives_removed: int = 0
+    negatives_added: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ class Removals:
     def by_row(self) -> Iterator[tuple[int, dict[int, str]]]:
         """Each row that has something to go, in order, and the kind of each place; the first kind of several."""
         rows, starts = np.unique(self.places["row"], return_index=True)
-        for row, start, stop in zip(rows.tolist(), starts, [*starts[1:], len(self.places)], strict=True):
+        stops = np.append(starts[1:], len(self.places))[: len(rows)]  # none without findings
+        for row, start, stop in zip(rows.tolist(), starts, stops, strict=True):
             entries = zip(self.places["index"][start:stop].tolist(), self.kinds[start:stop].tolist(), strict=True)
             yield row, {index: self.names[kind] for index, kind in reversed(list(entries))}
 
@@ -81,8 +85,10 @@ class Removals:
 class Mender:
     """Passes rows on without what is to go, and logs what went."""
 
-    def __init__(self, data: TrainingData, removals: Removals, log: TextIO, result: Repair) -> None:
-        self.data, self.log, self.result = data, log, result
+    def __init__(
+        self, data: TrainingData, removals: Removals, log: TextIO, result: Repair, top_up: ToppingUp | None = None
+    ) -> None:
+        self.data, self.log, self.result, self.top_up = data, log, result, top_up
         self._removals = removals.by_row()
         self._next = next(self._removals, None)
         self._number = 0
@@ -90,29 +96,54 @@ class Mender:
     def rows(self, table: RowTable) -> Iterator[Row]:
         """The rows of the next table."""
         for batch in table.batches():
-            for row in batch:
-                mended = self._mend(row)
+            gone = [self._gone(self._number + place) for place in range(len(batch))]
+            for row, kinds, new in zip(batch, gone, self._added(batch, gone), strict=True):
+                mended = self._mend(row, kinds, new) if kinds or new else row
                 self._number += 1
                 if mended is not None:
                     self.result.rows += 1
                     yield mended
 
-    def _mend(self, row: Row) -> Row | None:
-        if self._next is None or self._next[0] != self._number:
-            return row
+    def _gone(self, number: int) -> dict[int, str]:
+        """What a row loses: the kind of finding by place."""
+        if self._next is None or self._next[0] != number:
+            return {}
         gone, self._next = self._next[1], next(self._removals, None)
+        return gone
+
+    def _added(self, batch: Sequence[Row], gone: Sequence[dict[int, str]]) -> list[list[AddedDocument]]:
+        """New negatives of each row that has too few of its own left."""
+        added: list[list[AddedDocument]] = [[] for _ in batch]
+        if self.top_up is None:
+            return added
+        views = self.data.views(batch)
+        wanted = [
+            self.top_up.num_negatives - len(view.negatives) + len(kinds)
+            for view, kinds in zip(views, gone, strict=True)
+        ]
+        short = [n for n, kinds in enumerate(gone) if wanted[n] > 0 and ROW not in kinds]
+        if short:
+            new = self.top_up.new_negatives([views[n] for n in short], [wanted[n] for n in short])
+            for n, documents in zip(short, new, strict=True):
+                added[n] = documents
+        return added
+
+    def _mend(self, row: Row, gone: dict[int, str], new: Sequence[AddedDocument]) -> Row | None:
         view = self.data.views([row])[0]
         if ROW in gone:
             self._remove_row(view, gone[ROW], "")
             return None
-        left = self.data.layout.without(row, gone.keys())
-        if left is None or len(gone) == len(view.negatives):
+        left = self.data.layout.exchange(row, gone.keys(), new)
+        if left is None or (gone and not new and len(gone) == len(view.negatives)):
             because = "the rest would not be a row" if left is None else "no negative would be left"
             self._remove_row(view, next(iter(gone.values())), because)
             return None
         for index, kind in sorted(gone.items()):
             self._note("negative removed", kind, view, index=index, negative=view.negatives[index])
+        for one in new:
+            self._note("negative added", "few_negatives", view, negative=one.text)
         self.result.negatives_removed += len(gone)
+        self.result.negatives_added += len(new)
         return left
 
     def _remove_row(self, view: RowView, kind: str, because: str) -> None:
@@ -124,7 +155,7 @@ class Mender:
         self.log.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
 
-def repair_data(data: TrainingData, found: FindingFiles, output: Path) -> Repair:
+def repair_data(data: TrainingData, found: FindingFiles, output: Path, top_up: ToppingUp | None = None) -> Repair:
     """Write a mended copy of ``data`` to ``output``, which must not exist, and the log beside it.
 
     Raises:
@@ -136,7 +167,7 @@ def repair_data(data: TrainingData, found: FindingFiles, output: Path) -> Repair
 
     def write_all(log_file: Path) -> None:
         with log_file.open("w", encoding="utf-8", errors="surrogatepass") as log:
-            _write_copy(data, Mender(data, Removals.of(found), log, result), output)
+            _write_copy(data, Mender(data, Removals.of(found), log, result, top_up), output)
 
     write_file(log_at, write_all)
     return result

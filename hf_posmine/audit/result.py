@@ -67,6 +67,7 @@ class AuditResult:
         assumptions: lines about what was taken for granted.
         findings: by kind, those that were found.
         repair: of the mended copy; None without one.
+        num_negatives: that a row should have; None where rows hold one document.
     """
 
     name: str
@@ -76,6 +77,7 @@ class AuditResult:
     assumptions: tuple[str, ...]
     findings: dict[str, KindFindings]
     repair: Repair | None = None
+    num_negatives: int | None = None
 
     def rows_with(self, kind: str) -> int:
         """Rows with a finding of this kind."""

@@ -113,6 +113,12 @@ class BatchFacts:
         found[self.pairs[0][holds]] = True
         return found
 
+    def any_positive(self, which: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Rows ``[R]`` of which one of the positives is marked in ``[P]``."""
+        rows = np.zeros(len(self.rows), np.bool_)
+        rows[np.repeat(np.arange(len(self.rows)), self.positive_counts)[which]] = True
+        return rows
+
     def in_rows(self, which: npt.NDArray[np.bool_]) -> np.ndarray:
         """Entries of the rows that are marked in ``[R]``."""
         entries = np.full(int(np.count_nonzero(which)), ROW, ENTRY)
@@ -131,21 +137,15 @@ def check_rows(facts: BatchFacts, texts: bool) -> Iterator[Found]:
     yield from _same(facts, texts)
     if texts:
         yield "other_script", facts.places[_of_other_script(facts)]
-        yield "truncated_text", facts.in_rows(_any_positive(facts, facts.positives.cut))
+        yield "truncated_text", facts.in_rows(facts.any_positive(facts.positives.cut))
         yield "truncated_text", facts.places[facts.negatives.cut]
     for row in facts.rows:
         if row.view.negative_scores is not None:
             yield from _check_scores(row)
 
 
-def _any_positive(facts: BatchFacts, which: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    rows = np.zeros(len(facts.rows), np.bool_)
-    rows[np.repeat(np.arange(len(facts.rows)), facts.positive_counts)[which]] = True
-    return rows
-
-
 def _empty(facts: BatchFacts) -> Iterator[Found]:
-    yield "empty_text", facts.in_rows(facts.queries.empty | _any_positive(facts, facts.positives.empty))
+    yield "empty_text", facts.in_rows(facts.queries.empty | facts.any_positive(facts.positives.empty))
     yield "empty_text", facts.places[facts.negatives.empty]
 
 

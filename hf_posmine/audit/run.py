@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hf_posmine.audit.grouping import checked_rows
 from hf_posmine.audit.kinds import KINDS, ROW
-from hf_posmine.audit.leakage import hashes_of_queries
+from hf_posmine.audit.leakage import judged_texts
 from hf_posmine.audit.repair import check_target, repair_data
 from hf_posmine.audit.result import AuditResult, FindingExample, KindFindings
 from hf_posmine.audit.scan import AuditSettings, RowScan
@@ -18,13 +18,17 @@ from hf_posmine.utils.progress import progress_bar
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hf_posmine.audit.findings import FindingFiles
+    from hf_posmine.audit.top_up import TopUp
     from hf_posmine.data.row_layouts import RowView
     from hf_posmine.data.training_data import TrainingData
 
 
 def audit_data(
-    data: TrainingData, settings: AuditSettings | None = None, *, repair: str | Path | None = None
+    data: TrainingData,
+    settings: AuditSettings | None = None,
+    *,
+    repair: str | Path | None = None,
+    top_up: TopUp | None = None,
 ) -> AuditResult:
     """Audit training data.
 
@@ -34,26 +38,36 @@ def audit_data(
         repair: where a mended copy is written in the layout of the data, and beside it ``<repair>.repairs.jsonl`` with each
             change; None for none.
 
+        top_up: where the mended copy gets new negatives from, for rows that have fewer than most, or than
+            ``settings.num_negatives``; None for nowhere.
+
     Raises:
-        InputError: ``repair`` exists or is of another kind than the data.
+        InputError: ``repair`` exists or is of another kind than the data, or its rows cannot be topped up.
     """
     target = None if repair is None else Path(repair)
     if target is not None:
         check_target(data, target)
     with tempfile.TemporaryDirectory(prefix="posmine-audit-") as folder:
-        result, found = _audit_into(data, Path(folder), settings or AuditSettings())
-        return result if target is None else replace(result, repair=repair_data(data, found, target))
+        result, scan = _audit_into(data, Path(folder), settings or AuditSettings())
+        if target is None:
+            return result
+        topping = None
+        if top_up is not None:
+            from hf_posmine.audit.top_up import ToppingUp
+
+            topping = ToppingUp(data, top_up, result.num_negatives or 1)
+        return replace(result, repair=repair_data(data, scan.found, target, topping))
 
 
-def _audit_into(data: TrainingData, folder: Path, settings: AuditSettings) -> tuple[AuditResult, FindingFiles]:
-    """The result, and the findings in ``folder``."""
-    leaked = None if settings.collection is None else hashes_of_queries(settings.collection, settings.collection_split)
-    scan = RowScan(data, folder)
+def _audit_into(data: TrainingData, folder: Path, settings: AuditSettings) -> tuple[AuditResult, RowScan]:
+    """The result, and the scan whose findings are in ``folder``."""
+    judged = None if settings.collection is None else judged_texts(settings.collection, settings.collection_split)
+    scan = RowScan(data, folder, judged)
     with progress_bar(None, f"Reading {data.name}", "row") as bar:
         for batch in checked_rows(data):
             scan.add(batch)
             bar.update(len(batch))
-    taken = scan.finish(settings, leaked)
+    taken = scan.finish(settings)
     if settings.teacher is not None:
         from hf_posmine.audit.teacher_checks import TeacherChecks
 
@@ -62,7 +76,10 @@ def _audit_into(data: TrainingData, folder: Path, settings: AuditSettings) -> tu
     findings = _counted(data, scan, settings.examples)
     layout = f"{data.layout.name}: {data.layout.describe()}"
     assumptions = _assumptions(scan, taken, settings)
-    return AuditResult(data.name, layout, scan.rows, scan.negatives, assumptions, findings), scan.found
+    result = AuditResult(
+        data.name, layout, scan.rows, scan.negatives, assumptions, findings, num_negatives=taken.num_negatives
+    )
+    return result, scan
 
 
 def _assumptions(scan: RowScan, taken: AuditSettings, settings: AuditSettings) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hf_posmine.audit.findings import FindingFiles
 from hf_posmine.audit.lengths import TextLengths
 from hf_posmine.audit.row_checks import BatchFacts, check_rows
@@ -15,10 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hf_posmine.audit.grouping import CheckedRow
+    from hf_posmine.audit.leakage import JudgedTexts
     from hf_posmine.audit.row_checks import Found
     from hf_posmine.audit.row_numbers import NumbersOnDisk
     from hf_posmine.core.types import Filter
-    from hf_posmine.data.texts import Numbers
     from hf_posmine.data.training_data import TrainingData
 
 AS_LABELS = dict.fromkeys(("same_text", "same_normalized", "labelled_elsewhere"), "contradicting_labels")
@@ -33,7 +35,7 @@ class AuditSettings:
         num_negatives: negatives that a row should have; None for as many as most rows have.
         shared: share of the rows from which on a negative is in too many.
         examples: of each kind, at most.
-        collection: a judged collection whose test queries no training row may have.
+        collection: a judged collection whose test queries no training row may have; relevant documents are counted, too.
         collection_split: of its judgements.
         teacher: whose scores negatives and the scores of the data are compared with, by its spelling; None for none.
         filters: whose ceilings no negative may reach, with a teacher.
@@ -55,7 +57,8 @@ class AuditSettings:
 class RowScan:
     """Takes rows, batch by batch."""
 
-    def __init__(self, data: TrainingData, folder: Path) -> None:
+    def __init__(self, data: TrainingData, folder: Path, judged: JudgedTexts | None = None) -> None:
+        self.judged = judged
         self.one_document, self.has_texts = data.layout.one_document, data.holds_texts
         self.found = FindingFiles(folder)
         self.numbers, self.lengths = RowNumbers(folder), TextLengths(folder)
@@ -75,6 +78,9 @@ class RowScan:
 
     def _check(self, facts: BatchFacts) -> Iterator[Found]:
         yield from check_rows(facts, self.has_texts)
+        if self.judged is not None:
+            leaked = np.isin(facts.positives.numbers, self.judged.documents)
+            yield "leaked_positive", facts.in_rows(facts.any_positive(leaked))
         if not self.one_document:
             yield "no_negatives", facts.in_rows(facts.negative_counts == 0)
             yield "no_positive", facts.in_rows(facts.positive_counts == 0)
@@ -82,15 +88,15 @@ class RowScan:
     def _kind(self, kind: str) -> str:
         return AS_LABELS.get(kind, kind) if self.one_document else kind
 
-    def finish(self, settings: AuditSettings, leaked: Numbers | None) -> AuditSettings:
+    def finish(self, settings: AuditSettings) -> AuditSettings:
         """Look at all rows together; returns the settings with the number of negatives that was taken."""
         numbers = self.numbers.finish()
         numbers.find_labelled(self._kind("labelled_elsewhere"), self.found)
         numbers.find_shared(settings.shared, self.found)
         least = self._find_few(numbers, settings.num_negatives)
         self.lengths.find(numbers.arrays["rows"], numbers.arrays["places"], self.found)
-        if leaked is not None:
-            numbers.find_queries(leaked, self.found)
+        if self.judged is not None:
+            numbers.find_queries(self.judged.queries, self.found)
         return replace(settings, num_negatives=least)
 
     def _find_few(self, numbers: NumbersOnDisk, least: int | None) -> int | None:

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from hf_posmine.audit import TopUp
     from hf_posmine.audit.repair import Repair
     from hf_posmine.audit.result import AuditResult, FindingExample
     from hf_posmine.core.types import Filter
+    from hf_posmine.data import Corpus
     from hf_posmine.data.training_data import TrainingData
 
 HELP = "find faults in anybody's training data"
@@ -36,6 +38,9 @@ EXAMPLES = """examples:
 
   # a copy without positives among negatives, and a log of each change
   hf-posmine audit train.jsonl --repair mended.jsonl
+
+  # the same, and new negatives for rows that have too few
+  hf-posmine audit train.jsonl --repair mended.jsonl --corpus documents.parquet --top-up intfloat/e5-base-v2
 
   # with a teacher: negatives above 95 % of the positive's score
   hf-posmine audit train.jsonl --teacher intfloat/e5-base-v2 --filters "PercPos(0.95)"
@@ -57,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--name", help="configuration of a Hub dataset")
     data.add_argument("--split", default="train", help="split of a Hub or BEIR dataset (default: %(default)s)")
     data.add_argument("--run", help="TREC run whose documents are the negatives, for a BEIR folder")
-    data.add_argument("--corpus", help="documents of rows that hold ids: a file or folder with ids and texts")
+    data.add_argument("--corpus", help="documents of rows that hold ids, and for --top-up: a file or folder")
     data.add_argument("--query-column", help="default: found by its name")
     data.add_argument("--positive-column", help="default: found by its name")
     data.add_argument("--negatives-column", help="default: found by its name")
@@ -88,10 +93,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     result.add_argument("--examples", type=int, default=default.examples, help="of each kind (default: %(default)s)")
     result.add_argument("--output", metavar="JSON", help="write the result as JSON")
     result.add_argument(
+        "--report", metavar="HTML", help="write a page with findings, numbers and rows, as hf-posmine report"
+    )
+    result.add_argument(
         "--repair",
         metavar="OUT",
         help="write a copy without what was found, in the same layout, with a log of each change",
     )
+    result.add_argument(
+        "--top-up", metavar="TEACHER", nargs="?", const="bm25",
+        help="with --repair and --corpus: mine negatives for rows that have too few, by this teacher (default: bm25)",
+    )  # fmt: skip
     result.add_argument(
         "--fail-on", nargs="+", metavar="KIND[=RATE]", default=[],
         help="exit with 1 if a greater share of the rows has such a finding (default RATE: 0); 'any' for every kind",
@@ -104,13 +116,18 @@ def run(args: argparse.Namespace) -> None:
     from hf_posmine.audit import AuditSettings, audit_data
 
     limits = fail_limits(args.fail_on)
-    _check_output(args.output)
-    data = _open(args)
+    _check_outputs(args)
+    corpus = _corpus(args)
+    data = _open(args, corpus)
     show(f"Read as {data.layout.name}: {data.layout.describe()}")
     names = ("num_negatives", "shared", "examples", "collection", "collection_split", "teacher", "tolerance", "device")
-    settings = AuditSettings(**{name: vars(args)[name] for name in names}, filters=_filters(args))
-    result = audit_data(data, settings, repair=args.repair)
+    settings = AuditSettings(
+        **{name: vars(args)[name] for name in names}, filters=_filters(args) if args.teacher else ()
+    )
+    result = audit_data(data, settings, repair=args.repair, top_up=_top_up(args, corpus))
     _print(result)
+    if args.report:
+        _report(data, result, args)
     if result.repair is not None:
         _print_repair(result.repair, args.repair)
     if args.output:
@@ -121,7 +138,7 @@ def run(args: argparse.Namespace) -> None:
 def _filters(args: argparse.Namespace) -> tuple[Filter, ...]:
     from hf_posmine.core.filters import as_filters
 
-    if args.filters and args.teacher is None:
+    if args.filters and args.teacher is None and args.top_up is None:
         raise InputError("--filters set ceilings on a teacher's scores; add --teacher")
     return as_filters(args.filters)
 
@@ -129,7 +146,7 @@ def _filters(args: argparse.Namespace) -> tuple[Filter, ...]:
 def _print_repair(repair: Repair, output: str) -> None:
     show(
         f"Repaired copy: {output}, {repair.rows:,} rows; removed {repair.rows_removed:,} rows and "
-        f"{repair.negatives_removed:,} negatives; every change: {repair.log}"
+        f"{repair.negatives_removed:,} negatives, added {repair.negatives_added:,}; every change: {repair.log}"
     )
 
 
@@ -163,22 +180,47 @@ def _rate(word: str, text: str) -> float:
     return rate
 
 
-def _check_output(output: str | None) -> None:
-    if output is not None and Path(output).suffix != ".json":
-        raise InputError(f"--output {output}: write a .json file")
+def _check_outputs(args: argparse.Namespace) -> None:
+    for name, suffix in (("output", ".json"), ("report", ".html")):
+        given = vars(args)[name]
+        if given is not None and Path(given).suffix != suffix:
+            raise InputError(f"--{name} {given}: write a {suffix} file")
+    if args.top_up is not None and (args.repair is None or args.corpus is None):
+        raise InputError(
+            "--top-up writes new negatives into the copy of --repair, from the documents of --corpus; add both"
+        )
 
 
-def _open(args: argparse.Namespace) -> TrainingData:
+def _corpus(args: argparse.Namespace) -> Corpus | None:
+    from hf_posmine.data import Corpus, load_source
+
+    return None if args.corpus is None else Corpus.from_dataset(load_source(args.corpus), match="exact")
+
+
+def _open(args: argparse.Namespace, corpus: Corpus | None) -> TrainingData:
     from hf_posmine.data.row_layouts import NamedColumns
     from hf_posmine.data.training_sources import open_training_data
 
-    corpus = None
-    if args.corpus is not None:
-        from hf_posmine.data import Corpus, load_source
-
-        corpus = Corpus.from_dataset(load_source(args.corpus), match="exact")
     columns = NamedColumns(args.query_column, args.positive_column, args.negatives_column)
     return open_training_data(args.data, split=args.split, name=args.name, run=args.run, corpus=corpus, columns=columns)
+
+
+def _top_up(args: argparse.Namespace, corpus: Corpus | None) -> TopUp | None:
+    from hf_posmine.audit import TopUp
+
+    if args.top_up is None or corpus is None:
+        return None
+    return TopUp(corpus, args.top_up, _filters(args), args.device)
+
+
+def _report(data: TrainingData, result: AuditResult, args: argparse.Namespace) -> None:
+    from hf_posmine.audit.grouping import as_mined
+    from hf_posmine.report import MinedRows, write_report
+
+    mined = MinedRows.of(as_mined(data), name=data.name, query_column="query", positive_column="positive")
+    rows = {one.title: f"{one.rows:,} rows ({result.rate(one.name):.2%})" for one in result.findings.values()}
+    write_report(mined, args.report, audit=rows)
+    show(f"Page written to {args.report}; open it in a browser")
 
 
 def _print(result: AuditResult) -> None:

@@ -1,7 +1,8 @@
 """Ask a language model which mined negatives are relevant after all, and drop, demote, relabel or flag them.
 
-MINED is what hf-posmine mine wrote. Answers are kept, so an interrupted run, another action or a later run pays
-for nothing twice. --controls judges known positives and random negatives too, which measures the judge;
+MINED is what hf-posmine mine wrote, or training data in a layout that hf-posmine audit reads. Answers are kept, so an
+interrupted run, another action or a later run pays for nothing twice. --controls judges known positives and random
+negatives too, which measures the judge;
 --collection compares them with what people judged, --second-model with another judge.
 """
 
@@ -39,7 +40,7 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``hf-posmine judge``."""
-    parser.add_argument("data", metavar="MINED", help="a mined dataset: a folder, .parquet or .jsonl file")
+    parser.add_argument("data", metavar="MINED", help="mined or other training rows: a folder or a file")
     parser.add_argument("--query-column", help="default: query, anchor or question")
     parser.add_argument("--positive-column", help="texts or lists of texts; default: positive, answer, ...")
     parser.add_argument("--rows", type=int, help="only so many rows, drawn by --seed")
@@ -64,7 +65,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Judge, validate, act, write."""
-    from hf_posmine.data.sources import load_source
     from hf_posmine.utils.files import replace_folder, write_file
 
     output = Path(args.output)
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--output {args.output}: write a folder or a {', '.join(FILES)} file")
     if Path(args.data).resolve() == output.resolve():
         raise InputError(f"--output {args.output} is the input; write elsewhere")
-    mined = load_source(args.data)
+    mined = _mined(args)
     if args.rows is not None:
         mined = mined.shuffle(seed=args.seed).select(range(min(args.rows, len(mined))))
     judge = Judge(_chat(args, args.model), concurrency=args.concurrency)
@@ -97,6 +97,21 @@ def run(args: argparse.Namespace) -> None:
     else:
         replace_folder(output, lambda path: judged.save_to_disk(str(path)))
     show(f"\n{len(judged):,} rows written to {args.output}")
+
+
+def _mined(args: argparse.Namespace) -> Dataset:
+    """Mined rows; training data in another layout as such."""
+    from hf_posmine.audit.grouping import as_mined
+    from hf_posmine.data.row_layouts import NamedColumns
+    from hf_posmine.data.sources import load_source
+    from hf_posmine.data.training_sources import is_mined, open_training_data
+
+    if not Path(args.data).exists() or is_mined(Path(args.data)):
+        return load_source(args.data)
+    data = open_training_data(args.data, columns=NamedColumns(args.query_column, args.positive_column))
+    show(f"Read as {data.layout.name}: {data.layout.describe()}")
+    args.query_column, args.positive_column = "query", "positive"
+    return as_mined(data)
 
 
 def _chat(args: argparse.Namespace, model: str) -> Chat:

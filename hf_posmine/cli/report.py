@@ -1,8 +1,9 @@
 """Write one HTML page about mined rows, to look at before training on them.
 
-PATH is what hf-posmine mine --output wrote. The page shows what was mined and removed, the scores, suspicious rows,
-and a table of the rows that can be searched, filtered and sorted. It is a single file and makes no network requests.
-With --against, it is compared with another mining of the same rows.
+PATH is what hf-posmine mine --output wrote, or training data in a layout that hf-posmine audit reads. The page shows
+what was mined and removed, the scores, suspicious rows, and a table of the rows that can be searched, filtered and
+sorted. It is a single file and makes no network requests. With --against, it is compared with another mining of the
+same rows.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     limits = TableLimits()
     parser.add_argument(
-        "path", metavar="PATH", help="mined rows: a folder (also of shards), a .parquet or a .jsonl file"
+        "path", metavar="PATH", help="mined rows: a folder (also of shards) or a file; or training data of other tools"
     )
     parser.add_argument("--against", metavar="PATH", help="another mining of the same rows, to compare with")
     parser.add_argument("--output", default="report.html", help="the page (default: %(default)s)")

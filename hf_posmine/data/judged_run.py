@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.data.columns import batched
-from hf_posmine.data.row_layouts import RowView
+from hf_posmine.data.row_layouts import AddedDocument, RowView
 from hf_posmine.data.row_tables import BATCH_ROWS
 from hf_posmine.data.sources import beir_qrels, beir_queries
 from hf_posmine.data.training_data import IdTexts, TrainingData
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from hf_posmine.data.row_tables import Row
 
@@ -76,9 +76,12 @@ class JudgedRun:
             self.queries[query], self.positives.get(query, []), [fields[2] for fields in lines], None, scores
         )
 
-    def without(self, row: Row, negatives: Collection[int]) -> dict[str, Any] | None:
-        """The query with fewer lines."""
-        return dict(row) | {"lines": [line for place, line in enumerate(row["lines"]) if place not in negatives]}
+    def exchange(self, row: Row, gone: Collection[int], new: Sequence[AddedDocument] = ()) -> dict[str, Any] | None:
+        """The query with other lines; new ones stand below the others."""
+        lines = [line for place, line in enumerate(row["lines"]) if place not in gone]
+        below = min((float(fields[4]) for fields in row["lines"]), default=0.0)
+        added = [[row["query_id"], "Q0", one.id, "0", f"{below - n:g}", "top-up"] for n, one in enumerate(new, 1)]
+        return dict(row) | {"lines": lines + added}
 
     def describe(self) -> str:
         """Where everything is from."""

@@ -40,6 +40,19 @@ class RowView:
     negative_scores: list[Any] | None = None
 
 
+@dataclass(frozen=True)
+class AddedDocument:
+    """A new negative.
+
+    Attributes:
+        id: in its corpus.
+        text: as the corpus has it.
+    """
+
+    id: str
+    text: str
+
+
 class RowLayout(Protocol):
     """How the columns of a row make a query, positives and negatives."""
 
@@ -58,8 +71,8 @@ class RowLayout(Protocol):
     def read(self, row: Row) -> RowView:
         """The view of a row."""
 
-    def without(self, row: Row, negatives: Collection[int]) -> dict[str, Any] | None:
-        """The row without some of its negatives; None where the layout leaves nothing of it."""
+    def exchange(self, row: Row, gone: Collection[int], new: Sequence[AddedDocument] = ()) -> dict[str, Any] | None:
+        """The row without some of its negatives and with new ones; None where the layout leaves nothing of it."""
 
     def describe(self) -> str:
         """The columns, for the line that is printed."""
@@ -88,11 +101,16 @@ class ListColumns:
             _listed(row, self.negative_scores),
         )
 
-    def without(self, row: Row, negatives: Collection[int]) -> dict[str, Any] | None:
-        """The row with shorter lists; columns beside the negatives, such as their ids, shrink with them."""
+    def exchange(self, row: Row, gone: Collection[int], new: Sequence[AddedDocument] = ()) -> dict[str, Any] | None:
+        """The row with other lists; columns beside the negatives, such as their ids, change with them."""
         length = len(row[self.negatives] or ())
         beside = [name for name in row if name != self.positive and self._goes_along(name, row, length)]
-        return dict(row) | {name: _shorter(row[name], negatives) for name in beside}
+        likes = {name: (row[name] or as_list(row[self.positive]) or [""])[0] for name in {*beside, self.negatives}}
+        lists = {name: _shorter(row[name] or [], gone) for name in likes}
+        return dict(row) | {
+            name: [*members, *(_member(one, likes[name], ids=self.by_id or aliases.names_an_id(name)) for one in new)]
+            for name, members in lists.items()
+        }
 
     def _goes_along(self, name: str, row: Row, length: int) -> bool:
         return isinstance(row[name], list) and len(row[name]) == length and name.startswith(self.negatives[:3])
@@ -122,9 +140,13 @@ class TupleColumns:
             return RowView(as_text(row[self.query]), [as_text(row[self.positive])], negatives)
         return RowView(as_text(row[self.query]), [as_text(row[self.positive])], negatives, scores[:1], scores[1:])
 
-    def without(self, row: Row, negatives: Collection[int]) -> dict[str, Any] | None:
-        """Nothing: a trainer needs every column of an n-tuple."""
-        return None if negatives else dict(row)
+    def exchange(self, row: Row, gone: Collection[int], new: Sequence[AddedDocument] = ()) -> dict[str, Any] | None:
+        """New texts in the place of those that go; nothing with fewer, as a trainer needs every column of an n-tuple."""
+        there = [name for name in self.negatives if row[name] is not None]
+        free = [there[place] for place in sorted(gone)] + [name for name in self.negatives if row[name] is None]
+        if len(new) < len(gone):
+            return None
+        return dict(row) | {name: one.text for name, one in zip(free, new, strict=False)}
 
     def describe(self) -> str:
         """The columns."""
@@ -151,9 +173,9 @@ class PairColumns:
         query = as_text(row[self.query])
         return RowView(query, document, []) if positive else RowView(query, [], document)
 
-    def without(self, row: Row, negatives: Collection[int]) -> dict[str, Any] | None:
+    def exchange(self, row: Row, gone: Collection[int], new: Sequence[AddedDocument] = ()) -> dict[str, Any] | None:
         """Nothing, if its document is to go."""
-        return None if negatives else dict(row)
+        return None if gone else dict(row)
 
     def describe(self) -> str:
         """The columns."""
@@ -184,12 +206,16 @@ class LabelledLists:
             view.negative_scores = _chosen(scores, positive, False)
         return view
 
-    def without(self, row: Row, negatives: Collection[int]) -> dict[str, Any] | None:
-        """The row with shorter lists."""
+    def exchange(self, row: Row, gone: Collection[int], new: Sequence[AddedDocument] = ()) -> dict[str, Any] | None:
+        """The row with other lists; new documents have the label of the other negatives, or 0."""
         places = [place for place, positive in enumerate(self._positive(row)) if not positive]
-        gone = {places[number] for number in negatives}
-        lists = [name for name in (self.documents, self.labels, self.scores) if name]
-        return dict(row) | {name: _shorter(row[name], gone) for name in lists}
+        taken = {places[number] for number in gone}
+        lists = {name: _shorter(row[name], taken) for name in (self.documents, self.labels, self.scores) if name}
+        like = (row[self.documents] or [""])[0]
+        lists[self.documents] += [_member(one, like, ids=self.by_id) for one in new]
+        if self.labels:
+            lists[self.labels] += [row[self.labels][places[0]] if places else 0] * len(new)
+        return dict(row) | lists
 
     def _positive(self, row: Row) -> list[bool]:
         if self.labels is None:
@@ -229,9 +255,23 @@ def _shorter(members: Sequence[Any], gone: Collection[int]) -> list[Any]:
     return [member for place, member in enumerate(members) if place not in gone]
 
 
+def as_list(value: object) -> list[Any]:
+    """A cell as a list."""
+    return list(value) if isinstance(value, (list, tuple)) else [] if value is None else [value]
+
+
+def _member(added: AddedDocument, like: object, *, ids: bool) -> Any:
+    """A new negative as the others are written: a text, an id, or a record with the same fields."""
+    if not isinstance(like, Mapping):
+        return added.id if ids else added.text
+    text = aliases.first_named(like, aliases.TEXT_NAMES)
+    identifier = aliases.first_named(like, aliases.ID_NAMES)
+    return {name: added.text if name == text else added.id if name == identifier else "" for name in like}
+
+
 def _listed(row: Row, column: str | None) -> list[Any] | None:
     value = row[column] if column else None
-    return list(value) if isinstance(value, (list, tuple)) else None if value is None else [value]
+    return None if value is None else as_list(value)
 
 
 @dataclass(frozen=True)

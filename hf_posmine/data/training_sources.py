@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +69,23 @@ def open_training_data(
     return _of_tables(str(source), tables, columns, corpus)
 
 
+def is_mined(path: Path) -> bool:
+    """Whether a file, saved dataset or folder of files has the column ``negatives`` of mined rows."""
+    if path.is_file():
+        first = next(table_of_file(path).batches(), [{}])[0]
+        return isinstance(first.get("negatives"), list)
+    saved = next(iter(sorted(path.rglob("dataset_info.json"))), None)
+    if saved is not None:
+        return "negatives" in (json.loads(saved.read_text("utf-8")).get("features") or {})
+    files = _row_files(path) if path.is_dir() else []
+    return bool(files) and is_mined(files[0])
+
+
+def _row_files(folder: Path) -> list[Path]:
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in BUILDERS and file.suffix != ".arrow")
+    return [file for file in files if not file.name.endswith("provenance.json")]
+
+
 def _splits(dataset: Any) -> tuple[RowTable, ...]:
     several = isinstance(dataset, Mapping)
     return tuple(DatasetRows(rows, at, several) for at, rows in as_splits(dataset).items())
@@ -110,8 +128,7 @@ def _with_nemo_corpus(data: TrainingData, table: JsonDocument) -> TrainingData:
 
 
 def _of_folder(path: Path, columns: NamedColumns | None, corpus: Corpus | None) -> TrainingData:
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in BUILDERS and file.suffix != ".arrow")
-    files = [file for file in files if not file.name.endswith("provenance.json")]
+    files = _row_files(path)
     if not files:
         raise InputError(f"folder {str(path)!r} holds no training rows; pass one with .parquet, .jsonl or .csv files")
     by_stem = {file.stem: file for file in files}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hf_posmine.report import page
 from hf_posmine.report.comparison import compare
@@ -13,6 +14,9 @@ from hf_posmine.report.sample import TableLimits, choose_rows
 from hf_posmine.report.side import read_side
 from hf_posmine.report.suspects import flags
 from hf_posmine.utils.files import write_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["MinedRows", "Report", "TableLimits", "make_report", "write_report"]
 
@@ -36,7 +40,12 @@ class Report:
     changed: int | None = None
 
 
-def make_report(mined: MinedRows, against: MinedRows | None = None, limits: TableLimits | None = None) -> Report:
+def make_report(
+    mined: MinedRows,
+    against: MinedRows | None = None,
+    limits: TableLimits | None = None,
+    audit: Mapping[str, str] | None = None,
+) -> Report:
     """A page about mined rows.
 
     Statistics are over all rows. The table holds a sample where there are more rows than ``limits`` allow: the same rows each
@@ -46,6 +55,7 @@ def make_report(mined: MinedRows, against: MinedRows | None = None, limits: Tabl
         mined: the rows; ``MinedRows.of(dataset)`` or ``MinedRows.load(path)``.
         against: another mining of the same data, for a comparison.
         limits: of the table.
+        audit: findings of an audit by title, which the page shows before its own.
 
     Raises:
         InputError: ``against`` is of other data.
@@ -57,7 +67,7 @@ def make_report(mined: MinedRows, against: MinedRows | None = None, limits: Tabl
     sample = choose_rows(worst, side.texts.pairs, limits.rows)
     payload = pack(mined, side.numbers, flags(side.suspects, len(mined)), sample, limits, other)
     return Report(
-        html=page.render(side, payload, limits, other),
+        html=page.render(side, payload, limits, other, audit or {}),
         rows=len(mined),
         shown=len(payload.rows),
         suspects={kind.title: len(kind) for kind in side.suspects if not kind.graded},
@@ -66,9 +76,13 @@ def make_report(mined: MinedRows, against: MinedRows | None = None, limits: Tabl
 
 
 def write_report(
-    mined: MinedRows, output: str | Path, against: MinedRows | None = None, limits: TableLimits | None = None
+    mined: MinedRows,
+    output: str | Path,
+    against: MinedRows | None = None,
+    limits: TableLimits | None = None,
+    audit: Mapping[str, str] | None = None,
 ) -> Report:
     """As :func:`make_report`, and write the page atomically."""
-    report = make_report(mined, against, limits)
+    report = make_report(mined, against, limits, audit)
     write_file(Path(output), lambda temporary: temporary.write_text(report.html, "utf8"))
     return report

@@ -11,6 +11,8 @@ from hf_posmine.report import examples, figures, overview
 from hf_posmine.report.text_table import LINE_TEXTS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hf_posmine.report.comparison import MiningComparison
     from hf_posmine.report.payload import Payload
     from hf_posmine.report.sample import TableLimits
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
 TEMPLATE = "page.html.jinja"
 
 
-def render(side: Side, payload: Payload, limits: TableLimits, other: MiningComparison | None) -> str:
+def render(
+    side: Side, payload: Payload, limits: TableLimits, other: MiningComparison | None, audit: Mapping[str, str]
+) -> str:
     """The page as text; whatever the data hold is escaped.
 
     Args:
@@ -27,6 +31,7 @@ def render(side: Side, payload: Payload, limits: TableLimits, other: MiningCompa
         payload: rows of its table.
         limits: what was cut.
         other: another mining of the same rows.
+        audit: findings of an audit by title.
     """
     import jinja2
 
@@ -40,6 +45,8 @@ def render(side: Side, payload: Payload, limits: TableLimits, other: MiningCompa
     environment.filters |= {"number": lambda value: f"{value:,}", "percent": overview.percent}
     style, script = _file("page.css"), _file("page.js")
     facts = _facts(side, payload, limits, other)
+    findings = overview.Lines("Findings of the audit", {title: (rows,) for title, rows in audit.items()})
+    facts["tables"] = [findings, *facts["tables"]]
     return environment.get_template(TEMPLATE).render(
         **facts, style=style, script=script, style_digest=_digest(style), script_digest=_digest(script)
     )

@@ -103,30 +103,47 @@ class MinedRows:
 
     @classmethod
     def load(cls, path: str | Path, **columns: str | None) -> MinedRows:
-        """Load the output of ``hf-posmine mine``: a folder (also of shards), a .parquet or a .jsonl file, with its record.
+        """Load the output of ``hf-posmine mine``, with its record, or training data in another tool's layout.
 
         Args:
-            path: of the data.
+            path: a folder (also of shards), or a file; see :func:`~hf_posmine.data.open_training_data` for other layouts.
             columns: as :meth:`of` takes them.
         """
         from datasets import load_from_disk
 
         from hf_posmine.data.sources import load_files
+        from hf_posmine.data.training_sources import is_mined
         from hf_posmine.mining.execution.shards import read_shards, split_folders
 
         path = Path(path)
-        if path.is_file():
-            mined, beside = load_files(path), path.with_suffix(path.suffix + ".provenance.json")
-        elif split_folders(path):
-            mined, beside = read_shards(path), path / FILE
-        elif (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file():
-            mined, beside = load_from_disk(str(path)), path / FILE
-        elif not path.exists():
+        beside = path.with_suffix(path.suffix + ".provenance.json") if path.is_file() else path / FILE
+        if not path.exists():
             raise InputError(f"no such file or folder: {path}")
+        if split_folders(path):
+            mined = read_shards(path)
+        elif not beside.is_file() and not is_mined(path):
+            return cls._of_other(path, **columns)
         else:
-            raise InputError(f"{path} holds no mined dataset; pass a folder or file that hf-posmine mine wrote")
+            mined = load_files(path) if path.is_file() else load_from_disk(str(path))
         record = read_provenance(beside) if beside.is_file() else None
         return cls.of(mined, record, name=path.resolve().name, **columns)
+
+    @classmethod
+    def _of_other(
+        cls,
+        path: Path,
+        query_column: str | None = None,
+        positive_column: str | None = None,
+        answer_column: str | None = None,
+    ) -> MinedRows:
+        from hf_posmine.audit.grouping import as_mined
+        from hf_posmine.data.row_layouts import NamedColumns
+        from hf_posmine.data.training_sources import open_training_data
+
+        data = open_training_data(path, columns=NamedColumns(query_column, positive_column))
+        if answer_column is not None:
+            raise InputError(f"--answer-column is for mined rows; {path} is read as {data.layout.name}")
+        return cls.of(as_mined(data), name=path.resolve().name, query_column="query", positive_column="positive")
 
     def __len__(self) -> int:
         return sum(map(len, self.splits.values()))

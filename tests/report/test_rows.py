@@ -88,8 +88,31 @@ def test_rows_without_a_record_are_loaded_and_other_folders_refused(tmp_path):
     with pytest.raises(InputError, match="no such file or folder"):
         MinedRows.load(tmp_path / "nothing")
     (tmp_path / "other").mkdir()
-    with pytest.raises(InputError, match="holds no mined dataset"):
+    with pytest.raises(InputError, match="holds no training rows"):
         MinedRows.load(tmp_path / "other")
     (tmp_path / "mined" / "provenance.json").write_text(json.dumps({"tool": "another"}))
     with pytest.raises(InputError, match="is not a record of a mining run"):
         MinedRows.load(tmp_path / "mined")
+
+
+@pytest.mark.parametrize("layout", ["FlagEmbedding", "labelled lists", "n-tuples"])
+def test_training_data_of_other_tools_is_read(layout, tmp_path):
+    from tests.audit.planted import LAYOUTS, clean_rows
+
+    rows = clean_rows(12)
+    mined = MinedRows.load(LAYOUTS[layout](rows, tmp_path))
+    (batch,) = mined.batches(["query", "positive", "negatives"])
+    assert batch["query"] == [row.query for row in rows]
+    assert batch["positive"] == [[row.positive] for row in rows]
+    assert batch["negatives"] == [list(row.negatives) for row in rows]
+
+
+def test_scores_of_other_tools_are_the_reports_scores(tmp_path):
+    from tests.audit.planted import write_jsonl
+
+    row = {"query": "q", "pos": ["p", "r"], "neg": ["n", "m"], "pos_scores": [0.75, 0.5], "neg_scores": [0.25, None]}
+    mined = MinedRows.load(write_jsonl(tmp_path / "rows.jsonl", [row]))
+    table = mined.numbers(["positive_score", "negatives_scores"])
+    assert table["positive_score"].to_pylist() == [0.5]
+    first, second = table["negatives_scores"].to_pylist()[0]
+    assert first == 0.25 and np.isnan(second)
