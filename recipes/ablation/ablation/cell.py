@@ -134,6 +134,7 @@ class Cells:
             }
             entry |= {} if in_batch is None else {"in_batch_negatives": in_batch}
             entry |= {} if cell.mining.teachers else {"num_negatives": 0}
+            entry |= {"scores": "teacher"} if "distillation" in told else {}
             datasets.append(entry)
         return {
             "save_strategy": "no",

@@ -166,6 +166,7 @@ def _training(said: Any) -> dict[str, dict[str, Any]]:
             raise InputError(f"training.{name}: {wrong[0]} is set for each cell; leave it out")
         stage = {key: value for key, value in told.items() if key not in (*STUDENT_KEYS, "in_batch_negatives")}
         example = {"name": "x", "path": "x", "task": "retrieval", "instruction": ""}
+        example |= {"scores": "teacher"} if "distillation" in stage else {}
         try:
             recipe_from({**stage, "datasets": [example], "output_dir": "x"})
         except InputError as error:

@@ -68,6 +68,8 @@ def load_training_set(said: Mapping[str, Any], output: Path) -> TrainingSet:
         return _judged(said, output)
     from hf_posmine.data import is_beir, load_source
 
+    if is_beir(place(said["path"], output)):
+        return _whole_collection(said, output)
     rows = load_source(place(said["path"], output), said.get("split", "train"), said.get("config"))
     query, positive, _ = pick_columns(rows, said.get("query"), said.get("positive"), None)
     pairs = rows.select_columns([query, str(positive)]).rename_columns(_renamed(query, str(positive)))
@@ -79,6 +81,19 @@ def load_training_set(said: Mapping[str, Any], output: Path) -> TrainingSet:
         corpus = Corpus.from_beir(source) if is_beir(source) else Corpus.from_dataset(load_source(source))
         corpus = corpus.union(list(pairs["positive"]), candidates=False)
     return TrainingSet(said["name"], pairs, corpus, task=said.get("task", ""))
+
+
+def _whole_collection(said: Mapping[str, Any], output: Path) -> TrainingSet:
+    """All judged pairs of a split of a collection, over its corpus."""
+    from datasets import Dataset
+
+    from hf_posmine.data import beir_pairs
+
+    folder = place(said["path"], output)
+    pairs, corpus = beir_pairs(folder, said.get("split", "train")), Corpus.from_beir(folder)
+    texts = corpus.texts(corpus.required_rows(pairs["positive_id"][:], "corpus-id")).to_pylist()
+    rows = Dataset.from_dict({"query": pairs["query"][:], "positive": texts})
+    return TrainingSet(said["name"], rows, corpus, task=said.get("task", ""))
 
 
 def _renamed(query: str, positive: str) -> dict[str, str]:
