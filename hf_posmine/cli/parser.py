@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 VERBS = (
-    "init", "split", "mine", "encode", "sweep", "fn-rate", "calibrate", "judge", "train", "evaluate", "compare", "audit",
+    "init", "split", "mine", "encode", "sweep", "fn-rate", "calibrate", "judge", "train", "merge", "evaluate", "compare", "audit",
     "report", "push", "verify", "demo", "env",
 )  # fmt: skip
 SEVERAL_FILES = "; for several files give one pattern in quotes, such as 'part-*.jsonl', or their folder"
