@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train, or show what would be trained."""
     from hf_posmine.training.recipe import read_recipe
+    from hf_posmine.training.rounds import run_rounds
     from hf_posmine.training.stage import need_train_extra, run_stage
 
     need_train_extra()
@@ -56,9 +57,13 @@ def run(args: argparse.Namespace) -> None:
 
         show_plan(recipe, Console())
         return
-    run_stage(recipe, show)
+    if recipe.rounds > 1:
+        run_rounds(recipe, show)
+    else:
+        run_stage(recipe, show)
     if int(os.environ.get("RANK", "0")) == 0:
-        show(f"The model is in {recipe.trainer['output_dir']}")
+        last = f"/round-{recipe.rounds}" if recipe.rounds > 1 else ""
+        show(f"The model is in {recipe.trainer['output_dir']}{last}")
 
 
 def show_plan(recipe: Recipe, console: Console) -> None:

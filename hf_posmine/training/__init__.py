@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from hf_posmine.training.instructions import instruction_for
     from hf_posmine.training.losses import CachedInfoNCELoss, InfoNCELoss
     from hf_posmine.training.recipe import Recipe, read_recipe, recipe_from
+    from hf_posmine.training.merge import merge, merge_by_validation
+    from hf_posmine.training.rounds import run_rounds
     from hf_posmine.training.stage import run_stage
     from hf_posmine.training.student import load_student
     from hf_posmine.training.trainer import RecipeTrainer
@@ -24,8 +26,11 @@ __all__ = [
     "instruction_for",
     "load_blend",
     "load_student",
+    "merge",
+    "merge_by_validation",
     "read_recipe",
     "recipe_from",
+    "run_rounds",
     "run_stage",
     "typed",
 ]
@@ -39,11 +44,16 @@ __getattr__, __dir__ = lazy_names(
             "CachedInfoNCELoss",
             "InfoNCELoss",
         ),
+        "merge": (
+            "merge",
+            "merge_by_validation",
+        ),
         "recipe": (
             "Recipe",
             "read_recipe",
             "recipe_from",
         ),
+        "rounds": ("run_rounds",),
         "stage": ("run_stage",),
         "student": ("load_student",),
         "trainer": ("RecipeTrainer",),

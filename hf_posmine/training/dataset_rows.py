@@ -121,6 +121,7 @@ def _pairs(spec: DatasetSpec, dataset: Dataset, roles: RoleColumns) -> Converted
 def _mined(spec: DatasetSpec, everything: Converted, pairs: Converted, n: int, seed: int) -> Converted:
     """The pairs with mined negatives; positives of pairs that were not sampled are still no negatives."""
     from hf_posmine.mining.miner import PositiveAwareMiner
+    from hf_posmine.mining.second_opinion import SecondOpinion
 
     mine = spec.mine or {}
     miner = PositiveAwareMiner.from_dataset(
@@ -130,6 +131,7 @@ def _mined(spec: DatasetSpec, everything: Converted, pairs: Converted, n: int, s
         positive_column="positive",
         corpus=_corpus(spec, everything),
         teacher_options=mine.get("teacher_options"),
+        second_opinion=SecondOpinion(**mine["second_opinion"]) if mine.get("second_opinion") else None,
         **{"seed": seed} | spec.mining_options | {"num_negatives": n},
     )
     mined = _mined_once(pairs.dataset, miner)

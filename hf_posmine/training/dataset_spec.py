@@ -33,7 +33,9 @@ ONLY_FOR = {
     "scores": ("retrieval",),
     "mine": ("sts", "retrieval"),
 }
-MINE_EXTRAS = ("teacher", "teacher_options", "corpus")
+OPINION = ("teacher", "filters", "rank_by", "depth", "band")
+"""Keys of a second opinion, as :class:`~hf_posmine.mining.second_opinion.SecondOpinion` takes them."""
+MINE_EXTRAS = ("teacher", "teacher_options", "corpus", "second_opinion")
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class DatasetSpec:
         weight: for sampling between data sets by weight.
         seed: of the draws, by default the blend's.
         mine: mine the negatives of STS or retrieval pairs (which replaces those they have): ``teacher``,
-            ``teacher_options``, ``corpus`` (of retrieval: a BEIR folder or a source with a column ``text``; by default the
+            ``teacher_options``, ``second_opinion`` (a mapping ``teacher, filters, rank_by, depth, band``), ``corpus`` (of
+            retrieval: a BEIR folder or a source with a column ``text``; by default the
             positives of the set) and options of :class:`~hf_posmine.core.settings.MiningSettings`.
 
     Raises:
@@ -179,6 +182,11 @@ class DatasetSpec:
             self._refuse("mine takes num_negatives from the data set; set it there")
         if self.mine.get("corpus") is not None and self.task == "sts":
             self._refuse("mine: corpus has no effect on sts, whose negatives come from the texts of the set")
+        opinion = self.mine.get("second_opinion")
+        if opinion is not None and not (isinstance(opinion, Mapping) and {"teacher"} <= set(opinion) <= set(OPINION)):
+            self._refuse(
+                f"mine: second_opinion={opinion!r}; expected a mapping with teacher, and of {list(OPINION[1:])}"
+            )
         try:
             MiningSettings.from_options(self.mining_options)
         except InputError as error:

@@ -80,6 +80,11 @@ class Contrastive:
         evals: judged collections: ``name``, ``path``, ``instruction``, ``qrels``.
         early_stopping_patience: end training when the measure of ``load_best_model_at_end`` did not improve in so many
             evaluations.
+        rounds: trainings; from the second on, sets with ``mine:`` are mined by the student of the round before.
+        round_start: what a later round trains: the student as named here (``student``), or the model of the round before
+            (``previous``).
+        round_ceiling: whose ceiling holds in later rounds: the ``teacher``'s, as a second opinion on what the student finds,
+            or the ``student``'s own.
     """
 
     datasets: tuple[DatasetSpec, ...]
@@ -88,8 +93,14 @@ class Contrastive:
     query_prompt_of: str | None = None
     evals: tuple[Mapping[str, Any], ...] = ()
     early_stopping_patience: int | None = None
+    rounds: int = 1
+    round_start: Literal["student", "previous"] = "student"
+    round_ceiling: Literal["teacher", "student"] = "teacher"
 
     def __post_init__(self) -> None:
+        for name, choices in (("round_start", ("student", "previous")), ("round_ceiling", ("teacher", "student"))):
+            if vars(self)[name] not in choices:
+                raise InputError(f"{name}={vars(self)[name]!r}; choose one of {list(choices)}")
         if self.batches not in ("homogeneous", "mixed"):
             raise InputError(f"batches={self.batches!r} must be 'homogeneous' or 'mixed'")
         for number, listed in enumerate(self.evals):
@@ -117,6 +128,11 @@ class Recipe:
             raise InputError(
                 f"data set {scored[0]!r}: scores have no effect without distillation, such as {{objective: kl, temperature: 0.02}}"
             )
+
+    @property
+    def rounds(self) -> int:
+        """How often the stage is trained; see :func:`~hf_posmine.training.rounds.run_rounds`."""
+        return self.contrastive.rounds
 
     def training_arguments(self) -> SentenceTransformerTrainingArguments:
         """The trainer's arguments; on a machine with several processes this joins them.

@@ -46,6 +46,8 @@ def run_stage(recipe: Recipe, announce: Callable[[str], object] = str) -> Instru
     Raises:
         InputError: a recipe that cannot be trained, or an ``output_dir`` that holds another recipe's run.
     """
+    if recipe.rounds > 1:
+        raise InputError(f"the recipe has {recipe.rounds} rounds; train it with run_rounds")
     folder = RunFolder(Path(recipe.trainer["output_dir"]))
     folder.check(recipe)
     with quiet_models():

@@ -23,6 +23,7 @@ LEAST = dict.fromkeys(
         "mini_batch_size",
         "mini_batch_num_tokens",
         "early_stopping_patience",
+        "rounds",
     ),
     1,
 ) | dict.fromkeys(("learning_rate", "num_train_epochs", "seed"), 0)

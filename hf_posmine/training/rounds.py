@@ -1,0 +1,142 @@
+"""Rounds: train, mine again with the student, and train again (ANCE, arXiv 2007.00808, with the model of a whole round).
+
+The negatives of the sets with ``mine:`` come from the recipe's teacher in the first round and from the student of the round
+before in each later one. The ceiling stays the teacher's unless the student is to set it: a student that has learnt little
+ranks false negatives high and its own positives low.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_posmine.core.errors import InputError
+from hf_posmine.core.settings import DEFAULT_FILTER
+from hf_posmine.data.texts import text_numbers
+from hf_posmine.encoding.defaults import DEFAULT_MODEL
+from hf_posmine.training.blend import load_blend
+from hf_posmine.training.collator import text_columns
+from hf_posmine.training.stage import run_stage
+from hf_posmine.utils.files import write_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from hf_posmine.models.instruct import InstructSentenceTransformer
+    from hf_posmine.training.blend import Blend
+    from hf_posmine.training.dataset_spec import DatasetSpec
+    from hf_posmine.training.recipe import Recipe
+
+RECORD = "rounds.json"
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """One round.
+
+    Attributes:
+        number: from 1.
+        folder: of its model.
+        changed: share of the negatives, by data set, that the round before did not have for the same query and positive;
+            None in the first.
+    """
+
+    number: int
+    folder: str
+    changed: dict[str, float] | None
+
+
+def run_rounds(
+    recipe: Recipe, announce: Callable[[str], object] = lambda line: None
+) -> tuple[InstructSentenceTransformer, list[RoundResult]]:
+    """Train the rounds of a recipe, each in a folder ``round-N`` of its ``output_dir``.
+
+    Given again after an interruption, finished rounds are taken as they are, and an interrupted one resumes.
+
+    Args:
+        recipe: a stage with at least one set that has ``mine:``.
+        announce: called with lines about each round, such as ``print``.
+
+    Returns:
+        The model of the last round, and what each round changed.
+
+    Raises:
+        InputError: nothing to mine, or what :func:`~hf_posmine.training.stage.run_stage` refuses.
+    """
+    if not any(spec.mine is not None for spec in recipe.contrastive.datasets):
+        raise InputError(f"rounds={recipe.rounds} mines again, but no data set has mine: {{teacher: ...}}")
+    output, seed = Path(recipe.trainer["output_dir"]), int(recipe.trainer.get("seed", 42))
+    results: list[RoundResult] = []
+    before: Blend | None = None
+    for number in range(1, recipe.rounds + 1):
+        current = round_recipe(recipe, number)
+        model = run_stage(current, announce)
+        blend = load_blend(current.contrastive.datasets, num_negatives=current.contrastive.num_negatives, seed=seed)
+        changed = None if before is None else changed_shares(before, blend)
+        results.append(RoundResult(number, str(current.trainer["output_dir"]), changed))
+        before = blend
+        shares = ", ".join(f"{share:.0%} of {name}" for name, share in (changed or {}).items())
+        announce(f"round {number} of {recipe.rounds}" + (f": new negatives {shares}" if shares else ""))
+        told = json.dumps([asdict(result) for result in results], indent=1) + "\n"
+        write_file(output / RECORD, lambda path, told=told: path.write_text(told))  # type: ignore[misc]
+    return model, results
+
+
+def round_recipe(recipe: Recipe, number: int) -> Recipe:
+    """The stage of one round."""
+    output = Path(recipe.trainer["output_dir"])
+    trainer = {**recipe.trainer, "output_dir": str(output / f"round-{number}")}
+    alone = replace(recipe, contrastive=replace(recipe.contrastive, rounds=1), trainer=trainer)
+    if number == 1:
+        return alone
+    previous = str(output / f"round-{number - 1}")
+    ceiling, start = recipe.contrastive.round_ceiling, recipe.contrastive.round_start
+    datasets = tuple(_again(spec, previous, ceiling) for spec in recipe.contrastive.datasets)
+    student = alone.student if start == "student" else replace(alone.student, model=previous)
+    return replace(alone, student=student, contrastive=replace(alone.contrastive, datasets=datasets))
+
+
+def _again(spec: DatasetSpec, student: str, ceiling: str) -> DatasetSpec:
+    """A set mined by the student of the round before."""
+    if spec.mine is None:
+        return spec
+    mine: dict[str, Any] = {**spec.mine, "teacher": student}
+    mine.pop("teacher_options", None)  # prompts and such are the teacher's
+    if ceiling == "teacher":
+        if "second_opinion" in spec.mine:
+            raise InputError(
+                f"data set {spec.name!r}: round_ceiling: teacher makes the teacher the second opinion of later rounds, and mine "
+                "has one already; give round_ceiling: student, or leave the second opinion out"
+            )
+        filters = spec.mining_options.get("filters")
+        opinion = {"teacher": spec.mine.get("teacher") or DEFAULT_MODEL, "filters": filters or [repr(DEFAULT_FILTER)]}
+        mine |= {"second_opinion": opinion, "filters": []}
+    return replace(spec, mine=mine)
+
+
+def changed_shares(before: Blend, after: Blend) -> dict[str, float]:
+    """The share of negatives that are new to their query and positive, by data set with ``mine:``."""
+    return {
+        name: _changed(before.datasets[name], after.datasets[name])
+        for name, spec in after.specs.items()
+        if spec.mine is not None
+    }
+
+
+def _changed(before: Any, after: Any) -> float:
+    known = _by_pair(before)
+    new = total = 0
+    for pair, negatives in _by_pair(after).items():
+        new, total = new + len(negatives - known.get(pair, set())), total + len(negatives)
+    return new / total if total else 0.0
+
+
+def _by_pair(rows: Any) -> Mapping[tuple[int, int], set[int]]:
+    columns = text_columns(rows.column_names)
+    keys = text_numbers(text for column in columns for text in rows[column][:]).reshape(len(columns), -1).T
+    found: dict[tuple[int, int], set[int]] = {}
+    for query, positive, *negatives in keys.tolist():
+        found.setdefault((query, positive), set()).update(negatives)
+    return found
