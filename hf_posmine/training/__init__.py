@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from hf_posmine.training.blend import load_blend
     from hf_posmine.training.instructions import instruction_for
     from hf_posmine.training.losses import CachedInfoNCELoss, InfoNCELoss
-    from hf_posmine.training.recipe import Recipe, read_recipe, recipe_from
     from hf_posmine.training.merge import merge, merge_by_validation
+    from hf_posmine.training.recipe import Recipe, read_recipe, recipe_from
     from hf_posmine.training.rounds import run_rounds
     from hf_posmine.training.stage import run_stage
     from hf_posmine.training.student import load_student
