@@ -64,7 +64,7 @@ PUBLIC = {
     ],
     "hf_posmine.training": [
         "CachedInfoNCELoss", "InfoNCELoss", "Recipe", "RecipeTrainer", "instruction_for", "load_blend", "load_student",
-        "merge", "merge_by_validation", "read_recipe", "recipe_from", "run_rounds", "run_stage", "typed",
+        "merge_by_validation", "merge_models", "read_recipe", "recipe_from", "run_rounds", "run_stage", "typed",
     ],
     "hf_posmine.training.convert": [
         "Converted", "labels_to_triples", "nli_to_triples", "reranking_to_rows", "retrieval_to_rows", "sts_to_pairs",

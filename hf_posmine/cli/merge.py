@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Merge, save, and print what was tried."""
-    from hf_posmine.training.merge import merge, merge_by_validation
+    from hf_posmine.training.merge import merge_by_validation, merge_models
 
     output = Path(args.output)
     if output.exists():
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
     if args.validate:
         merged = merge_by_validation(args.models, _score(args), args.method)
     else:
-        merged = merge(args.models, args.method, args.shares)
+        merged = merge_models(args.models, args.method, args.shares)
     merged.model.save_pretrained(str(output))
     (output / "merge.json").write_text(json.dumps(_record(args, merged), indent=1) + "\n")
     _print(args, merged)

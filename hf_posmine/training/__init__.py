@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from hf_posmine.training.blend import load_blend
     from hf_posmine.training.instructions import instruction_for
     from hf_posmine.training.losses import CachedInfoNCELoss, InfoNCELoss
-    from hf_posmine.training.merge import merge, merge_by_validation
+    from hf_posmine.training.merge import merge_by_validation, merge_models
     from hf_posmine.training.recipe import Recipe, read_recipe, recipe_from
     from hf_posmine.training.rounds import run_rounds
     from hf_posmine.training.stage import run_stage
@@ -26,8 +26,8 @@ __all__ = [
     "instruction_for",
     "load_blend",
     "load_student",
-    "merge",
     "merge_by_validation",
+    "merge_models",
     "read_recipe",
     "recipe_from",
     "run_rounds",
@@ -45,8 +45,8 @@ __getattr__, __dir__ = lazy_names(
             "InfoNCELoss",
         ),
         "merge": (
-            "merge",
             "merge_by_validation",
+            "merge_models",
         ),
         "recipe": (
             "Recipe",

@@ -43,7 +43,7 @@ class Merge:
     tried: tuple[tuple[tuple[float, ...], float], ...] = ()
 
 
-def merge(names: Sequence[str], method: Method = "mean", shares: Sequence[float] | None = None) -> Merge:
+def merge_models(names: Sequence[str], method: Method = "mean", shares: Sequence[float] | None = None) -> Merge:
     """Merge by given shares.
 
     Args:
@@ -67,12 +67,12 @@ def merge_by_validation(names: Sequence[str], score: Score, method: Method = "me
     not make the mean worse. ``slerp`` tries shares in steps of a tenth.
 
     Args:
-        names: as :func:`merge` takes them.
+        names: as :func:`merge_models` takes them.
         score: of a model; higher is better. It must not be of the test data.
-        method: as in :func:`merge`.
+        method: as in :func:`merge_models`.
 
     Raises:
-        InputError: as :func:`merge`.
+        InputError: as :func:`merge_models`.
     """
     model, weights = _load(names, method)
     tried: list[tuple[tuple[float, ...], float]] = []

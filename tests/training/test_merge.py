@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 
 from hf_posmine.cli.main import main
 from hf_posmine.core.errors import InputError
-from hf_posmine.training.merge import merge, merge_by_validation, slerp
+from hf_posmine.training.merge import merge_by_validation, merge_models, slerp
 from tests.support.distributed import tiny_model
 from tests.support.stage_runs import collection
 
@@ -48,7 +48,7 @@ def merged_weights(model):
 
 
 def test_the_mean_is_that_of_numpy(folder):
-    found = merge(names(folder, 0, 1, 2), shares=[2, 1, 1])
+    found = merge_models(names(folder, 0, 1, 2), shares=[2, 1, 1])
     assert found.shares == (0.5, 0.25, 0.25)
     parts = [weights(folder / f"m{number}") for number in range(3)]
     for name, value in merged_weights(found.model).items():
@@ -114,13 +114,13 @@ def test_the_command_saves_a_model_with_its_record(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda f: merge(names(f, 0)), "at least two models, got 1"),
-        (lambda f: merge(names(f, 0, 1, 2), "slerp"), "merges two models, got 3"),
-        (lambda f: merge(names(f, 0, 1), shares=[1]), "expected 2 numbers"),
-        (lambda f: merge(names(f, 0, 1), shares=[0, 0]), "not all of them 0"),
-        (lambda f: merge([*names(f, 0), "embedded"]), "different architectures"),
-        (lambda f: merge([*names(f, 2), str(f / "prompted")]), "different prompts"),
-        (lambda f: merge(names(f, 0, 1), "median"), r"choose one of \['mean', 'slerp'\]"),
+        (lambda f: merge_models(names(f, 0)), "at least two models, got 1"),
+        (lambda f: merge_models(names(f, 0, 1, 2), "slerp"), "merges two models, got 3"),
+        (lambda f: merge_models(names(f, 0, 1), shares=[1]), "expected 2 numbers"),
+        (lambda f: merge_models(names(f, 0, 1), shares=[0, 0]), "not all of them 0"),
+        (lambda f: merge_models([*names(f, 0), "embedded"]), "different architectures"),
+        (lambda f: merge_models([*names(f, 2), str(f / "prompted")]), "different prompts"),
+        (lambda f: merge_models(names(f, 0, 1), "median"), r"choose one of \['mean', 'slerp'\]"),
     ],
 )
 def test_what_cannot_be_merged_is_refused(folder, make, says):
