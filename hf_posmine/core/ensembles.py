@@ -62,6 +62,7 @@ class IntraSample:
             keep: bool ``[B, K]``, which candidates may be chosen.
             n: negatives per row.
         """
+        # By rank, never by score: the scales of two teachers cannot be compared (semantics 10).
         chosen = np.full((len(keep), n), PADDING, np.int64)
         teachers = [np.flatnonzero(candidates.teacher == t) for t in np.unique(candidates.teacher)]
         for row in range(len(keep)):

@@ -211,6 +211,7 @@ def as_sampler(sampler: Choice | str) -> Choice:
 
 def _first(keep: Mask, count: int) -> Rows:
     """Columns int64 ``[B, count]`` of the first kept candidates, -1 where there are fewer."""
+    # False sorts before True and stable sorting keeps the order, so kept columns come first, best first.
     columns = np.argsort(~keep, axis=1, kind="stable")[:, :count]
     columns = np.where(np.take_along_axis(keep, columns, axis=1), columns, PADDING)
     missing = count - columns.shape[1]
@@ -225,7 +226,9 @@ def _best(keep: Mask, k: int) -> Rows:
 def _draw(logits: Floats, columns: Rows, n: int, rngs: RowGenerators) -> Rows:
     """``n`` of each row's ``columns`` by softmax of their logits, without replacement (the Gumbel top-n trick)."""
     there = columns >= 0
-    keys = np.full(columns.shape, -np.inf)
+    keys = np.full(
+        columns.shape, -np.inf
+    )  # the n largest of logit + Gumbel noise are a softmax draw without replacement
     if n and there.any():
         keys[there] = (np.take_along_axis(logits, np.maximum(columns, 0), axis=1) + _noise(there, rngs, "gumbel"))[
             there

@@ -220,7 +220,7 @@ class Encoder:
         ):  # fmt: skip
             if vectors is None:
                 vectors = np.empty((len(texts), values.shape[1]), np.float32)
-            vectors[rows] = values[: len(rows)]
+            vectors[rows] = values[: len(rows)]  # a small batch was repeated, see _features
             done(len(rows))
         return np.empty((0, 0), np.float32) if vectors is None else vectors
 
@@ -251,7 +251,7 @@ class Encoder:
         batch = [texts[i] for i in rows.tolist()]
         features = self.model.preprocess(batch, prompt=self.prompts[role], task=role)
         tokens = features["input_ids"].numel() if "input_ids" in features else LEAST_TOKENS
-        if self.on_cpu and tokens < LEAST_TOKENS:
+        if self.on_cpu and tokens < LEAST_TOKENS:  # small products take other kernels, with other last bits
             batch *= -(-LEAST_TOKENS // tokens)
             features = self.model.preprocess(batch, prompt=self.prompts[role], task=role)
         return features

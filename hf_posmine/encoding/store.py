@@ -66,7 +66,7 @@ class Vectors:
         """A copy of some rows, float32 ``[m, d]``."""
         out = np.empty((len(rows), self.dim), np.float32)
         which = np.searchsorted(self.starts, rows, side="right") - 1
-        for shard in np.unique(which):
+        for shard in np.unique(which):  # one fancy index per shard, not per row
             mine = which == shard
             out[mine] = self.shards[shard][rows[mine] - self.starts[shard]]
         return out
@@ -135,7 +135,7 @@ class EmbeddingStore:
         paths = [folder / _shard_name(n) for n in range(plan["shards"])]
         if not all(path.is_file() for path in paths):
             return None
-        allow_files(len(paths))
+        allow_files(len(paths))  # each shard stays open as a memory map
         shards = tuple(self._open(path, _place(key, part, number)) for number, path in enumerate(paths))
         for number, (path, shard) in enumerate(zip(paths, shards, strict=True)):
             rows = min(plan["shard_rows"], plan["rows"] - number * plan["shard_rows"])
@@ -197,7 +197,7 @@ class EmbeddingStore:
 
     def _write_manifest(self, folder: Path, part: TextPart, describe: dict[str, Any]) -> None:
         shard_rows = self.shard_rows
-        try:
+        try:  # a manifest that is there wins: shards of another size would not fit beside those on disk
             read_json(folder / MANIFEST)
             return
         except FileNotFoundError:
@@ -246,6 +246,7 @@ class EmbeddingStore:
         path, shard_rows = folder / _shard_name(number), self._manifest(folder, part)["shard_rows"]
         rows = np.arange(number * shard_rows, min(len(part), (number + 1) * shard_rows))
         place = _place(key, part, number)
+        # lexists: a broken link is found by opening it, and is not silently written through
         if os.path.lexists(path) and self._is_whole(path, place, repair):
             progress(len(rows))
             return False
@@ -298,7 +299,7 @@ class EmbeddingStore:
                 "run again, which encodes only these rows"
             )
         if path not in self._verified:
-            found = _checksum(vectors)
+            found = _checksum(vectors)  # reads the whole shard: once per process, and its pages are released again
             if found != checksum:
                 raise CorruptShardError(
                     f"shard {str(path)!r} has checksum {found[:12]}, written was {checksum[:12]}; delete the file and "

@@ -73,6 +73,7 @@ def find(
     ceilings, by = lowest_ceiling(filters, reference_scores)
     first, last = common_window(filters)
     ranking = teacher.search(batch.queries, depth_of(settings, num_candidates, pool), below=ceilings, exclude=exclude)
+    # The search skipped the documents at or above the ceiling, but counted them, so ranks [B, K] continue behind them.
     ranks = ranking.above[:, None] + np.arange(ranking.doc_ids.shape[1])
     there = ranking.doc_ids >= 0
     inside = (ranks >= first) & (ranks < (np.iinfo(np.int64).max if last is None else last))
@@ -118,6 +119,7 @@ def positive_scores(batch: Batch, teacher: Scorer, ceiling_from: CeilingFrom) ->
 
 def _scores_of(codes: Rows, batch: Batch, teacher: Scorer) -> Floats:
     """Scores float32 ``[B, m]`` of documents, in the corpus or outside it."""
+    # Codes below -1 are texts outside the corpus: the first call leaves them out, the second scores them as texts.
     scores = teacher.score(batch.queries, np.maximum(codes, PADDING))
     rows, columns = np.nonzero(codes < PADDING)
     if len(rows):

@@ -231,7 +231,7 @@ def _rows_of(batch: Batch, rows: Rows) -> Batch:
 
 def _in_order(parts: Sequence[tuple[Rows, MinedBatch]]) -> MinedBatch:
     """Parts of a batch as one, each with its row numbers."""
-    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+    order = np.argsort(np.concatenate([rows for rows, _ in parts]))  # the parts are disjoint and cover the batch
 
     def join(values: Sequence[Any], cls: type[DataclassInstance], *beside: str) -> dict[str, Any]:
         names = [field.name for field in dataclasses.fields(cls) if field.name not in beside]
@@ -280,6 +280,7 @@ def _fill(
         ranking = teacher.search([query], n - found - len(rows), below=below, exclude=rest)
         there = ranking.doc_ids[0] >= 0
         rows, scores = np.append(rows, ranking.doc_ids[0][there]), np.append(scores, ranking.scores[0][there])
+    # Random fills come after the mined negatives and have no rank; among themselves they are best first.
     order = np.argsort(-scores, kind="stable")
     span = slice(found, found + len(rows))
     mined.rows[row, span], mined.scores[row, span] = rows[order], scores[order]

@@ -146,10 +146,11 @@ class ApproximateIndex:
         """One search, and which queries it is enough for."""
         queries = Queries.of(self.exact.similarity, vectors)
         ids = self.searcher.candidates(queries.vectors, depth, effort)
-        complete = (ids >= 0).sum(axis=1) == self.exact.num_candidates
+        complete = (ids >= 0).sum(axis=1) == self.exact.num_candidates  # the engine gave every document there is
         ids = _without(ids, exclude, self.exact.num_candidates)
         found = ScanResult(ids, np.zeros(len(ids), np.int64), complete)
         ranking = self.exact.decide(vectors, k, below, found)
+        # The engine's order is approximate near the end of its list, so a query is done only with room behind its k-th document.
         full = ranking.doc_ids[:, -1] >= 0
         return ranking, complete | (full & (SURE * (ranking.above + k) <= (ids >= 0).sum(axis=1)))
 
@@ -166,6 +167,8 @@ def _without(ids: Rows, exclude: Exclusions, documents: int) -> Rows:
     queries = np.arange(len(ids))
     owners = np.repeat(queries, np.diff(exclude.bounds))
     inside = exclude.rows < documents
-    mine = (owners * documents + exclude.rows)[inside]
+    mine = (owners * documents + exclude.rows)[
+        inside
+    ]  # (query, document) as one number, so that one isin serves all rows
     hidden = np.isin(queries[:, None] * documents + ids, mine) & (ids >= 0)
     return np.where(hidden | np.isin(ids, exclude.everywhere), PADDING, ids)

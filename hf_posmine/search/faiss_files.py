@@ -78,7 +78,7 @@ class _Build:
     def save(self, faiss: ModuleType, index: faiss.Index, name: str) -> None:
         """Write an index to such a file."""
         path = self.part(name)
-        remove(_seal(path))
+        remove(_seal(path))  # first: a kill between the two writes must leave no old seal beside a new file
         write_file(path, lambda temporary: faiss.write_index(index, str(temporary)))
         write_json(_seal(path), {"seal": seal_of(path)})
 
@@ -128,7 +128,7 @@ def _train(faiss: ModuleType, spec: Approximate, exact: ExactIndex, index: faiss
     if place.read(faiss, "trained") is None:
         lists = faiss.try_extract_index_ivf(index)
         wanted = spec.train_rows or max(LEAST_ROWS, ROWS_PER_LIST * (lists.nlist if lists is not None else 0))
-        if not index.is_trained:
+        if not index.is_trained:  # Flat and HNSW indexes need no training
             index.train(vectors_of(exact, training_rows(exact.num_candidates, wanted)))
         exact.vectors.release()
         place.save(faiss, index, "trained")
@@ -177,6 +177,7 @@ def _fill_parts(faiss: ModuleType, exact: ExactIndex, place: _Build, progress: C
         progress(stop - number * rows)
     index = place.read(faiss, "trained")
     merge_ondisk(index, [str(place.part(name)) for name in names], str(place.new / LISTS))
+    # merging wrote the lists into the folder that is renamed when it is finished, so they are pointed at its final name
     faiss.downcast_InvertedLists(faiss.extract_index_ivf(index).invlists).filename = str(place.done / LISTS)
     faiss.write_index(index, str(place.new / "index.faiss"))
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 AVAILABLE = importlib.util.find_spec("numba") is not None
 KINDS = ("dot", "cosine", "euclidean", "manhattan")
 GROUP = 64
-FIRST_PRUNE = 32
+FIRST_PRUNE = 32  # buffered documents before the first prune; later ones wait for twice what the last one left
 GROWTH = 4
-FEW = 16
+FEW = 16  # up to so many best values are kept by insertion, without allocating and partitioning an array
 _compiled: dict[str, Any] = {}
 _lock = threading.Lock()
 
@@ -94,7 +94,7 @@ def _compile() -> None:
 
 def _excluded(row, rows, start, stop):  # type: ignore[no-untyped-def]
     end = stop
-    while start < stop:
+    while start < stop:  # binary search: rows is sorted within each query's bounds
         middle = (start + stop) // 2
         if rows[middle] < row:
             start = middle + 1
@@ -122,6 +122,7 @@ def _best(values, k):  # type: ignore[no-untyped-def]
 
 def _prune(k, low, below, found, count):  # type: ignore[no-untyped-def]
     """Keep what may still be among the best k below the ceiling; return the new count and the new least value."""
+    # Only documents whose whole interval is below the ceiling may raise the bound: others may turn out to be no results.
     sure = np.empty(count, np.float32)
     number = 0
     for c in range(count):
@@ -204,10 +205,11 @@ def _collect(  # type: ignore[no-untyped-def]
     for i in range(products.shape[0]):
         if full[i]:
             continue
+        # Pruning at twice the survivors of the last time keeps its cost in proportion to the documents that come in.
         limit = min(rooms[i], max(FIRST_PRUNE, 4 * k, 2 * count[i]))
         mine = found[starts[i] : starts[i] + rooms[i]]
         f, s, e, start, stop = factor[i], spread[i], error[i], bounds[i], bounds[i + 1]
-        if low[i] == -np.inf:
+        if low[i] == -np.inf:  # a first bound from this block, so that not every document of it is buffered
             ends = np.full(GROUP, -np.inf, np.float32)
             _best_ends(products[i], f, s, e, scale, bias, quantization_error, below[i], ends)
             low[i] = _best(ends, k + stop - start)  # at most so many of them are excluded
@@ -306,9 +308,9 @@ def _round(vectors, codes, steps, quantization_error, lengths):  # type: ignore[
             size = abs(vectors[i, j])
             largest = size if size > largest else largest
         step = largest / np.float32(127) if largest > 0 else np.float32(1)
-        if step == 0:
+        if step == 0:  # the division of a denormal number underflowed
             step = np.float32(1)
-        apart = 0.0
+        apart = 0.0  # measured for each row: half a step in every dimension would be a looser bound
         square = 0.0
         for j in range(vectors.shape[1]):
             code = np.rint(vectors[i, j] / step)

@@ -60,6 +60,7 @@ class TorchScan:
         parts = [np.arange(start, min(start + size, total)) for start in range(0, total, size)]
         with _exact_products(), torch.inference_mode():
             spans = [self._span(queries.take(part), k, limits.take(part), room) for part in parts]
+            # blocks outside, spans inside: a block crosses the bus to the device once, whatever the number of queries
             for start, block in self.feed:
                 for span in spans:
                     span.take(self._values(span.queries, block, start), start)
@@ -146,7 +147,7 @@ class _Span:
 
         _hide(values, self.exclude, start)
         missing = -values.shape[1] % GROUP
-        if missing:
+        if missing:  # -inf is never a candidate, so the last group can be filled up
             values = torch.nn.functional.pad(values, (0, missing), value=-torch.inf)
         groups = values.view(len(values), -1, GROUP)
         if start == 0:

@@ -172,7 +172,7 @@ def row_losses(batch: ContrastBatch, contrast: Contrast) -> tuple[Tensor, Tensor
     """
     device = batch.queries.device.type
     with torch.autocast(device, enabled=False):  # bfloat16 similarities have three digits, before the temperature
-        similarity = batch.queries @ batch.documents.flatten(0, 1).T  # [b, B * n]
+        similarity = batch.queries @ batch.documents.flatten(0, 1).T  # [b, d] x [d, B * n] -> [b, B * n]
         n = batch.documents.size(1)
         excluded, counts = _excluded(_judged(similarity, batch), batch, contrast.false_negatives)
         logits = similarity / contrast.temperature
@@ -189,7 +189,7 @@ def row_losses(batch: ContrastBatch, contrast: Contrast) -> tuple[Tensor, Tensor
 
 
 def _judged(similarity: Tensor, batch: ContrastBatch) -> Tensor:
-    """The similarities float32 ``[b, B * n]`` that are held against the ceiling: the guide's, else the student's."""
+    """The similarities float32 ``[b, B * n]`` that are compared with the ceiling: the guide's, else the student's."""
     queries, documents = batch.identity.guide_queries, batch.identity.guide_documents
     if queries is None or documents is None:
         return similarity.detach().float()

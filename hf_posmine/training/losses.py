@@ -143,7 +143,7 @@ class CachedInfoNCELoss(CachedMultipleNegativesRankingLoss):
         for start in range(0, len(batch.rows), self.mini_batch_size):
             losses, counts = row_losses(leaves.take(slice(start, start + self.mini_batch_size)), self.contrast)
             self.masked_pairs.add(counts)
-            loss = losses.sum() / len(batch.rows)
+            loss = losses.sum() / len(batch.rows)  # parts of unequal size add up to the mean of the whole batch
             if with_backward:
                 loss.backward()
             total = total + (loss.detach() if with_backward else loss)
