@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NEGATIVES, SHARE = 4, 0.95
 WARM_UP = (300, 6000)  # queries and documents: enough that some queries need the second scan, which is compiled too
 QUERY, POSITIVE = "query", "positive"
-CONTENDERS = ("peer-faiss", "peer-torch", "ours-int8", "ours-float32")
+CONTENDERS = ("peer-faiss", "peer-torch", "ours-int8", "ours-float32", "ours-drop-in")
 
 
 class Peer:
@@ -85,6 +85,29 @@ class Peer:
 
     def extra(self) -> dict[str, Any]:
         return {}
+
+
+class DropIn(Peer):
+    """``hf_posmine.compat.mine_hard_negatives`` with the peer's arguments; phases are not told apart."""
+
+    def __init__(self, range_max: int | None, output_format: str) -> None:
+        self.range_max, self.output_format = range_max, output_format
+
+    def mine(self, watch: Watch, task: Task, pairs: Any, documents: list[str]) -> Any:
+        from hf_posmine.compat import mine_hard_negatives
+
+        with watch("total"):
+            return mine_hard_negatives(
+                pairs,
+                StubModel(task),
+                corpus=documents,
+                relative_margin=1 - SHARE,
+                range_max=self.range_max,
+                num_negatives=NEGATIVES,
+                output_format=self.output_format,
+                use_faiss=True,
+                verbose=False,
+            )
 
 
 class Ours:
@@ -152,6 +175,8 @@ class Ours:
 
 def make(arguments: argparse.Namespace) -> Peer | Ours:
     """The contender asked for."""
+    if arguments.name == "ours-drop-in":
+        return DropIn(arguments.range_max, arguments.format)
     if arguments.name.startswith("ours"):
         return Ours(arguments.engine if arguments.name == "ours-int8" else "float32")
     return Peer(arguments.name == "peer-faiss", arguments.range_max, arguments.format)

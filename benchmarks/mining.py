@@ -22,7 +22,8 @@ from benchmarks.contender import CONTENDERS
 from benchmarks.measure import ROOT, machine, markdown
 from benchmarks.synthetic import Task, save_json
 
-OURS, PEERS = CONTENDERS[2:], CONTENDERS[:2]
+OURS, PEERS = CONTENDERS[2:4], CONTENDERS[:2]
+DROP_IN = CONTENDERS[4]
 TIME_TARGETS = {
     ("ours-int8", "peer-faiss"): 0.3,
     ("ours-int8", "peer-torch"): 0.3,
@@ -114,7 +115,7 @@ def _run(arguments: argparse.Namespace, name: str, task: Path, result: Path) -> 
 def _compare_all(task: Task, rows: dict[str, np.ndarray]) -> dict[str, Any]:
     said: dict[str, Any] = {
         f"{mine} and {peer}": compare(task, rows[mine], rows[peer])
-        for mine in OURS
+        for mine in (*OURS, DROP_IN)
         for peer in PEERS
         if {mine, peer} <= rows.keys()
     }

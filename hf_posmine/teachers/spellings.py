@@ -220,10 +220,15 @@ class RunFile(Spelling):
 
 @dataclass(frozen=True, repr=False)
 class VectorFiles(Spelling):
-    """Vectors on disk, spelled ``Vectors("folder")``; see :meth:`~hf_posmine.teachers.vectors.VectorTeacher.load`."""
+    """Vectors on disk, spelled ``Vectors("folder")`` or ``Vectors("docs.parquet", queries="queries.parquet")``.
+
+    See :meth:`~hf_posmine.teachers.vectors.VectorTeacher.load`; ``column`` names that of the vectors in both.
+    """
 
     path: str
     similarity: str = "cosine"
+    queries: str | None = None
+    column: str | None = None
     name = "Vectors"
     first = "folder or file"
     takes = ("engine",)

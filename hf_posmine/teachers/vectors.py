@@ -15,8 +15,10 @@ from hf_posmine.data.texts import KeyIndex, text_keys
 from hf_posmine.search.exact import Engine, ExactIndex
 from hf_posmine.search.rescore import KINDS, check_similarity
 from hf_posmine.teachers.exhaustive import as_texts
+from hf_posmine.teachers.vector_files import document_vectors, query_vectors
 from hf_posmine.utils.cache import build_once, checked
 from hf_posmine.utils.files import cache_root
+from hf_posmine.utils.mapped import blocks, release_pages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,14 +84,31 @@ class VectorTeacher:
 
     @classmethod
     def load(cls, spec: VectorFiles, corpus: Corpus, *, engine: Engine = "auto") -> VectorTeacher:
-        """From a folder or a ``.npz`` file, as ``Vectors("folder")`` names it.
+        """From files, as ``Vectors("docs.parquet", queries="queries.parquet")`` names them, or from one folder or file of all.
 
-        A folder holds ``documents.npy`` ``[N, d]``, ``queries.npy`` ``[Q, d]`` and ``query_texts.json``, and ``ids.json`` unless
-        documents are in the order of the corpus. A ``.npz`` file holds arrays of these names.
+        Each of the two is a .parquet, .arrow, .jsonl, .npy or .safetensors file, a Lance or saved dataset, or a Hub id; see
+        :class:`~hf_posmine.teachers.vector_files.VectorSource`. Documents are known by id or text, else by their order, and
+        queries by their text. Without ``queries``, a folder holds ``documents.npy`` ``[N, d]``, ``queries.npy`` ``[Q, d]`` and
+        ``query_texts.json``, and ``ids.json`` unless documents are in the order of the corpus; a ``.npz`` file holds arrays of
+        these names.
 
         Raises:
             InputError: no such folder or file, or something missing in it.
         """
+        if spec.queries is not None:
+            documents = document_vectors(spec.path, spec.column, corpus)
+            texts, of_queries = query_vectors(spec.queries, spec.column)
+            teacher = cls(
+                corpus,
+                documents,
+                texts,
+                of_queries,
+                engine=engine,
+                similarity=spec.similarity,
+                name=Path(spec.path).stem,
+            )
+            teacher.spec = spec
+            return teacher
         given = read_vectors(Path(spec.path).expanduser())
         teacher = cls(
             corpus, given["documents"], given["query_texts"], given["queries"], ids=given.get("ids"), engine=engine,
@@ -207,7 +226,8 @@ def read_vectors(path: Path) -> dict[str, Any]:
             found = {name: arrays[name] for name in arrays.files}
         found |= {name: [str(value) for value in found[name]] for name in ("query_texts", "ids") if name in found}
     else:
-        raise InputError(f"Vectors({str(path)!r}): there is no such folder, and no such .npz file")
+        more = "; for other files name those of the queries, too: queries='...'" if path.is_file() else ""
+        raise InputError(f"Vectors({str(path)!r}): there is no such folder, and no such .npz file{more}")
     missing = [name for name in ("documents", "queries", "query_texts") if name not in found]
     if missing:
         raise InputError(f"Vectors({str(path)!r}) has no {missing[0]!r}; it needs documents, queries and query_texts")
@@ -218,9 +238,11 @@ def _matrix(values: npt.ArrayLike, rows: int, what: str) -> np.ndarray:
     array = values if isinstance(values, np.ndarray) and values.dtype == np.float32 else np.asarray(values, np.float32)
     if array.ndim != 2 or len(array) != rows:  # noqa: PLR2004 - [rows, dimensions]
         raise InputError(f"vectors of {what} have shape {array.shape}; expected [{rows}, dimensions], one row each")
-    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
-    if len(bad):
-        raise InputError(f"{len(bad)} vectors of {what} are not finite, first row {bad[0]}")
+    bad = [np.flatnonzero(~np.isfinite(array[span]).all(axis=1)) + span.start for span in blocks(len(array))]
+    release_pages(array)
+    if any(map(len, bad)):
+        at = np.concatenate(bad)
+        raise InputError(f"{len(at)} vectors of {what} are not finite, first row {at[0]}")
     return array
 
 
