@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 from hf_posmine.core.check import is_whole
 from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.data import aliases
+from hf_posmine.data.stream_faults import named_faults
 
 if TYPE_CHECKING:
     import datasets
@@ -110,7 +111,7 @@ def iter_columns(
             require_column(names, column, "the")
         plain = split.select_columns(list(columns)).with_format(None)
         start = 0
-        for batch in plain.iter(batch_size=batch_rows):
+        for batch in named_faults(plain.iter(batch_size=batch_rows)):
             yield start, batch
             start += len(batch[columns[0]]) if columns else 0
 

@@ -28,6 +28,10 @@ UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 GZIP = b"\x1f\x8b"
 
 
+streamed_files: list[Path] = []
+"""Files that this process reads as streams: a fault in one shows only when its rows are read, in an error without its name."""
+
+
 def kind_of(path: Path) -> str | None:
     """The ending of a file's kind, without ``.gz``; None if it cannot be read.
 
@@ -83,7 +87,7 @@ def _load(paths: list[Path], kind: str, streaming: bool) -> Any:
     if BUILDERS[kind] == "json":
         options["on_mixed_types"] = None  # else a record among texts is silently a text such as '{"a":1}'
     if streaming:
-        return datasets.load_dataset(BUILDERS[kind], **options)
+        return _stream(paths, BUILDERS[kind], options)
     digests = [file_sha256(path) for path in paths]
     try:
         # datasets addresses its cache by names, sizes and times; the digests make it read a file of other content again
@@ -98,6 +102,20 @@ def _load(paths: list[Path], kind: str, streaming: bool) -> Any:
     for path, digest in zip(paths, digests, strict=True):
         note_read(path, digest)
     return _with_numbers(loaded, numbers)
+
+
+def _stream(paths: list[Path], builder: str, options: dict[str, Any]) -> Any:
+    """A stream that knows its columns, for which the first rows are read; later faults are those of ``named_faults``."""
+    import datasets
+
+    from hf_posmine.utils.upstream import with_features
+
+    try:
+        stream = with_features(datasets.load_dataset(builder, **options))
+    except Exception as error:
+        raise _explained(paths, error) from error
+    streamed_files.extend(paths)
+    return stream
 
 
 def _with_numbers(loaded: Dataset, names: Sequence[str]) -> Any:
@@ -185,14 +203,14 @@ def _explained(paths: Sequence[Path], error: Exception) -> BaseException:
     if of_machine is not None or isinstance(error, InputError):
         return of_machine or error
     for path in paths:
-        found = _fault(path)
+        found = fault_in(path)
         if found is not None:
             return _refuse(path, found)
     what = " ".join(str(causes[-1]).split()) or type(causes[-1]).__name__
     return _refuse(paths[0], f"cannot be read: {what[:300]}")
 
 
-def _fault(path: Path) -> str | None:
+def fault_in(path: Path) -> str | None:
     """What is wrong with a file, read line by line."""
     kind = kind_of(path)
     if kind in (".parquet", ".arrow"):

@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 __all__ = ["now", "provenance", "read_provenance", "versions", "write_provenance"]
 
 FILE = "provenance.json"
-PACKAGES = ("hf-posmine", "datasets", "sentence-transformers", "transformers", "torch", "numpy", "pyarrow", "numba")
+PACKAGES = (
+    "hf-posmine", "datasets", "sentence-transformers", "transformers", "torch", "accelerate", "peft", "numpy", "pyarrow", "numba",
+)  # fmt: skip
 
 
 def provenance(

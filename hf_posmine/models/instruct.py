@@ -22,6 +22,8 @@ from hf_posmine.models.portable import (
     STOCK_POOLING,
     STOCK_TRANSFORMER,
     make_portable,
+    warn_of_later_writer,
+    writer_versions,
 )
 from hf_posmine.models.transformer import InstructionTransformer, attends_both_ways
 from hf_posmine.utils.progress import progress_bar
@@ -106,9 +108,11 @@ class InstructSentenceTransformer(SentenceTransformer):
 
     def __init__(self, *args: Any, instruction_template: str | None = None, **kwargs: Any) -> None:
         self._template = instruction_template
+        self._written_by: dict[str, str] = {}
         super().__init__(*args, **kwargs)
         source = args[0] if args else kwargs.get("model_name_or_path")
         if source is not None:
+            warn_of_later_writer(self._written_by, str(source))
             check_loaded(self, str(source))
 
     @classmethod
@@ -124,6 +128,7 @@ class InstructSentenceTransformer(SentenceTransformer):
     def _parse_model_config(self, model_config: dict[str, Any]) -> None:
         super()._parse_model_config(model_config)
         self._template = self._template or model_config.get("instruction_template")
+        self._written_by = dict(model_config.get("__version__") or {})
 
     def _post_init(self) -> None:
         super()._post_init()
@@ -131,12 +136,14 @@ class InstructSentenceTransformer(SentenceTransformer):
             self[0].instruction_template = check_template(self._template)
 
     def _get_model_config(self) -> dict[str, Any]:
+        config = super()._get_model_config()
         extra: dict[str, Any] = {"requirements": REQUIREMENTS}
+        extra["__version__"] = config["__version__"] | writer_versions()
         if self.instruction_template != DEFAULT_TEMPLATE:
             extra["instruction_template"] = self.instruction_template
         if isinstance(self[0], InstructionTransformer) and self[0].config.to_dict().get("is_causal") is False:
             extra[MARK] = True
-        return super()._get_model_config() | extra
+        return config | extra
 
     @property
     def backbone(self) -> PreTrainedModel:

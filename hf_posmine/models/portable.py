@@ -9,9 +9,13 @@ keeps our class names: plain sentence-transformers then refuses to load it inste
 
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
+
+from packaging.version import Version
 
 from hf_posmine.models.items import Row, instruction_mask
 
@@ -21,8 +25,11 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-REQUIREMENTS = {"transformers": ">=5.2"}
-"""The first release whose decoders obey ``is_causal: false``; sentence-transformers refuses to load with an older one."""
+REQUIREMENTS = {"transformers": ">=5.9"}
+"""Decoders obey ``is_causal: false`` from 5.2 on, and saved Gemma models give the same vectors from 5.9 on; sentence-transformers
+refuses to load with an older one."""
+WRITERS = ("hf-posmine", "accelerate", "peft")
+"""Packages whose versions a saved model records beside those that sentence-transformers records."""
 
 STOCK_TRANSFORMER = "sentence_transformers.base.modules.transformer.Transformer"
 STOCK_POOLING = "sentence_transformers.sentence_transformer.modules.pooling.Pooling"
@@ -55,6 +62,26 @@ def make_portable(folder: Path, prompts: Mapping[str, str]) -> None:
     for module in modules:
         module["type"] = STOCK_NAMES.get(module["type"].rsplit(".", 1)[-1], module["type"])
     _write_json(folder / "modules.json", modules)
+
+
+def writer_versions() -> dict[str, str]:
+    """The installed versions of :data:`WRITERS`, as they stand beside the others in the saved configuration."""
+    found = {}
+    for package in WRITERS:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package.replace("-", "_")] = metadata.version(package)
+    return found
+
+
+def warn_of_later_writer(written: Mapping[str, str], source: str) -> None:
+    """Warn of a model that a later version of this package saved, whose settings this one may not know."""
+    theirs, ours = written.get("hf_posmine"), metadata.version("hf-posmine")
+    if theirs is not None and Version(theirs) > Version(ours):
+        warnings.warn(
+            f"{source!r} was saved by hf-posmine {theirs}, and {ours} is installed, which may not know all of its settings; run: "
+            f"pip install -U 'hf-posmine>={theirs}'",
+            stacklevel=3,
+        )
 
 
 def explain(wrong: Mapping[str, tuple[int, int]], prompts: Mapping[str, str]) -> str:

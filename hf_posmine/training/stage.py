@@ -15,6 +15,7 @@ from hf_posmine.evaluation.evaluator import RetrievalEvaluator, retrieval_evalua
 from hf_posmine.evaluation.loading import load_collection
 from hf_posmine.evaluation.retrieval import RetrievalSettings
 from hf_posmine.models.adapters import has_adapters
+from hf_posmine.models.bidirectional import check_lora
 from hf_posmine.models.instruct import InstructSentenceTransformer
 from hf_posmine.models.items import prefix_of
 from hf_posmine.training.blend import Blend, load_blend, mixed
@@ -76,6 +77,8 @@ def prepare(recipe: Recipe) -> tuple[RecipeTrainer, Blend]:
 
     check_push(recipe)
     RunFolder(Path(recipe.trainer["output_dir"])).check(recipe)
+    if recipe.student.lora is not None:
+        check_lora()  # before minutes of loading and mining
     args = recipe.training_arguments()
     args.push_to_hub = False  # done at the end by record_stage, with the record, instead of at every checkpoint
     evaluator = make_evaluator(recipe.contrastive)

@@ -13,6 +13,7 @@ from datasets import Dataset, DatasetDict
 
 from hf_posmine import Corpus, Qrels
 from hf_posmine.core.errors import InputError
+from hf_posmine.data.columns import check_texts, column_names, iter_columns
 from hf_posmine.data.sources import beir_pairs, is_beir, judged_splits, load_source
 from hf_posmine.data.tables import load_files
 from hf_posmine.evaluation import load_collection
@@ -178,6 +179,44 @@ def test_what_is_wrong_is_one_line_with_the_name(make, error, tmp_path):
     with pytest.raises(InputError, match=error) as caught:
         load_source(source)
     assert "\n" not in str(caught.value)
+
+
+AT_ONCE = ("a header alone", "a record after many texts")
+"""Cases that are no fault of a stream (it may be empty), or are dear."""
+
+
+@pytest.mark.parametrize("case", [name for name in ERRORS if name not in AT_ONCE])
+def test_a_stream_has_the_same_line_whenever_it_meets_the_fault(case, tmp_path):
+    make, error = ERRORS[case]
+    source = make(tmp_path)
+    with pytest.raises(InputError, match=error) as caught:
+        stream = load_source(source, streaming=True)
+        for _, batch in iter_columns(stream, column_names(stream)):
+            for name, values in batch.items():
+                check_texts([value for value in values if isinstance(value, str)], name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_fault_deep_in_a_stream_names_the_file_and_the_line(kind, tmp_path):
+    """Far behind the rows that are read to find the columns, and in the second of two files."""
+    good = [{"query": f"where is {n}", "answer": f"there {n} " + "and there " * 40} for n in range(12_000)]
+    for name, bad in (("1", ""), ("2", "torn")):
+        if kind == "csv":
+            lines = [
+                "query,answer",
+                *(f"{row['query']},{row['answer']}" for row in good),
+                *(['"never closed'] if bad else []),
+            ]
+        else:
+            lines = [*map(json.dumps, good), *(['{"query": "torn'] if bad else [])]
+        write(tmp_path / f"{name}.{kind}", "\n".join(lines) + "\n" * (not bad))
+    stream = load_source(tmp_path, streaming=True)
+    seen = 0
+    with pytest.raises(InputError, match=rf"2\.{kind}' has .* in line 120\d\d") as caught:
+        for _, batch in iter_columns(stream, ["query"]):
+            seen += len(batch["query"])
+    assert seen >= 12_000 and "\n" not in str(caught.value)
 
 
 DOCUMENTS = [

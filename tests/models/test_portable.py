@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
 import warnings
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +19,7 @@ from sentence_transformers.base.modules.transformer import Transformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from sentence_transformers.sentence_transformer.modules import Pooling
 
+from hf_posmine import __version__
 from hf_posmine.core.errors import InputError
 from hf_posmine.models.bidirectional import bidirectional_encoder
 from hf_posmine.models.instruct import InstructSentenceTransformer
@@ -247,12 +250,40 @@ def test_every_save_demands_a_transformers_that_obeys(saved, tmp_path):
     assert demanded(tmp_path / "again") == REQUIREMENTS
 
 
+def test_a_saved_model_says_which_versions_wrote_it(saved, tmp_path):
+    """Also after plain sentence-transformers could have read it; a later writer is one warning when it is loaded."""
+    names = {"sentence_transformers": "sentence-transformers", "transformers": "transformers", "pytorch": "torch",
+             "accelerate": "accelerate", "peft": "peft", "hf_posmine": "hf-posmine"}  # fmt: skip
+    installed = {name: metadata.version(package) for name, package in names.items()}
+    folder, _ = saved["checkpoint"]
+    written = json.loads((folder / "config_sentence_transformers.json").read_text())["__version__"]
+    assert {name: version.partition("+")[0] for name, version in written.items()} == {
+        name: version.partition("+")[0] for name, version in installed.items()
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert InstructSentenceTransformer(str(folder), device="cpu")._written_by == written
+    later = tmp_path / "later"
+    shutil.copytree(folder, later)
+    config = json.loads((later / "config_sentence_transformers.json").read_text())
+    config["__version__"]["hf_posmine"] = "99.1"
+    (later / "config_sentence_transformers.json").write_text(json.dumps(config))
+    with pytest.warns(
+        UserWarning, match=r"was saved by hf-posmine 99\.1, and \d.* is installed.*pip install -U"
+    ) as told:
+        InstructSentenceTransformer(str(later), device="cpu")
+    assert len([w for w in told if "hf-posmine" in str(w.message)]) == 1
+
+
 def test_nothing_of_this_package_is_named_on_disk(saved):
     for name in (*SAME, "checkpoint"):
         folder, _ = saved[name]
         for file in folder.rglob("*.json"):
             if file.name != "trainer_state.json":
-                assert "posmine" not in file.read_text("utf8"), (name, file.name)
+                plain = json.loads(file.read_text("utf8"))
+                if "__version__" in plain:  # who wrote it is no class to import
+                    assert plain["__version__"].pop("hf_posmine") == __version__
+                assert "posmine" not in json.dumps(plain), (name, file.name)
         assert json.loads((folder / "config.json").read_text())["is_causal"] is False
 
 

@@ -420,6 +420,13 @@ def test_without_accelerate_the_extra_is_named(monkeypatch):
         stage.need_train_extra()
 
 
+def test_adapters_that_cannot_be_made_are_refused_before_any_data_is_read(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.integrations.peft.MIN_PEFT_VERSION", "999.1")
+    monkeypatch.setattr("hf_posmine.training.stage.load_blend", lambda *_, **__: pytest.fail("data were read"))
+    with pytest.raises(InputError, match=r"needs peft 999\.1 or newer for LoRA, and peft \d.* is installed"):
+        run_stage(recipe(tmp_path, said(folder, tmp_path / "out", lora={"r": 2})))
+
+
 def test_the_stored_query_prompt_is_that_of_the_largest_set_or_of_a_named_one(folder, tmp_path):
     retrieval_file(tmp_path / "small.parquet", rows=8)
     sets = [

@@ -12,6 +12,7 @@ import pyarrow as pa
 import xxhash
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.data.stream_faults import named_faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,7 +102,7 @@ class StreamReader:
         self._arrow, self._state = stream.with_format("arrow"), state
         if state is not None:
             self._arrow.load_state_dict(state)
-        self._rows = iter(self._arrow)
+        self._rows = named_faults(self._arrow)
 
     def _next(self, rows: int) -> pa.Table | None:
         """Rows are asked for one by one: only so is the stream's state exact wherever its own batches end."""
@@ -119,7 +120,7 @@ def first_row_key(stream: IterableDataset) -> str:
     Raises:
         InputError: the stream is empty.
     """
-    with contextlib.closing(iter(stream.with_format("arrow"))) as rows:
+    with contextlib.closing(named_faults(stream.with_format("arrow"))) as rows:
         first = next(rows, None)
     if first is None:
         raise InputError("the stream has no rows; there is nothing to mine")
