@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,9 +10,13 @@ import numpy as np
 from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.data.columns import check_ids, check_text_lists, check_texts, iter_columns, require_column
 from hf_posmine.data.corpus import Corpus
+from hf_posmine.data.lookalikes import VARIANT, Lookalikes, texts_of
+from hf_posmine.data.qrels import Qrels
 from hf_posmine.data.texts import normalize
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hf_posmine.core.types import Rows
 
 
@@ -25,7 +29,9 @@ class JudgedPairs:
         queries: ``[P]``, texts; of queries that are the same after normalisation the first spelling.
         positives: rows of the corpus, int64 ``[P]``.
         groups: ``[P]``, the value of the column to split by; "" for none.
-        in_corpus: how many of the positives the given corpus has; the others were added to it.
+        in_corpus: how many of the positives the given corpus has, with another title or invisible characters or without;
+            the others were added to it.
+        inside: added positive -> the one document that contains it, as rows of the corpus; those in several tell nothing.
     """
 
     corpus: Corpus
@@ -33,6 +39,7 @@ class JudgedPairs:
     positives: Rows
     groups: tuple[str, ...]
     in_corpus: int
+    inside: Mapping[int, int] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -73,9 +80,34 @@ class JudgedPairs:
                 groups += [value] * len(members)
         if not wanted:
             raise InputError("the dataset has no rows; a split needs queries with positives")
-        corpus, rows, found = _documents(corpus, wanted, None if positive is not None else column)
         spelling: dict[str, str] = {}
-        return cls(corpus, tuple(spelling.setdefault(normalize(q), q) for q in queries), rows, tuple(groups), found)
+        queries = [spelling.setdefault(normalize(q), q) for q in queries]
+        if corpus is None:
+            own = Corpus.from_texts(wanted)
+            return cls(own, tuple(queries), own.rows_of_texts(wanted), tuple(groups), len(wanted))
+        if positive is None:
+            return cls(corpus, tuple(queries), corpus.required_rows(wanted, column), tuple(groups), len(wanted))
+        return cls._of_texts(corpus, queries, wanted, groups)
+
+    @classmethod
+    def _of_texts(cls, corpus: Corpus, queries: list[str], wanted: list[str], groups: list[str]) -> JudgedPairs:
+        """Positives by their texts: a document of the corpus where it differs by a title alone, else a document more."""
+        rows = np.array(corpus.rows_of_texts(wanted))
+        variants, containers = _held_by(corpus, queries, wanted)
+        for at in np.flatnonzero(rows < 0).tolist():
+            rows[at] = variants.get(wanted[at], -1)
+        missing = [wanted[at] for at in np.flatnonzero(rows < 0).tolist()]
+        if not missing:
+            return cls(corpus, tuple(queries), rows, tuple(groups), len(wanted))
+        whole = corpus.union(missing)
+        ids = corpus.ids(np.maximum(rows, 0)).to_pylist()
+        known = np.where(rows < 0, whole.rows_of_texts(wanted), whole.rows_of_ids(ids))
+        inside = {
+            text: int(whole.rows_of_ids(corpus.ids(np.array([row])).to_pylist())[0]) for text, row in containers.items()
+        }
+        added = dict(zip(missing, known[rows < 0].tolist(), strict=True))
+        held = {added[text]: row for text, row in inside.items() if text in added}
+        return cls(whole, tuple(queries), known, tuple(groups), len(wanted) - len(missing), held)
 
     def with_groups_of(self, documents: Any, id: str, by: str) -> JudgedPairs:
         """With the groups that a column of the corpus's own dataset gives to the positives."""
@@ -85,7 +117,7 @@ class JudgedPairs:
             rows = self.corpus.rows_of_ids(batch[id])
             group_of.update(zip(rows.tolist(), _group_values(batch[by], by, start), strict=True))
         groups = tuple(group_of.get(row, "") for row in self.positives.tolist())
-        return JudgedPairs(self.corpus, self.queries, self.positives, groups, self.in_corpus)
+        return replace(self, groups=groups)
 
 
 def _group_values(values: list[Any], column: str, start: int) -> list[str]:
@@ -95,13 +127,20 @@ def _group_values(values: list[Any], column: str, start: int) -> list[str]:
     return ["" if value is None else normalize(str(value)) for value in values]
 
 
-def _documents(corpus: Corpus | None, wanted: list[str], id_column: str | None) -> tuple[Corpus, Rows, int]:
-    """The corpus with all positives, their rows, and how many it had."""
-    if corpus is None:
-        own = Corpus.from_texts(wanted)
-        return own, own.rows_of_texts(wanted), len(wanted)
-    if id_column is not None:
-        return corpus, corpus.required_rows(wanted, id_column), len(wanted)
-    missing = [text for text, row in zip(wanted, corpus.rows_of_texts(wanted).tolist(), strict=True) if row < 0]
-    whole = corpus.union(missing) if missing else corpus
-    return whole, np.asarray(whole.rows_of_texts(wanted)), len(wanted) - len(missing)
+def _held_by(corpus: Corpus, queries: list[str], wanted: list[str]) -> tuple[dict[str, int], dict[str, int]]:
+    """Of positives outside the corpus: the first document that is one but for a title, and the only one that contains it."""
+    qrels = Qrels.from_columns(queries, wanted, match=corpus.match)
+    known = qrels.resolve(corpus)
+    found = Lookalikes.find(corpus, qrels, known)
+    codes = np.asarray(found.codes)
+    texts = list(texts_of(codes, corpus, qrels))
+    variants: dict[str, int] = {}
+    containers: dict[str, int] = {}
+    for at, text in enumerate(texts):
+        mine = slice(int(found.offsets[at]), int(found.offsets[at + 1]))
+        rows, kinds = np.asarray(found.rows[mine]), np.asarray(found.kinds[mine])
+        if (kinds == VARIANT).any():
+            variants[text] = int(rows[kinds == VARIANT][0])
+        elif len(rows) == 1:
+            containers[text] = int(rows[0])
+    return variants, containers

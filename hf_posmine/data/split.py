@@ -23,7 +23,7 @@ SPLITS = ("train", "dev", "test")
 RECORD = "split.json"
 """The file that marks a folder as a split's."""
 PAIRS, CANDIDATES = "train/pairs.jsonl", "train/corpus.jsonl"
-"""The training pairs, and the documents that are no positives of dev and test."""
+"""The training pairs, and the documents that neither are nor contain a positive of dev and test."""
 WRITTEN_ROWS = 8192
 
 
@@ -68,6 +68,8 @@ class GroupedSplit:
     def of(cls, pairs: JudgedPairs, settings: SplitSettings) -> GroupedSplit:
         """Pairs with the same document, group or nearly the same query stay together; these units are drawn by the seed.
 
+        A document is the same with another title, and so is the only document that contains a positive.
+
         Raises:
             InputError: too few units for the splits, with the sizes and the cure.
         """
@@ -106,6 +108,7 @@ class GroupedSplit:
             (folder / place).mkdir(parents=True)
         every = np.arange(len(corpus), dtype=np.int64)
         held = np.unique(pairs.positives[self.split != 0])
+        held = np.union1d(held, np.array([pairs.inside[row] for row in held.tolist() if row in pairs.inside], np.int64))
         _write_documents(folder / "corpus.jsonl", pairs, every)
         _write_documents(folder / CANDIDATES, pairs, np.setdiff1d(every, held))
         numbers = {query: f"q{at}" for at, query in enumerate(dict.fromkeys(pairs.queries))}
@@ -131,7 +134,8 @@ def _units(pairs: JudgedPairs, near: float) -> Rows:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    links = [*_same(pairs.positives.tolist()), *_same(pairs.groups, but=""), *_same(pairs.queries)]
+    documents = [pairs.inside.get(row, row) for row in pairs.positives.tolist()]
+    links = [*_same(documents), *_same(pairs.groups, but=""), *_same(pairs.queries)]
     first = {query: at for at, query in reversed(list(enumerate(pairs.queries)))}
     unique = list(first)
     links += [(first[unique[a]], first[unique[b]]) for a, b in near_pairs(unique, near)]

@@ -135,3 +135,50 @@ def test_a_group_is_one_value_and_ids_need_a_corpus():
         JudgedPairs.of(rows, "q", "p", None, by="g")
     with pytest.raises(InputError, match=r"ids of column 'p'; give the corpus"):
         JudgedPairs.of(rows, "q", None, "p")
+
+
+def titled(count: int = 40):
+    """Passages that the corpus has with their titles, a page that contains two of them, and queries about the bare texts."""
+    bodies = [
+        f"the {WORDS[n % 12]} of number {n} stands {n + 3} miles from the {WORDS[(n + 5) % 12]}" for n in range(count)
+    ]
+    documents = [{"id": f"d{n}", "title": f"Chapter {n}", "text": body} for n, body in enumerate(bodies)]
+    extracts = [
+        f"Here one reads about {n}: {' '.join(draw)}" for n, draw in enumerate(zip(WORDS, reversed(WORDS), strict=True))
+    ]
+    pages = [
+        {"id": f"p{n}", "title": "", "text": f"Before. {text} and then more of it."} for n, text in enumerate(extracts)
+    ]
+    rows = [
+        {"q": f"where is {''.join(chr(97 + int(d)) for d in f'{n:03}')}", "p": text}
+        for n, text in enumerate([*bodies, *extracts])
+    ]
+    return Corpus.from_dataset(Dataset.from_list([*documents, *pages])), Dataset.from_list(rows), bodies, extracts
+
+
+def test_a_positive_that_the_corpus_has_with_a_title_is_that_document():
+    """As in mining: else the passage would be a negative in train, and a document that nobody judged in test."""
+    corpus, rows, bodies, extracts = titled()
+    pairs = JudgedPairs.of(rows, "q", "p", None, corpus=corpus)
+    ids = pairs.corpus.ids(pairs.positives).to_pylist()
+    assert ids[: len(bodies)] == [f"d{n}" for n in range(len(bodies))] and pairs.in_corpus == len(bodies)
+    assert pairs.corpus.texts(pairs.positives[len(bodies) :]).to_pylist() == extracts
+    within = [pairs.inside[row] for row in pairs.positives[len(bodies) :].tolist()]
+    assert pairs.corpus.ids(np.array(within)).to_pylist() == [f"p{n}" for n in range(len(extracts))]
+
+
+def test_no_document_that_holds_a_test_passage_is_a_candidate_of_train(tmp_path):
+    corpus, rows, bodies, extracts = titled()
+    more = [
+        {"q": f"another {WORDS[n]} question", "p": f"Before. {text} and then more of it."}
+        for n, text in enumerate(extracts)
+    ]
+    rows = Dataset.from_list([*rows.to_list(), *more])
+    split = GroupedSplit.of(JudgedPairs.of(rows, "q", "p", None, corpus=corpus), SplitSettings(0.2, 0.3, near=1.0))
+    split.write(tmp_path, {})
+    candidates = [json.loads(line)["text"] for line in (tmp_path / "train" / "corpus.jsonl").open(encoding="utf8")]
+    held = [rows["p"][at] for name in ("dev", "test") for at in split.rows(name).tolist()]
+    assert len(held) > 10 and any(text in extracts for text in held) and any(text in bodies for text in held)
+    assert not [(text, found) for text in held for found in candidates if text in found]
+    sides = {rows["p"][at]: split.split[at] for at in range(len(rows))}
+    assert all(sides[text] == sides[f"Before. {text} and then more of it."] for text in extracts)
