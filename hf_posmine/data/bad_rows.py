@@ -21,7 +21,7 @@ EXAMPLES = 3
 
 
 def faults_of(queries: Sequence[Any], positives: Sequence[Any] | None) -> list[Fault | None]:
-    """What is wrong with each row; None where nothing is missing, whatever the type of the values.
+    """The fault of each row; None where nothing is missing, whatever the type of the values.
 
     >>> faults_of(["q", " ", "q", "q", "q"], ["p", "p", None, ["p", ""], []])
     [None, 'an empty query', 'no positive', 'an empty positive', 'no positive']

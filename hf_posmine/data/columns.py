@@ -127,7 +127,7 @@ def check_texts(values: Iterable[Any], column: str, start: int = 0) -> list[str]
             )
         if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
             raise ColumnError(
-                f"column {column!r}, row {start + offset}: {_show(value)} is no valid Unicode, half of a surrogate pair is "
+                f"column {column!r}, row {start + offset}: {_show(value)} is not valid Unicode, half of a surrogate pair is "
                 "missing; repair the text"
             )
     return texts

@@ -78,7 +78,7 @@ class Corpus:
         """A corpus of texts (a list, a column, an Arrow array), with ids or with row numbers as ids.
 
         Raises:
-            ColumnError: a value that is no text, with its row.
+            ColumnError: a value that is not a text, with its row.
             InputError: no documents, ids of another number, or one id for two documents.
         """
         return cls._write(_pairs(texts, ids), match, cache_dir)
@@ -246,7 +246,7 @@ class Corpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Content digest: equal for equal documents in equal order, wherever they lie."""
+        """Content digest: equal for equal documents in equal order, wherever they are stored."""
         lines = [self.match, str(self.num_candidates), *(p.digest for p in self.parts)]
         lines += [] if self.aliases is None else [self.aliases.path.name]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
@@ -445,5 +445,5 @@ def whole_part(part: TextPart) -> Corpus:
 
 
 def corpora_folder(cache_dir: str | Path | None) -> Path:
-    """Where the parts of corpora lie."""
+    """The folder of the parts of corpora."""
     return (Path(cache_dir) if cache_dir else cache_root()) / "corpora"

@@ -31,7 +31,7 @@ class JudgedPairs:
         groups: ``[P]``, the value of the column to split by; "" for none.
         in_corpus: how many of the positives the given corpus has, with another title or invisible characters or without;
             the others were added to it.
-        inside: added positive -> the one document that contains it, as rows of the corpus; those in several tell nothing.
+        inside: added positive -> the one document that contains it, as rows of the corpus.
     """
 
     corpus: Corpus

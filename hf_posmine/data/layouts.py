@@ -78,7 +78,7 @@ class DatasetColumns:
 
     @cached_property
     def kinds(self) -> dict[str, Kind]:
-        """What each column holds, by the features or else by the first row."""
+        """The kind of each column, by the features or else by the first row."""
         first = splits_of(self.dataset)[0]
         if first.features is not None:
             return {name: _kind_of_feature(feature) for name, feature in first.features.items()}

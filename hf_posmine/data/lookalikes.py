@@ -41,12 +41,12 @@ class Lookalikes:
     """For positives outside the corpus, the candidates that hold them.
 
     Attributes:
-        codes: int64 ``[P]``, the positives: a corpus row that is no candidate, or ``OUTSIDE - j``; sorted.
+        codes: int64 ``[P]``, the positives: a corpus row that is not a candidate, or ``OUTSIDE - j``; sorted.
         offsets: int64 ``[P + 1]``.
         rows: int64 ``[E]``, corpus rows, sorted for each positive.
         kinds: int8 ``[E]``, :data:`VARIANT`, :data:`CONTAINER` or :data:`NEAR`.
         crowded: bool ``[P]``, positives in more than :data:`~hf_posmine.data.phrases.CROWDED` documents, whose containers
-            say nothing and are left out.
+            identify nothing and are left out.
     """
 
     codes: Rows
@@ -86,7 +86,7 @@ class Lookalikes:
             marked = [number for number, text in enumerate(texts) if INVISIBLE.search(text)]
             invisible.append((text_keys([texts[n] for n in marked], "loose"), start + np.array(marked, np.int64)))
             start += len(texts)
-        clear = np.append(~phrases.crowded, False)  # crowded ones say nothing
+        clear = np.append(~phrases.crowded, False)  # crowded ones identify nothing
         found = [(at[clear[at]], rows[clear[at]], kind) for at, rows, kind in found]
         keys, rows = (np.concatenate(column) for column in zip(*invisible, strict=True))
         order = np.argsort(keys, kind="stable")

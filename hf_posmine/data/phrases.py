@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hf_posmine.core.types import Rows
 
 CROWDED = 5000
-"""A text that more documents contain than this says nothing of any of them, such as ``two``."""
+"""A text that more documents contain than this does not identify any of them, such as ``two``."""
 BLOCK_LETTERS = 1 << 19
 WIDTHS = (1, 2, 4, 8)
 BITS = 22
@@ -162,7 +162,7 @@ class Phrases:
 
     @property
     def crowded(self) -> np.ndarray:
-        """Which of the texts are in too many documents to say anything, bool ``[P]``."""
+        """Which of the texts are in too many documents to identify any, bool ``[P]``."""
         return self.counts > CROWDED
 
     def find(self, documents: Sequence[str]) -> tuple[Rows, Rows]:

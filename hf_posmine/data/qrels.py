@@ -224,7 +224,7 @@ class Qrels:
         return replace(self, **arrays)
 
     def _folder(self) -> Path:
-        """Where the arrays lie, by content; written now unless they are there."""
+        """The folder of the arrays, by content; written now unless they are there."""
         return build_once(cache_root() / "qrels" / self.fingerprint, self._write_arrays)
 
     def _write_arrays(self, folder: Path) -> None:

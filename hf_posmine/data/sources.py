@@ -113,7 +113,7 @@ def read_table(folder: str | Path, stem: str) -> Any:
 
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{str(folder)!r} is no folder; pass one with corpus, queries and qrels")
+        raise InputError(f"{str(folder)!r} is not a folder; pass one with corpus, queries and qrels")
     files = table_files(folder, stem)
     if not files:
         raise InputError(f"{str(folder)!r} has no {stem!r} file; there are {sorted(f.name for f in folder.iterdir())}")

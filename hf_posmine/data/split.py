@@ -23,7 +23,7 @@ SPLITS = ("train", "dev", "test")
 RECORD = "split.json"
 """The file that marks a folder as a split's."""
 PAIRS, CANDIDATES = "train/pairs.jsonl", "train/corpus.jsonl"
-"""The training pairs, and the documents that neither are nor contain a positive of dev and test."""
+"""The training pairs, and the documents that neither are nor contain a positive of dev or test."""
 WRITTEN_ROWS = 8192
 
 

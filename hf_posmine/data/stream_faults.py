@@ -9,14 +9,14 @@ import pyarrow as pa
 from hf_posmine.core.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable
 
 T = TypeVar("T")
 UNREADABLE = (pa.ArrowException, UnicodeError, EOFError, ValueError, OSError)
-"""What the readers of ``datasets`` raise in the middle of a file."""
+"""Errors of the readers of ``datasets`` in the middle of a file."""
 
 
-def named_faults(rows: Iterable[T]) -> Iterator[T]:
+def named_faults(rows: Iterable[T]) -> Generator[T, None, None]:
     """The same rows, or batches of them; a fault of a streamed file is an error with its name and line.
 
     Raises:

@@ -50,7 +50,7 @@ def stem_of(path: Path) -> str:
 def load_files(files: str | Path | Sequence[str | Path], *, streaming: bool = False) -> Any:
     """A Dataset, or a stream, from files of one kind (:data:`KINDS`); cells of CSV are texts as they are written.
 
-    Names are names: a ``?`` or ``[`` in one is no pattern.
+    Names are names: a ``?`` or ``[`` in one is not a pattern.
 
     Raises:
         InputError: a file that is missing, of another kind, or that cannot be read, with its name and what is wrong.
@@ -149,7 +149,7 @@ def _refuse(path: Path, what: str) -> InputError:
 
 
 def _check_begin(path: Path) -> None:
-    """Refuse what the first bytes tell: nothing there, or another encoding."""
+    """Refuse a file by its first bytes: empty, or in another encoding."""
     try:
         with _open(path) as file:
             begin = file.read(4)
@@ -211,7 +211,7 @@ def _explained(paths: Sequence[Path], error: Exception) -> BaseException:
 
 
 def fault_in(path: Path) -> str | None:
-    """What is wrong with a file, read line by line."""
+    """The fault of a file, which is read line by line; None without one."""
     kind = kind_of(path)
     if kind in (".parquet", ".arrow"):
         return _binary_fault(path, str(kind))
@@ -233,7 +233,7 @@ def _binary_fault(path: Path, kind: str) -> str | None:
             with pa.memory_map(str(path)) as source:
                 pa.ipc.open_stream(source).read_all()
     except (pa.ArrowException, OSError, EOFError) as error:
-        return f"is truncated, or no {kind[1:]} file ({str(error).splitlines()[0][:120]}); copy it again"
+        return f"is truncated, or not a file of kind {kind[1:]} ({str(error).splitlines()[0][:120]}); copy it again"
     return None
 
 
@@ -286,7 +286,7 @@ def _array_fault(text: str) -> str | None:
 
 
 def _line_fault(text: str, number: int, columns: dict[str, type]) -> str | None:
-    """What is wrong with a line of JSON, given the types of the columns so far."""
+    """The fault of a line of JSON, given the types of the columns so far."""
     twice: list[str] = []
 
     def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -304,7 +304,7 @@ def _line_fault(text: str, number: int, columns: dict[str, type]) -> str | None:
 
 
 def _row_fault(row: object, where: str, columns: dict[str, type]) -> str | None:
-    """What is wrong with a row of JSON, given the types of the columns so far, to which its own are added."""
+    """The fault of a row of JSON, given the types of the columns so far, to which its own are added."""
     if not isinstance(row, dict):
         return f"has a {type(row).__name__} in {where}; each must be an object with columns"
     if any(isinstance(v, str) and any("\ud800" <= c <= "\udfff" for c in v) for v in row.values()):

@@ -112,7 +112,7 @@ def text_keys(texts: Iterable[str], match: Match = "normalized") -> Keys:
 
 
 def text_numbers(texts: Iterable[str], match: Match = "normalized") -> Numbers:
-    """64-bit hashes uint64 ``[N]`` of texts: to draw and to count by, not to tell texts apart, as they can be forged."""
+    """64-bit hashes uint64 ``[N]`` of texts: for draws and counts, not as identities, since they can be forged."""
     return np.fromiter(map(xxhash.xxh3_64_intdigest, _encoded(texts, match)), np.uint64)
 
 

@@ -56,7 +56,7 @@ def open_training_data(
     if is_beir(path):
         return beir_run(path, split, run)
     if run is not None:
-        raise InputError(f"a run belongs to a BEIR folder with corpus, queries and qrels; {str(source)!r} is none")
+        raise InputError(f"a run belongs to a BEIR folder with corpus, queries and qrels, which {str(source)!r} is not")
     if path.is_file():
         return _of_file(path, columns, corpus)
     if (path / "dataset_dict.json").exists() or (path / "dataset_info.json").exists():

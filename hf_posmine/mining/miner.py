@@ -37,6 +37,7 @@ from hf_posmine.mining.near import NearLookalikes
 from hf_posmine.mining.prompted import prompted_texts
 from hf_posmine.mining.select import select
 from hf_posmine.teachers.capabilities import (
+    Lexical,
     NearDuplicates,
     corpus_of,
     near_duplicates_of,
@@ -344,7 +345,10 @@ class PositiveAwareMiner:
         notice = self.data.notice
         if notice is not None:
             warnings.warn(notice, OutsideCorpusWarning, stacklevel=2)
+        queries = None if self.known_positives is None else self.known_positives.queries
         for teacher in self.teachers:
+            if isinstance(teacher, Lexical) and queries is not None:
+                teacher.warn_of_unmatched(queries)
             for line in prompted_texts(teacher, self.corpus, self.known_positives):
                 warnings.warn(line, PromptedTextWarning, stacklevel=2)
         return self

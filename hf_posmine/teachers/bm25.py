@@ -122,6 +122,14 @@ class BM25Teacher(FullScores):
         self._warn_of_none(sum(not found for found in terms), len(queries))
         return self._index[0].scores(terms)
 
+    def warn_of_unmatched(self, queries: Corpus) -> None:
+        """Warn of the queries of a run that share no word with any document, with their count; batches then do not."""
+        if self._warned:
+            return
+        texts = (block for part in queries.parts for block in part.iter_texts())
+        self._warn_of_none(sum(not found for block in texts for found in self._query_terms(block)), len(queries))
+        self._warned = True
+
     def _warn_of_none(self, without: int, queries: int) -> None:
         """Once, since every batch of a script without spaces would repeat it."""
         if without and not self._warned:

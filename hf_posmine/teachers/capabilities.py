@@ -128,6 +128,14 @@ class Metered(Protocol):
 
 
 @runtime_checkable
+class Lexical(Protocol):
+    """A teacher that scores the words which query and document share."""
+
+    def warn_of_unmatched(self, queries: Corpus) -> None:
+        """Warn, once and with their count, of queries that share no word with any document."""
+
+
+@runtime_checkable
 class Renamable(Protocol):
     """A teacher whose name in the output can be set."""
 

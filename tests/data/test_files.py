@@ -152,7 +152,7 @@ ERRORS = {
     ),
     "a truncated parquet": (
         lambda t: write(t / "b.parquet", parquet(t / "a.parquet").read_bytes()[:-20]),
-        "b.parquet' is truncated, or no parquet file",
+        "b.parquet' is truncated, or not a file of kind parquet",
     ),
     "a truncated gz": (
         lambda t: write(t / "a.jsonl.gz", gzip.compress(LINES.encode() * 50)[:-15]),

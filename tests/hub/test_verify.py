@@ -156,6 +156,34 @@ def test_a_corpus_that_nobody_recorded_has_to_be_given(hub, teacher):
     assert remine(REPO, inputs=Inputs(corpus=corpus))["train"].to_list() == mined.to_list()
 
 
+def test_rows_come_again_over_a_corpus_with_titles_as_the_data_of_the_record_say(hub):
+    """The positives are in the corpus behind titles: the account of the data has it, and mining again excludes them, too."""
+    pairs = make_pairs(16)
+    pages = [
+        {"docid": f"d{n}", "heading": f"Page {n}", "body": text} for n, text in enumerate(make_pairs(40)["positive"])
+    ]
+    Dataset.from_list(pages).push_to_hub("alice/pages")
+    corpus = Corpus.from_dataset(load_dataset("alice/pages", split="train"))
+    miner = PositiveAwareMiner.from_dataset(pairs, "bm25", corpus=corpus, num_negatives=3, keep=KEEP)
+    mined = pairs.map(miner, batched=True)
+    source = {
+        "path": "alice/pages",
+        "split": "train",
+        "revision": HfApi().repo_info("alice/pages", repo_type="dataset").sha,
+    }
+    columns = {"text": "body", "id": "docid", "title": "heading"}
+    record = provenance(miner, source={}, corpus_source=source | columns, mined=mined)
+    push_dataset(mined, REPO, record)
+    plain = record.to_dict()["data"]
+    assert plain["corpus"] == "by docid (heading + body)" and (plain["positives"], plain["in_corpus"]) == (16, 0)
+    assert plain["variants"] == 16
+    again = remine(REPO)["train"]
+    assert again.to_list() == mined.to_list()
+    own = {row["query"]: row["positive"] for row in pairs}
+    assert not any(own[row["query"]] in text for row in again for text in row["negatives"])
+    assert verify(REPO).verified
+
+
 def test_rows_that_were_dropped_come_again_from_the_source(hub, teacher):
     make_pairs().push_to_hub("alice/pairs")
     pairs = load_dataset("alice/pairs", split="train")

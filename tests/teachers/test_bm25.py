@@ -6,13 +6,15 @@ import math
 import pickle
 import re
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from datasets import Dataset
 
-from hf_posmine import Corpus
+from hf_posmine import Corpus, PositiveAwareMiner, mine
 from hf_posmine.core.errors import InputError, MissingExtraError, NoSharedWordWarning
 from hf_posmine.hub.teacher_inputs import recorded_spec
 from hf_posmine.mining.record import TeacherRecord
@@ -133,6 +135,23 @@ def characters(tmp_path_factory):
 
 
 CHINESE = ["长江是亚洲最长的河流", "黄河流经九个省区", "泰山位于山东省", "XYZ?"]
+
+
+def test_queries_without_a_shared_word_are_counted_over_the_run_and_warned_of_once():
+    """The first batch has none, two later ones have; a second run over the same teacher repeats nothing."""
+    pairs = Dataset.from_dict(
+        {
+            "query": ["which town", "which river", "何処ですか", "which lake", "qqq", "which town", "誰が"],
+            "positive": [f"{word} number {n}" for n, word in enumerate("town river sea lake hill town book".split())],
+        }
+    )
+    miner = PositiveAwareMiner.from_dataset(pairs, "bm25", num_negatives=1)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for number in (2, 3):
+            mine(pairs, miner, batch_size=number)
+    lines = [str(warning.message) for warning in told if warning.category is NoSharedWordWarning]
+    assert len(lines) == 1 and lines[0].startswith("3 of 6 queries share no word with any document")  # 6 unique ones
 
 
 def test_a_tokenizer_gives_scores_in_a_script_without_spaces(characters, tmp_path):
