@@ -136,8 +136,11 @@ def point(arguments: argparse.Namespace) -> None:
     import datasets
     import torch
 
+    from hf_posmine.search.scan_cpu import warm_up
+
     datasets.disable_progress_bars()
     torch.set_num_threads(1)
+    warm_up()
     for name, documents, queries in (("warm-up", 3000, 300), ("point", arguments.documents, arguments.queries)):
         with tempfile.TemporaryDirectory(dir=arguments.scratch, prefix=f"{name}-") as folder:
             os.environ["HF_POSMINE_HOME"] = folder

@@ -48,9 +48,11 @@ class ExactIndex:
         vectors: float32 ``[N, d]``, in memory or memory-mapped.
         similarity: cosine, dot, euclidean or manhattan; distances are negated.
         num_candidates: only the first that many rows are searched; all can be scored.
-        device: where to multiply; a CPU uses the compiled scan if numba is there.
-        engine: ``auto`` takes int8 products where the CPU is faster at them, else those of a prefix of the principal axes where
-            these hold enough of the documents. No choice changes a result.
+        device: where to multiply.
+        engine: ``auto`` searches with torch alone until so many pairs were compared that compiled loops are worth their
+            compilation (:data:`~hf_posmine.search.kernels.WORTH_COMPILING`). Then, on a CPU with numba, it takes int8 products
+            where the processor is faster at them, else those of a prefix of the principal axes where these hold enough of the
+            documents. No choice changes a result.
         block_rows: documents per block; by default what suits the device and the budget.
         budget: memory it may take, by default that of the environment (:mod:`hf_posmine.utils.memory`).
 
@@ -120,7 +122,7 @@ class ExactIndex:
         # Most queries are certain after the first, cheapest scan. Only the others are scanned again: first by the next, more
         # precise scan, and then with more and more room, which ends because `_most_room` can hold every document.
         found = ScanResult.empty(len(queries.vectors))
-        passes = list(self._scans)
+        passes = list(self._compiled_scans if self._compiles(len(queries.vectors)) else self._portable_scans)
         scan, room = passes[0], 0
         while not found.complete.all():
             scan, room = (passes.pop(0), max(scan.least, 4 * k)) if passes else (scan, MORE * room)
@@ -150,23 +152,35 @@ class ExactIndex:
             np.pad(ids, missing, constant_values=PADDING), np.pad(scores, missing, constant_values=-np.inf), above
         )
 
+    def _compiles(self, queries: int) -> bool:
+        """Whether the compiled scans search so many queries."""
+        if self.engine == "torch" or self.device != "cpu":
+            return False
+        return self.engine != "auto" or kernels.worth(queries * self.num_candidates)
+
     @cached_property
-    def _scans(self) -> list[Scan]:
-        """The scans to try in turn: each is certain of more queries than the one before, and slower."""
-        compiled = self.engine != "torch" and self.device == "cpu" and kernels.AVAILABLE
-        wanted = self.engine == "int8" or (self.engine == "auto" and compiled and int8_is_faster(self.vectors.dim))
-        int8, sizes = compiled and wanted and self.similarity != "manhattan", self._sizes
-        documents = prepare(
-            self.similarity, self.vectors, self.num_candidates, int8=int8, rows=sizes.block_rows, held=sizes.held
-        )
-        if compiled:
-            common = (self.similarity, self.vectors, documents, sizes)
-            cheap = self._coarse(documents)
-            return [*([CpuScan(*common, cheap)] if cheap is not None else []), CpuScan(*common)]
-        blocks = self._torch_blocks
+    def _compiled_scans(self) -> list[Scan]:
+        """The scans of a CPU to try in turn: each is certain of more queries than the one before, and slower."""
+        wanted = self.engine == "int8" or (self.engine == "auto" and int8_is_faster(self.vectors.dim))
+        documents = self._prepared(int8=wanted and self.similarity != "manhattan")
+        common = (self.similarity, self.vectors, documents, self._sizes)
+        cheap = self._coarse(documents)
+        return [*([CpuScan(*common, cheap)] if cheap is not None else []), CpuScan(*common)]
+
+    @cached_property
+    def _portable_scans(self) -> list[Scan]:
+        """The same with torch alone."""
+        documents, blocks = self._prepared(int8=False), self._torch_blocks
         scan = functools.partial(TorchScan, self.similarity, self.vectors, documents, device=self.device)
         coarse = [scan(sizes=blocks, half=half) for half in self._halves]
         return [*coarse, scan(sizes=dataclasses.replace(blocks, resident=0) if coarse else blocks)]
+
+    def _prepared(self, *, int8: bool) -> Documents:
+        """Scale, bias and lengths of the documents, and int8 codes if they are wanted."""
+        sizes = self._sizes
+        return prepare(
+            self.similarity, self.vectors, self.num_candidates, int8=int8, rows=sizes.block_rows, held=sizes.held
+        )
 
     def _coarse(self, documents: Documents) -> Coarse | None:
         """The products of a first scan: int8 codes where they were prepared, else coordinates where axes help."""

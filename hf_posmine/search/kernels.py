@@ -1,6 +1,8 @@
 """The compiled inner loops (numba, extra ``fast``): filtering a block of scores as it leaves the matrix product.
 
-Without numba, :mod:`hf_posmine.search.scan_torch` does the same work with torch alone.
+Without numba, :mod:`hf_posmine.search.scan_torch` does the same work with torch alone, and so it does for searches too small
+to be worth a compiler. numba keeps the machine code on disk per processor, beside this file or, where that is read-only, in
+the user's cache folder (``NUMBA_CACHE_DIR`` names another).
 """
 
 from __future__ import annotations
@@ -15,18 +17,39 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 AVAILABLE = importlib.util.find_spec("numba") is not None
+WORTH_COMPILING = 1 << 28
+"""Pairs of a query and a document from which on compiled loops save more time than compiling them takes."""
 KINDS = ("dot", "cosine", "euclidean", "manhattan")
 GROUP = 64
 FIRST_PRUNE = 32  # buffered documents before the first prune; later ones wait for twice what the last one left
 GROWTH = 4
 FEW = 16  # up to so many best values are kept by insertion, without allocating and partitioning an array
+COLLECT_INPUTS = 13
+"""Arguments of :func:`collect` that are only read."""
 _compiled: dict[str, Any] = {}
+_work = 0
 _lock = threading.Lock()
+
+
+def worth(pairs: int) -> bool:
+    """Whether the compiled loops should do this work: where they are ready, or all work so far is worth compiling for.
+
+    Args:
+        pairs: of a query and a document.
+    """
+    global _work  # noqa: PLW0603 - of the process, as the compiled loops are
+    _work += pairs
+    return AVAILABLE and (bool(_compiled) or _work >= WORTH_COMPILING)
+
+
+def ready() -> bool:
+    """Whether this process has the loops."""
+    return bool(_compiled)
 
 
 def collect(*args: object) -> None:
     """Put the documents of a block that may matter into the queries' buffers; see :func:`_collect`."""
-    _kernel("collect")(*args)
+    _kernel("collect")(*map(_read_only, args[:COLLECT_INPUTS]), *args[COLLECT_INPUTS:])
 
 
 def prune(*args: object) -> None:
@@ -46,14 +69,14 @@ def round_to_int8(vectors: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, n
         np.empty(len(vectors)),
         np.empty(len(vectors)),
     )
-    _kernel("round")(vectors, codes, steps, quantization_error, lengths)
+    _kernel("round")(_read_only(vectors), codes, steps, quantization_error, lengths)
     return steps, quantization_error, lengths
 
 
 def pair_products(queries: np.ndarray, at: np.ndarray, documents: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Float32 dot products of query ``at[i]`` with row ``rows[i]`` of float32 ``documents``."""
     out = np.empty(len(rows), np.float32)
-    _kernel("products")(queries, at, documents, rows, out)
+    _kernel("products")(*map(_read_only, (queries, at, documents, rows)), out)
     return out
 
 
@@ -62,8 +85,17 @@ def pair_scores(
 ) -> np.ndarray:
     """Float64 scores of pairs, as :func:`hf_posmine.search.rescore.pair_scores`."""
     out = np.empty(len(rows), np.float64)
-    _kernel("pairs")(KINDS.index(similarity), queries, at, documents, rows, out)
+    _kernel("pairs")(KINDS.index(similarity), *map(_read_only, (queries, at, documents, rows)), out)
     return out
+
+
+def _read_only(value: object) -> object:
+    """An array that must not be written: numba compiles anew for the other kind, and memory maps are of this one."""
+    if not isinstance(value, np.ndarray):
+        return value
+    view = np.asarray(value).view()
+    view.flags.writeable = False
+    return view
 
 
 def _kernel(name: str) -> Callable[..., Any]:

@@ -27,7 +27,10 @@ KINDS: dict[Similarity, ScoreKind] = {
     "euclidean": "distance",
     "manhattan": "distance",
 }
-CHUNK = 16_384
+CHUNK = 4096
+"""Pairs scored at a time: numpy gathers both sides of each in float64."""
+GATHERED = 64
+"""Pairs that a scan compares in the time in which numpy scores one in float64."""
 
 
 def check_similarity(name: str) -> Similarity:
@@ -69,7 +72,7 @@ def in_shards(vectors: Vectors, rows: Rows) -> Iterator[tuple[Rows, np.ndarray, 
 
 def pair_scores(similarity: Similarity, queries: Floats, at: Rows, documents: np.ndarray, rows: Rows) -> np.ndarray:
     """Scores float64 ``[m]`` of query ``at[i]`` with document ``rows[i]``."""
-    if kernels.AVAILABLE and documents.dtype == np.float32:
+    if documents.dtype == np.float32 and kernels.worth(GATHERED * len(rows)):
         return kernels.pair_scores(similarity, queries, at, documents, rows)
     q, d = queries[at].astype(np.float64), documents[rows].astype(np.float64)
     if similarity == "manhattan":

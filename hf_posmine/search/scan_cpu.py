@@ -286,6 +286,20 @@ class _Candidates:
         return ScanResult(ids, self.above, ~self.full)
 
 
+def warm_up() -> None:
+    """Compile the loops, or load them from disk, for the arrays that scans pass to them; torch is not used."""
+    one, at, ones = np.ones((1, kernels.GROUP), np.float32), np.zeros(1, np.int64), np.ones(kernels.GROUP, np.float32)
+    kernels.round_to_int8(one, np.empty(one.shape, np.int8))
+    kernels.pair_products(one, at, one, at)
+    kernels.pair_scores("dot", one, at, one, at)
+    for products in (one, one.astype(np.int32)):
+        limits = Ceilings(np.full(1, np.inf), Exclusions.given(None, 1))
+        candidates = _Candidates.of(1, limits, kernels.GROUP, kernels.GROUP)
+        candidates.collect(products, ones[:1], ones[:1], ones[:1], (ones, ones, ones, 0))
+        _, places = candidates.pick(1, ones[:1])
+        candidates.settle(places, ones[: len(places)], ones[: len(places)])
+
+
 def _up(values: np.ndarray) -> Floats:
     """Float32, rounded up."""
     return np.nextafter(values.astype(np.float32), np.float32(np.inf))

@@ -6,7 +6,6 @@ leaves open. Documents stay on the device where they fit, else the next block is
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from hf_posmine.core.types import PADDING, Exclusions, Rows
 from hf_posmine.search.error_bounds import Documents, Queries, float_error, half_error
 from hf_posmine.search.gpu_blocks import GpuBlocks
 from hf_posmine.search.scan import Ceilings, ScanResult
+from hf_posmine.utils.torch_flags import exact_products
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,12 +29,6 @@ if TYPE_CHECKING:
 GROUP = 64
 """Documents whose highest value is looked at first."""
 SMALLEST = 2.0**-148
-SHORTCUTS = (
-    "allow_tf32",
-    "allow_fp16_accumulation",
-    "allow_fp16_reduced_precision_reduction",
-    "allow_bf16_reduced_precision_reduction",
-)
 LOWEST = float(np.finfo(np.float32).min)
 
 
@@ -58,7 +52,7 @@ class TorchScan:
         total = len(queries.vectors)
         size = max(1, min(self.sizes.queries, self.sizes.records // room))
         parts = [np.arange(start, min(start + size, total)) for start in range(0, total, size)]
-        with _exact_products(), torch.inference_mode():
+        with exact_products(), torch.inference_mode():
             spans = [self._span(queries.take(part), k, limits.take(part), room) for part in parts]
             # blocks outside, spans inside: a block crosses the bus to the device once, whatever the number of queries
             for start, block in self.feed:
@@ -233,19 +227,3 @@ def _hide(values: torch.Tensor, exclude: Exclusions, start: int) -> None:
         queries: Rows = np.searchsorted(exclude.bounds, inside, side="right") - 1
         at = (torch.from_numpy(queries), torch.from_numpy(exclude.rows[inside] - start))
         values[at[0].to(values.device), at[1].to(values.device)] = -torch.inf
-
-
-@contextlib.contextmanager
-def _exact_products() -> Iterator[None]:
-    """Sums of products in float32: shortcuts that a user may have switched on would break the error bounds."""
-    import torch
-
-    matmul = torch.backends.cuda.matmul
-    before = {name: getattr(matmul, name) for name in SHORTCUTS if hasattr(matmul, name)}
-    try:
-        for name in before:
-            setattr(matmul, name, False)
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(matmul, name, value)

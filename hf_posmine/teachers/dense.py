@@ -12,6 +12,7 @@ import numpy as np
 from hf_posmine.core.errors import InputError
 from hf_posmine.encoding.store import EMBEDDING_SHARD_ROWS, EmbeddingStore, Vectors
 from hf_posmine.search.approximate import ApproximateIndex
+from hf_posmine.search.compiling import compiling
 from hf_posmine.search.exact import Engine, ExactIndex
 from hf_posmine.search.index_factory import as_index, open_index
 from hf_posmine.search.rescore import KINDS, Similarity, exact_scores
@@ -118,7 +119,9 @@ class DenseTeacher:
 
     def prepare(self) -> None:
         """Encode the corpus, and the queries known beforehand, unless the store has them."""
-        _ = self.index, self.embeddings.of_queries
+        known = self.embeddings.queries
+        with compiling((0 if known is None else len(known)) * self.corpus.num_candidates):
+            _ = self.index, self.embeddings.of_queries
 
     def stored_shards(self) -> StoredEmbeddings:
         """The shards of its corpus and of the queries known beforehand."""

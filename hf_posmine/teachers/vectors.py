@@ -12,6 +12,7 @@ import numpy as np
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.data.texts import KeyIndex, text_keys
+from hf_posmine.search.compiling import compiling
 from hf_posmine.search.exact import Engine, ExactIndex
 from hf_posmine.search.rescore import KINDS, check_similarity
 from hf_posmine.teachers.exhaustive import as_texts
@@ -150,6 +151,11 @@ class VectorTeacher:
     def scoring(self) -> str:
         """The similarity; everything else is in the vectors."""
         return self.similarity
+
+    def prepare(self) -> None:
+        """Compile the loops of the search, if it is large."""
+        with compiling(len(self._query_keys) * self.corpus.num_candidates):
+            _ = self.index
 
     def embed_queries(self, queries: Sequence[str]) -> Floats:
         """Vectors float32 ``[B, d]`` of queries.

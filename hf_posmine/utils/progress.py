@@ -32,6 +32,20 @@ def progress_bar(total: int | None, description: str, unit: str) -> Any:
     return tqdm(total=total, desc=description, unit=f" {unit}s", dynamic_ncols=True, disable=_hidden())
 
 
+def note(line: str) -> None:
+    """Write a line to stderr where bars are shown, above those that are; as JSON where they are JSON lines."""
+    from datasets.utils import are_progress_bars_disabled
+
+    if os.environ.get(VARIABLE) == "json":
+        print(json.dumps({"time": _now(), "note": line}), file=sys.stderr, flush=True)  # noqa: T201 - the log
+    elif not are_progress_bars_disabled() and not _hidden():
+        std_tqdm.write(line, file=sys.stderr)
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
 def _hidden() -> bool:
     """Whether ``transformers``, where it is loaded, is set to show no bars."""
     logging = sys.modules.get("transformers.utils.logging")
@@ -52,7 +66,7 @@ class JsonProgress(std_tqdm):
         rate = state["rate"] or (self.n / state["elapsed"] if state["elapsed"] else None)
         left = (self.total - self.n) / rate if rate and self.total is not None else None
         line = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "time": _now(),
             "step": self.desc.removesuffix(": "),
             "done": self.n,
             "total": self.total,

@@ -33,7 +33,7 @@ def noise(rows: int = ROWS) -> np.ndarray:
 
 
 def scan_of(index: ExactIndex):
-    return index._scans[0].coarse
+    return index._compiled_scans[0].coarse
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean"])
