@@ -128,7 +128,7 @@ def _ranks(numbers: Numbers, theirs: Numbers | None, name: str) -> Histogram | N
         series.append(_categories(name, "other", others[others >= 0], edges))
     caption = (
         "Ranks among the candidates that were not excluded, from 0; a step in rank is a candidate that the filters or the sampler "
-        f"passed over. Median {int(np.median(numbers.ranks[numbers.ranks >= 0])):,}, greatest {int(numbers.ranks.max()):,}."
+        f"skipped. Median {int(np.median(numbers.ranks[numbers.ranks >= 0])):,}, greatest {int(numbers.ranks.max()):,}."
     )
     return Histogram("ranks", "Ranks", caption, "rank", np.arange(len(edges), dtype=np.float64), tuple(series), labels)
 

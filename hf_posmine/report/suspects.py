@@ -126,8 +126,8 @@ def _close(numbers: Numbers, filters: Sequence[str]) -> Suspects | None:
     rows, which = rows[: _few(len(numbers.counts))], which[: _few(len(numbers.counts))]
     what = "positive" if np.array_equal(bounds, numbers.reference, equal_nan=True) else "ceiling"
     why = (
-        f"The negatives that score closest to their {what}, or above it, as a share of the positive's score. There are the "
-        "hardest negatives, and the false ones that were let through. Every dataset has such rows; read some."
+        f"The negatives that score closest to their {what}, or above it, as a share of the positive's score. These are "
+        "the hardest negatives, and some may be false. Every dataset has such rows; read some."
     )
     return Suspects(
         "close", f"Closest to the {what}", why, f"{{:.2g}} {{side}} its {what}", rows, which - numbers.bounds[rows],
@@ -143,7 +143,7 @@ def _near_duplicates(texts: RowTexts) -> Suspects | None:
     why = (
         f"A negative that shares at least {NEAR:.0%} of its words with a positive of the row (Jaccard similarity of the "
         "sets of words in the first 500 characters; of pairs of letters in scripts without spaces). Training would "
-        "push apart two texts that say the same."
+        "push apart two texts with the same meaning."
     )
     values = texts.likeness[rows].astype(np.float64)
     return Suspects("duplicate", "Near duplicates of the positive", why, "{:.0%} of the words shared", rows,
@@ -155,8 +155,8 @@ def _answers(texts: RowTexts, numbers: Numbers) -> Suspects | None:
         return None
     rows, at, values = _marked(texts.answers, numbers)
     why = (
-        "A negative that holds an answer of the row as whole words. Common answers, such as a year, stand in many texts "
-        "that answer nothing; a long one in a negative close to the positive is probably an unlabelled positive."
+        "A negative that holds an answer of the row as whole words. Common answers, such as a year, occur in many "
+        "unrelated texts; a long one in a negative close to the positive is probably an unlabelled positive."
     )
     return Suspects("answer", "The answer is in a negative", why, "in {:.0f} of its negatives", rows, at, values)
 
@@ -199,8 +199,8 @@ def _shared(texts: RowTexts, numbers: Numbers) -> Suspects | None:
     uses = counts[inverse].astype(np.float64)
     rows, which = least_per_row(np.where(uses >= least, -uses, np.nan), numbers)
     why = (
-        f"A text that is a negative at least {least:,} times in this dataset. Such hubs are near to everything for the "
-        "teacher; a student learns little from them, and learns it often."
+        f"A text that is a negative at least {least:,} times in this dataset. Such hubs score high for many queries, "
+        "and a student learns little from them."
     )
     return Suspects("shared", "Shared by very many rows", why, "a negative {:,.0f} times", rows,
                     which - numbers.bounds[rows], uses[which])  # fmt: skip
@@ -216,8 +216,8 @@ def _weak(numbers: Numbers, rank: int) -> Suspects | None:
     rows = rows[np.argsort(-above[rows], kind="stable")]
     wording = "{:,.0f} candidates above its ceiling" if numbers.above is not None else "flagged when mined"
     why = (
-        f"At least {rank:,} candidates score above the ceiling of the row, so its labelled positive is probably not what the "
-        "query asks for, or the teacher does not understand the query."
+        f"At least {rank:,} candidates score above the ceiling of the row, so its labelled positive is probably "
+        "wrong, or the teacher fails on the query."
     )
     return Suspects("weak", "Weak positives", why, wording, rows, np.full(len(rows), WHOLE_ROW),
                     above[rows].astype(np.float64))  # fmt: skip
@@ -229,10 +229,10 @@ def _short(numbers: Numbers, n: int) -> Suspects:
     rows = np.flatnonzero(own < n)
     rows = rows[np.argsort(own[rows], kind="stable")]
     why = (
-        f"Rows with fewer than {n} negatives of their own: the candidates below their ceiling ran out. What was drawn at "
-        "random to fill a row does not count."
+        f"Rows with fewer than {n} negatives of their own: the corpus has no more candidates below their "
+        "ceiling. Random fills do not count."
     )
-    return Suspects("short", "Short of negatives", why, f"{{:.0f}} of {n} negatives", rows,
+    return Suspects("short", "Too few negatives", why, f"{{:.0f}} of {n} negatives", rows,
                     np.full(len(rows), WHOLE_ROW), own[rows].astype(np.float64))  # fmt: skip
 
 

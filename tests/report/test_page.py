@@ -124,7 +124,7 @@ def test_a_minimal_dataset_says_what_to_keep():
 def test_a_dataset_with_only_negatives_and_a_query():
     rows = Dataset.from_dict({"query": ["a", "b"], "positive_id": ["1", "2"], "negatives": [["x"], []]})
     made = make_report(mined(rows))
-    assert made.suspects["Short of negatives"] == 1 and rows_of(made.html)[1]["negatives"] == []
+    assert made.suspects["Too few negatives"] == 1 and rows_of(made.html)[1]["negatives"] == []
 
 
 def test_rows_without_any_negative_and_one_row():
