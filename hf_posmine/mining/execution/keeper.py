@@ -15,7 +15,7 @@ import numpy as np
 from hf_posmine.core.errors import CorruptFileError, InputError
 from hf_posmine.data.columns import splits_of
 from hf_posmine.mining.execution.searches import KeptDocuments, Searches
-from hf_posmine.mining.execution.update import DocumentChanges, EarlierSearches, WatchedTeacher
+from hf_posmine.mining.execution.update import EarlierSearches, WatchedTeacher
 from hf_posmine.teachers.capabilities import SearchesVectors
 from hf_posmine.utils.cache import build_once, checked
 from hf_posmine.utils.digest import file_sha256
@@ -218,11 +218,10 @@ def _opened(
     found = {}
     for number, (_, index) in indexes.items():
         before, after = (KeptDocuments.opened(at / str(number)) for at in (place / DOCUMENTS, documents))
-        changes = DocumentChanges.between(before, after)
-        if 2 * len(changes.new) > index.num_candidates:
+        if len(np.setdiff1d(after.keys, before.keys)) > index.num_candidates // 2:
             return "more than half of the documents are new"
         searches = Searches.read(sorted(place.glob(f"*/searches-{number}.npz")))
-        found[number] = EarlierSearches(searches, before, changes, index)
+        found[number] = EarlierSearches(searches, before, after, index)
     return found
 
 

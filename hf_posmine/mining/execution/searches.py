@@ -173,7 +173,7 @@ class KeptDocuments:
         """Bounds of the scores of query vectors float32 ``[B, d]`` (by cosine of length 1) with some documents, in blocks.
 
         With the document ``c + e`` of code c and remainder e, the Cauchy-Schwarz inequality gives ``|q (c + e) - q c| <= |q|
-        |e|``; the rest is twice the rounding of a float32 product of d terms, ``d 2^-23 |q| |c|``, and of the score itself.
+        |e|``; the rest is twice the rounding of a float32 product of d terms, ``d 2^-23 |q| |c|``, of the lengths and of the score.
 
         Yields:
             The position of the block's first document, and float32 ``[B, b]`` each of lower and upper bounds.
@@ -188,15 +188,14 @@ class KeptDocuments:
 
 
 def unit(vectors: Floats) -> Floats:
-    """The vectors with length 1; a zero vector stays."""
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    """The vectors with length 1, up to some 1e-6; a zero vector stays."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
 
 
 def _rounded(vectors: Floats) -> tuple[np.ndarray, Floats, Floats]:
     """Codes int8 ``[m, d]``, scales and errors float32 ``[m]`` of vectors."""
-    scales = np.maximum(np.abs(vectors).max(axis=1, initial=0) / 127, np.finfo(np.float32).tiny).astype(np.float32)
-    codes = np.rint(vectors / scales[:, None]).clip(-127, 127).astype(np.int8)
-    left_out = vectors.astype(np.float64) - codes * scales[:, None].astype(np.float64)
-    errors = np.linalg.norm(left_out, axis=1) * (1 + 1e-6) + 1e-7 * np.linalg.norm(vectors, axis=1)
-    return codes, scales, errors.astype(np.float32)
+    scales = np.maximum(np.abs(vectors).max(axis=1, initial=0) / 127, np.finfo(np.float32).tiny)[:, None]
+    whole = np.rint(vectors / scales).clip(-127, 127)
+    errors = np.linalg.norm(vectors - whole * scales, axis=1) + 4e-6 * np.linalg.norm(vectors, axis=1)
+    return whole.astype(np.int8), scales[:, 0], errors * np.float32(1 + 1e-4)

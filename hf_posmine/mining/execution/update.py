@@ -103,12 +103,13 @@ class EarlierSearches:
     Args:
         searches: of the earlier mining.
         before: its documents.
-        changes: how these became the present documents.
-        index: over the present documents.
+        after: the present documents.
+        index: over these.
     """
 
-    def __init__(self, searches: Searches, before: KeptDocuments, changes: DocumentChanges, index: ExactIndex) -> None:
-        self.searches, self.before, self.changes = searches, before, changes
+    def __init__(self, searches: Searches, before: KeptDocuments, after: KeptDocuments, index: ExactIndex) -> None:
+        self.searches, self.before, self.after = searches, before, after
+        changes = self.changes = DocumentChanges.between(before, after)
         self.cosine = index.similarity == "cosine"
         self._at = KeyIndex.build(searches.keys)
         self._new: ExactIndex | None = None
@@ -132,8 +133,11 @@ class EarlierSearches:
         earlier = self.searches.take(np.maximum(at, 0))
         listed = earlier.ids >= 0
         ids = np.where(listed, self.changes.now[np.maximum(earlier.ids, 0)], PADDING)
-        fresh = self._search_new(vectors, k, below, exclude)
-        gone, unsure = self._gone_above(vectors, below, earlier, at >= 0)
+        lengthened = unit(vectors) if self.cosine else vectors
+        touched = self._touched(lengthened, _last_scores(earlier))
+        fresh = Ranking.nothing(len(keys), k)
+        fresh.put(touched, self._search_new(vectors[touched], k, below[touched], exclude.take(touched)))
+        gone, unsure = self._gone_above(lengthened, below, earlier, at >= 0)
         decided = (at >= 0) & ~np.isneginf(below) & ~unsure & _reaches(earlier, ids, fresh, k)
         decided &= ~self._excludes_others(earlier, exclude)
         merged = _merged(ids, earlier.scores, fresh, k)
@@ -141,9 +145,20 @@ class EarlierSearches:
         same = (merged.doc_ids == _columns(ids, k)).all(axis=1) & (above == earlier.above)
         return replace(merged, above=above), ~decided, decided & ~same
 
+    def _touched(self, queries: Floats, least: Floats) -> Rows:
+        """The queries with which a new document may score ``least`` or more."""
+        if self._new is None:
+            return np.empty(0, np.int64)
+        if not self.after.codes.shape[1]:
+            return np.arange(len(queries))
+        highest = np.full(len(queries), -np.inf, np.float32)
+        for _, _, high in self.after.bounds_of(queries, self.changes.new):
+            np.maximum(highest, high.max(axis=1), out=highest)
+        return np.flatnonzero(highest >= least)
+
     def _search_new(self, vectors: Floats, k: int, below: Floats, exclude: Exclusions) -> Ranking:
         """The best of the new documents, which is all that can enter a list."""
-        if self._new is None:
+        if self._new is None or not len(vectors):
             return Ranking.nothing(len(vectors), k)
         new = self.changes.new
         positions = np.repeat(np.arange(len(vectors)), np.diff(exclude.bounds))
@@ -153,7 +168,7 @@ class EarlierSearches:
         found = self._new.search(vectors, k, below=below, exclude=Exclusions(at[hit], bounds))
         return replace(found, doc_ids=np.where(found.doc_ids >= 0, new[np.maximum(found.doc_ids, 0)], PADDING))
 
-    def _gone_above(self, vectors: Floats, below: Floats, earlier: Searches, known: Mask) -> tuple[Rows, Mask]:
+    def _gone_above(self, queries: Floats, below: Floats, earlier: Searches, known: Mask) -> tuple[Rows, Mask]:
         """How many of the documents that are gone counted above each ceiling, int64 ``[B]``, and where that is not certain."""
         gone, before = self.changes.gone, self.before
         count, unsure = np.zeros(len(below), np.int64), np.zeros(len(below), bool)
@@ -163,9 +178,8 @@ class EarlierSearches:
         if not before.codes.shape[1]:
             unsure[rows] = True
             return count, unsure
-        queries, ceilings = unit(vectors[rows]) if self.cosine else vectors[rows], below[rows][:, None]
-        at, columns = self._uncounted(earlier.take(rows))
-        for start, low, high in before.bounds_of(queries, gone):
+        at, columns, ceilings = *self._uncounted(earlier.take(rows)), below[rows][:, None]
+        for start, low, high in before.bounds_of(queries[rows], gone):
             here = (columns >= start) & (columns < start + low.shape[1])
             low[at[here], columns[here] - start] = high[at[here], columns[here] - start] = -np.inf
             count[rows] += (low >= ceilings).sum(axis=1)
@@ -200,9 +214,15 @@ def _reaches(earlier: Searches, ids: Rows, fresh: Ranking, k: int) -> Mask:
     # that nobody knows: with that one's score at most, and of equal score only behind it. So what counts is what stayed of
     # the list, and what came with a higher score.
     listed, left = (earlier.ids >= 0).sum(axis=1), (ids >= 0).sum(axis=1)
-    last = np.take_along_axis(earlier.scores, np.maximum(listed - 1, 0)[:, None], axis=1)
-    certain = left + (fresh.scores > last).sum(axis=1)
+    certain = left + (fresh.scores > _last_scores(earlier)[:, None]).sum(axis=1)
     return (listed < earlier.depth) | ((left == listed) & (earlier.depth >= k)) | (certain >= k)
+
+
+def _last_scores(earlier: Searches) -> Floats:
+    """The score of the last document of each list, float32 ``[B]``; ``-inf`` where it holds all below the ceiling."""
+    listed = (earlier.ids >= 0).sum(axis=1)
+    last = np.take_along_axis(earlier.scores, np.maximum(listed - 1, 0)[:, None], axis=1)[:, 0]
+    return np.where(listed < earlier.depth, -np.inf, last).astype(np.float32)
 
 
 def _merged(ids: Rows, scores: Floats, fresh: Ranking, k: int) -> Ranking:
