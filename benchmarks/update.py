@@ -30,20 +30,22 @@ class Version:
     task: Task
     numbers: np.ndarray
     vectors: np.ndarray
+    engine: Any
 
     def miner(self, rows: Any) -> Any:
         from hf_posmine import Corpus, PositiveAwareMiner
         from hf_posmine.teachers import VectorTeacher
 
         corpus = Corpus.from_texts([f"passage number {n}" for n in self.numbers.tolist()])
-        teacher = VectorTeacher(corpus, self.vectors, self.task.query_texts, self.task.queries)
+        queries = self.task.query_texts
+        teacher = VectorTeacher(corpus, self.vectors, queries, self.task.queries, engine=self.engine)
         return PositiveAwareMiner.from_dataset(
             rows, teacher, corpus=corpus, query_column="query", positive_column="positive", filters=f"PercPos({SHARE})",
             keep=("scores", "ids", "ranks", "stats"),
         )  # fmt: skip
 
 
-def versions(task: Task, count: int) -> dict[str, Version]:
+def versions(task: Task, count: int, engine: str) -> dict[str, Version]:
     """The earlier documents, and those after each change; no positive of a row is touched."""
     rng, everything = np.random.default_rng(1), np.arange(len(task.documents))
     free = np.setdiff1d(everything, task.positives)
@@ -51,11 +53,11 @@ def versions(task: Task, count: int) -> dict[str, Version]:
     without, changed = np.setdiff1d(old, fresh), task.documents.copy()
     changed[fresh] = task.documents[free[-count:]]
     return {
-        "earlier": Version(task, old, task.documents[old]),
-        "nothing": Version(task, old, task.documents[old]),
-        "1 % added": Version(task, everything, task.documents),
-        "1 % removed": Version(task, without, task.documents[without]),
-        "1 % changed": Version(task, old, changed[old]),
+        "earlier": Version(task, old, task.documents[old], engine),
+        "nothing": Version(task, old, task.documents[old], engine),
+        "1 % added": Version(task, everything, task.documents, engine),
+        "1 % removed": Version(task, without, task.documents[without], engine),
+        "1 % changed": Version(task, old, changed[old], engine),
     }
 
 
@@ -78,6 +80,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=50_000)
     parser.add_argument("--dim", type=int, default=384)
     parser.add_argument("--weak", type=float, default=0.1, help="share of queries with a weak positive")
+    parser.add_argument("--engine", default="auto", help="float32: as on processors that are not faster at int8")
     parser.add_argument("--changes", nargs="+", default=["nothing", "1 % added", "1 % removed", "1 % changed"])
     parser.add_argument("--output", type=Path, default=Path("out/bench"))
     arguments = parser.parse_args()
@@ -90,7 +93,7 @@ def main() -> None:
     rows = Dataset.from_dict({"query": task.query_texts, "positive": [passages[n] for n in task.positives.tolist()]})
     with tempfile.TemporaryDirectory(prefix="posmine-update-") as scratch:
         os.environ["HF_POSMINE_HOME"] = scratch
-        every = versions(task, arguments.documents // 100)
+        every = versions(task, arguments.documents // 100, arguments.engine)
         every = {name: version for name, version in every.items() if name in ("earlier", *arguments.changes)}
         warm = rows.select(range(200))
         mined(watch, "warm-up", every["earlier"], warm, Path(scratch) / "warm")  # imports, compiled kernels

@@ -82,6 +82,16 @@ def add_mining_arguments(parser: argparse.ArgumentParser) -> None:
         "--second-filters", nargs="*", default=[], metavar="FILTER", help="ceilings and floors on its scores"
     )
     second.add_argument(
+        "--second-first", metavar="TEACHER", help="a cheaper one before it: what this turns down, it does not score"
+    )
+    second.add_argument(
+        "--second-first-filters",
+        nargs="*",
+        default=[],
+        metavar="FILTER",
+        help="ceilings and floors on the scores of that",
+    )
+    second.add_argument(
         "--second-rank-by",
         choices=get_args(RankBy),
         default="teacher",

@@ -196,12 +196,21 @@ def second_opinion(args: argparse.Namespace) -> SecondOpinion | None:
     from hf_posmine.mining.second_opinion import SecondOpinion
 
     if args.second_opinion is None:
-        given = [name for name in ("second_filters", "second_band") if vars(args)[name]]
+        given = [
+            name
+            for name in ("second_filters", "second_band", "second_first", "second_first_filters")
+            if vars(args)[name]
+        ]
         if given or args.second_rank_by != "teacher":
-            raise InputError("--second-filters, --second-rank-by and --second-band need --second-opinion TEACHER")
+            raise InputError(
+                "--second-filters, --second-rank-by, --second-band and --second-first need --second-opinion TEACHER"
+            )
         return None
+    if args.second_first_filters and args.second_first is None:
+        raise InputError("--second-first-filters needs --second-first TEACHER")
+    first = None if args.second_first is None else SecondOpinion(args.second_first, args.second_first_filters)
     return SecondOpinion(
-        args.second_opinion, args.second_filters, args.second_rank_by, args.second_depth, args.second_band
+        args.second_opinion, args.second_filters, args.second_rank_by, args.second_depth, args.second_band, first
     )
 
 

@@ -163,7 +163,12 @@ def _facts(record: MiningRecord, facts: DatasetFacts, about: About, license_: An
 
 
 def _opinion(record: OpinionRecord | None) -> dict[str, Any] | None:
-    return None if record is None else asdict(record) | {"link": _teacher_link(record.teacher)}
+    if record is None:
+        return None
+    links = {"link": _teacher_link(record.teacher)}
+    return (
+        asdict(record) | links | ({} if record.first is None else {"first_link": _teacher_link(record.first.teacher)})
+    )
 
 
 def source_words(source: Source) -> str:

@@ -76,10 +76,10 @@ def rebuild(pushed: Mapping[str, Any], record: MiningRecord, inputs: Inputs) -> 
     corpus = rebuild_corpus(record, inputs, known, changes)
     _check_sizes(record, len(corpus))
     second = record.second_opinion
-    recorded = [*record.teachers, *([] if second is None else [second.teacher])]
+    recorded = [*record.teachers, *([] if second is None else second.teachers)]
     teachers = rebuild_teachers(recorded, inputs, corpus, None if known is None else known.queries, changes)
-    opinion = None if second is None else _opinion(second, teachers.pop())
-    miner = _miner(record, corpus, teachers, known, opinion)
+    opinion = None if second is None else _opinion(second, teachers[len(record.teachers) :])
+    miner = _miner(record, corpus, teachers[: len(record.teachers)], known, opinion)
     rebuilt = Rebuilt(miner, rows, from_source, ())
     changes += column_changes(pushed, rebuilt.mined_columns)
     if not any(change.decisive for change in changes):  # else the leaves of the record only repeat it
@@ -119,11 +119,12 @@ def _miner(
     )
 
 
-def _opinion(was: OpinionRecord, teacher: Teacher) -> SecondOpinion:
+def _opinion(was: OpinionRecord, teachers: list[Teacher]) -> SecondOpinion:
     from hf_posmine.mining.second_opinion import SecondOpinion
 
     rank_by: Any = was.rank_by
-    return SecondOpinion(teacher, list(was.filters), rank_by=rank_by, depth=was.depth, band=was.band)
+    first = None if was.first is None else _opinion(was.first, teachers[1:])
+    return SecondOpinion(teachers[0], list(was.filters), rank_by, was.depth, was.band, first)
 
 
 def _known_changed(record: MiningRecord, known: Qrels | None) -> list[InputChange]:

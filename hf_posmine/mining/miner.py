@@ -200,7 +200,8 @@ class PositiveAwareMiner:
             raise InputError(f"{self.settings.sampler!r} has no effect on one teacher; pass several, or use Top()")
 
     def _check_second_opinion(self, opinion: SecondOpinion) -> None:
-        self._check_corpus_of(opinion.scorer)
+        for scorer in opinion.scorers:
+            self._check_corpus_of(scorer)
         settings = self.settings
         wanted = settings.one_sampler.pool(settings.num_negatives)
         if opinion.depth < wanted:
@@ -320,7 +321,7 @@ class PositiveAwareMiner:
         }
         opinion = self.second_opinion
         if opinion is not None:
-            recipe["second_opinion"] = {"teacher": opinion.scorer.fingerprint, **opinion.to_dict()}
+            recipe["second_opinion"] = opinion.identity()
         return json_digest(recipe)
 
     def features(self, features: Features | None) -> Any:
@@ -338,7 +339,7 @@ class PositiveAwareMiner:
     def prepare(self) -> PositiveAwareMiner:
         """Encode whatever is not stored yet, before the first row; returns the miner."""
         opinion = self.second_opinion
-        for teacher in [*self.teachers, *([] if opinion is None else [opinion.scorer])]:
+        for teacher in [*self.teachers, *([] if opinion is None else opinion.scorers)]:
             prepare(teacher)
         if self._near_lookalikes is not None:
             self._near_lookalikes.prepare()

@@ -194,7 +194,8 @@ def _corpus(miner: PositiveAwareMiner, given: Source | Mapping[str, Any] | None)
 
 def _describe_opinion(opinion: SecondOpinion) -> OpinionRecord:
     given = opinion.to_dict()
-    return OpinionRecord(_describe(opinion.scorer), tuple(given.pop("filters")), **given)
+    first = None if opinion.first is None else _describe_opinion(opinion.first)
+    return OpinionRecord(_describe(opinion.scorer), tuple(given.pop("filters")), **given, first=first)
 
 
 def _describe(teacher: Teacher) -> TeacherRecord:

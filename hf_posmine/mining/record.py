@@ -102,6 +102,18 @@ class OpinionRecord:
     rank_by: str
     depth: int
     band: float | None = None
+    first: OpinionRecord | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        plain = {name: value for name, value in vars(self).items() if name != "first"}
+        first = {} if self.first is None else {"first": self.first.to_dict()}
+        return {**plain, "teacher": _plain_teacher(self.teacher), **first}
+
+    @property
+    def teachers(self) -> list[TeacherRecord]:
+        """Its teacher, and that of the first opinion if there is one."""
+        return [self.teacher, *([] if self.first is None else self.first.teachers)]
 
 
 @dataclass(frozen=True)
@@ -154,7 +166,7 @@ class MiningRecord:
             plain["corpus"]["source"] = _present(plain["corpus"]["source"])
         plain["teachers"] = [_plain_teacher(teacher) for teacher in self.teachers]
         if self.second_opinion is not None:
-            plain["second_opinion"]["teacher"] = _plain_teacher(self.second_opinion.teacher)
+            plain["second_opinion"] = self.second_opinion.to_dict()
         for name in ("rows", "data", "format", "second_opinion", "update"):
             if not plain[name]:
                 del plain[name]
@@ -226,7 +238,9 @@ def _plain_teacher(teacher: TeacherRecord) -> dict[str, Any]:
 
 
 def _opinion(plain: Mapping[str, Any]) -> OpinionRecord:
-    nested = {"teacher": _teacher(plain["teacher"]), "filters": tuple(plain["filters"])}
+    first = plain.get("first")
+    nested: dict[str, Any] = {"teacher": _teacher(plain["teacher"]), "filters": tuple(plain["filters"])}
+    nested["first"] = None if first is None else _opinion(first)
     record: OpinionRecord = _known(OpinionRecord, {**plain, **nested})
     return record
 

@@ -81,9 +81,15 @@ DATA = fields(
         "bad_rows": optional(mapping(COUNT, text(64), 16)),
     },
 )
+OPINION_FIELDS = {
+    "teacher": TEACHER,
+    "filters": items(SPELLING, 32),
+    "rank_by": one_of(get_args(RankBy)),
+    "depth": whole(1),
+}
 OPINION = fields(
-    {"teacher": TEACHER, "filters": items(SPELLING, 32), "rank_by": one_of(get_args(RankBy)), "depth": whole(1)},
-    {"band": optional(number)},
+    OPINION_FIELDS,
+    {"band": optional(number), "first": optional(fields(OPINION_FIELDS, {"band": optional(number)}))},
 )
 UPDATE = fields(
     {f"rows_{name}": COUNT for name in ("kept", "updated", "mined_again")}

@@ -47,6 +47,7 @@ class SecondOpinion:
         depth: candidates of a row that may be scored.
         band: leave out questions about candidates at least so far below the positive by the teacher, which then pass. This
             is a short cut: the second might have thought otherwise. None asks wherever the answer matters.
+        first: a cheaper opinion, such as a small cross-encoder. What its filters turn down is rejected, and not scored by this one.
     """
 
     teacher: Teacher | TeacherSpec | str
@@ -54,8 +55,15 @@ class SecondOpinion:
     rank_by: RankBy = "teacher"
     depth: int = 50
     band: float | None = None
+    first: SecondOpinion | None = None
 
     def __post_init__(self) -> None:
+        if self.first is not None and (self.first.rank_by, self.first.band, self.first.first) != (
+            "teacher",
+            None,
+            None,
+        ):
+            raise InputError("first= only turns candidates down by its filters; give it no rank_by=, band= or first=")
         object.__setattr__(self, "filters", as_filters(self.filters))
         object.__setattr__(self, "depth", whole("depth", self.depth, least=1))
         if not isinstance(self.teacher, (str, *TEACHERS.values())):
@@ -65,6 +73,8 @@ class SecondOpinion:
 
     def over(self, corpus: Corpus) -> SecondOpinion:
         """This opinion on a corpus: a teacher that is given by name is made for it."""
+        if self.first is not None:
+            return replace(replace(self, first=None).over(corpus), first=self.first.over(corpus))
         if isinstance(self.teacher, Teacher):
             return self
         from hf_posmine.teachers.factory import make_teacher
@@ -86,28 +96,66 @@ class SecondOpinion:
         filters = [repr(filter_) for filter_ in self.all_filters]
         return {"filters": filters, "rank_by": self.rank_by, "depth": int(self.depth), "band": self.band}
 
+    @property
+    def scorers(self) -> list[Teacher]:
+        """The teacher, and that of the first opinion if there is one."""
+        return [self.scorer, *([] if self.first is None else self.first.scorers)]
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides what it turns down, as plain values."""
+        first = {} if self.first is None else {"first": self.first.identity()}
+        return {"teacher": self.scorer.fingerprint, **self.to_dict(), **first}
+
+    def _scoring(
+        self, found: TeacherCandidates, batch: Batch, settings: MiningSettings
+    ) -> Callable[[Rows, Rows], Floats]:
+        """Scores float32 ``[m]`` of candidates by row and column; ``inf`` where the first opinion turns them down."""
+        ids, queries = found.ranking.doc_ids, batch.queries
+        passes = None if self.first is None else self.first._passing(found, batch, settings)
+
+        def ask(rows: Rows, columns: Rows) -> Floats:
+            left = np.ones(len(rows), bool) if passes is None else passes(rows, columns)
+            scores, at = np.full(len(rows), np.inf, np.float32), rows[left]
+            if len(at):
+                texts = [queries[row] for row in at.tolist()]
+                scores[left] = self.scorer.score(texts, ids[at, columns[left]][:, None])[:, 0]
+            return scores
+
+        return ask
+
+    def _passing(
+        self, found: TeacherCandidates, batch: Batch, settings: MiningSettings
+    ) -> Callable[[Rows, Rows], Mask]:
+        """Whether candidates pass, bool ``[m]``, by row and column."""
+        ask, (_, reference_scores) = (
+            self._scoring(found, batch, settings),
+            positive_scores(batch, self.scorer, settings.ceiling_from),
+        )
+        ceilings = lowest_ceiling(self.all_filters, reference_scores)[0]
+        floors = highest_floor(self.all_filters, reference_scores)
+
+        def passes(rows: Rows, columns: Rows) -> Mask:
+            scores = ask(rows, columns)
+            return (scores < ceilings[rows]) & (scores >= floors[rows])
+
+        return passes
+
     def apply(self, found: TeacherCandidates, batch: Batch, settings: MiningSettings) -> TeacherCandidates:
         """What is left of a teacher's candidates, ranked as asked for, with the second scores beside them."""
         own, reference_scores = positive_scores(batch, self.scorer, settings.ceiling_from)
-        ids, queries = found.ranking.doc_ids, batch.queries
-
-        def ask(rows: Rows, columns: Rows) -> Floats:
-            asked = self.scorer.score([queries[row] for row in rows.tolist()], ids[rows, columns][:, None])
-            return asked[:, 0]
-
         opinion = second_opinion(
-            ask,
+            self._scoring(found, batch, settings),
             found.keep,
             lowest_ceiling(self.all_filters, reference_scores)[0],
             highest_floor(self.all_filters, reference_scores),
-            ids.shape[1] if self.rank_by == "second" else settings.one_sampler.pool(settings.num_negatives),
+            found.keep.shape[1] if self.rank_by == "second" else settings.one_sampler.pool(settings.num_negatives),
             assumed=None if self.band is None else far_below(found.ranking.scores, found.own, self.band),
         )
         keep = np.zeros(found.keep.shape, bool)
         rows, at = np.nonzero(opinion.columns >= 0)
         keep[rows, opinion.columns[rows, at]] = True
         rejected = (~np.isnan(opinion.scores) & ~opinion.passed).sum(axis=1)
-        second = SecondScores(opinion.scores, own, rejected)
+        second = SecondScores(np.where(np.isposinf(opinion.scores), np.nan, opinion.scores), own, rejected)
         left = replace(found, keep=keep, second=second)
         return _by_second(left, second) if self.rank_by == "second" else left
 

@@ -141,7 +141,8 @@ def _teacher(teacher: TeacherRecord) -> str:
 
 def _opinion(opinion: OpinionRecord) -> str:
     filters = ", ".join(opinion.filters) or "no filter"
-    return f"{_teacher(opinion.teacher)}, {filters}, ranked by the {opinion.rank_by}, depth {opinion.depth}"
+    first = "" if opinion.first is None else f"; first {_opinion(opinion.first)}"
+    return f"{_teacher(opinion.teacher)}, {filters}, ranked by the {opinion.rank_by}, depth {opinion.depth}{first}"
 
 
 def _prompts(teacher: TeacherRecord) -> list[str]:

@@ -21,6 +21,7 @@ from hf_posmine.teachers.cross_encoder import _lengths, score_pairs
 from tests.conftest import ToyModel
 from tests.support import tiny
 from tests.support.tiny import WORDS
+from tests.support.vector_models import HashedPairs
 
 disable_progress_bars()
 N = 3
@@ -261,3 +262,54 @@ def test_a_live_model_does_not_travel_and_a_changed_one_is_noticed(corpus, tmp_p
     changed.save_pretrained(str(tmp_path / "model"))
     with pytest.raises(StoreError, match="changed since this teacher was made"):
         pickle.loads(pickle.dumps(named)).score_texts(["a"], ["b"])
+
+
+class Salted(HashedPairs):
+    """The same pairs with other scores."""
+
+    def predict(self, pairs, **options):
+        return super().predict([(f"salt {query}", text) for query, text in pairs], **options)
+
+
+@pytest.mark.parametrize("rank_by", ["teacher", "second"])
+def test_a_small_scorer_turns_down_before_a_large_one_is_asked(rank_by, pairs, dense, corpus):
+    small, large = HashedPairs(), Salted()
+    first = SecondOpinion(CrossEncoderTeacher(small, corpus, fingerprint="small"), "MaxScore(0.2)")
+    teacher = CrossEncoderTeacher(large, corpus, fingerprint="large")
+    opinion = SecondOpinion(teacher, "MaxScore(0.4)", rank_by=rank_by, depth=12, first=first)
+    miner = miner_of(pairs, dense, opinion)
+    mined = pairs.map(miner, batched=True, batch_size=7)
+    asked, large.asked = large.asked, 0
+    deep = pairs.map(miner_of(pairs, dense, num_negatives=12), batched=True)
+    for row, all_ in zip(mined, deep, strict=True):
+        query, texts = row["query"], all_["negatives"]
+        left = [text for text in texts if float(small.predict([(query, text)])[0]) < 0.2]
+        scores = {text: float(large.predict([(query, text)])[0]) for text in left}
+        left = [text for text in left if scores[text] < 0.4]
+        left = sorted(left, key=lambda text: -scores[text]) if rank_by == "second" else left
+        assert row["negatives"] == left[:N]
+        assert row["negatives_second_scores"] == [np.float32(scores[text]) for text in left[:N]]
+        if rank_by == "second":
+            assert row["second_rejected"] == len(texts) - len(left)
+    alone = Salted()
+    teacher = CrossEncoderTeacher(alone, corpus, fingerprint="large")
+    without = miner_of(pairs, dense, SecondOpinion(teacher, "MaxScore(0.4)", rank_by=rank_by, depth=12))
+    pairs.map(without, batched=True, batch_size=7)
+    assert asked < alone.asked if rank_by == "second" else asked <= small.asked
+    assert miner.fingerprint != without.fingerprint
+
+
+def test_a_first_opinion_is_recorded_and_rebuilt(pairs, dense, corpus, cross):
+    first = SecondOpinion(cross, "MarginPos(0.1)")
+    miner = miner_of(pairs, dense, SecondOpinion(cross, "MarginPos(0.2)", depth=9, first=first))
+    record = MiningRecord.from_json(provenance(miner, source={"path": "pairs"}).to_json())
+    assert record.second_opinion is not None and record.second_opinion.first is not None
+    assert record.second_opinion.first.filters == ("MarginPos(0.1)",)
+    inputs = Inputs(dataset=pairs, corpus=corpus, teacher=[dense, cross, cross])
+    again = rebuild({"train": pairs}, record, inputs).miner
+    assert again.fingerprint == miner.fingerprint and again.second_opinion.first.scorer is cross
+
+
+def test_a_first_opinion_only_filters(cross):
+    with pytest.raises(InputError, match="first= only turns candidates down"):
+        SecondOpinion(cross, "MarginPos(0.2)", first=SecondOpinion(cross, rank_by="second"))

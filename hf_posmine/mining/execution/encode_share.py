@@ -81,7 +81,7 @@ class Rank:
 def scorers(miner: PositiveAwareMiner) -> list[Teacher]:
     """All teachers of a miner, the one of the second opinion included."""
     opinion = miner.second_opinion
-    return [*miner.teachers, *([] if opinion is None else [opinion.scorer])]
+    return [*miner.teachers, *([] if opinion is None else opinion.scorers)]
 
 
 def pieces_of(teachers: Sequence[Teacher]) -> list[Piece]:

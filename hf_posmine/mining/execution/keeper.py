@@ -185,7 +185,7 @@ def _basis(miner: PositiveAwareMiner) -> dict[str, Any]:
         teacher.scoring() if isinstance(teacher, SearchesVectors) else teacher.name for teacher in miner.teachers
     ]
     opinion = miner.second_opinion
-    second = None if opinion is None else {"teacher": opinion.scorer.fingerprint, **opinion.to_dict()}
+    second = None if opinion is None else opinion.identity()
     basis = {"teachers": scoring, **miner.settings.to_dict(), "second_opinion": second}
     plain: dict[str, Any] = json.loads(json.dumps(basis))
     return plain
