@@ -11,6 +11,7 @@ from hf_posmine.cli.early import check_files
 from hf_posmine.cli.faults import fault
 from hf_posmine.cli.hints import hints_of
 from hf_posmine.cli.parser import find_verb, parse
+from hf_posmine.cli.places import local_places
 from hf_posmine.cli.process import left_as_found, without_bars
 from hf_posmine.cli.show import show
 from hf_posmine.utils.progress import VARIABLE
@@ -44,11 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> None:
     command = find_verb(arguments)
     args = parse(command, arguments)
-    check_files(args)
     if args.offline or os.environ.get("HF_POSMINE_OFFLINE", "0") not in ("", "0"):
         os.environ["HF_POSMINE_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
     if args.log_progress:
         os.environ[VARIABLE] = "json"
     args.command_line = shlex.join(["hf-posmine", *arguments])
-    with without_bars(args.log_progress or args.quiet), hints_of(command):
+    with without_bars(args.log_progress or args.quiet), hints_of(command), local_places(args):
+        check_files(args)
         command.run(args)

@@ -16,6 +16,7 @@ from hf_posmine.utils.cache import build_once
 from hf_posmine.utils.digest import file_sha256, json_digest
 from hf_posmine.utils.files import cache_root
 from hf_posmine.utils.mapped import Appended, release_pages
+from hf_posmine.utils.remote import fetched, is_remote
 from hf_posmine.utils.upstream import dataset_fingerprint
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ def document_vectors(path: str, column: str | None, corpus: Corpus) -> np.ndarra
     Raises:
         InputError: a document without a vector, or more vectors than documents and nothing to tell whose they are.
     """
-    source = VectorSource(path, column, (*(ID_NAMES if corpus.has_ids else ()), *TEXT_NAMES))
+    source = VectorSource(_local(path), column, (*(ID_NAMES if corpus.has_ids else ()), *TEXT_NAMES))
     name = json_digest(["documents", source.digest, corpus.fingerprint])
     folder = build_once(cache_root() / "vectors" / name, partial(_write_documents, source, corpus))
     return np.load(folder / "documents.npy", mmap_mode="r")
@@ -219,6 +220,10 @@ def _write_documents(source: VectorSource, corpus: Corpus, folder: Path) -> None
         )
 
 
+def _local(path: str) -> str:
+    return str(fetched(path)) if is_remote(path) else path
+
+
 def _rows_of(keys: list[str] | None, corpus: Corpus, start: int, count: int, path: str) -> Rows:
     """The corpus row of each vector; -1 for those of other documents."""
     if keys is not None:
@@ -237,7 +242,7 @@ def query_vectors(path: str, column: str | None) -> tuple[list[str], np.ndarray]
     Raises:
         InputError: vectors without the texts of their queries.
     """
-    source = VectorSource(path, column, (*QUERY_NAMES, *QUERY_TEXT_NAMES))
+    source = VectorSource(_local(path), column, (*QUERY_NAMES, *QUERY_TEXT_NAMES))
     name = json_digest(["queries", source.digest])
     folder = build_once(cache_root() / "vectors" / name, partial(_write_queries, source))
     shape = json.loads((folder / "shape.json").read_text())
