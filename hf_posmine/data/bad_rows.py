@@ -36,7 +36,7 @@ def _fault_of(positive: object) -> Fault | None:
         return None if positive and not positive.isspace() else "an empty positive"
     if _is_missing(positive):
         return "no positive"
-    if isinstance(positive, ArrayLike):
+    if not isinstance(positive, (list, tuple)) and isinstance(positive, ArrayLike):
         positive = positive.tolist()
     if isinstance(positive, (list, tuple)):
         if not positive:

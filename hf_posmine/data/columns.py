@@ -140,7 +140,9 @@ def check_text_lists(values: Iterable[Any], column: str, start: int = 0) -> list
         if isinstance(value, str):
             lists.append([value])
         elif isinstance(value, (list, tuple, ArrayLike)):
-            members = [text_of_record(member) for member in (value.tolist() if isinstance(value, ArrayLike) else value)]
+            members = [
+                text_of_record(member) for member in (value if isinstance(value, (list, tuple)) else value.tolist())
+            ]
             if not members:
                 raise ColumnError(f"column {column!r}, row {row}: an empty list; every row needs a positive")
             for member in members:

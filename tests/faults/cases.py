@@ -91,12 +91,13 @@ class Run:
         self.world.root.mkdir(exist_ok=True)
         self.world.logs.mkdir(exist_ok=True)
         self.log = self.world.logs / log
+        arguments = [*self.world.arguments(self.command), "--quiet"]  # before the fork, as it may start a service
         self.pid = os.fork()
         if not self.pid:
-            self._child()
+            self._child(arguments)
         return self
 
-    def _child(self) -> None:
+    def _child(self, arguments: list[str]) -> None:
         status = 70
         try:
             os.setpgid(0, 0)
@@ -110,7 +111,7 @@ class Run:
             if COMMANDS[self.command].online:
                 go_online()
             self.prepare()
-            status = main([*self.world.arguments(self.command), "--quiet"])
+            status = main(arguments)
         except BaseException as error:
             if isinstance(error, SystemExit):
                 status = error.code if isinstance(error.code, int) else 1
