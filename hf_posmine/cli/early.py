@@ -1,4 +1,4 @@
-"""Checks before torch is imported: misspelt files, filters and samplers."""
+"""Checks before torch and datasets are imported: misspelt files, columns, teachers, filters and samplers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from hf_posmine.core.errors import InputError
 from hf_posmine.core.filters import as_filters
 from hf_posmine.core.samplers import as_sampler
 from hf_posmine.core.settings import MiningSettings
+from hf_posmine.core.spec import split_list
 from hf_posmine.core.suggest import did_you_mean
+from hf_posmine.data.columns import require_column
+from hf_posmine.encoding.encode import model_source
+from hf_posmine.teachers.spellings import Cross, Dense, Late, Sparse, as_teacher_spec
+from hf_posmine.utils.config import read_mapping
 
 if TYPE_CHECKING:
     import argparse
@@ -26,7 +31,59 @@ INPUTS = {
     "dataset": "--dataset ",
 }
 """Values that may name a file, and how they are given."""
+COLUMNS = {
+    "data": {"query_column": "query", "positive_column": "positive", "positive_id_column": "positive id"},
+    "corpus": {"corpus_text_column": "text", "corpus_id_column": "id", "corpus_title_column": "title"},
+}
+"""Options that name a column of a file, and what the column holds."""
+TEACHERS = ("teacher", "second_opinion")
 SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".arrow", ".gz", ".txt")
+
+
+def check_names(args: argparse.Namespace) -> None:
+    """Refuse misspelt files, configurations, columns of parquet files, and teachers.
+
+    Raises:
+        InputError: with the nearest name.
+        ColumnError: a column that the file lacks.
+    """
+    check_files(args)
+    given = vars(args)
+    if given.get("config") is not None and not Path(given["config"]).exists():
+        read_mapping(given["config"])  # the error that reading it gives
+    for name, columns in COLUMNS.items():
+        wanted = {column: what for option, what in columns.items() if (column := given.get(option))}
+        if wanted and isinstance(given.get(name), str) and Path(given[name]).suffix == ".parquet":
+            _check_columns(Path(given[name]).expanduser(), wanted)
+    for name in TEACHERS:
+        if isinstance(given.get(name), str):
+            _check_teachers(given[name])
+
+
+def _check_columns(path: Path, wanted: dict[str, str]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():  # a pattern
+        return
+    try:
+        names = pq.read_schema(path).names
+    except (OSError, pa.ArrowException):  # whoever reads the rows says more
+        return
+    for column, what in wanted.items():
+        require_column(names, column, what)
+
+
+def _check_teachers(names: str) -> None:
+    for name in split_list(names):
+        spec = as_teacher_spec(name)
+        if not isinstance(spec, (Cross, Dense, Late, Sparse)):
+            continue
+        if _is_path(spec.model) and not Path(spec.model).expanduser().exists():
+            raise InputError(
+                f"teacher {name}: {spec.model} does not exist{_nearest_file(Path(spec.model).expanduser())}"
+            )
+        model_source(spec.model)
 
 
 def check_files(args: argparse.Namespace) -> None:
@@ -41,8 +98,12 @@ def check_files(args: argparse.Namespace) -> None:
             raise InputError(f"{option}{value} does not exist{_nearest_file(Path(value).expanduser())}")
 
 
+def _is_path(value: str) -> bool:
+    return value.startswith(("/", "./", "../", "~"))
+
+
 def _is_file_name(value: str) -> bool:
-    return "*" not in value and (value.startswith(("/", "./", "../", "~")) or value.lower().endswith(SUFFIXES))
+    return "*" not in value and (_is_path(value) or value.lower().endswith(SUFFIXES))
 
 
 def _nearest_file(path: Path) -> str:

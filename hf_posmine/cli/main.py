@@ -7,7 +7,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from hf_posmine.cli.early import check_files
+from hf_posmine.cli.early import check_names
 from hf_posmine.cli.faults import fault
 from hf_posmine.cli.hints import hints_of
 from hf_posmine.cli.parser import find_verb, parse
@@ -47,6 +47,7 @@ def _run(arguments: list[str]) -> None:
     args = parse(command, arguments)
     if args.offline or os.environ.get("HF_POSMINE_OFFLINE", "0") not in ("", "0"):
         os.environ["HF_POSMINE_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
+    check_names(args)
     if args.log_progress:
         os.environ[VARIABLE] = "json"
     args.command_line = shlex.join(["hf-posmine", *arguments])
