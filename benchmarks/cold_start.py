@@ -145,12 +145,13 @@ def report(said: dict[str, Any]) -> str:
         runs = [r for r in said["runs"] if r["name"] == name]
         times, compiled = [r["cpu"] for r in runs], any(r["compiled"] for r in runs)
         rows.append([name, median, min(times), max(times), "yes" if compiled else "no"])
+    int8 = ", ".join(about["int8_instructions"]) or "no int8 instructions"
     values = {"ours / peer": said["ratio"], "demo": cpu["demo"]}
     goals = [
         [n, f"{values[n]:.2f}", f"<= {goal:g}", "yes" if values[n] <= goal else "NO"] for n, goal in TARGETS.items()
     ]
     return (
-        f"# Cold start\n\n{about['cpu']} ({', '.join(about['int8_instructions']) or 'no int8 instructions'}), {about['cores']} cores; "
+        f"# Cold start\n\n{about['cpu']} ({int8}), {about['cores']} cores; "
         f"Python {about['python']}; {packages}; commit {about['git_commit']}, source {about['source_digest']}; {about['time']}.\n\n"
         f"{arguments['pairs']:,} pairs ({arguments['texts']}), the embedded MiniLM, {NEGATIVES} negatives below {SHARE:.0%} of the "
         f"positive's score; every run is a new process with empty caches. CPU seconds of the whole process, over "
