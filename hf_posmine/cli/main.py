@@ -47,10 +47,9 @@ def _run(arguments: list[str]) -> None:
     args = parse(command, arguments)
     if args.offline or os.environ.get("HF_POSMINE_OFFLINE", "0") not in ("", "0"):
         os.environ["HF_POSMINE_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
-    check_names(args)
     if args.log_progress:
         os.environ[VARIABLE] = "json"
     args.command_line = shlex.join(["hf-posmine", *arguments])
     with without_bars(args.log_progress or args.quiet), hints_of(command), local_places(args):
-        check_files(args)
+        check_names(args)
         command.run(args)
