@@ -1,7 +1,8 @@
-# One command for each thing: make demo | quick | install | check | unit | test | all | minimum | docs | bench
+# One command for each thing: make demo | quick | install | check | unit | test | all | minimum | docs | release | bench
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
+PYTHONS ?= python3.10 python3.13
 BIN := $(VENV)/bin
 MIN_VENV ?= .venv-min
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
@@ -12,7 +13,7 @@ MINIMUM := tests/core tests/contracts tests/golden tests/data tests/models tests
 
 export HF_POSMINE_OFFLINE ?= 1
 
-.PHONY: demo quick install check format docs unit test all minimum peer-tests faults bench clean
+.PHONY: demo quick install check format docs unit test all minimum peer-tests release faults bench clean
 
 demo: $(STAMP)  ## mine the embedded sample with the embedded teacher
 	$(BIN)/hf-posmine demo --output out/demo
@@ -67,6 +68,10 @@ minimum: $(MIN_STAMP)  ## the fast tests with the oldest supported versions, in 
 
 peer-tests: $(STAMP)  ## the mining tests of sentence-transformers against ours: make peer-tests PEER=<its checkout>
 	$(BIN)/python -m tests.support.peer_suite $(PEER)
+
+release: $(STAMP)  ## build, check, install in clean environments of Python 3.10 and 3.13, run the demo there
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[release]'
+	$(BIN)/python .ci/release.py $(PYTHONS)
 
 faults: $(STAMP)  ## the whole table of faults, with figures tried and held in out/faults.json
 	$(BIN)/python -m tests.faults.run --minutes 15 --examples 10000 --output out/faults.json

@@ -101,6 +101,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write a copy without what was found, in the same layout, with a log of each change",
     )
     result.add_argument(
+        "--dry-run", action="store_true", help="check the first rows, show how long all would take, and stop"
+    )
+    result.add_argument("--price", type=float, help="of an hour of the machine, for --dry-run")
+    result.add_argument(
         "--top-up", metavar="TEACHER", nargs="?", const="bm25",
         help="with --repair and --corpus: mine negatives for rows that have too few, by this teacher (default: bm25)",
     )  # fmt: skip
@@ -120,6 +124,9 @@ def run(args: argparse.Namespace) -> None:
     corpus = _corpus(args)
     data = _open(args, corpus)
     show(f"Read as {data.layout.name}: {data.layout.describe()}")
+    if args.dry_run:
+        _dry_run(data, args.price)
+        return
     names = ("num_negatives", "shared", "examples", "collection", "collection_split", "teacher", "tolerance", "device")
     settings = AuditSettings(
         **{name: vars(args)[name] for name in names}, filters=_filters(args) if args.teacher else ()
@@ -133,6 +140,15 @@ def run(args: argparse.Namespace) -> None:
     if args.output:
         _write(result, Path(args.output))
     _fail(result, limits)
+
+
+def _dry_run(data: TrainingData, price: float | None) -> None:
+    """Audit the first rows, count all, and tell what that makes."""
+    from hf_posmine.audit.estimate import estimate_audit
+
+    rows, seconds = estimate_audit(data)
+    cost = "" if price is None else f", {price * seconds / 3600:,.2f} at {price:g} an hour"
+    show(f"{rows:,} rows, about {seconds:,.0f} seconds of one core on this machine{cost}; a teacher adds its own time")
 
 
 def _filters(args: argparse.Namespace) -> tuple[Filter, ...]:

@@ -7,6 +7,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
+from hf_posmine.cli.completion import complete
 from hf_posmine.cli.early import check_names
 from hf_posmine.cli.faults import fault
 from hf_posmine.cli.hints import hints_of
@@ -28,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0; 1 where something failed or differs; 2 where the input is wrong; 130 after Ctrl-C.
     """
+    complete()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         with left_as_found():
