@@ -19,6 +19,10 @@ os.environ.update(loopback.environment())
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)  # a busy machine must not fail a test
+settings.load_profile("untimed")
 
 SAMPLE = Path(__file__).parent.parent / "hf_posmine" / "data" / "sample"
 REAL_DATA = Path(__file__).parent.parent.parent / "shared" / "data"

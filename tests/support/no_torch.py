@@ -7,6 +7,7 @@ import time
 from importlib.abc import MetaPathFinder
 from typing import NoReturn
 
+import pytest
 from hypothesis import settings
 
 HEAVY = ("torch", "transformers", "sentence_transformers", "datasets")
@@ -23,6 +24,7 @@ class Refuse(MetaPathFinder):
         raise AssertionError(f"the unit tests need numpy only, and something imports {fullname}")
 
 
+@pytest.hookimpl(trylast=True)  # the profile of conftest.py is loaded before
 def pytest_configure() -> None:
     sys.meta_path.insert(0, Refuse())
     settings.register_profile("unit", max_examples=25, deadline=None)  # `make test` runs the usual 100
