@@ -25,12 +25,18 @@ def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool = True
     data = parser.add_argument_group("data")
     data.add_argument("--name", help="configuration of a Hub dataset")
     data.add_argument("--split", default="train", help="split of a Hub, saved or BEIR dataset (default: %(default)s)")
-    data.add_argument("--query-column", help="default: found by its name, such as query, anchor or question")
-    data.add_argument("--positive-column", help="texts or lists of texts (default: found by its name)")
+    data.add_argument(
+        "--query-column", help="column of the queries (default: found by its name, such as query, anchor or question)"
+    )
+    data.add_argument(
+        "--positive-column", help="column of the positives, texts or lists of texts (default: found by its name)"
+    )
     data.add_argument("--positive-id-column", help="ids of --corpus, instead of texts")
     data.add_argument("--corpus", help="candidates: a file, folder or Hub id (default: the positives)")
-    data.add_argument("--corpus-split", default="train", help="default: %(default)s")
-    data.add_argument("--corpus-text-column", help="default: found by its name, such as text, body or passage")
+    data.add_argument("--corpus-split", default="train", help="split of --corpus (default: %(default)s)")
+    data.add_argument(
+        "--corpus-text-column", help="column of its texts (default: found by its name, such as text, body or passage)"
+    )
     data.add_argument("--corpus-id-column", help='default: found by its name, such as _id or docid; "" for row numbers')
     data.add_argument(
         "--corpus-title-column", help='put before the text, with a space (default: title, if there is one; "" for none)'
@@ -48,8 +54,10 @@ def add_mining_arguments(parser: argparse.ArgumentParser) -> None:
         "--filters", nargs="*", metavar="FILTER",
         help='such as "PercPos(0.95)", see below; none for Naive Top-K (default: PercPos(0.95), where scores have a zero)',
     )  # fmt: skip
-    group.add_argument("--sampler", default=repr(default.sampler), help="default: %(default)s")
-    group.add_argument("--num-negatives", type=int, default=default.num_negatives, help="default: %(default)s")
+    group.add_argument("--sampler", default=repr(default.sampler), help="draw of the negatives (default: %(default)s)")
+    group.add_argument(
+        "--num-negatives", type=int, default=default.num_negatives, help="negatives per row (default: %(default)s)"
+    )
     group.add_argument(
         "--ceiling-from", choices=get_args(CeilingFrom), default=default.ceiling_from,
         help="which of several positives sets the ceiling (default: %(default)s)",
@@ -62,7 +70,9 @@ def add_mining_arguments(parser: argparse.ArgumentParser) -> None:
         "--weak-positive", choices=get_args(WeakPositive), default=default.weak_positive,
         help="rows whose positive is outranked by --weak-rank documents (default: %(default)s)",
     )  # fmt: skip
-    group.add_argument("--weak-rank", type=int, default=default.weak_rank, help="default: %(default)s")
+    group.add_argument(
+        "--weak-rank", type=int, default=default.weak_rank, help="rank of a weak positive (default: %(default)s)"
+    )
     group.add_argument(
         "--near-duplicates", type=float, metavar="COSINE", help="exclude documents at least this similar to a positive"
     )
@@ -77,7 +87,11 @@ def add_mining_arguments(parser: argparse.ArgumentParser) -> None:
     second = parser.add_argument_group(
         "second opinion", "another teacher, which scores only the candidates where it matters"
     )
-    second.add_argument("--second-opinion", metavar="TEACHER", help="such as cross:BAAI/bge-reranker-base")
+    second.add_argument(
+        "--second-opinion",
+        metavar="TEACHER",
+        help="a second scorer of the candidates, such as cross:BAAI/bge-reranker-base",
+    )
     second.add_argument(
         "--second-filters", nargs="*", default=[], metavar="FILTER", help="ceilings and floors on its scores"
     )
@@ -114,7 +128,7 @@ def add_teacher_arguments(parser: argparse.ArgumentParser, *, several: bool = Tr
     group.add_argument("--query-prompt", help="text put before every query (default: the model's own)")
     group.add_argument("--document-prompt", help="text put before every document (default: the model's own)")
     group.add_argument("--similarity", help="cosine, dot, euclidean or manhattan (default: the model's own)")
-    group.add_argument("--device", help="such as cpu or cuda:0 (default: CUDA if there is any)")
+    group.add_argument("--device", help="device to compute on, such as cpu or cuda:0 (default: CUDA if there is any)")
     group.add_argument("--store", help="folder of the embeddings (default: below the cache, shared by all runs)")
     group.add_argument(
         "--dtype",

@@ -63,11 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--split", default="train", help="split of a Hub or BEIR dataset (default: %(default)s)")
     data.add_argument("--run", help="TREC run whose documents are the negatives, for a BEIR folder")
     data.add_argument("--corpus", help="documents of rows that hold ids, and for --top-up: a file or folder")
-    data.add_argument("--query-column", help="default: found by its name")
-    data.add_argument("--positive-column", help="default: found by its name")
-    data.add_argument("--negatives-column", help="default: found by its name")
+    data.add_argument("--query-column", help="column of the queries (default: found by its name)")
+    data.add_argument("--positive-column", help="column of the positives (default: found by its name)")
+    data.add_argument("--negatives-column", help="column of the negatives (default: found by its name)")
     checks = parser.add_argument_group("checks")
-    checks.add_argument("--num-negatives", type=int, help="negatives of a row (default: as many as most rows have)")
+    checks.add_argument("--num-negatives", type=int, help="negatives per row (default: as many as most rows have)")
     checks.add_argument(
         "--shared", type=float, default=default.shared,
         help="share of the rows from which on a negative is in too many (default: %(default)s)",
@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     teacher.add_argument(
         "--teacher", help="its scores find negatives above their positive, and scores that are not its own"
     )
-    teacher.add_argument("--device", help="such as cpu or cuda:0")
+    teacher.add_argument("--device", help="device to compute on, such as cpu or cuda:0")
     teacher.add_argument(
         "--filters", nargs="*", metavar="FILTER", default=[],
         help='such as "PercPos(0.95)": no negative may reach their ceiling, with --teacher',
@@ -90,7 +90,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="difference from the teacher's score from which on a score is stale (default: %(default)s)",
     )  # fmt: skip
     result = parser.add_argument_group("result")
-    result.add_argument("--examples", type=int, default=default.examples, help="of each kind (default: %(default)s)")
+    result.add_argument(
+        "--examples", type=int, default=default.examples, help="examples of each kind (default: %(default)s)"
+    )
     result.add_argument("--output", metavar="JSON", help="write the result as JSON")
     result.add_argument(
         "--report", metavar="HTML", help="write a page with findings, numbers and rows, as hf-posmine report"

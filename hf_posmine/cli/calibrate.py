@@ -57,7 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_teacher_arguments(parser, several=False)
     group = parser.add_argument_group("calibration")
     group.add_argument("--rate", type=float, default=0.05, help="wanted false-negative rate (default: %(default)s)")
-    group.add_argument("--families", nargs="+", metavar="NAME", help="such as PercPos, MarginPos, MaxScore, SkipTop")
+    group.add_argument(
+        "--families",
+        nargs="+",
+        metavar="NAME",
+        help="families of settings to try, such as PercPos, MarginPos, MaxScore, SkipTop",
+    )
     group.add_argument("--filters", nargs="+", metavar="FILTERS", help="settings of your own, instead of families")
     group.add_argument(
         "--hide", choices=get_args(Hide), default="rest",
@@ -68,12 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="compare estimates with --rate instead of upper bounds",
     )
-    group.add_argument("--num-negatives", type=int, default=4, help="default: %(default)s")
-    group.add_argument("--sampler", default="Top()", help="default: %(default)s")
+    group.add_argument("--num-negatives", type=int, default=4, help="negatives per row (default: %(default)s)")
+    group.add_argument("--sampler", default="Top()", help="draw of the negatives (default: %(default)s)")
     group.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")
     output = parser.add_argument_group("output")
     output.add_argument("--output", help="write the figures as JSON")
-    output.add_argument("--plot", help="draw them, such as calibration.png (extra 'plots')")
+    output.add_argument("--plot", help="draw the figures, such as calibration.png (extra 'plots')")
     output.add_argument("--choose", metavar="YAML", help="write the proposed setting")
     add_run_arguments(parser)
 

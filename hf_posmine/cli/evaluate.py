@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--query-instruction", nargs="+", action="extend", metavar="TEXT",
-        help="what the task is, put before the queries: one for all collections, or one for each",
+        help="description of the task, put before the queries: one for all collections, or one for each",
     )  # fmt: skip
     parser.add_argument("--query-prompt", help="text put before every query as it is (default: the model's own)")
     parser.add_argument("--document-prompt", help="text put before every document (default: the model's own)")
@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", help="folder for one JSON file per collection")
     parser.add_argument("--runs", action="store_true", help="also write the runs there, in TREC's format")
     parser.add_argument("--revision", help="revision of the model on the Hub")
-    parser.add_argument("--device", help="such as cpu or cuda:0 (default: CUDA if there is any)")
+    parser.add_argument("--device", help="device to compute on, such as cpu or cuda:0 (default: CUDA if there is any)")
     parser.add_argument("--store", help="folder of the embeddings (default: below the cache, shared by all runs)")
     add_run_arguments(parser)
 

@@ -57,12 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--methods", nargs="+", default=PAPER, metavar="FILTERS",
         help="each one filter, several joined by ' + ', or 'naive' (default: the paper's five at their best values)",
     )  # fmt: skip
-    parser.add_argument("--num-negatives", type=int, default=4, help="default: %(default)s")
-    parser.add_argument("--sampler", default="Top()", help="default: %(default)s")
+    parser.add_argument("--num-negatives", type=int, default=4, help="negatives per row (default: %(default)s)")
+    parser.add_argument("--sampler", default="Top()", help="draw of the negatives (default: %(default)s)")
     parser.add_argument("--output", help="write the figures as JSON")
     curve = parser.add_argument_group("false negatives against hardness")
     curve.add_argument("--curve", metavar="FILE", help="write the sweep over thresholds as .csv or .json")
-    curve.add_argument("--plot", metavar="FILE", help="draw it, such as curve.png (extra 'plots')")
+    curve.add_argument("--plot", metavar="FILE", help="draw the sweep, such as curve.png (extra 'plots')")
     curve.add_argument(
         "--at", metavar="METHOD",
         help=f"compare all methods at the hardness of this one (default: {BEST}, or {MARGIN} where shares mean nothing)",

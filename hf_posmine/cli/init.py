@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_arguments(parser)
     group = parser.add_argument_group("files")
     group.add_argument("--folder", default=".", help="where the files, the mined rows and the model go (default: here)")
-    group.add_argument("--teacher", default=DEFAULT_MODEL, help="of mine.yaml (default: %(default)s)")
+    group.add_argument("--teacher", default=DEFAULT_MODEL, help="teacher of mine.yaml (default: %(default)s)")
     group.add_argument("--model", default=DEFAULT_MODEL, help="the student of stage1.yaml (default: %(default)s)")
     group.add_argument("--force", action="store_true", help="replace the files if they are there")
     add_run_arguments(parser)

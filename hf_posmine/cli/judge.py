@@ -2,8 +2,8 @@
 
 MINED is what hf-posmine mine wrote, or training data in a layout that hf-posmine audit reads. Answers are kept, so an
 interrupted run, another action or a later run pays for nothing twice. --controls judges known positives and random
-negatives too, which measures the judge;
---collection compares them with what people judged, --second-model with another judge.
+negatives too, which measures the judge; --collection compares it with human judgements, --second-model with another
+judge.
 """
 
 from __future__ import annotations
@@ -41,24 +41,39 @@ EXAMPLES = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``hf-posmine judge``."""
     parser.add_argument("data", metavar="MINED", help="mined or other training rows: a folder or a file")
-    parser.add_argument("--query-column", help="default: query, anchor or question")
-    parser.add_argument("--positive-column", help="texts or lists of texts; default: positive, answer, ...")
-    parser.add_argument("--rows", type=int, help="only so many rows, drawn by --seed")
+    parser.add_argument("--query-column", help="column of the queries (default: query, anchor or question)")
+    parser.add_argument(
+        "--positive-column", help="column of the positives, texts or lists of texts (default: positive, answer, ...)"
+    )
+    parser.add_argument("--rows", type=int, help="judge only this many rows, drawn by --seed")
     parser.add_argument(
         "--seed", type=int, default=0, help="random seed of --rows and --controls (default: %(default)s)"
     )
     group = parser.add_argument_group("judge")
-    group.add_argument("--model", required=True, help="its name at --url, or on the Hub")
+    group.add_argument("--model", required=True, help="name of the model at --url, or on the Hub")
     group.add_argument("--url", help="OpenAI-compatible server, such as http://localhost:8000/v1 (default: the Hub's)")
     group.add_argument("--api-key-env", help="environment variable with the key of --url")
     group.add_argument("--second-model", help="a second judge at the same place, for agreement")
-    group.add_argument("--concurrency", type=int, default=8, help="questions at a time (default: %(default)s)")
-    group.add_argument("--suspect", choices=get_args(Suspect), default="relevant", help="default: %(default)s")
-    group.add_argument("--action", choices=get_args(Action), default="flag", help="default: %(default)s")
+    group.add_argument("--concurrency", type=int, default=8, help="requests at a time (default: %(default)s)")
+    group.add_argument(
+        "--suspect",
+        choices=get_args(Suspect),
+        default="relevant",
+        help="which negatives are suspects (default: %(default)s)",
+    )
+    group.add_argument(
+        "--action", choices=get_args(Action), default="flag", help="treatment of a suspect (default: %(default)s)"
+    )
     check = parser.add_argument_group("validation")
-    check.add_argument("--controls", type=int, default=0, metavar="N", help="rows with known answers to ask about")
+    check.add_argument(
+        "--controls",
+        type=int,
+        default=0,
+        metavar="N",
+        help="known positives and random negatives to judge, to measure the judge",
+    )
     check.add_argument("--collection", help="judged collection (as for fn-rate) that the negatives_ids belong to")
-    check.add_argument("--qrels", default="qrels", help="its judgements (default: %(default)s, or 'test')")
+    check.add_argument("--qrels", default="qrels", help="judgements of --collection (default: %(default)s, or 'test')")
     parser.add_argument("--output", required=True, help="a folder (save_to_disk), or a .parquet or .jsonl file")
     add_run_arguments(parser)
 

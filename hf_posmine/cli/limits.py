@@ -31,7 +31,9 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--max-memory", metavar="SIZE", help="memory of each process, such as 4GiB; does not change the result"
     )
-    group.add_argument("--max-gpu-memory", metavar="SIZE", help="the same on the GPU")
+    group.add_argument(
+        "--max-gpu-memory", metavar="SIZE", help="GPU memory of each process, such as 40GiB; does not change the result"
+    )
 
 
 def set_limits(args: argparse.Namespace) -> None:

@@ -39,12 +39,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "models", nargs="+", metavar="MODEL", help="Hub ids or folders; the first gives all but the weights"
     )
     parser.add_argument("--output", required=True, help="folder of the merged model; it must not exist")
-    parser.add_argument("--method", choices=["mean", "slerp"], default="mean", help="default: %(default)s")
-    parser.add_argument("--shares", nargs="+", type=float, metavar="SHARE", help="of each model (default: equal)")
+    parser.add_argument(
+        "--method",
+        choices=["mean", "slerp"],
+        default="mean",
+        help="how the weights are combined (default: %(default)s)",
+    )
+    parser.add_argument("--shares", nargs="+", type=float, metavar="SHARE", help="share of each model (default: equal)")
     parser.add_argument("--validate", metavar="COLLECTION", help="choose the shares by this judged collection")
     parser.add_argument("--qrels", help="its judgements, such as dev (default: 'test', 'qrels', or the only ones)")
-    parser.add_argument("--measure", default="ndcg@10", help="of the validation (default: %(default)s)")
-    parser.add_argument("--query-instruction", metavar="TEXT", help="what the task is, put before its queries")
+    parser.add_argument("--measure", default="ndcg@10", help="measure of the validation (default: %(default)s)")
+    parser.add_argument("--query-instruction", metavar="TEXT", help="description of the task, put before the queries")
     add_run_arguments(parser)
 
 

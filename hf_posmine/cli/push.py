@@ -32,7 +32,7 @@ EXAMPLES = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``hf-posmine push``."""
     parser.add_argument("path", metavar="PATH", help="a mined dataset (folder, .parquet) or a model folder")
-    parser.add_argument("repo_id", metavar="REPO_ID", help="such as me/nq-mined")
+    parser.add_argument("repo_id", metavar="REPO_ID", help="repository on the Hub, such as me/nq-mined")
     add_push_arguments(parser)
     add_run_arguments(parser)
 

@@ -39,10 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "path", metavar="PATH", help="mined rows: a folder (also of shards) or a file; or training data of other tools"
     )
     parser.add_argument("--against", metavar="PATH", help="another mining of the same rows, to compare with")
-    parser.add_argument("--output", default="report.html", help="the page (default: %(default)s)")
+    parser.add_argument("--output", default="report.html", help="file of the page (default: %(default)s)")
     columns = parser.add_argument_group("columns")
-    columns.add_argument("--query-column", help="default: the one that was mined, else by name")
-    columns.add_argument("--positive-column", help="default: the one that was mined, else by name")
+    columns.add_argument("--query-column", help="column of the queries (default: the one that was mined, else by name)")
+    columns.add_argument(
+        "--positive-column", help="column of the positives (default: the one that was mined, else by name)"
+    )
     columns.add_argument("--answer-column", help="short answers to look for in negatives (default: answers or answer)")
     table = parser.add_argument_group("table")
     table.add_argument("--rows", type=int, default=limits.rows, help="rows of the table at most (default: %(default)s)")

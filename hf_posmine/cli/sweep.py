@@ -53,14 +53,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--filters", nargs="+", default=SHARES, metavar="FILTERS",
         help="each one filter, several joined by ' + ', or 'naive' (default: PercPos from 0.8 to 1.0)",
     )  # fmt: skip
-    group.add_argument("--samplers", nargs="+", default=["Top()"], metavar="SAMPLER", help="default: Top()")
-    group.add_argument("--num-negatives", nargs="+", type=int, default=[4], help="default: 4")
-    group.add_argument("--seeds", nargs="+", type=int, default=[0], help="default: 0")
-    group.add_argument("--ceiling-from", choices=get_args(CeilingFrom), default="min", help="default: %(default)s")
+    group.add_argument(
+        "--samplers", nargs="+", default=["Top()"], metavar="SAMPLER", help="draws of the negatives (default: Top())"
+    )
+    group.add_argument("--num-negatives", nargs="+", type=int, default=[4], help="negatives per row (default: 4)")
+    group.add_argument("--seeds", nargs="+", type=int, default=[0], help="random seeds (default: 0)")
+    group.add_argument(
+        "--ceiling-from",
+        choices=get_args(CeilingFrom),
+        default="min",
+        help="which positive sets the ceiling (default: %(default)s)",
+    )
     group.add_argument("--depth", type=int, default=200, help="documents stored per query (default: %(default)s)")
     output = parser.add_argument_group("output")
     output.add_argument("--output", help="the table, a .parquet, .csv or .jsonl file")
-    output.add_argument("--plot", help="a figure of it, such as sweep.png (extra 'plots')")
+    output.add_argument("--plot", help="figure of the table, such as sweep.png (extra 'plots')")
     output.add_argument("--choose", metavar="YAML", help="write the hardest setting within the limits")
     limits = parser.add_argument_group("judgements and limits of --choose")
     limits.add_argument(

@@ -39,7 +39,7 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``hf-posmine train``."""
-    parser.add_argument("--config", required=True, metavar="YAML", help="the recipe")
+    parser.add_argument("--config", required=True, metavar="YAML", help="the recipe, a YAML file")
     parser.add_argument("--dry-run", action="store_true", help="check everything, show the plan, and stop")
     add_run_arguments(parser, config=False)
 

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inputs.add_argument("--dataset", help="the source rows: a file, folder or Hub id")
     inputs.add_argument("--corpus", help="the documents: a file, folder or Hub id")
     inputs.add_argument("--teacher", help="a Hub id, folder or spelling; several with commas")
-    inputs.add_argument("--device", help="such as cpu or cuda:0")
+    inputs.add_argument("--device", help="device to compute on, such as cpu or cuda:0")
     inputs.add_argument(
         "--allow-local",
         action="store_true",

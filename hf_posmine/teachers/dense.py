@@ -76,9 +76,7 @@ class DenseTeacher:
         **settings: Any,
     ) -> None:
         if queries is not None and (queries.match != "exact" or len(queries.parts) != 1):
-            raise InputError(
-                "queries= must match texts exactly; use Qrels.queries, or Corpus.from_texts(..., match='exact')"
-            )
+            raise InputError("queries= must match texts exactly; use Qrels.queries, or a Corpus with match='exact'")
         self.corpus, self.engine, self.approximate = corpus, engine, as_index(index)
         self.approximation: ApproximateReport | None = None
         self.device: str | None = settings.get("device")
@@ -152,13 +150,8 @@ class DenseTeacher:
         return self.exact if self.similarity == "cosine" else self._exact_by("cosine", "auto")
 
     def _exact_by(self, similarity: Similarity, engine: Engine) -> ExactIndex:
-        return ExactIndex(
-            self.embeddings.of_documents,
-            similarity,
-            num_candidates=self.corpus.num_candidates,
-            device=self.search_device,
-            engine=engine,
-        )
+        vectors, count = self.embeddings.of_documents, self.corpus.num_candidates
+        return ExactIndex(vectors, similarity, num_candidates=count, device=self.search_device, engine=engine)
 
     @property
     def search_device(self) -> str:
@@ -190,10 +183,7 @@ class DenseTeacher:
         vectors, index = self.embed_queries(queries), self.index
         if not isinstance(index, ApproximateIndex):
             return search_ladder(index, vectors, wants, exclude)
-        return [
-            index.search(vectors[want.rows], want.k, below=want.below, exclude=exclude.take(want.rows))
-            for want in wants
-        ]
+        return [index.search(vectors[w.rows], w.k, below=w.below, exclude=exclude.take(w.rows)) for w in wants]
 
     def score(self, queries: Sequence[str], doc_ids: Rows) -> Floats:
         """Scores float32 ``[B, m]`` of corpus rows int64 ``[B, m]``."""

@@ -129,7 +129,9 @@ def _weights(model: SentenceTransformer) -> Weights:
     }
 
 
-def _check_alike(name: str, model: Any, weights: Weights, other_name: str, other: Any) -> None:
+def _check_alike(
+    name: str, model: SentenceTransformer, weights: Weights, other_name: str, other: SentenceTransformer
+) -> None:
     """Refuse models whose weights do not mean the same."""
     shapes = {key: tuple(tensor.shape) for key, tensor in weights.items()}
     others = {key: tuple(tensor.shape) for key, tensor in other.state_dict().items()}

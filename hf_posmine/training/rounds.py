@@ -24,6 +24,8 @@ from hf_posmine.utils.files import write_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from datasets import Dataset
+
     from hf_posmine.models.instruct import InstructSentenceTransformer
     from hf_posmine.training.blend import Blend
     from hf_posmine.training.dataset_spec import DatasetSpec
@@ -125,7 +127,7 @@ def changed_shares(before: Blend, after: Blend) -> dict[str, float]:
     }
 
 
-def _changed(before: Any, after: Any) -> float:
+def _changed(before: Dataset, after: Dataset) -> float:
     known = _by_pair(before)
     new = total = 0
     for pair, negatives in _by_pair(after).items():
@@ -133,7 +135,7 @@ def _changed(before: Any, after: Any) -> float:
     return new / total if total else 0.0
 
 
-def _by_pair(rows: Any) -> Mapping[tuple[int, int], set[int]]:
+def _by_pair(rows: Dataset) -> Mapping[tuple[int, int], set[int]]:
     columns = text_columns(rows.column_names)
     keys = text_numbers(text for column in columns for text in rows[column][:]).reshape(len(columns), -1).T
     found: dict[tuple[int, int], set[int]] = {}
