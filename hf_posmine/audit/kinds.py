@@ -54,5 +54,3 @@ KINDS = {
         FindingKind("other_script", "A negative in another script than the positives"),
     )
 }
-SAME_AS_POSITIVE = ("same_text", "same_normalized", "near_copy", "contained")
-"""The worst first: a negative has at most one of these."""

@@ -25,18 +25,12 @@ def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool = True
     data = parser.add_argument_group("data")
     data.add_argument("--name", help="configuration of a Hub dataset")
     data.add_argument("--split", default="train", help="split of a Hub, saved or BEIR dataset (default: %(default)s)")
-    data.add_argument(
-        "--query-column", help="column of the queries (default: found by its name, such as query, anchor or question)"
-    )
-    data.add_argument(
-        "--positive-column", help="column of the positives, texts or lists of texts (default: found by its name)"
-    )
+    data.add_argument("--query-column", help="column of the queries (default: by its name, such as query or anchor)")
+    data.add_argument("--positive-column", help="column of texts or lists of texts (default: by its name)")
     data.add_argument("--positive-id-column", help="ids of --corpus, instead of texts")
     data.add_argument("--corpus", help="candidates: a file, folder or Hub id (default: the positives)")
     data.add_argument("--corpus-split", default="train", help="split of --corpus (default: %(default)s)")
-    data.add_argument(
-        "--corpus-text-column", help="column of its texts (default: found by its name, such as text, body or passage)"
-    )
+    data.add_argument("--corpus-text-column", help="its column of texts (default: by its name, such as text or body)")
     data.add_argument("--corpus-id-column", help='default: found by its name, such as _id or docid; "" for row numbers')
     data.add_argument(
         "--corpus-title-column", help='put before the text, with a space (default: title, if there is one; "" for none)'
@@ -56,7 +50,7 @@ def add_mining_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument("--sampler", default=repr(default.sampler), help="draw of the negatives (default: %(default)s)")
     group.add_argument(
-        "--num-negatives", type=int, default=default.num_negatives, help="negatives per row (default: %(default)s)"
+        "--num-negatives", type=int, default=default.num_negatives, help="per row (default: %(default)s)"
     )
     group.add_argument(
         "--ceiling-from", choices=get_args(CeilingFrom), default=default.ceiling_from,
@@ -71,7 +65,7 @@ def add_mining_arguments(parser: argparse.ArgumentParser) -> None:
         help="rows whose positive is outranked by --weak-rank documents (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
-        "--weak-rank", type=int, default=default.weak_rank, help="rank of a weak positive (default: %(default)s)"
+        "--weak-rank", type=int, default=default.weak_rank, help="of weak positives (default: %(default)s)"
     )
     group.add_argument(
         "--near-duplicates", type=float, metavar="COSINE", help="exclude documents at least this similar to a positive"
@@ -90,7 +84,7 @@ def add_mining_arguments(parser: argparse.ArgumentParser) -> None:
     second.add_argument(
         "--second-opinion",
         metavar="TEACHER",
-        help="a second scorer of the candidates, such as cross:BAAI/bge-reranker-base",
+        help="a second scorer, such as cross:BAAI/bge-reranker-base",
     )
     second.add_argument(
         "--second-filters", nargs="*", default=[], metavar="FILTER", help="ceilings and floors on its scores"

@@ -90,9 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="difference from the teacher's score from which on a score is stale (default: %(default)s)",
     )  # fmt: skip
     result = parser.add_argument_group("result")
-    result.add_argument(
-        "--examples", type=int, default=default.examples, help="examples of each kind (default: %(default)s)"
-    )
+    result.add_argument("--examples", type=int, default=default.examples, help="per kind (default: %(default)s)")
     result.add_argument("--output", metavar="JSON", help="write the result as JSON")
     result.add_argument(
         "--report", metavar="HTML", help="write a page with findings, numbers and rows, as hf-posmine report"

@@ -57,12 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_teacher_arguments(parser, several=False)
     group = parser.add_argument_group("calibration")
     group.add_argument("--rate", type=float, default=0.05, help="wanted false-negative rate (default: %(default)s)")
-    group.add_argument(
-        "--families",
-        nargs="+",
-        metavar="NAME",
-        help="families of settings to try, such as PercPos, MarginPos, MaxScore, SkipTop",
-    )
+    group.add_argument("--families", nargs="+", metavar="NAME", help="such as PercPos, MarginPos, MaxScore, SkipTop")
     group.add_argument("--filters", nargs="+", metavar="FILTERS", help="settings of your own, instead of families")
     group.add_argument(
         "--hide", choices=get_args(Hide), default="rest",

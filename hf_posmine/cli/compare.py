@@ -48,9 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--baseline", help="the file of the model that the others are compared with (default: the first)"
     )
     parser.add_argument("--measure", default="ndcg@10", help="measure to compare (default: %(default)s)")
-    parser.add_argument(
-        "--permutations", type=int, default=10_000, help="permutations of the test (default: %(default)s)"
-    )
+    parser.add_argument("--permutations", type=int, default=10_000, help="of the test (default: %(default)s)")
     parser.add_argument(
         "--resamples", type=int, default=10_000, help="resamples of the bootstrap (default: %(default)s)"
     )

@@ -42,9 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``hf-posmine judge``."""
     parser.add_argument("data", metavar="MINED", help="mined or other training rows: a folder or a file")
     parser.add_argument("--query-column", help="column of the queries (default: query, anchor or question)")
-    parser.add_argument(
-        "--positive-column", help="column of the positives, texts or lists of texts (default: positive, answer, ...)"
-    )
+    parser.add_argument("--positive-column", help="texts or lists of texts (default: positive, answer, ...)")
     parser.add_argument("--rows", type=int, help="judge only this many rows, drawn by --seed")
     parser.add_argument(
         "--seed", type=int, default=0, help="random seed of --rows and --controls (default: %(default)s)"
@@ -65,13 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--action", choices=get_args(Action), default="flag", help="treatment of a suspect (default: %(default)s)"
     )
     check = parser.add_argument_group("validation")
-    check.add_argument(
-        "--controls",
-        type=int,
-        default=0,
-        metavar="N",
-        help="known positives and random negatives to judge, to measure the judge",
-    )
+    check.add_argument("--controls", type=int, default=0, metavar="N", help="rows with known answers to judge too")
     check.add_argument("--collection", help="judged collection (as for fn-rate) that the negatives_ids belong to")
     check.add_argument("--qrels", default="qrels", help="judgements of --collection (default: %(default)s, or 'test')")
     parser.add_argument("--output", required=True, help="a folder (save_to_disk), or a .parquet or .jsonl file")

@@ -31,9 +31,7 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--max-memory", metavar="SIZE", help="memory of each process, such as 4GiB; does not change the result"
     )
-    group.add_argument(
-        "--max-gpu-memory", metavar="SIZE", help="GPU memory of each process, such as 40GiB; does not change the result"
-    )
+    group.add_argument("--max-gpu-memory", metavar="SIZE", help="GPU memory of each process, such as 40GiB")
 
 
 def set_limits(args: argparse.Namespace) -> None:

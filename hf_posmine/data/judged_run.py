@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hf_posmine.core.errors import InputError
 from hf_posmine.data.columns import batched
 from hf_posmine.data.row_layouts import AddedDocument, RowView
-from hf_posmine.data.row_tables import BATCH_ROWS
+from hf_posmine.data.row_tables import BATCH_ROWS, RowFile
 from hf_posmine.data.sources import beir_qrels, beir_queries
 from hf_posmine.data.training_data import IdTexts, TrainingData
 
@@ -23,16 +23,8 @@ FIELDS = 6
 """Of a line of a TREC run: query, Q0, document, rank, score, tag."""
 
 
-@dataclass(frozen=True)
-class RunRows:
+class RunRows(RowFile):
     """A TREC run: a row per query, whose lines stand together."""
-
-    file: Path
-
-    @property
-    def place(self) -> str:
-        """Its name."""
-        return self.file.name
 
     def batches(self) -> Iterator[list[Row]]:
         """All queries, some at a time."""

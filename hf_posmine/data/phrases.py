@@ -50,16 +50,6 @@ def words(text: str) -> list[str]:
     return WORD.findall(loosen(text))
 
 
-def contains(document: str, text: str) -> bool:
-    """Whether the words of a text are in a document one after the other: what :class:`Phrases` finds, one pair at a time.
-
-    >>> contains("Johann Wolfgang von Goethe wrote Faust.", "goethe wrote FAUST"), contains("The fauna", "fau")
-    (True, False)
-    """
-    wanted = words(text)
-    return bool(wanted) and f" {' '.join(wanted)} " in f" {' '.join(words(document))} "
-
-
 @functools.lru_cache(maxsize=2)
 def _powers(length: int) -> tuple[np.ndarray, np.ndarray]:
     """Powers of the base and of its inverse modulo 2**64, uint64 ``[length]`` each."""

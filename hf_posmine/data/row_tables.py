@@ -40,8 +40,8 @@ class RowTable(Protocol):
 
 
 @dataclass(frozen=True)
-class ParquetRows:
-    """A parquet file."""
+class RowFile:
+    """A file of rows."""
 
     file: Path
 
@@ -49,6 +49,10 @@ class ParquetRows:
     def place(self) -> str:
         """Its name."""
         return self.file.name
+
+
+class ParquetRows(RowFile):
+    """A parquet file."""
 
     def batches(self) -> Iterator[list[Row]]:
         """All rows, some at a time; row groups are read one after the other."""
@@ -84,16 +88,8 @@ def _values(column: pa.Array) -> list[Any]:
     return [texts[start:stop] for start, stop in itertools.pairwise(ends)]
 
 
-@dataclass(frozen=True)
-class JsonLines:
+class JsonLines(RowFile):
     """A file with a JSON object in each line."""
-
-    file: Path
-
-    @property
-    def place(self) -> str:
-        """Its name."""
-        return self.file.name
 
     def batches(self) -> Iterator[list[Row]]:
         """All rows, some at a time; empty lines are passed over."""
@@ -119,16 +115,8 @@ class JsonLines:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-@dataclass(frozen=True)
-class JsonDocument:
+class JsonDocument(RowFile):
     """A JSON file with a list of rows, at its top or below ``data`` (NeMo); it is read whole."""
-
-    file: Path
-
-    @property
-    def place(self) -> str:
-        """Its name."""
-        return self.file.name
 
     @property
     def content(self) -> Any:
@@ -150,16 +138,8 @@ class JsonDocument:
         target.write_text(json.dumps(whole, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
-@dataclass(frozen=True)
-class DelimitedRows:
+class DelimitedRows(RowFile):
     """A csv or tsv file; a tsv file of three columns without a header holds MS MARCO's triples."""
-
-    file: Path
-
-    @property
-    def place(self) -> str:
-        """Its name."""
-        return self.file.name
 
     @property
     def _format(self) -> dict[str, Any]:

@@ -25,7 +25,6 @@ BUILDERS = {
 KINDS = (*BUILDERS, *(f"{suffix}.gz" for suffix in (".jsonl", ".ndjson", ".json", ".csv", ".tsv")))
 """The endings of files that can be read."""
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-GZIP = b"\x1f\x8b"
 
 
 streamed_files: list[Path] = []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hf_posmine.core.errors import InputError
 from hf_posmine.hub.training_schema import TRAINING
 from hf_posmine.mining.provenance import FILE, now, versions
-from hf_posmine.mining.record import SCHEMA, TOOL
+from hf_posmine.mining.record import SCHEMA, TOOL, of_known
 from hf_posmine.utils.files import write_file
 from hf_posmine.utils.redact import redact
 from hf_posmine.utils.typed_json import read_json
@@ -132,19 +132,13 @@ class TrainingRecord:
             StageRecord(
                 recipe=stage["recipe"],
                 steps=stage["steps"],
-                datasets=tuple(_known(TrainedOn, d) for d in stage["datasets"]),
-                evaluation=tuple(_known(EvaluationRecord, e) for e in stage["evaluation"]),
+                datasets=tuple(of_known(TrainedOn, d) for d in stage["datasets"]),
+                evaluation=tuple(of_known(EvaluationRecord, e) for e in stage["evaluation"]),
             )
             for stage in found["stages"]
         )
-        record: TrainingRecord = _known(cls, found | {"stages": stages})
+        record: TrainingRecord = of_known(cls, found | {"stages": stages})
         return record
-
-
-def _known(cls: type, plain_fields: Mapping[str, Any]) -> Any:
-    """An instance from a mapping that may hold more than this version knows."""
-    names = {entry.name for entry in dataclasses.fields(cls)}
-    return cls(**{name: value for name, value in plain_fields.items() if name in names})
 
 
 def describe_model(

@@ -209,19 +209,19 @@ class MiningRecord:
         source = corpus.pop("source")
         nested = {
             "teachers": tuple(_teacher(t) for t in plain["teachers"]),
-            "source": _known(Source, plain["source"]),
-            "columns": _known(Columns, plain["columns"]),
-            "corpus": _known(CorpusRecord, corpus | {"source": None if source is None else _known(Source, source)}),
-            "known_positives": None if known is None else _known(KnownRecord, known),
+            "source": of_known(Source, plain["source"]),
+            "columns": of_known(Columns, plain["columns"]),
+            "corpus": of_known(CorpusRecord, corpus | {"source": None if source is None else of_known(Source, source)}),
+            "known_positives": None if known is None else of_known(KnownRecord, known),
             "second_opinion": None if opinion is None else _opinion(opinion),
-            "rows": {split: _known(RowsRecord, rows) for split, rows in (plain.get("rows") or {}).items()},
+            "rows": {split: of_known(RowsRecord, rows) for split, rows in (plain.get("rows") or {}).items()},
             "data": plain.get("data") or {},
         }
-        record: MiningRecord = _known(cls, {**plain, **nested})
+        record: MiningRecord = of_known(cls, {**plain, **nested})
         return record
 
 
-def _known(cls: type, plain: Mapping[str, Any]) -> Any:
+def of_known(cls: type, plain: Mapping[str, Any]) -> Any:
     """An instance from a mapping that may hold more than this version knows."""
     names = {entry.name for entry in fields(cls)}
     return cls(**{name: value for name, value in plain.items() if name in names})
@@ -241,7 +241,7 @@ def _opinion(plain: Mapping[str, Any]) -> OpinionRecord:
     first = plain.get("first")
     nested: dict[str, Any] = {"teacher": _teacher(plain["teacher"]), "filters": tuple(plain["filters"])}
     nested["first"] = None if first is None else _opinion(first)
-    record: OpinionRecord = _known(OpinionRecord, {**plain, **nested})
+    record: OpinionRecord = of_known(OpinionRecord, {**plain, **nested})
     return record
 
 

@@ -13,7 +13,7 @@ from hf_posmine import Corpus, PositiveAwareMiner, mine
 from hf_posmine.core.errors import OutsideCorpusWarning
 from hf_posmine.data import phrases
 from hf_posmine.data.lookalikes import CONTAINER, VARIANT, Lookalikes
-from hf_posmine.data.phrases import Phrases, blocks_of, contains
+from hf_posmine.data.phrases import Phrases, blocks_of, words
 from hf_posmine.data.qrels import Qrels
 
 PIECES = [
@@ -54,6 +54,12 @@ QUESTIONS = [
     "Why did salmon come back to the river?",
 ]
 ANSWERS = ["Hamburg", "1906", "every twenty minutes", "the quarries above Pirna", "1962", "the paper mills"]
+
+
+def contains(document: str, text: str) -> bool:
+    """Whether the words of a text are in a document one after the other."""
+    wanted = words(text)
+    return bool(wanted) and f" {' '.join(wanted)} " in f" {' '.join(words(document))} "
 
 
 @settings(max_examples=150, deadline=None)
