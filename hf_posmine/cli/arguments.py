@@ -78,39 +78,28 @@ def add_mining_arguments(parser: argparse.ArgumentParser) -> None:
         help="exclude documents that hold a positive which the corpus lacks (default: %(default)s)",
     )  # fmt: skip
     group.add_argument("--seed", type=int, default=default.seed, help="random seed (default: %(default)s)")
-    second = parser.add_argument_group(
-        "second opinion", "another teacher, which scores only the candidates where it matters"
+    _add_second_opinion(
+        parser.add_argument_group("second opinion", "another teacher, which scores candidates that matter")
     )
-    second.add_argument(
-        "--second-opinion",
-        metavar="TEACHER",
-        help="a second scorer, such as cross:BAAI/bge-reranker-base",
-    )
-    second.add_argument(
+
+
+def _add_second_opinion(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--second-opinion", metavar="TEACHER", help="such as cross:BAAI/bge-reranker-base")
+    group.add_argument(
         "--second-filters", nargs="*", default=[], metavar="FILTER", help="ceilings and floors on its scores"
     )
-    second.add_argument(
-        "--second-first", metavar="TEACHER", help="a cheaper one before it: what this turns down, it does not score"
+    group.add_argument("--second-first", metavar="TEACHER", help="a cheaper one that rejects candidates before it")
+    group.add_argument(
+        "--second-first-filters", nargs="*", default=[], metavar="FILTER", help="ceilings and floors on its scores"
     )
-    second.add_argument(
-        "--second-first-filters",
-        nargs="*",
-        default=[],
-        metavar="FILTER",
-        help="ceilings and floors on the scores of that",
-    )
-    second.add_argument(
-        "--second-rank-by",
-        choices=get_args(RankBy),
-        default="teacher",
+    group.add_argument(
+        "--second-rank-by", choices=get_args(RankBy), default="teacher",
         help="whose scores rank the negatives (default: %(default)s)",
-    )
-    second.add_argument(
+    )  # fmt: skip
+    group.add_argument(
         "--second-depth", type=int, default=50, help="candidates that it scores per row, at most (default: %(default)s)"
     )
-    second.add_argument(
-        "--second-band", type=float, help="leave out candidates that score this much below the positive"
-    )
+    group.add_argument("--second-band", type=float, help="leave out candidates that score this much below the positive")
 
 
 def add_teacher_arguments(parser: argparse.ArgumentParser, *, several: bool = True) -> None:

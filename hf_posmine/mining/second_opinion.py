@@ -102,7 +102,7 @@ class SecondOpinion:
         return [self.scorer, *([] if self.first is None else self.first.scorers)]
 
     def identity(self) -> dict[str, Any]:
-        """Everything that decides what it turns down, as plain values."""
+        """Everything that decides what it rejects, as plain values."""
         first = {} if self.first is None else {"first": self.first.identity()}
         return {"teacher": self.scorer.fingerprint, **self.to_dict(), **first}
 
