@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.data.texts import TextPart
     from hf_posmine.encoding.encode import Role
+    from hf_posmine.search.approximate import ApproximateIndex
     from hf_posmine.search.exact import ExactIndex
 
 
@@ -93,14 +94,12 @@ class NearDuplicates(Protocol):
 class SearchesVectors(Protocol):
     """A teacher whose score of a query with a document follows from the vectors of these two alone."""
 
-    def exact_index(self) -> ExactIndex | None:
-        """The index over the candidates of its corpus; None where it searches approximately."""
+    @property
+    def index(self) -> ExactIndex | ApproximateIndex:
+        """The index over the candidates of its corpus; what is missing is encoded."""
 
     def embed_queries(self, queries: Sequence[str]) -> Floats:
         """Vectors float32 ``[B, d]``."""
-
-    def scoring(self) -> str:
-        """A digest of what decides scores besides the texts or their vectors."""
 
 
 @runtime_checkable

@@ -137,14 +137,6 @@ class DenseTeacher:
         """Exact search over the candidates of the corpus."""
         return self._exact_by(self.similarity, self.engine)
 
-    def exact_index(self) -> ExactIndex | None:
-        """The index that is searched, if it is exact."""
-        return self.exact if self.approximate is None else None
-
-    def scoring(self) -> str:
-        """The fingerprint: it does not depend on the corpus."""
-        return self.fingerprint
-
     @cached_property
     def _by_cosine(self) -> ExactIndex:
         return self.exact if self.similarity == "cosine" else self._exact_by("cosine", "auto")

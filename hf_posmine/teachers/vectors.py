@@ -144,14 +144,6 @@ class VectorTeacher:
         candidates = self.corpus.num_candidates
         return ExactIndex(self._arrays["documents"], self.similarity, num_candidates=candidates, engine=self.engine)
 
-    def exact_index(self) -> ExactIndex:
-        """The index that is searched."""
-        return self.index
-
-    def scoring(self) -> str:
-        """The similarity; everything else is in the vectors."""
-        return self.similarity
-
     def prepare(self) -> None:
         """Compile the loops of the search, if it is large."""
         with compiling(len(self._query_keys) * self.corpus.num_candidates):

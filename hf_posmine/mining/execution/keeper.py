@@ -16,6 +16,7 @@ from hf_posmine.core.errors import CorruptFileError, InputError
 from hf_posmine.data.columns import splits_of
 from hf_posmine.mining.execution.searches import KeptDocuments, Searches
 from hf_posmine.mining.execution.update import EarlierSearches, WatchedTeacher
+from hf_posmine.search.exact import ExactIndex
 from hf_posmine.teachers.capabilities import SearchesVectors
 from hf_posmine.utils.cache import build_once, checked
 from hf_posmine.utils.digest import file_sha256
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from hf_posmine.data.columns import AnyDataset
     from hf_posmine.mining.miner import PositiveAwareMiner
-    from hf_posmine.search.exact import ExactIndex
 
 DOCUMENTS, BASIS, REUSE = "documents", "basis.json", "reuse.json"
 FEW_DOCUMENTS, DOCUMENTS_PER_ROW = 100_000, 100
@@ -67,7 +67,7 @@ class SearchKeeper:
             if since is not None:
                 _warn_full("no teacher searches vectors exactly" if few else "there are too few rows for the documents")
             return cls(miner, {})
-        basis = _basis(miner)
+        basis = _basis(miner, indexes)
 
         def build(new: Path) -> None:
             (new / BASIS).write_text(json.dumps(basis), "utf8")
@@ -173,16 +173,16 @@ def _exact_indexes(miner: PositiveAwareMiner) -> dict[int, tuple[SearchesVectors
     """By number, the teachers whose searches can be kept, with their indexes."""
     found: dict[int, tuple[SearchesVectors, ExactIndex]] = {}
     for number, teacher in enumerate(miner.teachers):
-        index = teacher.exact_index() if isinstance(teacher, SearchesVectors) else None
-        if isinstance(teacher, SearchesVectors) and index is not None:
+        if isinstance(teacher, SearchesVectors) and isinstance(index := teacher.index, ExactIndex):
             found[number] = (teacher, index)
     return found
 
 
-def _basis(miner: PositiveAwareMiner) -> dict[str, Any]:
-    """Settings and teachers, which an update must share."""
+def _basis(miner: PositiveAwareMiner, indexes: dict[int, tuple[SearchesVectors, ExactIndex]]) -> dict[str, Any]:
+    """Settings and teachers, which an update must share; another model of the same name has other vectors."""
     scoring = [
-        teacher.scoring() if isinstance(teacher, SearchesVectors) else teacher.name for teacher in miner.teachers
+        [teacher.name, indexes[at][1].similarity if at in indexes else None]
+        for at, teacher in enumerate(miner.teachers)
     ]
     opinion = miner.second_opinion
     second = None if opinion is None else opinion.identity()
