@@ -2,9 +2,9 @@
 
 DATA is whatever 'mine' takes: a parquet, jsonl or csv file, a saved dataset, a Hub id, or a BEIR folder. Pairs with the
 same document, the same value of --by or nearly the same query stay together, so no passage and no nearly same query is in
-two splits. The output is a BEIR folder (corpus, queries, qrels/train, dev and test) for 'evaluate', 'fn-rate', 'calibrate' and
-recipes/custom_domain, with the training pairs in train/pairs.jsonl and the documents that they may take negatives from, all
-but those of dev and test, in train/corpus.jsonl.
+two splits; a document is also the same under another title, as in 'mine'. The output is a BEIR folder (corpus, queries,
+qrels/train, dev and test) for 'evaluate', 'fn-rate', 'calibrate' and recipes/custom_domain, with the training pairs in
+train/pairs.jsonl and the documents that they may take negatives from, all but those of dev and test, in train/corpus.jsonl.
 """
 
 from __future__ import annotations

@@ -104,3 +104,17 @@ def test_what_is_left_of_a_sweep_is_that_of_the_good_rows(folder, tmp_path, monk
         assert main([*words, *more, "--offline", "--quiet"]) == 0
         tables.append(load_dataset("parquet", data_files=f"{name}.parquet", split="train").to_list())
     assert tables[0] == tables[1] and tables[0][0]["rows"] == 17
+
+
+def test_rows_with_several_positives_are_written_without_the_one_score(tmp_path, capsys):
+    """The score is that of the lowest positive; triplets with it would train another one towards it."""
+    from datasets import load_dataset
+
+    rows = [{"query": f"where is {town}", "positives": [f"{town} here", f"{town} there"]} for town in TOWNS]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["mine", str(tmp_path / "rows.jsonl"), "--teacher", "bm25", "--filters", "none", "--num-negatives", "2", "--format",
+             "triplet", "--output", str(tmp_path / "out.parquet"), "--offline", "--quiet"]  # fmt: skip
+    assert main(words) == 0
+    assert "scores left out of the rows: several positives of a row have one score" in capsys.readouterr().out
+    made = load_dataset("parquet", data_files=str(tmp_path / "out.parquet"), split="train")
+    assert made.column_names == ["query", "positives", "negative"] and len(made) == len(TOWNS) * 2 * 2

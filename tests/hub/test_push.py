@@ -104,6 +104,9 @@ def test_the_layouts_hold_the_same_rows(hub, mined, miner):
         }
         for r in full
     ]
+    short = sum(len(row["negatives"]) < 2 for split in rows.values() for row in split)
+    card = hub.repo(REPO).files()["README.md"].decode()
+    assert short and card.count(f", without {short} with too few negatives |") == 2  # n-tuple and scores
     texts = {d["document_id"]: d["text"] for d in load_dataset(REPO, "documents", split="train")}
     queries = {q["query_id"]: q["text"] for q in load_dataset(REPO, "queries", split="train")}
     assert len(set(texts.values())) == len(texts) and len(set(queries.values())) == len(queries)
