@@ -21,7 +21,7 @@ from hf_posmine.cli.arguments import (
 )
 from hf_posmine.cli.early import methods_of
 from hf_posmine.cli.show import show, show_table
-from hf_posmine.cli.work import DataOptions, load_good_rows
+from hf_posmine.cli.work import COLUMNS, DataOptions, load_good_rows
 from hf_posmine.core.errors import InputError
 from hf_posmine.evaluation.negatives.hold_out import Hide
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from hf_posmine.evaluation.negatives.calibration import Calibration, Point
     from hf_posmine.evaluation.negatives.false_negatives import Judgements
 
-COLUMNS = ("query_column", "positive_column", "positive_id_column")
 HELP = "choose the threshold for a wanted false-negative rate"
 EXAMPLES = """examples:
   # the paper's four families on a judged collection; at most 5 % false negatives, with 95 % confidence
@@ -140,7 +139,6 @@ def _sentence(found: Calibration, chosen: Point, *, confident: bool) -> str:
 def _load(args: argparse.Namespace) -> tuple[Corpus, Judgements, Teacher, str]:
     """Corpus, judgements and teacher, and the line about the data."""
     from hf_posmine.data.corpus import Corpus
-    from hf_posmine.data.layouts import pick_columns
     from hf_posmine.data.qrels import Qrels
     from hf_posmine.data.sources import is_beir
     from hf_posmine.evaluation.negatives.false_negatives import load_judged
@@ -156,8 +154,7 @@ def _load(args: argparse.Namespace) -> tuple[Corpus, Judgements, Teacher, str]:
         taken = judgements.taken(corpus)
     else:
         work = load_good_rows(DataOptions.of(args))
-        text = None if work.positive_id_column else work.positive_column
-        columns = pick_columns(work.rows, work.query_column, text, work.positive_id_column)
+        columns = work.columns
         known = Qrels.from_dataset(work.rows, *columns)
         documents = known.documents if work.corpus is None else work.corpus
         if documents is None:

@@ -106,11 +106,8 @@ def _collection(work: MiningInput, options: DataOptions) -> FoundData:
 def _pairs(work: MiningInput, options: DataOptions) -> FoundData:
     """Rows, and a corpus or their own positives."""
     from hf_posmine.data.judged_pairs import JudgedPairs
-    from hf_posmine.data.layouts import pick_columns
 
-    query, positive, positive_id = pick_columns(
-        work.rows, work.query_column, work.positive_column, work.positive_id_column
-    )
+    query, positive, positive_id = work.columns
     pairs = JudgedPairs.of(work.rows, query, positive, positive_id, corpus=work.corpus)
     columns = None if work.corpus is None else work.corpus.columns
     return FoundData(

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
     settings = SplitSettings(args.dev, args.test, args.near, args.seed)
     output = Path(args.output)
     _check_place(output)
-    work = load_good_rows(DataOptions.of(args))
+    work = load_good_rows(DataOptions.of(args), args.by)
     pairs, line = _pairs_of(work, args)
     show(line)
     split = GroupedSplit.of(pairs, settings)
@@ -93,13 +93,8 @@ def _check_place(output: Path) -> None:
 def _pairs_of(work: MiningInput, args: argparse.Namespace) -> tuple[JudgedPairs, str]:
     """The pairs with their groups, and the line about what was read."""
     from hf_posmine.data.judged_pairs import JudgedPairs
-    from hf_posmine.data.layouts import pick_columns
 
-    if work.known is not None:
-        columns: tuple[str, str | None, str | None] = ("query", None, "positive_id")
-    else:
-        rest = work.rows.remove_columns([name for name in (args.by,) if name in work.rows.column_names])
-        columns = pick_columns(rest, work.query_column, work.positive_column, work.positive_id_column)
+    columns = work.columns
     in_rows = args.by is None or args.by in work.rows.column_names
     pairs = JudgedPairs.of(work.rows, *columns, corpus=work.corpus, by=args.by if in_rows else None)
     if not in_rows:

@@ -20,7 +20,7 @@ from hf_posmine.cli.arguments import (
 from hf_posmine.cli.early import methods_of
 from hf_posmine.cli.output import TABLES, write_rows
 from hf_posmine.cli.show import show, show_table
-from hf_posmine.cli.work import DataOptions, load_good_rows
+from hf_posmine.cli.work import COLUMNS, DataOptions, load_good_rows
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.types import CeilingFrom
 
@@ -123,13 +123,8 @@ def _runs(work: MiningInput, args: argparse.Namespace) -> tuple[list[Any], dict[
     from hf_posmine.teachers.factory import make_teacher
     from hf_posmine.teachers.stored_run import StoredRun
 
-    columns: dict[str, Any] = {
-        "query_column": work.query_column, "positive_column": work.positive_column,
-        "positive_id_column": work.positive_id_column,
-    }  # fmt: skip
     names = teacher_names(args)
-    if work.positive_id_column:
-        columns["positive_column"] = None
+    columns: dict[str, Any] = dict(zip(COLUMNS, work.columns, strict=True))
     reader = PositiveAwareMiner.from_dataset(
         work.rows, names[0], corpus=work.corpus, teacher_options=teacher_options(args), filters=(), **columns
     )

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from hf_posmine.mining.record import Source
     from hf_posmine.mining.second_opinion import SecondOpinion
 
+COLUMNS = ("query_column", "positive_column", "positive_id_column")
+
 
 @dataclass(frozen=True)
 class DataOptions:
@@ -78,6 +80,11 @@ class MiningInput:
     source: Source
     corpus_source: Source | None
 
+    @property
+    def columns(self) -> tuple[str, str | None, str | None]:
+        """The columns of queries, and of positives as texts or ids, as :func:`load_good_rows` found them."""
+        return str(self.query_column), self.positive_column, self.positive_id_column
+
 
 def load_work(options: DataOptions) -> MiningInput:
     """Load the dataset, the corpus and the known positives."""
@@ -117,19 +124,26 @@ def load_work(options: DataOptions) -> MiningInput:
     )
 
 
-def load_good_rows(options: DataOptions) -> MiningInput:
-    """As :func:`load_work`, for commands that read all rows beforehand: without bad rows, which else are an error."""
+def load_good_rows(options: DataOptions, other: str | None = None) -> MiningInput:
+    """As :func:`load_work`, for commands that read all rows beforehand: without bad rows, which else are an error.
+
+    Args:
+        options: the data.
+        other: a column that is neither the query nor the positive.
+    """
     from hf_posmine.data.bad_rows import without_bad_rows
     from hf_posmine.data.layouts import pick_columns
 
     work = load_work(options)
     columns: tuple[str, str | None, str | None] = ("query", None, "positive_id")
     if work.known is None:
-        columns = pick_columns(work.rows, work.query_column, work.positive_column, work.positive_id_column)
+        rest = work.rows.remove_columns([name for name in work.rows.column_names if name == other])
+        columns = pick_columns(rest, work.query_column, work.positive_column, work.positive_id_column)
     rows, bad = without_bad_rows(work.rows, columns, skip=options.skip_bad_rows)
     if bad:
         show(f"rows left out: {bad}")
-    return replace(work, rows=rows)
+    query, positive, positive_id = columns
+    return replace(work, rows=rows, query_column=query, positive_column=positive, positive_id_column=positive_id)
 
 
 def _without_outputs(rows: AnyDataset) -> Any:

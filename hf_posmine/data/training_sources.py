@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from hf_posmine.core.errors import InputError
 from hf_posmine.data.columns import as_splits
 from hf_posmine.data.judged_run import beir_run
+from hf_posmine.data.layouts import query_columns
 from hf_posmine.data.row_layouts import LabelledLists, layout_of
 from hf_posmine.data.row_tables import DatasetRows, JsonDocument, table_of_file
-from hf_posmine.data.sources import is_beir, load_source
+from hf_posmine.data.sources import is_beir, load_files, load_source
 from hf_posmine.data.tables import BUILDERS
 from hf_posmine.data.training_data import IdTexts, TrainingData
 
@@ -141,36 +142,17 @@ def _of_three(path: Path, files: Mapping[str, Path]) -> TrainingData:
     """PyLate's and LightOn's three tables: a list of document ids with scores per query id."""
     from hf_posmine.data.corpus import Corpus
 
-    def texts(stem: str, text: str, key: str) -> Corpus:
-        from hf_posmine.data.sources import load_files
-
-        return Corpus.from_dataset(load_files(files[stem]), text=text, id=key, match="exact")
+    def texts(stem: str) -> Corpus:
+        rows = load_files(files[stem])
+        if stem == "documents":
+            return Corpus.from_dataset(rows, match="exact")
+        key, text = query_columns(rows.column_names)
+        return Corpus.from_dataset(rows, text=text, id=key, match="exact")
 
     data = _of_tables(path.name, (table_of_file(files["scores"]),), None, None, path)
     layout = data.layout
     if not isinstance(layout, LabelledLists):
         raise InputError(f"{files['scores']} holds no lists of documents with scores; its columns: {layout.describe()}")
-    documents = texts("documents", _text_column(files["documents"]), _id_column(files["documents"], "document"))
-    queries = texts("queries", _text_column(files["queries"]), _id_column(files["queries"], "query"))
+    documents, queries = texts("documents"), texts("queries")
     copied = (files["queries"], files["documents"])
     return replace(data, layout=replace(layout, name="PyLate"), texts=IdTexts(documents, queries), copied=copied)
-
-
-def _columns(file: Path) -> list[str]:
-    return list(next(table_of_file(file).batches(), [{}])[0])
-
-
-def _id_column(file: Path, what: str) -> str:
-    names = _columns(file)
-    found = [name for name in names if name in (f"{what}_id", "_id", "id")]
-    if not found:
-        raise InputError(f"{file} has no column {what}_id among {names}")
-    return found[0]
-
-
-def _text_column(file: Path) -> str:
-    names = _columns(file)
-    found = [name for name in ("text", "query", "document") if name in names]
-    if not found:
-        raise InputError(f"{file} has no column of texts among {names}; name it text")
-    return found[0]

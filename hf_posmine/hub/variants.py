@@ -12,7 +12,7 @@ from hf_posmine.mining.training_formats import to_training
 from hf_posmine.utils.progress import quiet_bars
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from datasets import Dataset
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 Variant: TypeAlias = Literal["n-tuple", "scored", "flag-embedding"]
 VARIANTS: tuple[str, ...] = get_args(Variant)
-BATCH = 1000
 
 
 @dataclass(frozen=True)
@@ -173,7 +172,7 @@ def _scored(mined: Mapping[str, Any], texts: RowsAsTexts, prefix: str) -> list[C
 
 
 def _flag_embedding(mined: Mapping[str, Any], texts: RowsAsTexts, prefix: str) -> list[Config]:
-    from datasets import Dataset, Features, List, Value
+    from datasets import Features, List, Value
 
     wanted = {"positive_score", "negatives_scores"}
     scored = all(
@@ -182,26 +181,23 @@ def _flag_embedding(mined: Mapping[str, Any], texts: RowsAsTexts, prefix: str) -
     )  # one score is recorded for a row, so several positives come without
     features = {"query": Value("string"), "pos": List(Value("string")), "neg": List(Value("string"))}
     features |= {"pos_scores": List(Value("float32")), "neg_scores": List(Value("float32"))} if scored else {}
-    made = {}
-    for name, split in mined.items():
-        columns: dict[str, list[Any]] = {column: [] for column in features}
-        for query, positives, negatives, positive_score, negative_scores in _rows(split, texts, scored=scored):
-            if not negatives:
-                continue
-            values = [query, positives, negatives, [positive_score], negative_scores]
-            for column, value in zip(columns, values, strict=False):
-                columns[column].append(value)
-        made[name] = Dataset.from_dict(columns, features=Features(features))
+
+    def lines(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        filled = [row for row, negatives in enumerate(batch["negatives"]) if negatives]
+        query, positives, negatives = (
+            [batch[name][row] for row in filled] for name in (texts.query, texts.positive, "negatives")
+        )
+        made = {"query": query, "pos": [[p] if isinstance(p, str) else p for p in positives], "neg": negatives}
+        if scored:
+            made["pos_scores"] = [[batch["positive_score"][row]] for row in filled]
+            made["neg_scores"] = [batch["negatives_scores"][row] for row in filled]
+        return made
+
+    with quiet_bars():
+        made = {
+            name: split.with_format(None).map(
+                lines, batched=True, remove_columns=split.column_names, features=Features(features)
+            )
+            for name, split in mined.items()
+        }
     return [Config(f"{prefix}flag-embedding", made, "jsonl")]
-
-
-def _rows(split: Dataset, texts: RowsAsTexts, *, scored: bool) -> Iterator[tuple[str, list[str], list[str], Any, Any]]:
-    """Query, positives, negatives, the positive's score and the negatives' scores of each row."""
-    names = [texts.query, texts.positive, "negatives", *(("positive_score", "negatives_scores") if scored else ())]
-    for batch in split.select_columns(names).with_format(None).iter(batch_size=BATCH):
-        none = [None] * len(batch["negatives"])
-        own, theirs = (batch["positive_score"], batch["negatives_scores"]) if scored else (none, none)
-        for query, positive, *rest in zip(
-            batch[texts.query], batch[texts.positive], batch["negatives"], own, theirs, strict=True
-        ):
-            yield query, [positive] if isinstance(positive, str) else list(positive), *rest

@@ -51,19 +51,15 @@ class RoleColumns:
             try:
                 roles |= _found(dataset, roles, NEGATIVES[spec.task] if wanted and spec.mine is None else None)
             except ColumnError as error:
-                raise ColumnError(respelled(str(error), _keys(spec))) from error
+                hints = {"query_column": "query", "positive_column": "positive", "negatives": NEGATIVES[spec.task]}
+                keys = {argument: f"columns: {{{role}: ...}}" for argument, role in hints.items()}
+                raise ColumnError(respelled(str(error), keys)) from error
         return cls(roles, wanted)
 
     def __str__(self) -> str:
         """The line that every run prints."""
         named = (f"{role}: {column}" for role, column in self.by_role.items() if column is not None)
         return " · ".join([*named, f"negatives per row: {self.num_negatives}"])
-
-
-def _keys(spec: DatasetSpec) -> dict[str, str]:
-    """Arguments that an error may name, and the key of a recipe that does the same."""
-    roles = {"query_column": "query", "positive_column": "positive", "negatives": NEGATIVES[spec.task]}
-    return {argument: f"columns: {{{role}: ...}}" for argument, role in roles.items()}
 
 
 def _recorded(recorded: MiningRecord, dataset: Dataset) -> dict[str, str]:
