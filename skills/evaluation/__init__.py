@@ -1,0 +1,1 @@
+"""Forty tasks, their files and their graders."""
