@@ -112,7 +112,7 @@ def measure(
 
 
 def report(scores: dict) -> None:
-    """A table of means, and what may be said of the difference."""
+    """A table of means, and the test of their difference."""
     console, table = Console(), Table("model", "NDCG@10", "by seed", "kind of question (1-NN)")
     ndcg = {name: np.array([found.scores["ndcg@10"] for found, _ in runs]) for name, runs in scores.items()}
     kinds = {name: np.array([right for _, right in runs]) for name, runs in scores.items()}

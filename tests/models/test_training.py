@@ -216,8 +216,10 @@ def test_it_compiles_without_a_break_in_the_graph(encoder):
         assert (found - encoder(dict(features))["sentence_embedding"]).abs().max() < 1e-6
 
 
-def test_two_processes_give_the_same_vectors(encoder):
-    vectors = encoder.encode_query(QUERIES, device=["cpu", "cpu"], chunk_size=3)
+def test_a_worker_process_gives_the_same_vectors(encoder):
+    vectors = encoder.encode_query(
+        QUERIES, device=["cpu"], chunk_size=3
+    )  # a list of devices starts a pool of processes
     np.testing.assert_allclose(vectors, encoder.encode_query(QUERIES), rtol=0, atol=1e-6)
 
 

@@ -231,10 +231,10 @@ def order_text(table: Mapping[str, Any]) -> str:
     said = [
         f"Order, worst first. Paper ({table['source']}): {' < '.join(f'`{name}`' for name in order['paper'])}. "
         f"Here: {' < '.join(f'`{name}`' for name in order['ours'])}. Kendall's tau {order['tau']:+.2f}. Of "
-        f"{len(order['pairs'])} pairs (Holm over all of them) {len(counts['agrees'])} are the paper's way round, "
-        f"{len(counts['contradicts'])} the other way round, and {len(counts['open'])} cannot be told apart here."
+        f"{len(order['pairs'])} pairs (Holm over all of them) {len(counts['agrees'])} agree with the paper, "
+        f"{len(counts['contradicts'])} are reversed, and {len(counts['open'])} do not differ significantly."
     ]
-    for verdict, word in (("contradicts", "The other way round"), ("open", "Not told apart")):
+    for verdict, word in (("contradicts", "Reversed"), ("open", "No significant difference")):
         if counts[verdict]:
             pairs = ", ".join(
                 f"`{p['worse']}` and `{p['better']}` ({p['ours']:+.4f}; paper {p['paper']:+.4f})"
