@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 ARGUMENT = re.compile(
     r"""(?P<kept>(?<!\w)'[^']*'|(?<!\w)"[^"]*"|[\w.]+\([^()]*\))|"""
-    r"""\b(?P<name>[a-z]\w*)=(?P<value>\.\.\.|\(\)|'[^']*'|"[^"]*"|[\w.+-]*\w)?"""
+    r"""\b(?P<name>[a-z]\w*)=(?P<value>\.\.\.|\([^()]*\)|\[[^\]]*\]|'[^']*'|"[^"]*"|[\w.+-]*\w)?"""
 )
 """A quoted text or a call, which stay as they are, or an argument with its value or ``...``."""
 
@@ -46,6 +46,8 @@ def respelled(message: str, arguments: Mapping[str, str]) -> str:
 
     >>> respelled("seed='x'; give column=... or cold=True", {"column": "--column", "seed": "--seed", "cold=True": "--cold"})
     "--seed 'x'; give --column or --cold"
+    >>> respelled("keep=('scores',), or filters=()", {"keep": "--keep", "filters": "--filters"})
+    "--keep 'scores', or --filters none"
     >>> respelled("cannot read 'seed=3' or Random(seed=3)", {"seed": "--seed"})
     "cannot read 'seed=3' or Random(seed=3)"
     """
@@ -56,6 +58,7 @@ def respelled(message: str, arguments: Mapping[str, str]) -> str:
         if whole is not None or name not in arguments:
             return found[0] if whole is None else whole
         alone = value is None or value == "..." or "..." in arguments[name]
-        return arguments[name] if alone else f"{arguments[name]} {'none' if value == '()' else value}"
+        members = " ".join(value[1:-1].replace(",", " ").split()) or "none" if value and value[0] in "([" else value
+        return arguments[name] if alone else f"{arguments[name]} {members}"
 
     return ARGUMENT.sub(word, message)
