@@ -48,7 +48,7 @@ PUBLIC = {
     "hf_posmine.mining": ["NegativesCollator", "SecondOpinion", "ragatouille", "to_margin_mse"],
     "hf_posmine.mining.execution": ["MapWithMiner", "Workers", "mine_on_ray", "read_shards"],
     "hf_posmine.mining.provenance": ["now", "provenance", "read_provenance", "versions", "write_provenance"],
-    "hf_posmine.audit": ["AuditResult", "AuditSettings", "KINDS", "audit_data"],
+    "hf_posmine.audit": ["AuditResult", "AuditSettings", "KINDS", "TopUp", "audit_data"],
     "hf_posmine.report": ["MinedRows", "Report", "TableLimits", "make_report", "write_report"],
     "hf_posmine.evaluation": [
         "ChatServer", "Collection", "Comparison", "DRAWS", "HubChat", "Judge", "Judgements", "RetrievalEvaluator",

@@ -1,4 +1,4 @@
-"""How long an audit will take: the first rows are checked, the others counted."""
+"""An estimate of the time that an audit takes: the first rows are checked, the others counted."""
 
 from __future__ import annotations
 
