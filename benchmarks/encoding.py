@@ -168,20 +168,16 @@ class _Tokens:
         self.model, self.padded, self.useful, self.batches = model, 0, 0, 0
 
     def __enter__(self) -> _Tokens:
-        preprocess = self.model.preprocess
-
-        def counted(*args: Any, **kwargs: Any) -> Any:
-            features = preprocess(*args, **kwargs)
-            self.padded += features["attention_mask"].numel()
-            self.useful += int(features["attention_mask"].sum())
+        def count(_: Any, inputs: tuple[Any, ...]) -> None:
+            mask = inputs[0]["attention_mask"]
+            self.padded, self.useful = self.padded + mask.numel(), self.useful + int(mask.sum())
             self.batches += 1
-            return features
 
-        self.model.preprocess = counted
+        self.hook = self.model[0].register_forward_pre_hook(count)
         return self
 
     def __exit__(self, *_: object) -> None:
-        del self.model.preprocess
+        self.hook.remove()
 
     def report(self) -> dict[str, Any]:
         share = 1 - self.useful / self.padded

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
 
+    import torch
+
     from hf_posmine.core.types import Floats, Rows
 
 CPU_TOKENS, ACCELERATOR_TOKENS = 1024, 16_384
@@ -44,6 +46,13 @@ def plan_batches(lengths: Rows, *, on_cpu: bool, tokens: int | None = None) -> I
             stop = start + int(np.searchsorted(-lengths[order[start:stop]], -longest, side="right"))
         yield order[start:stop]
         start = stop
+
+
+def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor on the device of a model; to CUDA from pinned memory, so that the copy does not hold up this thread."""
+    if device.type != "cuda" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def run_batches(

@@ -18,11 +18,12 @@ import numpy as np
 from hf_posmine.core.errors import InputError, MissingExtraError, StoreError
 from hf_posmine.encoding.attention import check_loaded
 from hf_posmine.encoding.backends import Backend, Compute, backend_of, loading_options
-from hf_posmine.encoding.batches import LEAST_TOKENS, plan_batches, run_batches
+from hf_posmine.encoding.batches import LEAST_TOKENS, plan_batches, run_batches, sent
 from hf_posmine.encoding.defaults import DEFAULT_MODEL, EMBEDDED
 from hf_posmine.encoding.model_digest import is_native, model_digest
 from hf_posmine.encoding.model_parts import LengthsByRole, ModelParts, TakesInstructions
 from hf_posmine.encoding.model_role import check_role
+from hf_posmine.encoding.tokenized import Pads, TokenizedTexts
 from hf_posmine.utils.digest import json_digest
 
 if TYPE_CHECKING:
@@ -209,12 +210,14 @@ class Encoder:
         return vectors
 
     def _encode_native(self, texts: Sequence[str], role: Role, done: Callable[[int], object]) -> Floats:
-        batches = plan_batches(self.lengths(texts, role), on_cpu=self.on_cpu, tokens=self._tokens)
+        tokenized = self._tokenized(texts, role)
+        lengths = self.lengths(texts, role) if tokenized is None else tokenized.lengths
+        batches = plan_batches(lengths, on_cpu=self.on_cpu, tokens=self._tokens)
         vectors: Floats | None = None
         self.model.eval()
         for rows, values in run_batches(
             batches,
-            lambda rows: self._features(texts, rows, role),
+            lambda rows: self._features(texts, rows, role, tokenized),
             lambda read: self._forward(read, role),
             side_by_side=self.on_cpu and backend_of(self.model) == "torch",
         ):  # fmt: skip
@@ -247,13 +250,28 @@ class Encoder:
             return ["".join(row) for row in self.model[0].rows(texts, self.prompts[role])]
         return [self.prompts[role] + text for text in texts]
 
-    def _features(self, texts: Sequence[str], rows: Rows, role: Role) -> dict[str, Any]:
-        batch = [texts[i] for i in rows.tolist()]
-        features = self.model.preprocess(batch, prompt=self.prompts[role], task=role)
+    def _tokenized(self, texts: Sequence[str], role: Role) -> TokenizedTexts | None:
+        """The texts as token ids; None where batches have to be made from the texts."""
+        tokenizer = ModelParts.of(self.model).tokenizer
+        if not isinstance(tokenizer, Pads) or accepts_instructions(self.model):
+            return None
+        return TokenizedTexts.of(texts, lambda batch: self._preprocess(batch, role), tokenizer)
+
+    def _preprocess(self, batch: list[str], role: Role) -> dict[str, Any]:
+        return self.model.preprocess(batch, prompt=self.prompts[role], task=role)
+
+    def _features(
+        self, texts: Sequence[str], rows: Rows, role: Role, tokenized: TokenizedTexts | None
+    ) -> dict[str, Any]:
+        def read(some: Rows) -> dict[str, Any]:
+            if tokenized is not None:
+                return tokenized.features(some)
+            return self._preprocess([texts[i] for i in some.tolist()], role)
+
+        features = read(rows)
         tokens = features["input_ids"].numel() if "input_ids" in features else LEAST_TOKENS
         if self.on_cpu and tokens < LEAST_TOKENS:  # small products take other kernels, with other last bits
-            batch *= -(-LEAST_TOKENS // tokens)
-            features = self.model.preprocess(batch, prompt=self.prompts[role], task=role)
+            features = read(np.tile(rows, -(-LEAST_TOKENS // tokens)))
         return features
 
     def _forward(self, features: dict[str, Any], role: Role) -> Floats:
@@ -261,7 +279,7 @@ class Encoder:
 
         device = self.model.device
         with torch.inference_mode():
-            features = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in features.items()}
+            features = {k: sent(v, device) if isinstance(v, torch.Tensor) else v for k, v in features.items()}
             vectors = self.model(features, task=role)["sentence_embedding"]
             dimensions = ModelParts.of(self.model).truncate_dim  # a SparseEncoder has none
             if dimensions is not None:
