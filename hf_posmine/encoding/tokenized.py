@@ -62,7 +62,7 @@ class TokenizedTexts:
             return None
         padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id, MASK: 0}
         order = np.argsort([len(text) for text in texts], kind="stable")  # little padding within a chunk
-        lengths, parts = np.zeros(len(texts), np.int64), []
+        lengths, parts = np.zeros(len(texts), np.int64), list[dict[str, np.ndarray]]()
         others: dict[str, Any] = {}
         for at in range(0, len(order), CHUNK):
             rows = order[at : at + CHUNK]
