@@ -389,7 +389,8 @@ def test_the_command_updates_its_own_output(given_rows, tmp_path, capsys):
 
     def run(rows: Given, *more: str) -> list[dict]:
         texts = rows.rows["query"][:]
-        np.savez(tmp_path / "v.npz", documents=rows.documents, queries=rows.queries, query_texts=texts)
+        vectors = tmp_path / f"vectors-{len(more)}.npz"  # the name of the file is not part of the teacher
+        np.savez(vectors, documents=rows.documents, queries=rows.queries, query_texts=texts)
         rows.rows.to_parquet(tmp_path / "pairs.parquet")
         Dataset.from_dict({"text": rows.names}).to_parquet(tmp_path / "corpus.parquet")
         command = [
@@ -400,7 +401,7 @@ def test_the_command_updates_its_own_output(given_rows, tmp_path, capsys):
             "--output",
             tmp_path / "mined",
         ]
-        command += ["--teacher", f"Vectors('{tmp_path / 'v.npz'}')", "--filters", "PercPos(0.95)", "--quiet"]
+        command += ["--teacher", f"Vectors('{vectors}')", "--filters", "PercPos(0.95)", "--quiet"]
         assert main([*map(str, command), *more]) == 0
         return Dataset.load_from_disk(str(tmp_path / "mined")).to_list()
 

@@ -18,6 +18,7 @@ from hf_posmine.mining.execution.searches import KeptDocuments, Searches
 from hf_posmine.mining.execution.update import EarlierSearches, WatchedTeacher
 from hf_posmine.search.exact import ExactIndex
 from hf_posmine.teachers.capabilities import SearchesVectors
+from hf_posmine.teachers.vectors import VectorTeacher
 from hf_posmine.utils.cache import build_once, checked
 from hf_posmine.utils.digest import file_sha256
 from hf_posmine.utils.files import replace_folder
@@ -180,10 +181,8 @@ def _exact_indexes(miner: PositiveAwareMiner) -> dict[int, tuple[SearchesVectors
 
 def _basis(miner: PositiveAwareMiner, indexes: dict[int, tuple[SearchesVectors, ExactIndex]]) -> dict[str, Any]:
     """Settings and teachers, which an update must share; another model of the same name has other vectors."""
-    scoring = [
-        [teacher.name, indexes[at][1].similarity if at in indexes else None]
-        for at, teacher in enumerate(miner.teachers)
-    ]
+    names = ["" if isinstance(teacher, VectorTeacher) else teacher.name for teacher in miner.teachers]  # a file's name
+    scoring = [[name, indexes[at][1].similarity if at in indexes else None] for at, name in enumerate(names)]
     opinion = miner.second_opinion
     second = None if opinion is None else opinion.identity()
     basis = {"teachers": scoring, **miner.settings.to_dict(), "second_opinion": second}
