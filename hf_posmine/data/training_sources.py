@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hf_posmine.data.row_tables import RowTable
 
 SAMPLE_ROWS = 200
+READ_AS_IS = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 TABLES = ("queries", "documents", "scores")
 """Files of a folder in the layout of PyLate and LightOn."""
 
@@ -73,8 +74,10 @@ def open_training_data(
 def is_mined(path: Path) -> bool:
     """Whether a file, saved dataset or folder of files has the column ``negatives`` of mined rows."""
     if path.is_file():
+        if path.suffix.lower() not in READ_AS_IS:
+            return True  # no other layout is read from it
         first = next(table_of_file(path).batches(), [{}])[0]
-        return isinstance(first.get("negatives"), list)
+        return "negatives" in first and not isinstance(first["negatives"], str)
     saved = next(iter(sorted(path.rglob("dataset_info.json"))), None)
     if saved is not None:
         return "negatives" in (json.loads(saved.read_text("utf-8")).get("features") or {})
