@@ -134,6 +134,12 @@ def test_no_module_opens_with_a_riddle():
     assert [name for name, tree in TREES.items() if opening.match(ast.get_docstring(tree) or "")] == []
 
 
+def test_negations_are_plain():
+    negation = re.compile(r"(?<!there )\b(?:is|are|was|were) no (?!longer\b|more\b|better\b|filter\.)", re.IGNORECASE)
+    lines = [(name, line.strip()) for name, text in SOURCE.items() for line in text.splitlines()]
+    assert [(name, line) for name, line in lines if negation.search(line)] == []
+
+
 def test_the_core_imports_numpy_only():
     modules = sorted(
         "hf_posmine.core" + ("" if path.stem == "__init__" else f".{path.stem}")

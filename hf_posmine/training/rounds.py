@@ -81,8 +81,8 @@ def run_rounds(
         before = blend
         shares = ", ".join(f"{share:.0%} of {name}" for name, share in (changed or {}).items())
         announce(f"round {number} of {recipe.rounds}" + (f": new negatives {shares}" if shares else ""))
-        told = json.dumps([asdict(result) for result in results], indent=1) + "\n"
-        write_file(output / RECORD, lambda path, told=told: path.write_text(told))  # type: ignore[misc]
+        text = json.dumps([asdict(result) for result in results], indent=1) + "\n"
+        write_file(output / RECORD, lambda path, text=text: path.write_text(text))  # type: ignore[misc]
     return model, results
 
 
