@@ -15,6 +15,7 @@ from hf_posmine.core.types import PADDING, Exclusions, Rows
 from hf_posmine.search.error_bounds import Documents, Queries, float_error, half_error
 from hf_posmine.search.gpu_blocks import GpuBlocks
 from hf_posmine.search.scan import Ceilings, ScanResult
+from hf_posmine.utils.threads import be_forked
 from hf_posmine.utils.torch_flags import exact_products
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class TorchScan:
         """Scan each block of documents for all spans of queries before the next, so that it is read once."""
         import torch
 
+        be_forked()
         total = len(queries.vectors)
         size = max(1, min(self.sizes.queries, self.sizes.records // room))
         parts = [np.arange(start, min(start + size, total)) for start in range(0, total, size)]

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_IMPORTED_BY = os.getpid()
+
+
+def be_forked() -> None:
+    """Give torch one thread in a forked process, which has OpenMP's lock but not its threads and would wait for them for ever."""
+    if os.getpid() != _IMPORTED_BY:
+        import torch
+
+        torch.set_num_threads(1)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -15,6 +17,24 @@ from hf_posmine.search.scan_cpu import int8_is_faster, warm_up
 from hf_posmine.teachers.vectors import VectorTeacher
 
 pytest.importorskip("numba")
+
+
+FORKED = """
+import os, signal
+import numpy as np
+import torch
+from hf_posmine.search.exact import ExactIndex
+
+torch.set_num_threads(2)
+vectors = np.random.default_rng(0).standard_normal((3000, 64)).astype(np.float32)
+index = ExactIndex(vectors)
+expected = index.search(vectors[:500], 3).doc_ids
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    os._exit(0 if (index.search(vectors[:500], 3).doc_ids == expected).all() else 1)
+raise SystemExit(os.waitpid(child, 0)[1] != 0)
+"""
 
 
 @pytest.fixture
@@ -116,3 +136,8 @@ def test_the_warm_up_compiles_all_that_scans_of_mapped_files_call(tmp_path, engi
         index = ExactIndex(documents, engine=engine)
         index.search(vectors(40, 7), 3, below=np.full(40, 0.3, np.float32), exclude=[[i] for i in range(40)])
     assert {name: len(loop.signatures) for name, loop in kernels._compiled.items()} == before
+
+
+def test_a_small_search_in_a_forked_process_does_not_wait_for_threads_of_its_parent():
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
