@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +18,7 @@ from hf_posmine.audit.scan import AuditSettings, RowScan
 from hf_posmine.utils.progress import progress_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from hf_posmine.audit.top_up import TopUp
     from hf_posmine.data.row_layouts import RowView
@@ -63,7 +65,7 @@ def _audit_into(data: TrainingData, folder: Path, settings: AuditSettings) -> tu
     """The result, and the scan whose findings are in ``folder``."""
     judged = None if settings.collection is None else judged_texts(settings.collection, settings.collection_split)
     scan = RowScan(data, folder, judged)
-    with progress_bar(None, f"Reading {data.name}", "row") as bar:
+    with progress_bar(None, f"Reading {data.name}", "row") as bar, _without_collector():
         for batch in checked_rows(data):
             scan.add(batch)
             bar.update(len(batch))
@@ -80,6 +82,18 @@ def _audit_into(data: TrainingData, folder: Path, settings: AuditSettings) -> tu
         data.name, layout, scan.rows, scan.negatives, assumptions, findings, num_negatives=taken.num_negatives
     )
     return result, scan
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Rows and facts hold no cycles; to search them for some takes a fifth of the time of an audit."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _assumptions(scan: RowScan, taken: AuditSettings, settings: AuditSettings) -> tuple[str, ...]:

@@ -213,3 +213,22 @@ def test_faults_planted_in_real_rows(source, layout, tmp_path):
         "other_script",
     ):
         assert len(rows_found(result, kind) & clean) <= FALSE_ALARMS * len(clean), kind
+
+
+def test_the_collector_is_as_it_was_and_a_scan_leaves_it_nothing(tmp_path):
+    import gc
+
+    path = LAYOUTS["FlagEmbedding"](clean_rows(3000, negatives=1), tmp_path)
+    data = open_training_data(path)
+    audit_data(data)  # what is made once
+    gc.collect()
+    gc.disable()
+    try:
+        audit_data(data)
+        assert not gc.isenabled()
+        left = gc.collect()
+    finally:
+        gc.enable()
+    assert left < 3000  # no cycle in a row or its facts
+    audit_data(data)
+    assert gc.isenabled()
