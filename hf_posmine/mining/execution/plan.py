@@ -13,6 +13,7 @@ import numpy as np
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.search.block_sizes import Sizes, TorchSizes
+from hf_posmine.search.compiling import compiling
 from hf_posmine.search.exact import ExactIndex
 from hf_posmine.search.prepared import row_bytes
 from hf_posmine.teachers.dense import DenseTeacher
@@ -227,8 +228,10 @@ def _searching(teacher: DenseTeacher, dimensions: int, rows: int | None, budget:
     import torch
 
     documents, device = teacher.corpus.num_candidates, teacher.search_device
-    fixed, per_document, prepared = _search_sample(teacher, dimensions, device)
     queries = rows or 0
+    with compiling(queries * documents):
+        pass  # a large job is searched with compiled loops, so they are what is tried
+    fixed, per_document, prepared = _search_sample(teacher, dimensions, device)
     if device == "cpu":
         sizes, threads = Sizes.fit(budget, dimensions, torch.get_num_threads()), torch.get_num_threads()
         columns = documents * row_bytes(dimensions, int8=True)
