@@ -204,7 +204,8 @@ class ExactIndex:
     @cached_property
     def _torch_blocks(self) -> TorchSizes:
         if not self.device.startswith("cuda"):
-            return TorchSizes(block_rows=self.block_rows)
+            fitting = self._sizes
+            return TorchSizes(fitting.queries, fitting.block_rows, fitting.records)
         sizes = TorchSizes.of_gpu(self.budget, self.device, self.vectors.dim)
         return sizes if self._block_rows is None else dataclasses.replace(sizes, block_rows=self._block_rows)
 
