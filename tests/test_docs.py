@@ -116,3 +116,8 @@ def test_the_walks_through_the_code_name_what_is_there():
 def test_each_folder_has_a_line():
     listed = re.findall(r"^\| `hf_posmine/(\w+)` \|", (ROOT / "docs" / "contributing.md").read_text(), re.M)
     assert set(listed) == {path.parent.name for path in (ROOT / "hf_posmine").glob("*/__init__.py")}
+
+
+def test_published_figures_hold_no_path_of_a_machine():
+    paths = re.compile(r'"/(?:tmp|home|root|work|mnt|Users)/')
+    assert not [file.name for file in (ROOT / "docs").rglob("*.json") if paths.search(file.read_text("utf8"))]

@@ -14,6 +14,7 @@ from hf_posmine.hub.retry import with_retry
 from hf_posmine.mining.provenance import FILE
 from hf_posmine.mining.record import MiningRecord
 from hf_posmine.utils.progress import quiet_bars
+from hf_posmine.utils.upstream import check_repo_id
 
 if TYPE_CHECKING:
     from hf_posmine.hub.inputs import InputChange
@@ -52,11 +53,12 @@ def read_pushed(
     """The record of a pushed dataset, from its file; a card alone is not evidence, as its text may quote any record.
 
     Raises:
-        InputError: no record, or a damaged one.
+        InputError: a name that no dataset can have, such as a folder's; no record, or a damaged one.
         HubError: the Hub refused or could not be reached.
     """
     from huggingface_hub import HfApi
 
+    check_repo_id(repo_id)
     api, path = HfApi(token=token), FILE if config == "default" else f"{config}/{FILE}"
 
     def look() -> tuple[Snapshot, str | None]:

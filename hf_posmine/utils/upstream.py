@@ -143,7 +143,9 @@ def check_repo_id(repo_id: str) -> None:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise InputError(f"repo_id={repo_id!r}: {' '.join(str(error).split())}") from None
+        raise InputError(
+            f"repo_id={repo_id!r} is not the name of a repository on the Hub, such as 'user/name': {' '.join(str(error).split())}"
+        ) from None
 
 
 def parser_options(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:

@@ -288,3 +288,9 @@ def test_repositories_without_a_record_or_without_access_say_so(hub, pushed):
 def test_reading_survives_an_outage(hub, pushed, call, action):
     hub.fail(*call, action, times=2)
     assert verify(REPO, 3).verified
+
+
+@pytest.mark.parametrize("name", ["./mined", "mined/", "../mined", "a/b/c", "mined folder"])
+def test_a_folder_is_not_the_name_of_a_pushed_dataset(name):
+    with pytest.raises(InputError, match="is not the name of a repository on the Hub"):
+        verify(name)
