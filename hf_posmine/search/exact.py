@@ -115,7 +115,7 @@ class ExactIndex:
 
     def score(self, vectors: Floats, rows: Rows) -> Floats:
         """Scores float32 ``[B, m]`` of document rows int64 ``[B, m]``; ``-inf`` where the row is -1."""
-        return exact_scores(self.similarity, np.asarray(vectors, np.float32), self.vectors, rows)
+        return exact_scores(self.similarity, self.check(vectors, 1), self.vectors, rows)
 
     def _find(self, queries: Queries, k: int, limits: Ceilings) -> ScanResult:
         """Scan; then scan again, with more room, the queries whose result is not certain."""

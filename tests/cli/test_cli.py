@@ -87,7 +87,9 @@ def test_a_run_killed_between_its_file_and_its_provenance_can_be_repeated(pairs_
     )  # as a killed process leaves it
     monkeypatch.setattr(Path, "replace", replace)
     assert mine(*options) == 0
-    assert {f.name for f in tmp_path.glob("again*")} == {"again.jsonl", "again.jsonl.provenance.json"}
+    assert {f.name for f in tmp_path.glob("again*")} == {
+        "again.jsonl", "again.jsonl.provenance.json", "again.jsonl.searches",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def encode(*arguments: object) -> int:
 def shards(folder: Path) -> dict[str, str]:
     """Digest by path of every shard and manifest; nothing else may lie there."""
     files = [f for f in folder.rglob("*") if f.is_file() and f.suffix != ".lock" and f.name != ".lock"]
-    assert {f.suffix for f in files} == {".safetensors", ".json"}
+    assert {f.suffix for f in files} == {".safetensors", ".json", ".npy"}  # .npy: which texts a part holds
     return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 

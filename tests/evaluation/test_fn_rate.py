@@ -218,6 +218,6 @@ def test_where_shares_mean_nothing_margins_are_compared(tmp_path, capsys):
 )
 def test_a_file_of_another_kind_is_refused_before_anything_is_mined(more, said, capsys):
     assert (
-        main(["fn-rate", str(SAMPLE), "--visible", "train", "--qrels", "complete", "--teacher", "nowhere", *more]) == 2
+        main(["fn-rate", str(SAMPLE), "--visible", "train", "--qrels", "complete", "--teacher", "embedded", *more]) == 2
     )
     assert said in capsys.readouterr().err

@@ -145,7 +145,7 @@ def _mine_cached(
                 rows = dataset.select(range(start, stop))
                 with quiet_bars():
                     mined = _map(rows, keeper.miner, batch_size, num_proc, bar.update)
-                mined.save_to_disk(new / "data", num_shards=1)
+                    mined.save_to_disk(new / "data", num_shards=1)
                 keeper.write(new)
 
             path = build_once(folder / f"shard-{number:06d}", build, finished=True)
