@@ -106,7 +106,7 @@ def _show_data(plan: StagePlan, console: Console) -> None:
         counts = ", ".join(f"{why.replace('_', ' ')} {count:,}" for why, count in line.counts.items() if count)
         below = [line.columns, f"before {where}: {line.instruction}" if line.instruction else "no instruction", counts]
         for text in below:
-            console.print(Padding(Text(printable(text), style="dim"), (0, 0, 0, 2), expand=False))
+            console.print(Padding(Text(printable(text), style="dim"), (0, 0, 0, 2)))
 
 
 def _show_work(plan: StagePlan, recipe: Recipe, console: Console) -> None:

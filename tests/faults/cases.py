@@ -301,6 +301,8 @@ def limited(
     limit = draw.randint(low, high)
     if kind == resource.RLIMIT_AS:  # beyond what the process that is forked has already
         limit += int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    if kind == resource.RLIMIT_NOFILE:  # likewise: the fork inherits the files of this process
+        limit += len(list(Path("/proc/self/fd").iterdir()))
 
     def prepare() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as Python does at its start
