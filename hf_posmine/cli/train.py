@@ -9,6 +9,7 @@ with plain sentence-transformers.
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 from hf_posmine.cli.arguments import add_run_arguments
@@ -55,7 +56,8 @@ def run(args: argparse.Namespace) -> None:
     if args.dry_run:
         from rich.console import Console
 
-        show_plan(recipe, Console())
+        columns, lines = shutil.get_terminal_size()  # rich takes 80 columns on a terminal that calls itself dumb
+        show_plan(recipe, Console(width=columns, height=lines))
         return
     if recipe.rounds > 1:
         run_rounds(recipe, show)
