@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from hf_posmine.core.errors import PosmineError
@@ -34,6 +34,7 @@ EXAMPLES = int(os.environ.get("HF_POSMINE_FUZZ", "300"))
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(SPELLINGS)
+@example("SkipTop" + "9" * 900 + "(3)")
 def test_a_spelling_is_read_or_refused_in_a_line(text):
     for read in (lambda: parse(text, KNOWN), lambda: parse_filter(text)):
         try:
