@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from hf_posmine.mining.candidates import TeacherCandidates, find
 from hf_posmine.search.approximate import EXHAUSTIVE
 from hf_posmine.search.recall_report import ApproximateReport
 from hf_posmine.teachers.dense import DenseTeacher
+from hf_posmine.teachers.stand_in import StandIn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,29 +64,19 @@ def _sample(dataset: Dataset | IterableDataset, columns: Sequence[str], rows: in
     return {name: [row[name] for row in some] for name in columns}
 
 
-@dataclass
-class _Exact:
+class _Exact(StandIn[DenseTeacher]):
     """A teacher that searches exactly."""
-
-    teacher: DenseTeacher
 
     def search(
         self, queries: Sequence[str], k: int, *, below: Floats | None = None, exclude: Exclusions | None = None
     ) -> Ranking:
         return self.teacher.exact.search(self.teacher.embed_queries(queries), k, below=below, exclude=exclude)
 
-    def score(self, queries: Sequence[str], doc_ids: Rows) -> Floats:
-        return self.teacher.score(queries, doc_ids)
 
-    def score_texts(self, queries: Sequence[str], documents: Sequence[str]) -> Floats:
-        return self.teacher.score_texts(queries, documents)
-
-
-@dataclass
-class _Near(_Exact):
+class _Near(StandIn[DenseTeacher]):
     """A teacher that searches as the wrapped one does, and records how deep the search went."""
 
-    rounds: Rows = field(default_factory=lambda: np.empty(0, np.int64))
+    rounds: Rows = np.empty(0, np.int64)
 
     def search(
         self, queries: Sequence[str], k: int, *, below: Floats | None = None, exclude: Exclusions | None = None

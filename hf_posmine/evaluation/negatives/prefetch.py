@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_posmine.core.filters import lowest_ceiling
-from hf_posmine.core.types import SearchRequest
+from hf_posmine.core.types import SearchRequest, Teacher
 from hf_posmine.mining.candidates import depth_of, positive_scores
 from hf_posmine.teachers.capabilities import search_many
+from hf_posmine.teachers.stand_in import StandIn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hf_posmine.core.settings import MiningSettings
-    from hf_posmine.core.types import Exclusions, Floats, Ranking, RowGenerators, Rows, ScoreKind, Teacher
+    from hf_posmine.core.types import Exclusions, Floats, Ranking, RowGenerators, Rows
     from hf_posmine.mining.batch import Batch
 
 
-class CachedTeacher:
+class CachedTeacher(StandIn[Teacher]):
     """A teacher that has answered already what some settings will ask about a batch.
 
     Args:
@@ -38,7 +39,8 @@ class CachedTeacher:
         settings: Sequence[MiningSettings],
         num_candidates: int,
     ) -> None:
-        self.teacher, self.queries = teacher, batch.queries
+        super().__init__(teacher)
+        self.queries = batch.queries
         self._scores: dict[bytes, Floats] = {}
         requests: dict[tuple[int, bytes], SearchRequest] = {}
         everyone = np.arange(len(batch.queries))
@@ -50,21 +52,6 @@ class CachedTeacher:
         found = search_many(teacher, batch.queries, list(requests.values()), exclude)
         self._rankings: dict[tuple[int, bytes], Ranking] = dict(zip(requests, found, strict=True))
 
-    @property
-    def name(self) -> str:
-        """The teacher's name."""
-        return self.teacher.name
-
-    @property
-    def score_kind(self) -> ScoreKind:
-        """The teacher's."""
-        return self.teacher.score_kind
-
-    @property
-    def fingerprint(self) -> str:
-        """The teacher's."""
-        return self.teacher.fingerprint
-
     def search(
         self, queries: Sequence[str], k: int, *, below: Floats | None = None, exclude: Exclusions | None = None
     ) -> Ranking:
@@ -72,20 +59,16 @@ class CachedTeacher:
         key = (k, b"" if below is None else below.tobytes())
         if queries is self.queries and key in self._rankings:
             return self._rankings[key]
-        return self.teacher.search(queries, k, below=below, exclude=exclude)
+        return super().search(queries, k, below=below, exclude=exclude)
 
     def score(self, queries: Sequence[str], doc_ids: Rows) -> Floats:
         """Scores float32 ``[B, m]``, computed once for the whole batch."""
         if queries is not self.queries:
-            return self.teacher.score(queries, doc_ids)
+            return super().score(queries, doc_ids)
         key = doc_ids.tobytes()
         if key not in self._scores:
             self._scores[key] = self.teacher.score(queries, doc_ids)
         return self._scores[key].copy()
-
-    def score_texts(self, queries: Sequence[str], documents: Sequence[str]) -> Floats:
-        """Scores float32 ``[B]`` of query i with text i."""
-        return self.teacher.score_texts(queries, documents)
 
 
 def repeatable(rngs: RowGenerators) -> RowGenerators:

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from hf_posmine.core.samplers import Top, Uniform
-from hf_posmine.core.types import PADDING, Exclusions, Ranking
+from hf_posmine.core.types import PADDING, Exclusions, Ranking, Teacher
 from hf_posmine.mining.batch import EXCLUSION_REASONS, Batch
 from hf_posmine.mining.miner import PositiveAwareMiner
+from hf_posmine.teachers.stand_in import StandIn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hf_posmine.core.types import Floats, Mask, RowGenerators, Rows, ScoreKind, Teacher
+    from hf_posmine.core.types import Floats, Mask, RowGenerators, Rows, ScoreKind
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.mining.select import MinedBatch
 
@@ -88,7 +89,7 @@ class AmongSurvivors:
         return (Uniform(max(n, last)) if self.random else Top()).pick(scores, left, n, rngs)
 
 
-class WithinDepth:
+class WithinDepth(StandIn[Teacher]):
     """A teacher whose search sees the best documents only, the excluded ones counted among them.
 
     ``mine_hard_negatives`` searches first and removes the positives of a query afterwards, so how many candidates it
@@ -100,20 +101,20 @@ class WithinDepth:
     """
 
     def __init__(self, teacher: Teacher, depth: int) -> None:
-        self.teacher, self.depth = teacher, depth
-        self.name, self.score_kind = teacher.name, teacher.score_kind
+        super().__init__(teacher)
+        self.depth = depth
 
     @property
     def fingerprint(self) -> str:
         """Digest of the teacher and the depth."""
-        return f"{self.teacher.fingerprint}-{self.depth}"
+        return f"{super().fingerprint}-{self.depth}"
 
     def search(
         self, queries: Sequence[str], k: int, *, below: Floats | None = None, exclude: Exclusions | None = None
     ) -> Ranking:
         """The best ``k`` documents below the ceilings that are among the best ``depth`` of all."""
-        found = self.teacher.search(queries, k, below=below, exclude=exclude)
-        own = self.teacher.score(queries, _padded(Exclusions.given(exclude, len(queries))))
+        found = super().search(queries, k, below=below, exclude=exclude)
+        own = self.score(queries, _padded(Exclusions.given(exclude, len(queries))))
         order = np.argsort(np.argsort(-np.concatenate([found.scores, own], axis=1), axis=1, kind="stable"), axis=1)
         near = (found.above[:, None] + order[:, : found.scores.shape[1]] < self.depth) & (found.doc_ids >= 0)
         return Ranking(
@@ -121,14 +122,6 @@ class WithinDepth:
             np.where(near, found.scores, -np.inf).astype(np.float32),
             np.minimum(found.above, self.depth),
         )
-
-    def score(self, queries: Sequence[str], doc_ids: Rows) -> Floats:
-        """Scores float32 ``[B, m]`` of corpus rows int64 ``[B, m]``."""
-        return self.teacher.score(queries, doc_ids)
-
-    def score_texts(self, queries: Sequence[str], documents: Sequence[str]) -> Floats:
-        """Scores float32 ``[B]`` of query i with text i."""
-        return self.teacher.score_texts(queries, documents)
 
 
 def _padded(exclude: Exclusions) -> Rows:

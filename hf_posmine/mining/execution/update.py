@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hf_posmine.core.types import PADDING, Exclusions, Floats, Mask, Ranking, Rows, ScoreKind, Teacher
+from hf_posmine.core.types import PADDING, Exclusions, Floats, Mask, Ranking, Rows, Teacher
 from hf_posmine.data.texts import KeyIndex
 from hf_posmine.mining.execution.searches import NOWHERE, KeptDocuments, Searches, search_keys, unit
 from hf_posmine.search.exact import ExactIndex
+from hf_posmine.teachers.stand_in import StandIn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -239,7 +240,7 @@ def _columns(ids: Rows, k: int) -> Rows:
     return np.pad(ids[:, :k], ((0, 0), (0, max(0, k - ids.shape[1]))), constant_values=PADDING)
 
 
-class WatchedTeacher:
+class WatchedTeacher(StandIn[Teacher]):
     """Stands for a teacher: keeps its searches, and answers from earlier ones where these decide.
 
     Attributes:
@@ -248,24 +249,10 @@ class WatchedTeacher:
     """
 
     def __init__(self, teacher: Teacher, vectors: SearchesVectors, earlier: EarlierSearches | None) -> None:
-        self.teacher, self.vectors, self.earlier = teacher, vectors, earlier
+        super().__init__(teacher)
+        self.vectors, self.earlier = vectors, earlier
         self.kept: list[Searches] = []
         self.counts = np.zeros(3, np.int64)
-
-    @property
-    def name(self) -> str:
-        """The name of the teacher that it stands for, like the rest."""
-        return self.teacher.name
-
-    @property
-    def score_kind(self) -> ScoreKind:
-        """The scale of its scores."""
-        return self.teacher.score_kind
-
-    @property
-    def fingerprint(self) -> str:
-        """Its content digest."""
-        return self.teacher.fingerprint
 
     def stands_for(self) -> Teacher:
         """The teacher."""
@@ -274,7 +261,7 @@ class WatchedTeacher:
     def search(
         self, queries: Sequence[str], k: int, *, below: Floats | None = None, exclude: Exclusions | None = None
     ) -> Ranking:
-        """As the teacher does."""
+        """As the teacher does, without repeating what an earlier search decides."""
         below = np.full(len(queries), np.inf, np.float32) if below is None else below
         exclude = Exclusions.given(exclude, len(queries))
         vectors = self.vectors.embed_queries(queries)
@@ -290,14 +277,6 @@ class WatchedTeacher:
         self.counts += np.array([len(queries) - len(rows) - changed.sum(), changed.sum(), len(rows)])
         self.kept.append(Searches.of(keys, k, found, exclude))
         return found
-
-    def score(self, queries: Sequence[str], doc_ids: Rows) -> Floats:
-        """As the teacher does."""
-        return self.teacher.score(queries, doc_ids)
-
-    def score_texts(self, queries: Sequence[str], documents: Sequence[str]) -> Floats:
-        """As the teacher does."""
-        return self.teacher.score_texts(queries, documents)
 
     def taken(self) -> Searches:
         """The searches kept since the last call."""
