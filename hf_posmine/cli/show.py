@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ from hf_posmine.utils.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from rich.console import Console
 
 
 def show(*parts: object, error: bool = False) -> None:
@@ -36,7 +39,6 @@ def show_table(
         width: of the table where stdout is not a terminal.
         sections: numbers of the rows above which a line is drawn.
     """
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -48,4 +50,16 @@ def show_table(
         if number in lines:
             table.add_section()
         table.add_row(*(Text(printable(cell)) for cell in row))
-    Console(width=None if sys.stdout.isatty() else width).print(table)
+    screen(width).print(table)
+
+
+def screen(width: int | None = None) -> Console:
+    """A console as wide as the screen.
+
+    Args:
+        width: where stdout is not a terminal; by default what ``COLUMNS`` has, or 80.
+    """
+    from rich.console import Console
+
+    columns, lines = shutil.get_terminal_size()  # rich takes 80 columns on a terminal that calls itself dumb
+    return Console(width=width if width is not None and not sys.stdout.isatty() else columns, height=lines)

@@ -9,11 +9,10 @@ with plain sentence-transformers.
 from __future__ import annotations
 
 import os
-import shutil
 from typing import TYPE_CHECKING
 
 from hf_posmine.cli.arguments import add_run_arguments
-from hf_posmine.cli.show import show
+from hf_posmine.cli.show import screen, show
 from hf_posmine.utils.printable import printable
 
 if TYPE_CHECKING:
@@ -54,10 +53,7 @@ def run(args: argparse.Namespace) -> None:
     need_train_extra()
     recipe = read_recipe(args.config, [*args.more, *(["--disable_tqdm=true"] if args.quiet else [])])
     if args.dry_run:
-        from rich.console import Console
-
-        columns, lines = shutil.get_terminal_size()  # rich takes 80 columns on a terminal that calls itself dumb
-        show_plan(recipe, Console(width=columns, height=lines))
+        show_plan(recipe, screen())
         return
     if recipe.rounds > 1:
         run_rounds(recipe, show)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from hf_posmine.data.columns import column_names, splits_of
 from hf_posmine.mining.batch import EXCLUSION_REASONS
 from hf_posmine.mining.columns import output_columns, written_columns
 from hf_posmine.mining.execution.shards import MinedShards
+from hf_posmine.utils.tables import table_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -127,13 +127,7 @@ class MiningSummary:
 
     def __str__(self) -> str:
         """The tables that the terminal shows."""
-        from rich.console import Console
-
-        stream = io.StringIO()
-        console = Console(file=stream, width=96)
-        for table in self.tables():
-            console.print(table)
-        return stream.getvalue().rstrip()
+        return table_text(*self.tables(), width=96)
 
     def tables(self) -> list[Any]:
         """The summary as rich tables: counts, then quantiles."""

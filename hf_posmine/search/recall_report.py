@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from hf_posmine.utils.tables import table_text
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,6 @@ class ApproximateReport:
 
     def __str__(self) -> str:
         """The table that the terminal shows."""
-        from rich.console import Console
         from rich.table import Table
 
         table = Table(show_header=False)
@@ -52,6 +52,4 @@ class ApproximateReport:
             ("documents above the ceilings counted", self.counted),
         ):
             table.add_row(name, f"{share:.1%}")
-        stream = io.StringIO()
-        Console(file=stream, width=96).print(table)
-        return f"Approximate search by {self.index}\n{stream.getvalue().rstrip()}"
+        return f"Approximate search by {self.index}\n{table_text(table, width=96)}"

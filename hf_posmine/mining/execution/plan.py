@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 import time
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from hf_posmine.search.exact import ExactIndex
 from hf_posmine.search.prepared import row_bytes
 from hf_posmine.teachers.dense import DenseTeacher
 from hf_posmine.utils.memory import Budget, ask_size, own_memory, show_size
+from hf_posmine.utils.tables import table_text
 
 if TYPE_CHECKING:
     from hf_posmine.core.types import Floats
@@ -106,7 +106,6 @@ class JobEstimate:
         return f"Plan: {'; '.join(parts)}; {show_size(self.holds)} of memory, {show_size(self.writes)} of disk"
 
     def __str__(self) -> str:
-        from rich.console import Console
         from rich.table import Table
 
         table = Table(title="Plan", title_justify="left")
@@ -120,15 +119,14 @@ class JobEstimate:
         table.add_section()
         limit = "" if self.limit is None else f"of {show_size(self.limit)} allowed"
         table.add_row("in all", limit, "", show_size(self.holds), show_size(self.writes), _duration(self.seconds))
-        stream = io.StringIO()
-        Console(file=stream, width=100).print(table)
         lines = [
+            table_text(table, width=100),
             f"The program and its model hold {show_size(self.program)} of that already. Maps of files are not counted: the "
             "system takes them back.",
             f"{self.place} has {show_size(self.free)} free.",
             *self.notes,
         ]
-        return stream.getvalue().rstrip() + "\n" + "\n".join(lines)
+        return "\n".join(lines)
 
 
 def plan_mining(miner: PositiveAwareMiner, rows: int | None, *, batch_size: int | None = None) -> JobEstimate:
