@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from hf_posmine.models.instruct import InstructSentenceTransformer
-    from hf_posmine.training.blend import Blend
     from hf_posmine.training.dataset_spec import DatasetSpec
     from hf_posmine.training.recipe import Recipe
 
@@ -71,14 +70,15 @@ def run_rounds(
         raise InputError(f"rounds={recipe.rounds} mines again, but no data set has mine: {{teacher: ...}}")
     output, seed = Path(recipe.trainer["output_dir"]), int(recipe.trainer.get("seed", 42))
     results: list[RoundResult] = []
-    before: Blend | None = None
+    before: Mapping[str, Dataset] | None = None
     for number in range(1, recipe.rounds + 1):
         current = round_recipe(recipe, number)
         model = run_stage(current, announce)
-        blend = load_blend(current.contrastive.datasets, num_negatives=current.contrastive.num_negatives, seed=seed)
-        changed = None if before is None else changed_shares(before, blend)
+        mined = [spec for spec in current.contrastive.datasets if spec.mine is not None]
+        after = load_blend(mined, num_negatives=current.contrastive.num_negatives, seed=seed).datasets
+        changed = None if before is None else {name: _changed(before[name], rows) for name, rows in after.items()}
         results.append(RoundResult(number, str(current.trainer["output_dir"]), changed))
-        before = blend
+        before = after
         shares = ", ".join(f"{share:.0%} of {name}" for name, share in (changed or {}).items())
         announce(f"round {number} of {recipe.rounds}" + (f": new negatives {shares}" if shares else ""))
         text = json.dumps([asdict(result) for result in results], indent=1) + "\n"
@@ -116,15 +116,6 @@ def _again(spec: DatasetSpec, student: str, ceiling: str) -> DatasetSpec:
         opinion = {"teacher": spec.mine.get("teacher") or DEFAULT_MODEL, "filters": filters or [repr(DEFAULT_FILTER)]}
         mine |= {"second_opinion": opinion, "filters": []}
     return replace(spec, mine=mine)
-
-
-def changed_shares(before: Blend, after: Blend) -> dict[str, float]:
-    """The share of negatives that are new to their query and positive, by data set with ``mine:``."""
-    return {
-        name: _changed(before.datasets[name], after.datasets[name])
-        for name, spec in after.specs.items()
-        if spec.mine is not None
-    }
 
 
 def _changed(before: Dataset, after: Dataset) -> float:

@@ -192,11 +192,7 @@ def _basis(miner: PositiveAwareMiner, indexes: dict[int, tuple[SearchesVectors, 
 
 def _other(place: Path, basis: dict[str, Any]) -> str | None:
     """Why kept searches cannot serve; None where they can."""
-    try:
-        then = json.loads((checked(place / DOCUMENTS) / BASIS).read_text("utf8"))
-        Searches.read(sorted(place.glob("*/searches-*.npz"))[:1])
-    except (CorruptFileError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        return f"the searches in {str(place)!r} are damaged ({str(error)[:80]})"
+    then = json.loads((checked(place / DOCUMENTS) / BASIS).read_text("utf8"))
     name = next((name for name in basis if basis[name] != then.get(name)), None)
     if name is None:
         return None
@@ -211,9 +207,17 @@ def _opened(
     place: Path | None, basis: dict[str, Any], documents: Path, indexes: dict[int, tuple[SearchesVectors, ExactIndex]]
 ) -> dict[int, EarlierSearches] | str:
     """Earlier searches, by number of the teacher; or why they cannot serve."""
-    reason = "the earlier mining kept no searches" if place is None else _other(place, basis)
-    if place is None or reason is not None:
-        return str(reason)
+    if place is None:
+        return "the earlier mining kept no searches"
+    try:
+        return _other(place, basis) or _read(place, documents, indexes)
+    except (CorruptFileError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        return f"the searches in {str(place)!r} are damaged ({str(error)[:80]})"
+
+
+def _read(
+    place: Path, documents: Path, indexes: dict[int, tuple[SearchesVectors, ExactIndex]]
+) -> dict[int, EarlierSearches] | str:
     found = {}
     for number, (_, index) in indexes.items():
         before, after = (KeptDocuments.opened(at / str(number)) for at in (place / DOCUMENTS, documents))
