@@ -226,14 +226,11 @@ def _best(keep: Mask, k: int) -> Rows:
 def _draw(logits: Floats, columns: Rows, n: int, rngs: RowGenerators) -> Rows:
     """``n`` of each row's ``columns`` by softmax of their logits, without replacement (the Gumbel top-n trick)."""
     there = columns >= 0
-    keys = np.full(
-        columns.shape, -np.inf
-    )  # the n largest of logit + Gumbel noise are a softmax draw without replacement
-    if n and there.any():
-        keys[there] = (np.take_along_axis(logits, np.maximum(columns, 0), axis=1) + _noise(there, rngs, "gumbel"))[
-            there
-        ]
-    return _chosen(keys, columns, n)
+    if not n:
+        return _chosen(np.full(columns.shape, -np.inf), columns, n)
+    # The n largest of logit + Gumbel noise are a softmax draw without replacement.
+    keys = np.take_along_axis(logits, np.maximum(columns, 0), axis=1) + _noise(there, rngs, "gumbel")
+    return _chosen(np.where(there, keys, -np.inf), columns, n)
 
 
 def _noise(there: Mask, rngs: RowGenerators, law: Literal["gumbel", "random"]) -> np.ndarray:

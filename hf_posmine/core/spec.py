@@ -137,9 +137,7 @@ def _call(node: ast.Call, known: Mapping[str, type], what: str, text: str) -> An
     if name not in known:
         near = nearest(name, known)
         hint = f"did you mean {near}? " if near else ""
-        raise SpecError(
-            f"unknown {what} {shown(repr(name))} in {shown(repr(text))}; {hint}known: {', '.join(sorted(known))}"
-        )
+        raise SpecError(f"unknown {what} {shown(name)!r} in {text!r}; {hint}known: {', '.join(sorted(known))}")
     names = [keyword.arg for keyword in node.keywords]
     if len(set(names)) < len(names):
         raise SpecError(f"cannot read {what} {text!r}: an argument is given twice")
