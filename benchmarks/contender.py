@@ -51,17 +51,7 @@ class Peer:
             add = faiss.IndexFlatIP.add
             faiss.IndexFlatIP.add = watch.timed("search", add)
         with watch("total"):
-            mined = self.module.mine_hard_negatives(
-                pairs,
-                StubModel(task),
-                corpus=documents,
-                relative_margin=1 - SHARE,
-                range_max=self.range_max,
-                num_negatives=NEGATIVES,
-                output_format=self.output_format,
-                use_faiss=self.faiss,
-                verbose=False,
-            )
+            mined = self.mined_by(self.module.mine_hard_negatives, task, pairs, documents)
         end = now()
         if self.faiss:
             faiss.IndexFlatIP.add = add
@@ -69,6 +59,20 @@ class Peer:
         watch.spans["after search"] = after
         watch.spans["before search"] = difference(watch.spans["total"], watch.spans["search"], after)
         return mined
+
+    def mined_by(self, function: Any, task: Task, pairs: Any, documents: list[str]) -> Any:
+        """The rows of a function with the peer's signature."""
+        return function(
+            pairs,
+            StubModel(task),
+            corpus=documents,
+            relative_margin=1 - SHARE,
+            range_max=self.range_max,
+            num_negatives=NEGATIVES,
+            output_format=self.output_format,
+            use_faiss=self.faiss,
+            verbose=False,
+        )
 
     def rows(self, mined: Any, queries: int) -> np.ndarray:
         rows = np.full((queries, NEGATIVES), -1, np.int64)
@@ -91,23 +95,13 @@ class DropIn(Peer):
     """``hf_posmine.compat.mine_hard_negatives`` with the peer's arguments; phases are not told apart."""
 
     def __init__(self, range_max: int | None, output_format: str) -> None:
-        self.range_max, self.output_format = range_max, output_format
+        self.faiss, self.range_max, self.output_format = True, range_max, output_format
 
     def mine(self, watch: Watch, task: Task, pairs: Any, documents: list[str]) -> Any:
         from hf_posmine.compat import mine_hard_negatives
 
         with watch("total"):
-            return mine_hard_negatives(
-                pairs,
-                StubModel(task),
-                corpus=documents,
-                relative_margin=1 - SHARE,
-                range_max=self.range_max,
-                num_negatives=NEGATIVES,
-                output_format=self.output_format,
-                use_faiss=True,
-                verbose=False,
-            )
+            return self.mined_by(mine_hard_negatives, task, pairs, documents)
 
 
 class Ours:

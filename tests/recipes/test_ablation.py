@@ -137,6 +137,20 @@ def test_dev_has_mini_s_data_and_students_and_measures_other_articles():
     assert not {c.seed for s in dev.studies for c in s.cells} & {c.seed for s in mini.studies for c in s.cells}
 
 
+def test_a_file_with_a_base_changes_what_it_gives_itself():
+    squad, scifact = (read_config(RECIPES / f"{name}.yaml") for name in ("in_batch", "in_batch_scifact"))
+    assert (scifact.name, scifact.windows) == ("in_batch_scifact", None) and squad.windows is not None
+    assert (scifact.train[0]["name"], squad.train[0]["name"]) == ("scifact", "squad")
+    assert (scifact.training, scifact.studies, scifact.teachers) == (squad.training, squad.studies, squad.teachers)
+    assert len(scifact.cells) == len(squad.cells) == 95
+
+
+def test_a_base_that_is_not_there_is_refused(tmp_path):
+    (tmp_path / "study.yaml").write_text("base: nowhere.yaml\nname: x")
+    with pytest.raises(InputError, match=r"cannot read '.*nowhere\.yaml'"):
+        read_config(tmp_path / "study.yaml")
+
+
 def test_what_has_no_effect_makes_no_other_cell(config):
     config["studies"] = {
         "s": {

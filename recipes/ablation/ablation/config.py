@@ -106,19 +106,25 @@ class Config:
 
 
 def read_config(path: str | Path) -> Config:
-    """An ablation from its YAML file.
+    """An ablation from its YAML file; with ``base: other.yaml``, its keys replace those of that file.
 
     Raises:
         InputError: no such file, a key or value that is not known, or a study that names what is not there.
     """
-    try:
-        said = yaml.safe_load(Path(path).read_text("utf8"))
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
-        raise InputError(f"cannot read {str(path)!r}: {' '.join(str(error).split())}") from error
+    said = _read_yaml(Path(path))
+    if isinstance(said, dict) and "base" in said:
+        said = {**_read_yaml(Path(path).parent / str(said.pop("base"))), **said}
     try:
         return config_from(said)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text("utf8"))
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        raise InputError(f"cannot read {str(path)!r}: {' '.join(str(error).split())}") from error
 
 
 def config_from(said: Any) -> Config:
