@@ -41,7 +41,7 @@ def audit_data(
             change; None for none.
 
         top_up: where the mended copy gets new negatives from, for rows that have fewer than most, or than
-            ``settings.num_negatives``; None for nowhere.
+            ``settings.num_negatives``; by default such rows stay short.
 
     Raises:
         InputError: ``repair`` exists or is of another kind than the data, or its rows cannot be topped up.

@@ -96,8 +96,8 @@ class TextFacts:
 
 
 def _script_of(start: str) -> int:
-    if start.isascii():
-        return LATIN
+    if start.isascii():  # most texts; one search instead of a count of every script
+        return LATIN if LETTERS[LATIN].search(start) else NO_SCRIPT
     counts = [len(letters.findall(start)) for letters in LETTERS]
     most = max(counts)
     return counts.index(most) if most else NO_SCRIPT

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_posmine.audit.text_facts import TextFacts, _alike, near_copies
+from hf_posmine.audit.text_facts import LATIN, NO_SCRIPT, TextFacts, _alike, near_copies
 from hf_posmine.audit.word_bits import WordBits
 from hf_posmine.data.likeness import pieces
 from hf_posmine.data.row_tables import ParquetRows
@@ -60,3 +60,11 @@ def test_a_parquet_file_is_not_kept_while_it_is_read(tmp_path):
     for _ in ParquetRows(tmp_path / "rows.parquet").batches():
         used.append(pa.total_allocated_bytes())
     assert max(used) - min(used) < 12 << 20  # the file has 72 MB
+
+
+def test_texts_without_letters_are_of_no_script():
+    texts = ["12 345", "1,000 %", "№ 5", "+49 (0)30", "abc 1", "Größe", "蜜蜂 7", ""]
+    scripts = TextFacts.of(texts).scripts.tolist()
+    assert scripts[:4] == [NO_SCRIPT] * 4 and scripts[7] == NO_SCRIPT
+    assert scripts[4] == scripts[5] == LATIN
+    assert scripts[6] not in (NO_SCRIPT, LATIN)
