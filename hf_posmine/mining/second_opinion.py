@@ -123,16 +123,17 @@ class SecondOpinion:
 
         return ask
 
+    def _bounds(self, batch: Batch, settings: MiningSettings) -> tuple[Floats, Floats, Floats]:
+        """The scores of the rows' positives, and the ceilings and floors that follow from them; float32 ``[B]`` each."""
+        own, reference_scores = positive_scores(batch, self.scorer, settings.ceiling_from)
+        ceilings, _ = lowest_ceiling(self.all_filters, reference_scores)
+        return own, ceilings, highest_floor(self.all_filters, reference_scores)
+
     def _passing(
         self, found: TeacherCandidates, batch: Batch, settings: MiningSettings
     ) -> Callable[[Rows, Rows], Mask]:
         """Whether candidates pass, bool ``[m]``, by row and column."""
-        ask, (_, reference_scores) = (
-            self._scoring(found, batch, settings),
-            positive_scores(batch, self.scorer, settings.ceiling_from),
-        )
-        ceilings = lowest_ceiling(self.all_filters, reference_scores)[0]
-        floors = highest_floor(self.all_filters, reference_scores)
+        ask, (_, ceilings, floors) = self._scoring(found, batch, settings), self._bounds(batch, settings)
 
         def passes(rows: Rows, columns: Rows) -> Mask:
             scores = ask(rows, columns)
@@ -142,12 +143,12 @@ class SecondOpinion:
 
     def apply(self, found: TeacherCandidates, batch: Batch, settings: MiningSettings) -> TeacherCandidates:
         """What is left of a teacher's candidates, ranked as asked for, with the second scores beside them."""
-        own, reference_scores = positive_scores(batch, self.scorer, settings.ceiling_from)
+        own, ceilings, floors = self._bounds(batch, settings)
         opinion = second_opinion(
             self._scoring(found, batch, settings),
             found.keep,
-            lowest_ceiling(self.all_filters, reference_scores)[0],
-            highest_floor(self.all_filters, reference_scores),
+            ceilings,
+            floors,
             found.keep.shape[1] if self.rank_by == "second" else settings.one_sampler.pool(settings.num_negatives),
             assumed=None if self.band is None else far_below(found.ranking.scores, found.own, self.band),
         )

@@ -167,8 +167,7 @@ def _without(ids: Rows, exclude: Exclusions, documents: int) -> Rows:
     queries = np.arange(len(ids))
     owners = np.repeat(queries, np.diff(exclude.bounds))
     inside = exclude.rows < documents
-    mine = (owners * documents + exclude.rows)[
-        inside
-    ]  # (query, document) as one number, so that one isin serves all rows
+    # (query, document) as one number, so that one isin serves all rows
+    mine = (owners * documents + exclude.rows)[inside]
     hidden = np.isin(queries[:, None] * documents + ids, mine) & (ids >= 0)
     return np.where(hidden | np.isin(ids, exclude.everywhere), PADDING, ids)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from hf_posmine.teachers.dense_sweep import search_ladder
 from hf_posmine.teachers.stored_embeddings import QueryVectors, StoredEmbeddings
 from hf_posmine.utils.digest import json_digest
 from hf_posmine.utils.files import store_root
+from hf_posmine.utils.threads import use_one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -200,15 +200,7 @@ class DenseTeacher:
         owner = state.pop("_owner")
         self.__dict__.update(state)
         if owner != os.getpid():
-            _use_one_thread()
-
-
-def _use_one_thread() -> None:
-    """A forked worker inherits OpenMP's lock but not its threads, and would wait for them for ever."""
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
-    if "faiss" in sys.modules:
-        sys.modules["faiss"].omp_set_num_threads(1)
+            use_one_thread()
 
 
 def near_rows(index: ExactIndex | ApproximateIndex, vectors: Floats, bound: float, num_candidates: int) -> list[Rows]:

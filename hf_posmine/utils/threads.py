@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,18 @@ if TYPE_CHECKING:
 _IMPORTED_BY = os.getpid()
 
 
-def be_forked() -> None:
-    """Give torch one thread in a forked process, which has OpenMP's lock but not its threads and would wait for them for ever."""
-    if os.getpid() != _IMPORTED_BY:
-        import torch
+def use_one_thread() -> None:
+    """Give torch and FAISS, where they are imported, one thread: a forked process has OpenMP's lock but not its threads."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    if "faiss" in sys.modules:
+        sys.modules["faiss"].omp_set_num_threads(1)
 
-        torch.set_num_threads(1)
+
+def be_forked() -> None:
+    """Use one thread in a process that was forked, which would wait for the threads it lacks for ever."""
+    if os.getpid() != _IMPORTED_BY:
+        use_one_thread()
 
 
 @contextlib.contextmanager
