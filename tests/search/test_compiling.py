@@ -115,6 +115,8 @@ def test_the_wait_for_the_compiler_is_named_and_ends_before_the_block_is_left(fr
         may_end.wait(10)
         done.append(1)
 
+    monkeypatch.setattr("datasets.utils.are_progress_bars_disabled", lambda: False)
+    monkeypatch.setattr("hf_posmine.utils.progress._hidden", lambda: False)
     monkeypatch.setattr(compiling, "warm_up", slow)
     monkeypatch.setattr(kernels, "WORTH_COMPILING", 10)
     with compiling.compiling(10):
