@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypedDict, get_args
+from typing import TYPE_CHECKING, get_args
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from sentence_transformers.util import all_gather, all_gather_with_grad, get_ran
 from hf_posmine.core.check import is_number
 from hf_posmine.core.errors import InputError, SpecError
 from hf_posmine.training.ceilings import check_ceiling
+from hf_posmine.training.contrast_options import Direction, Hardness
 from hf_posmine.training.distillation import Distillation, distilled
 from hf_posmine.training.row_labels import RowIdentity
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from hf_posmine.core.types import Filter
 
 MASK_REASONS = ("same_text", "same_query", "above_ceiling")
-Hardness = Literal["in_batch_negatives", "hard_negatives", "all_negatives"]
-Direction = Literal["query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc"]
-"""Names of sentence-transformers: which similarities are contrasted with that of query and positive."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +66,6 @@ class Contrast:
                 f"hardness_strength={self.hardness_strength!r} with hardness_mode={self.hardness_mode!r}; give both, the "
                 "strength above 0, or neither"
             )
-
-
-class ContrastOptions(TypedDict, total=False):
-    """The attributes of :class:`Contrast` that are rarely given, as keywords of the losses."""
-
-    distillation: Distillation | None
-    directions: tuple[Direction, ...]
-    hardness_mode: Hardness | None
-    hardness_strength: float
 
 
 @dataclass(frozen=True)

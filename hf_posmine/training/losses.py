@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from hf_posmine.core.types import Filter
-    from hf_posmine.training.contrast import ContrastOptions
+    from hf_posmine.training.contrast_options import ContrastOptions
 
 
 @overrides_private("compute_loss_from_embeddings")

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping  # noqa: TC003 - values.typed reads the annotations
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.check import is_whole
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.filters import as_filters
+from hf_posmine.training.contrast_options import ContrastOptions, Direction, Hardness
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from torch import nn
 
     from hf_posmine.training.ceilings import BatchCeiling
-    from hf_posmine.training.contrast import ContrastOptions
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Objective:
     guide: str | None = None
     gather_across_devices: bool = True
     distillation: Mapping[str, Any] | None = None
-    directions: tuple[str, ...] = ("query_to_doc",)
-    hardness_mode: Literal["in_batch_negatives", "hard_negatives", "all_negatives"] | None = None
+    directions: tuple[Direction, ...] = ("query_to_doc",)
+    hardness_mode: Hardness | None = None
     hardness_strength: float = 0.0
     mini_batch_size: int | None = None
     mini_batch_num_tokens: int | None = None
@@ -90,13 +90,12 @@ class Objective:
     def _options(self) -> ContrastOptions:
         from hf_posmine.training.distillation import Distillation
 
-        chosen: Any = {
-            "directions": self.directions,
-            "hardness_mode": self.hardness_mode,
-            "hardness_strength": self.hardness_strength,
-            "distillation": None if self.distillation is None else Distillation.of(self.distillation),
-        }
-        return chosen
+        return ContrastOptions(
+            distillation=None if self.distillation is None else Distillation.of(self.distillation),
+            directions=self.directions,
+            hardness_mode=self.hardness_mode,
+            hardness_strength=self.hardness_strength,
+        )
 
     def make_loss(self, model: SentenceTransformer) -> nn.Module:
         """InfoNCE, or its GradCache form where a mini-batch is given; over nested dimensions where they are.
