@@ -196,9 +196,22 @@ def _only_texts_left(
         return unfit, positive  # of another type, which reading it reports
     if len(left) < len(wanted):
         part = wanted[len(left)]
-        raise ColumnError(f"no {part} column found among {columns.names}; name it with {part}_column=...")
+        raise ColumnError(
+            f"no {part} column found among {columns.names}; name it with {part}_column=...{_other_delimiter(columns.names)}"
+        )
     roles = dict(zip(wanted, left, strict=True))
     return query or roles["query"], positive or roles.get("positive")
+
+
+def _other_delimiter(names: Sequence[str]) -> str:
+    """The cure where the only column is a header that was not split."""
+    (name,) = names if len(names) == 1 else ("",)
+    found = next((mark for mark in (";", "\t", "|") if mark in name), None)
+    return (
+        ""
+        if found is None
+        else f", or is the file separated by {found!r}? .csv is read by commas, .tsv by tabs; convert it"
+    )
 
 
 def _refuse_other_tables(columns: DatasetColumns) -> None:

@@ -200,7 +200,9 @@ class BM25Teacher(FullScores):
                 tokens += self._tokens(texts)
         average = sum(map(len, tokens)) / len(tokens)
         if not average:
-            raise InputError("no document has a word that BM25 could count; check the corpus and language=")
+            raise InputError(
+                "no document has a word that BM25 could count; check the corpus and the language, as in BM25('german')"
+            )
         model = bm25s.BM25(method="lucene", k1=self.k1, b=self.b, backend="numpy")
         scores, vocabulary = bm25_weights(model, tokens)
         terms = sorted(vocabulary, key=vocabulary.__getitem__)

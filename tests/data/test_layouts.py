@@ -145,6 +145,8 @@ PAIR_ERRORS = {
         r"no query column found among \['qid', 'pos_id', 'neg_id'\]",
     ),
     "one text": (text_table("text", label=1), r"no positive column found among \['text', 'label'\]"),
+    "a header of semicolons": (text_table("frage;antwort"), r"is the file separated by ';'\? \.csv is read by commas"),
+    "a header of tabs": (text_table("frage\tantwort"), r"is the file separated by '\\t'\?"),
     "only ids beside the query": (text_table("query", query_id=codes("q")), "no positive column found"),
     "a constant positive": (
         Dataset.from_dict({"frage": texts("f"), "antwort": ["ja"] * ROWS}),
