@@ -323,19 +323,29 @@ def int8_is_faster(dimensions: int) -> bool:
 
     The choice moves no result, since both scans are exact.
     """
+    try:
+        return all(_int8_ratio(dimensions, *shape) < most for shape, most in PROBES.items())
+    except (RuntimeError, AttributeError):  # a private operator of torch: absent or refused on some builds
+        return False
+
+
+PROBES = {(32, 512): 2.0, (256, 2048): 0.7}
+"""Queries and documents -> the largest share of float32's time. A processor without int8 products takes ten times as long as
+in float32, which a small product shows; at full size its probe would take seconds."""
+
+
+def _int8_ratio(dimensions: int, queries: int, documents: int) -> float:
+    """Time of an int8 product as a share of the same in float32, on one core."""
     import torch
 
     padded = -(-dimensions // PAD) * PAD
-    a8, b8 = torch.ones((256, padded), dtype=torch.int8), torch.ones((2048, padded), dtype=torch.int8)
-    a, b = np.ones((256, dimensions), np.float32), np.ones((2048, dimensions), np.float32)
-    try:
-        with _one_blas_thread(), one_torch_thread_each(1) as pool:
-            seconds = [
-                pool.submit(_best_of, run).result() for run in (lambda: int8_product(a8, b8.t()), lambda: a @ b.T)
-            ]
-    except (RuntimeError, AttributeError):  # a private operator of torch: absent or refused on some builds
-        return False
-    return seconds[0] < 0.7 * seconds[1]
+    a8, b8 = torch.ones((queries, padded), dtype=torch.int8), torch.ones((documents, padded), dtype=torch.int8)
+    a, b = np.ones((queries, dimensions), np.float32), np.ones((documents, dimensions), np.float32)
+    with _one_blas_thread(), one_torch_thread_each(1) as pool:
+        int8, float32 = (
+            pool.submit(_best_of, run).result() for run in (lambda: int8_product(a8, b8.t()), lambda: a @ b.T)
+        )
+    return int8 / float32
 
 
 def _best_of(action: Callable[[], object], times: int = 5) -> float:
