@@ -1,24 +1,15 @@
-"""The floating-point operations of a Mistral, and the rate of the device.
+"""The operations of a Mistral on real tokens, as ``hf_posmine.models.cost`` counts them, and the rate of the device.
 
-The operations are those of the model, of real tokens, counted from its shape. With P weights in the linear
-layers of the backbone (embeddings are looked up, not multiplied), A weights in the adapters, T real tokens of rows of
-length L, and H = heads x head size, a product of [m, k] and [k, n] being 2mkn operations:
-
-- forward = 2 (P + A) T + 4 layers H sum(L^2): each weight takes part in one multiplication and one addition a token;
-  attention has two products, queries with keys and weights with values, 2 L^2 H each, and no causal half to leave out.
-- backward of a linear layer has two products of the forward's size: gradients of its input (to go on downwards) and of
-  its weights. The base is frozen, so its weights need none: 2 P T. Adapters need both: 4 A T. Attention has two inputs
-  to each of its two products, so four products: 8 layers H sum(L^2).
-- step = forward + backward = (4 P + 6 A) T + 12 layers H sum(L^2): with LoRA about 2 forwards, not the 3 of full training.
-
-The lowest layer's input needs no gradient, which is not left out (below 0.4 % at 7B). Pooling, norms, rotary embedding,
-softmax and the loss are not counted.
+The base is frozen, so a step with LoRA is about 2 forward passes, not the 3 of full training.
 """
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import TYPE_CHECKING
+
+from hf_posmine.models import ModelShape
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,26 +18,18 @@ if TYPE_CHECKING:
 
 
 def forward_flops(shape: Shape, lengths: np.ndarray, rank: int = 0) -> float:
-    """Operations of a forward pass over rows of these lengths; see the module."""
-    base, adapters = weights(shape, rank)
-    return 2 * (base + adapters) * float(lengths.sum()) + 4 * _attention(shape, lengths)
+    """Operations of a forward pass over rows of these lengths."""
+    return _counted(shape, rank).forward(lengths)
 
 
 def step_flops(shape: Shape, lengths: np.ndarray, rank: int) -> float:
-    """Operations of a forward and a backward pass that trains adapters alone; see the module."""
-    base, adapters = weights(shape, rank)
-    return (4 * base + 6 * adapters) * float(lengths.sum()) + 12 * _attention(shape, lengths)
+    """Operations of a forward and a backward pass that trains adapters alone."""
+    return _counted(shape, rank).step(lengths)
 
 
-def weights(shape: Shape, rank: int) -> tuple[int, int]:
-    """Weights in the linear layers of the backbone, and in adapters on all of them."""
-    keys = shape.hidden // shape.heads * shape.key_heads
-    linear = [(shape.hidden, shape.hidden)] * 2 + [(shape.hidden, keys)] * 2 + [(shape.hidden, shape.inner)] * 3
-    return shape.layers * sum(i * o for i, o in linear), shape.layers * rank * sum(i + o for i, o in linear)
-
-
-def _attention(shape: Shape, lengths: np.ndarray) -> float:
-    return shape.layers * shape.hidden * float((lengths.astype(float) ** 2).sum())
+@functools.cache
+def _counted(shape: Shape, rank: int) -> ModelShape:
+    return ModelShape.of_config(shape.config(), lora_rank=rank or None)
 
 
 def matrix_rate(device: str, size: int) -> float:

@@ -29,7 +29,7 @@ PUBLIC = {
         "SpecError", "StoreError", "Teacher", "as_filters", "as_sampler",
     ],
     "hf_posmine.utils": [
-        "build_once", "json_digest", "progress_bar", "quiet_bars", "remove_stale", "replace_folder", "store_root",
+        "Node", "build_once", "json_digest", "progress_bar", "quiet_bars", "remove_stale", "replace_folder", "store_root",
         "write_file",
     ],
     "hf_posmine.data": [
@@ -37,7 +37,7 @@ PUBLIC = {
         "pick_columns", "text_keys", "text_numbers", "TrainingData",
     ],
     "hf_posmine.encoding": ["load_model", "model_source"],
-    "hf_posmine.models": ["InstructSentenceTransformer", "bidirectional_encoder", "load_nv_retriever"],
+    "hf_posmine.models": ["InstructSentenceTransformer", "ModelShape", "bidirectional_encoder", "load_nv_retriever"],
     "hf_posmine.search": ["ExactIndex", "search_on"],
     "hf_posmine.teachers": [
         "BM25", "BM25Teacher", "Cross", "CrossEncoderTeacher", "Dense", "DenseTeacher", "EmbeddingService",
@@ -46,7 +46,9 @@ PUBLIC = {
         "make_teacher", "make_teachers", "select_below", "open_teacher",
     ],
     "hf_posmine.mining": ["NegativesCollator", "SecondOpinion", "ragatouille", "to_margin_mse"],
-    "hf_posmine.mining.execution": ["MapWithMiner", "Workers", "mine_on_ray", "read_shards"],
+    "hf_posmine.mining.execution": [
+        "MapWithMiner", "Rank", "Workers", "encode_all", "mine_on_ray", "mine_share", "read_shards",
+    ],
     "hf_posmine.mining.provenance": ["now", "provenance", "read_provenance", "versions", "write_provenance"],
     "hf_posmine.audit": ["AuditResult", "AuditSettings", "KINDS", "TopUp", "audit_data"],
     "hf_posmine.report": ["MinedRows", "Report", "TableLimits", "make_report", "write_report"],

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     if args.data is None and args.corpus is None:
         raise InputError("nothing to encode: give DATA, --corpus or both")
     rank = Rank.from_environment()
-    use_gpu(rank.local)
+    rank.use_gpu()
     encoded, share, total = encode_share(load_teachers(args), rank)
     who = "" if rank.world == 1 else f"rank {rank.number} of {rank.world}: "
     there = share - encoded
@@ -84,11 +84,3 @@ def load_teachers(args: argparse.Namespace) -> list[Any]:
         filters=(), sampler="Top()" if len(names) == 1 else "CrossSample()", skip_bad_rows=args.skip_bad_rows,
     )  # fmt: skip
     return miner.teachers
-
-
-def use_gpu(local: int) -> None:
-    """Let this process take its own GPU where there are several; a teacher's --device wins."""
-    import torch
-
-    if torch.cuda.device_count() > 1:
-        torch.cuda.set_device(local % torch.cuda.device_count())

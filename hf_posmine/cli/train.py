@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from hf_posmine.cli.arguments import add_run_arguments
 from hf_posmine.cli.show import screen, show
+from hf_posmine.core.errors import InputError
+from hf_posmine.utils.node import Node
 from hf_posmine.utils.printable import printable
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ EXAMPLES = """examples:
   # what would be done: data sets, batches, tokens, memory, the first rows as the model reads them
   hf-posmine train --config recipes/quick/stage1.yaml --dry-run
 
+  # and how long it would take on eight A100
+  hf-posmine train --config recipes/quick/stage1.yaml --dry-run --node 8xA100
+
   # with other values than the file's, also within lists
   hf-posmine train --config recipes/quick/stage1.yaml --learning_rate 1e-5 --datasets.0.max_samples 1000
 
@@ -41,6 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``hf-posmine train``."""
     parser.add_argument("--config", required=True, metavar="YAML", help="the recipe, a YAML file")
     parser.add_argument("--dry-run", action="store_true", help="check everything, show the plan, and stop")
+    parser.add_argument(
+        "--node", metavar="GPUS",
+        help="with --dry-run: estimate the hours on these GPUs, such as 8xA100, 8xA100@0.5 (half of their peak is reached; "
+        "default 0.4) or 4x400 (TFLOP/s each)",
+    )  # fmt: skip
     add_run_arguments(parser, config=False)
 
 
@@ -50,10 +60,11 @@ def run(args: argparse.Namespace) -> None:
     from hf_posmine.training.rounds import run_rounds
     from hf_posmine.training.stage import need_train_extra, run_stage
 
+    node = node_of(args)
     need_train_extra()
     recipe = read_recipe(args.config, [*args.more, *(["--disable_tqdm=true"] if args.quiet else [])])
     if args.dry_run:
-        show_plan(recipe, screen())
+        show_plan(recipe, screen(), node)
         return
     if recipe.rounds > 1:
         run_rounds(recipe, show)
@@ -64,7 +75,18 @@ def run(args: argparse.Namespace) -> None:
         show(f"The model is in {recipe.trainer['output_dir']}{last}")
 
 
-def show_plan(recipe: Recipe, console: Console) -> None:
+def node_of(args: argparse.Namespace) -> Node | None:
+    """The GPUs that the plan is for.
+
+    Raises:
+        InputError: a spelling of none, or no plan.
+    """
+    if args.node is not None and not args.dry_run:
+        raise InputError("--node has no effect without --dry-run")
+    return None if args.node is None else Node.parse(args.node)
+
+
+def show_plan(recipe: Recipe, console: Console, node: Node | None = None) -> None:
     """Load and check everything, and print what would be done."""
     from hf_posmine.training.plan import make_plan
     from hf_posmine.training.stage import prepare, quiet_models
@@ -74,7 +96,7 @@ def show_plan(recipe: Recipe, console: Console) -> None:
         plan = make_plan(recipe.objective, trainer, blend)
     if trainer.is_world_process_zero():
         _show_data(plan, console)
-        _show_work(plan, recipe, console)
+        _show_work(plan, recipe, console, node)
         _show_examples(plan, console)
 
 
@@ -107,7 +129,7 @@ def _show_data(plan: StagePlan, console: Console) -> None:
             console.print(Padding(Text(printable(text), style="dim"), (0, 0, 0, 2)))
 
 
-def _show_work(plan: StagePlan, recipe: Recipe, console: Console) -> None:
+def _show_work(plan: StagePlan, recipe: Recipe, console: Console, node: Node | None) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -126,6 +148,7 @@ def _show_work(plan: StagePlan, recipe: Recipe, console: Console) -> None:
         + (f", over the first {list(chosen.matryoshka_dims)} dimensions" if chosen.matryoshka_dims else ""),
         "tokens": f"{plan.row_tokens:.0f} per row, {plan.padded_tokens:.0f} with padding; the longest row has {plan.longest_row}",
         "memory": f"{plan.weight_gib:.2f} GiB for weights, gradients and Adam, about {plan.activation_gib:.2f} GiB for a step",
+        "work": f"{plan.operations:.1e} operations" + ("" if node is None else f", {node.time(plan.operations)}"),
         "evaluation": ", ".join(str(entry.get("name", entry["path"])) for entry in evals) or "none",
     }
     table = Table.grid(padding=(0, 2))

@@ -87,6 +87,11 @@ class Objective:
         until = None if self.false_negatives_until is None else as_filters(self.false_negatives_until)[0]
         return BatchCeiling(as_filters(self.false_negatives)[0], until, self.false_negatives_warmup)
 
+    @property
+    def uses_grad_cache(self) -> bool:
+        """Whether batches are computed in parts, twice."""
+        return self.mini_batch_size is not None or self.mini_batch_num_tokens is not None
+
     def _options(self) -> ContrastOptions:
         from hf_posmine.training.distillation import Distillation
 

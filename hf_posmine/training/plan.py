@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_posmine.encoding.encode import Encoder
+from hf_posmine.models.cost import ModelShape
 from hf_posmine.models.transformer import MASK
 from hf_posmine.training.blend import Blend, BlendLine, describe
 from hf_posmine.training.collator import INSTRUCTION, text_columns
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainingArguments
 
+    from hf_posmine.core.types import Rows
     from hf_posmine.encoding.encode import Role
     from hf_posmine.models.instruct import InstructSentenceTransformer
     from hf_posmine.training.objective import Objective
     from hf_posmine.training.trainer import RecipeTrainer
 
 SAMPLED_ROWS = 512
-SAVED_BYTES = 45
-"""Bytes of saved activations for each token, layer and hidden unit in 16 bits: 181 KiB at width 4096, measured on
-Mistral's layer with scaled-dot-product attention. 32 bits take twice as much."""
-LAYER_INPUT_BYTES = 2
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class StagePlan:
         trained_weights: those that are trained.
         weight_gib: weights, gradients and the two moments of Adam, each process.
         activation_gib: estimate of the activations of a step of mean length, each process.
+        operations: of all steps, on all processes.
         examples: (data set, column, instruction part, pooled part) of the first rows.
     """
 
@@ -58,6 +59,7 @@ class StagePlan:
     trained_weights: int
     weight_gib: float
     activation_gib: float
+    operations: float
     examples: tuple[tuple[str, str, str, str], ...]
 
 
@@ -75,24 +77,45 @@ def make_plan(chosen: Objective, trainer: RecipeTrainer, blend: Blend) -> StageP
     args, model, trained = trainer.args, trainer.model, trainer.train_dataset
     parts = list(trained.values()) if isinstance(trained, dict) else [trained]
     lengths, rows = [_tokens(trainer, part) for part in parts], [len(part) for part in parts]
-    row_tokens = float(np.average([tokens.sum(axis=1).mean() for tokens in lengths], weights=rows))
-    padded = float(np.average([_padded(tokens, args.train_batch_size) for tokens in lengths], weights=rows))
+    padded = [_padded(tokens, args.train_batch_size) for tokens in lengths]
+    row_tokens, padded_tokens = (_mean(_row_tokens, of, rows) for of in (lengths, padded))
+    computed = (lengths, row_tokens) if model[0].can_flatten_inputs else (padded, padded_tokens)
+    shape, repeats = shape_of(model, args), args.gradient_checkpointing + chosen.uses_grad_cache
+    batch = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
+    steps = trainer.set_initial_training_values(args, trainer.get_train_dataloader())[-1]
+    row_operations = _mean(lambda of: shape.step(of.ravel(), repeats=repeats) / len(of), computed[0], rows)
     in_flight = _rows_in_flight(chosen, args.train_batch_size, row_tokens)
-    step_tokens = in_flight * (row_tokens if model[0].can_flatten_inputs else padded)
+    token_bytes = shape.saved_bytes(checkpointing=args.gradient_checkpointing)
     return StagePlan(
         lines=describe(blend),
         device_batch=args.train_batch_size,
-        batch=args.train_batch_size * args.world_size * args.gradient_accumulation_steps,
-        steps=trainer.set_initial_training_values(args, trainer.get_train_dataloader())[-1],
+        batch=batch,
+        steps=steps,
         row_tokens=row_tokens,
-        padded_tokens=padded,
+        padded_tokens=padded_tokens,
         longest_row=int(max(tokens.sum(axis=1).max() for tokens in lengths)),
         weights=sum(p.numel() for p in model.parameters()),
         trained_weights=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        weight_gib=_weight_bytes(model) / 2**30,
-        activation_gib=step_tokens * _token_bytes(model, args) / 2**30,
+        weight_gib=shape.training_bytes() / 2**30,
+        activation_gib=in_flight * computed[1] * token_bytes / 2**30,
+        operations=steps * batch * row_operations,
         examples=tuple(_examples(trainer, blend)),
     )
+
+
+def shape_of(model: InstructSentenceTransformer, args: SentenceTransformerTrainingArguments) -> ModelShape:
+    """The student's shape, its activations in 16 bits where it is trained so."""
+    half = args.bf16 or args.fp16 or str(model.dtype) != "torch.float32"
+    return ModelShape.of(model, model[0].config, itemsize=2 if half else 4)
+
+
+def _mean(of: Callable[[Rows], float], lengths: Sequence[Rows], rows: Sequence[int]) -> float:
+    """Mean over all rows of what is counted on samples ``[m, columns]`` of each data set."""
+    return float(np.average([of(tokens) for tokens in lengths], weights=rows))
+
+
+def _row_tokens(lengths: Rows) -> float:
+    return float(lengths.sum(axis=1).mean())
 
 
 def _tokens(trainer: RecipeTrainer, rows: Dataset) -> np.ndarray:
@@ -118,11 +141,11 @@ def _items(rows: Dataset, column: str) -> list[Any]:
     return [(prompt or None, text) for prompt, text in zip(rows[name], rows[column], strict=True)]
 
 
-def _padded(tokens: np.ndarray, batch: int) -> float:
-    """Mean tokens of a row when each column of a batch is padded to its longest text."""
+def _padded(tokens: Rows, batch: int) -> Rows:
+    """Tokens int64 ``[m, columns]`` when each column of a batch is padded to its longest text."""
     shuffled = np.random.default_rng(0).permutation(tokens)
     parts = [shuffled[start : start + batch] for start in range(0, len(shuffled), batch)]
-    return float(sum(part.max(axis=0).sum() * len(part) for part in parts) / len(shuffled))
+    return np.concatenate([np.broadcast_to(part.max(axis=0), part.shape) for part in parts])
 
 
 def _rows_in_flight(chosen: Objective, batch: int, row_tokens: float) -> float:
@@ -130,20 +153,6 @@ def _rows_in_flight(chosen: Objective, batch: int, row_tokens: float) -> float:
     if chosen.mini_batch_num_tokens is not None:
         return min(batch, chosen.mini_batch_num_tokens / row_tokens)
     return min(batch, chosen.mini_batch_size or batch)
-
-
-def _weight_bytes(model: InstructSentenceTransformer) -> float:
-    """Weights, and for the trained ones their gradient and Adam's two moments."""
-    return sum(p.numel() * p.element_size() * (4 if p.requires_grad else 1) for p in model.parameters())
-
-
-def _token_bytes(model: InstructSentenceTransformer, args: SentenceTransformerTrainingArguments) -> float:
-    """Saved activations of a token; gradient checkpointing keeps each layer's input, and one layer as it is computed."""
-    config = model[0].config
-    wide = 1 if args.bf16 or args.fp16 or str(model.dtype) != "torch.float32" else 2
-    layers = config.num_hidden_layers
-    saved = LAYER_INPUT_BYTES * layers + SAVED_BYTES if args.gradient_checkpointing else SAVED_BYTES * layers
-    return saved * wide * config.hidden_size
 
 
 def _examples(trainer: RecipeTrainer, blend: Blend, most: int = 3) -> list[tuple[str, str, str, str]]:

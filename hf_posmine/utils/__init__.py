@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from hf_posmine.utils.cache import build_once
     from hf_posmine.utils.digest import json_digest
     from hf_posmine.utils.files import remove_stale, replace_folder, store_root, write_file
+    from hf_posmine.utils.node import Node
     from hf_posmine.utils.progress import progress_bar, quiet_bars
 
 __all__ = [
+    "Node",
     "build_once",
     "json_digest",
     "progress_bar",
@@ -34,6 +36,7 @@ __getattr__, __dir__ = lazy_names(
             "store_root",
             "write_file",
         ),
+        "node": ("Node",),
         "progress": (
             "progress_bar",
             "quiet_bars",

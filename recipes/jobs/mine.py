@@ -13,7 +13,7 @@ Rented from Hugging Face; what is not pushed or written below a mounted folder i
     hf jobs uv run --flavor a10g-large --timeout 12h --secrets HF_TOKEN recipes/jobs/mine.py \
         me/pairs --corpus me/documents --teacher Qwen/Qwen3-Embedding-0.6B --output /data/mined --push-to-hub me/pairs-mined
 
-With --plan it reads the data, counts tokens and prints how long the job will take, without a model.
+With --plan it reads the data, encodes a sample and prints how long the job will take, and mines nothing.
 """
 
 from __future__ import annotations

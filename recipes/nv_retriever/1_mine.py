@@ -1,118 +1,132 @@
-"""Mine the negatives of both stages with e5-mistral-7b-instruct, as mine.yaml says.
+"""Mine the negatives of both stages with e5-mistral-7b-instruct, as mine.yaml has it.
 
-    python recipes/nv_retriever/1_mine.py                                        # all sets
-    CUDA_VISIBLE_DEVICES=3 python recipes/nv_retriever/1_mine.py FEVER HotpotQA  # some, one process for each GPU
+    python recipes/nv_retriever/1_mine.py --dry-run                              # what it takes; no model is loaded
+    python recipes/nv_retriever/1_mine.py SciFact --trial 100 --output out/trial # 100 rows of one set
+    accelerate launch --config_file recipes/scale/accelerate.yaml recipes/nv_retriever/1_mine.py   # 8 GPUs share each set
 
-Mined sets go to out/nv_retriever/mined; what is there already is left alone. Embeddings are kept, so a run that was
-interrupted goes on, and mining again with another filter encodes nothing.
+Machines that share a disk share the work, too: start it on each with RANK and WORLD_SIZE, or by torchrun. A mined set that is
+there is left alone, and whatever was interrupted resumes, so the same command may be given again.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
-from datasets import Dataset, load_dataset
 from rich.console import Console
 from sentence_transformers import SentenceTransformer
+from transformers import AutoConfig
 
-from hf_posmine import Corpus, MiningSummary, PositiveAwareMiner, mine
-from hf_posmine.encoding import load_model
+from hf_posmine import Corpus, DenseTeacher, MiningSummary, PositiveAwareMiner, Qrels
+from hf_posmine.mining.execution import Rank, mine_share, read_shards
 from hf_posmine.mining.provenance import provenance, write_provenance
+from hf_posmine.models import ModelShape
 from hf_posmine.training import read_recipe
-from hf_posmine.training.convert import sts_to_pairs
-from hf_posmine.utils import replace_folder
+from hf_posmine.utils import Node
+from nv.cost import SAMPLE, Line, Texts, encoding_line, sample_of, show
+from nv.sets import MiningSet, load_set
+from nv.teacher import load_teacher, load_tokenizer
 
-HERE, OUT = Path(__file__).parent, Path("out/nv_retriever/mined")
+HERE = Path(__file__).parent
+STORE_ROWS = 16_384  # of a shard of embeddings: 128 MiB at 4,096 dimensions in 16 bits, which a kill can lose
 
 
-def main() -> None:
+def main(given: list[str] | None = None) -> None:
     """All steps, in order."""
-    # 1. What to mine. Stage 2 trains on all of it, so its recipe has every set's instruction.
-    plan = yaml.safe_load((HERE / "mine.yaml").read_text("utf8"))
-    instructions = {spec.name: spec.text_before for spec in read_recipe(HERE / "stage2.yaml").contrastive.datasets}
-    wanted = sys.argv[1:] or list(plan["datasets"])
-    left = [name for name in wanted if not (OUT / name).exists()]
+    # 1. What to mine. The recipe of stage 2 has every set's instruction and number of samples.
+    args = arguments(given)
+    plan = yaml.safe_load(args.config.read_text("utf8"))
+    stage = {spec.name: spec for spec in read_recipe(args.config.parent / plan["stage"]).contrastive.datasets}
+    left = [name for name in args.sets or plan["datasets"] if not (args.output / name / "provenance.json").exists()]
 
-    # 2. The teacher.
-    teacher = load_teacher(plan["teacher"]) if left else None
+    # 2. This process and its GPU, and the teacher.
+    rank = Rank.from_environment()
+    rank.use_gpu()
+    teacher = load_teacher(plan["teacher"]) if left and not args.dry_run else None
+    lines = []
 
     for name in left:
-        # 3. Questions, positives, and the documents that negatives are chosen from.
-        told = plan["datasets"][name]
-        pairs, corpus = load_pairs(told)
+        # 3. Questions and positives, drawn before they are mined, and the documents that negatives are chosen from.
+        samples, seed = stage[name].max_samples, plan["mining"]["seed"]
+        pairs = load_set(plan["datasets"][name], round(samples * (1 + plan["spare"])), seed, args.trial)
+        before = prompts(plan, name, stage[name].text_before)
+        if teacher is None:
+            lines.append(cost(name, plan, pairs, before))
+            continue
 
-        # 4. Mine: the five best documents below 95 % of the positive's score.
-        prompt = plan["teacher"]["prompt"].format(instruction=instructions[name])
-        miner = PositiveAwareMiner.from_dataset(
-            pairs, teacher, query_column="query", positive_column="positive", corpus=corpus,
-            teacher_options=prompts(prompt, told["layout"]), **plan["mining"],
-        )  # fmt: skip
-        mined = mine(pairs, miner)
+        # 4. Mine, together with the other processes: the five best documents below 95 % of the positive's score.
+        miner = make_miner(teacher, pairs, before, plan)
+        rows = plan["batch_size"]
+        mine_share(pairs.drawn, miner, args.output / name, rank=rank, shard_rows=rows, batch_size=rows)
 
-        # 5. Keep the rows, and how they came about.
-        summary = MiningSummary.from_dataset(mined, miner.settings.num_negatives)
-        source = {"path": told.get("data_files", told["path"]), "name": told.get("config"), "split": "train"}
-        documents = {"path": told["path"], "name": "corpus"} if told["layout"] == "beir" else None
-        save(mined, OUT / name, provenance(miner, source=source, corpus_source=documents, summary=summary, mined=mined))
-        Console().print(f"[bold]{name}[/bold]\n{summary}")
+        # 5. The rows are there; one process adds how they came about.
+        if rank.number == 0:
+            record(miner, args.output / name, plan["datasets"][name])
 
-
-def load_teacher(told: dict[str, Any]) -> SentenceTransformer:
-    """The teacher at its length, sure to read the end token that it pools."""
-    # transformers 5 follows tokenizer.json, which adds no end token, so it has to be asked for, and the first with it.
-    ends = {"add_bos_token": True, "add_eos_token": True}
-    dtype = {"dtype": told["dtype"]}
-    model = load_model(told["model"], revision=told.get("revision"), model_kwargs=dtype, processor_kwargs=ends)
-    model.max_seq_length = told["max_length"]
-    ids = model.tokenizer("a")["input_ids"]
-    if (ids[0], ids[-1]) != (model.tokenizer.bos_token_id, model.tokenizer.eos_token_id):
-        sys.exit(f"{told['model']}: the tokenizer gives {ids} for 'a', without its first or last token")
-    return model
+    # 6. Or only what all of this would take.
+    if lines:
+        show(f"1 mine: {len(lines)} sets", lines, Node.parse(args.node))
 
 
-def prompts(prompt: str, layout: str) -> dict[str, str]:
+def arguments(given: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sets", nargs="*", help="names of mine.yaml (default: all)")
+    parser.add_argument("--config", type=Path, default=HERE / "mine.yaml")
+    parser.add_argument(
+        "--output", type=Path, default=Path("out/nv_retriever/mined"), help="a folder for each set goes there"
+    )
+    parser.add_argument(
+        "--trial", type=int, metavar="ROWS", help="mine at most so many rows of a set, among few documents"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="read the sets, print what mining takes, and stop")
+    parser.add_argument("--node", default="8xA100", help="GPUs that --dry-run counts with (default: %(default)s)")
+    return parser.parse_args(given)
+
+
+def prompts(plan: dict[str, Any], name: str, instruction: str) -> dict[str, str]:
     """Before queries; also before the documents of a symmetric task, as E5-Mistral is evaluated on STS."""
-    symmetric = layout == "sts"
-    return {"query_prompt": prompt, "document_prompt": prompt if symmetric else "", "dtype": "float16"}
+    prompt = plan["teacher"]["prompt"].format(instruction=instruction)
+    symmetric = plan["datasets"][name]["layout"] == "sts"
+    return {"query_prompt": prompt, "document_prompt": prompt if symmetric else ""}
 
 
-def load_pairs(told: dict[str, Any]) -> tuple[Dataset, Corpus | None]:
-    """Columns query and positive, and the candidates; None: the positives."""
-    if told["layout"] == "beir":
-        return load_beir(told["path"])
-    files = {"data_files": told["data_files"]} if "data_files" in told else {}
-    rows = load_dataset(told["path"], told.get("config"), split="train", **files)
-    if told["layout"] == "sts":
-        converted = sts_to_pairs(rows, min_score=4.0)  # NV-Embed, section 4.2
-        return converted.dataset, Corpus.from_texts(converted.pool)
-    if len(rows) > told.get("rows", len(rows)):
-        rows = rows.select(np.sort(np.random.default_rng(0).choice(len(rows), told["rows"], replace=False)))
-    columns = {told["query"]: "query", told["positive"]: "positive"}
-    return Dataset.from_dict({new: rows[old] for old, new in columns.items()}), None
+def make_miner(
+    model: SentenceTransformer, pairs: MiningSet, before: dict[str, str], plan: dict[str, Any]
+) -> PositiveAwareMiner:
+    """The miner of a set. Only the drawn queries are encoded; the positives of all are known."""
+    known = Qrels.from_dataset(pairs.known, "query", "positive")
+    corpus = pairs.corpus or known.documents
+    queries = Corpus.from_texts(pairs.drawn["query"], match="exact")
+    teacher = DenseTeacher(model, corpus, queries=queries, dtype="float16", shard_rows=STORE_ROWS, **before)
+    columns = {"query_column": "query", "positive_column": "positive"}
+    return PositiveAwareMiner(corpus=corpus, teachers=teacher, known_positives=known, **columns, **plan["mining"])
 
 
-def load_beir(path: str) -> tuple[Dataset, Corpus]:
-    """One row for each judged positive of the training split; title and text of a document are joined."""
-    corpus = Corpus.from_dataset(load_dataset(path, "corpus", split="corpus"), "text", "_id", "title")
-    queries = load_dataset(path, "queries", split="queries")
-    text_of = dict(zip(queries["_id"], queries["text"], strict=True))
-    judged = load_dataset(path, "default", split="train").filter(lambda row: row["score"] > 0)
-    positives = corpus.texts(corpus.required_rows(judged["corpus-id"][:], "corpus-id")).to_pylist()
-    return Dataset.from_dict({"query": [text_of[i] for i in judged["query-id"]], "positive": positives}), corpus
+def record(miner: PositiveAwareMiner, folder: Path, options: dict[str, Any]) -> None:
+    """The provenance beside the rows, and the summary on the screen."""
+    mined = read_shards(folder)
+    summary = MiningSummary.from_dataset(mined, miner.settings.num_negatives)
+    source = {"path": options.get("data_files", options["path"]), "name": options.get("config"), "split": "train"}
+    documents = {"path": options["path"], "name": "corpus"} if options["layout"] == "beir" else None
+    made = provenance(miner, source=source, corpus_source=documents, summary=summary, mined=mined)
+    write_provenance(folder / "provenance.json", made)
+    Console().print(f"[bold]{folder.name}[/bold]\n{summary}")
 
 
-def save(mined: Dataset, folder: Path, record: Any) -> None:
-    """The whole folder or none of it."""
-
-    def write(temporary: Path) -> None:
-        mined.save_to_disk(str(temporary))
-        write_provenance(temporary / "provenance.json", record)
-
-    replace_folder(folder, write)
+def cost(name: str, plan: dict[str, Any], pairs: MiningSet, before: dict[str, str]) -> Line:
+    """What mining a set takes, by its configuration, its tokenizer and some of its texts."""
+    teacher = plan["teacher"]
+    tokenizer, most = load_tokenizer(teacher), teacher["max_length"]
+    shape = ModelShape.of_config(AutoConfig.from_pretrained(teacher["model"], revision=teacher.get("revision")))
+    corpus = pairs.corpus or Qrels.from_dataset(pairs.known, "query", "positive").documents
+    documents = Texts.of(corpus.num_candidates, sample_of(corpus), tokenizer, most, before["document_prompt"])
+    queries = pairs.drawn["query"][:SAMPLE]
+    return encoding_line(
+        name, shape, documents, Texts.of(len(pairs.drawn), queries, tokenizer, most, before["query_prompt"])
+    )
 
 
 if __name__ == "__main__":

@@ -1,44 +1,55 @@
-"""Make the clustering sets of stage 2 from the papers' titles, abstracts and categories.
+"""Make the clustering sets of stage 2 from the papers' titles, abstracts and categories, as clusters.yaml has it.
 
     python recipes/nv_retriever/2_clusters.py
+    python recipes/nv_retriever/2_clusters.py --trial 500 --output out/trial/clusters
 
-MTEB drew its clustering tests from the same files, so papers with a title of a test are left out here.
+MTEB drew its clustering tests from the same files, so papers with a title of a test are left out here. No GPU is needed.
 """
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import yaml
 from datasets import Dataset, load_dataset
 from rich.console import Console
 
 from hf_posmine.data import normalize
+from nv.sets import draw
 
-OUT = Path("out/nv_retriever/clusters")
-ROWS = 200_000  # ours: that many arXiv papers (of two million) are enough to draw 35,000 rows and their documents from
-LABELS = {"arxiv": "categories", "biorxiv": "category", "medrxiv": "category"}
+HERE = Path(__file__).parent
 
 
-def main() -> None:
+def main(given: list[str] | None = None) -> None:
     """All steps, in order."""
-    OUT.mkdir(parents=True, exist_ok=True)
-    for name, column in LABELS.items():
+    args = arguments(given)
+    plan = yaml.safe_load(args.config.read_text("utf8"))
+    args.output.mkdir(parents=True, exist_ok=True)
+    for name, archive in plan["archives"].items():
         # 1. All papers of the archive, and the titles that MTEB tests with.
-        papers = load_dataset(f"mteb/raw_{name}", split="train")
-        test = load_dataset(f"mteb/{name}-clustering-s2s", split="test")  # id and column not checked
+        papers = load_dataset(archive["papers"], split="train")
+        test = load_dataset(archive["tests"], split="test")
         tested = {normalize(title) for titles in test["sentences"] for title in titles}
 
-        # 2. Those that are not tested.
-        kept = [row for row, title in enumerate(papers["title"]) if normalize(title) not in tested]
-        if len(kept) > ROWS:
-            kept = np.sort(np.random.default_rng(0).choice(kept, ROWS, replace=False)).tolist()
+        # 2. Those that are not tested, drawn.
+        untested = papers.select([row for row, title in enumerate(papers["title"]) if normalize(title) not in tested])
+        kept = draw(untested, args.trial or plan["rows"], seed=0)
 
         # 3. Columns: title (S2S), title and abstract (P2P), label.
-        rows = clusters(papers.select(kept), column)
-        rows.to_parquet(OUT / f"{name}.parquet")
+        rows = clusters(kept, archive["label"])
+        rows.to_parquet(args.output / f"{name}.parquet")
         Console().print(f"{name}: {len(rows):,} of {len(papers):,} papers in {len(set(rows['label'])):,} categories")
+
+
+def arguments(given: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, default=HERE / "clusters.yaml")
+    parser.add_argument("--output", type=Path, default=Path("out/nv_retriever/clusters"))
+    parser.add_argument("--trial", type=int, metavar="ROWS", help="at most so many papers of each archive")
+    return parser.parse_args(given)
 
 
 def clusters(papers: Any, column: str) -> Dataset:

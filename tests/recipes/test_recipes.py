@@ -7,30 +7,27 @@ import importlib.util
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 import yaml
 from datasets import Dataset
-from tokenizers import Tokenizer, models, pre_tokenizers
 
 from hf_posmine.cli.parser import find_verb, parse
 from hf_posmine.core.settings import MiningSettings
-from hf_posmine.evaluation.results import RetrievalResult
-from hf_posmine.mining.provenance import read_provenance
 from hf_posmine.training.blend import load_blend
-from hf_posmine.training.dataset_rows import load_rows
-from hf_posmine.training.dataset_spec import DatasetSpec
-from hf_posmine.training.instructions import instruction_for
 from hf_posmine.training.recipe import read_recipe
+
+if TYPE_CHECKING:
+    from hf_posmine.training.dataset_spec import DatasetSpec
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
 NV = RECIPES / "nv_retriever"
 STAGES = sorted([*RECIPES.glob("*/stage*.yaml"), *RECIPES.glob("*/rounds.yaml")])
 ACCELERATE = sorted((RECIPES / "accelerate").glob("*.yaml"))
-PACKAGE = RECIPES / "ablation" / "ablation"  # modules of its run.py, not scripts
-SCRIPTS = sorted(path for path in RECIPES.rglob("*.py") if path.parent != PACKAGE)
+PACKAGES = (RECIPES / "ablation" / "ablation", NV / "nv")  # modules of their scripts
+SCRIPTS = sorted(path for path in RECIPES.rglob("*.py") if path.parent not in PACKAGES)
 RETRIEVAL = {
     "ArguAna": 4_065, "BioASQ": 2_495, "FEVER": 50_000, "FiQA2018": 14_166, "GOOAQ": 20_000, "HotpotQA": 85_000,
     "MS-MARCO": 200_000, "NFCorpus": 3_685, "NLI": 20_000, "NQ": 100_231, "PAQ": 20_000, "SciFact": 919, "SQuAD": 87_599,
@@ -82,7 +79,15 @@ def test_a_mining_file_holds_options_of_the_command(path):
 def test_every_yaml_is_of_a_kind_that_is_tested_here():
     scale = RECIPES.glob("scale/*.yaml")  # tests/cli/test_encode_command.py
     ablation = RECIPES.glob("ablation/*.yaml")  # tests/recipes/test_ablation.py
-    assert set(RECIPES.rglob("*.yaml")) == {*STAGES, *RECIPES.glob("*/mine.yaml"), *ACCELERATE, *scale, *ablation}
+    steps = {NV / f"{name}.yaml" for name in ("clusters", "evaluate", "sizes")}  # test_nv_retriever.py
+    assert set(RECIPES.rglob("*.yaml")) == {
+        *STAGES,
+        *RECIPES.glob("*/mine.yaml"),
+        *ACCELERATE,
+        *scale,
+        *ablation,
+        *steps,
+    }
 
 
 @pytest.mark.parametrize("path", ACCELERATE, ids=name_of)
@@ -186,10 +191,10 @@ def test_one_switch_turns_in_batch_negatives_on_for_all_that_is_not_retrieval(tm
 def test_every_number_says_where_it_is_from(path):
     bookkeeping = "save_steps|save_total_limit|logging_steps|seed"
     number = re.compile(r"[ ,{](?!" + bookkeeping + r")\w+: [\d.]+(e-?\d+)?\s*(,|}|#|$)")
-    source = re.compile(r"#.*(paper|Table|ours|NV-Embed|E5-Mistral)")
+    source = re.compile(r"#.*(paper|Table|ours|NV-Embed|E5-Mistral|BEIR|Mistral's configuration)")
     lines = [line for line in path.read_text().splitlines() if not line.lstrip().startswith("#")]
     numbered = [line for line in lines if number.search(f" {line}")]
-    assert len(numbered) > 2
+    assert numbered
     assert [line for line in numbered if not source.search(line)] == []
 
 
@@ -202,9 +207,9 @@ def test_what_is_mined_is_what_stage_2_trains_on():
     assert all(spec.path.endswith(f"/{spec.name}") for spec in stage(2).contrastive.datasets if spec.name in mined)
     assert plan["teacher"]["max_length"] == 4096
     keys = {"beir": {"path"}, "pairs": {"path", "query", "positive"}, "sts": {"path"}}
-    for told in plan["datasets"].values():
-        extra = set(told) - {"layout"} - keys[told["layout"]]
-        assert keys[told["layout"]] <= set(told) and extra <= {"config", "data_files", "rows"}
+    for options in plan["datasets"].values():
+        extra = set(options) - {"layout"} - keys[options["layout"]]
+        assert keys[options["layout"]] <= set(options) and extra <= {"config", "data_files", "rows", "stream"}
 
 
 def toy_rows(spec: DatasetSpec) -> list[dict]:
@@ -231,148 +236,3 @@ def test_stage_2_blends_rows_of_the_columns_that_its_sets_have(tmp_path):
     toxic = blend.datasets["ToxicConversations"].to_pandas().set_index("query")
     assert toxic.loc["text 1", ["positive", "negative_1"]].tolist() == ["toxic", "not toxic"]
     assert blend.datasets["ArxivClusteringS2S"]["query"][0].startswith("title")
-
-
-TOY = {
-    ("beir", "corpus"): {
-        "_id": ["a", "b", "c"],
-        "title": ["Cats", "", "Tea"],
-        "text": ["sleep all day", "dogs run", "is hot"],
-    },
-    ("beir", "queries"): {"_id": ["2", "1"], "text": ["what runs", "what sleeps"]},
-    ("beir", "default"): {"query-id": ["1", "2", "2"], "corpus-id": ["a", "b", "c"], "score": [1.0, 2.0, 0.0]},
-    ("pairs", None): {
-        "q": [f"what is {i}" for i in range(9)],
-        "a": [f"number {i}" for i in range(9)],
-        "other": [0] * 9,
-    },
-    ("sts", None): {"sentence1": ["a cat", "sun"], "sentence2": ["the cat", "rain"], "score": [4.0, 3.9]},
-}
-
-
-@pytest.fixture
-def mining(monkeypatch, tmp_path):
-    module = script("1_mine.py")
-    monkeypatch.setattr(module, "load_dataset", lambda path, name=None, split=None: Dataset.from_dict(TOY[path, name]))
-    monkeypatch.setattr(module, "OUT", tmp_path / "mined")
-    return module
-
-
-def test_1_mine_reads_the_three_layouts(mining):
-    rows, corpus = mining.load_pairs({"layout": "beir", "path": "beir"})
-    assert rows.to_dict() == {"query": ["what sleeps", "what runs"], "positive": ["Cats sleep all day", "dogs run"]}
-    assert corpus.num_candidates == 3
-
-    told = {"layout": "pairs", "path": "pairs", "query": "q", "positive": "a", "rows": 4}
-    rows, corpus = mining.load_pairs(told)
-    assert corpus is None and len(set(rows["query"])) == 4
-    assert all(q.split()[-1] == a.split()[-1] for q, a in zip(rows["query"], rows["positive"], strict=True))
-    assert len(mining.load_pairs(told | {"rows": 40})[0]) == 9
-
-    rows, corpus = mining.load_pairs({"layout": "sts", "path": "sts"})
-    assert rows.to_dict() == {"query": ["a cat", "the cat"], "positive": ["the cat", "a cat"]}
-    assert corpus.num_candidates == 4
-
-
-def test_1_mine_writes_what_a_stage_reads_and_leaves_what_is_there(mining, monkeypatch, embedded_model, fresh_home):
-    plan = yaml.safe_load((NV / "mine.yaml").read_text())
-    plan["datasets"] = {
-        "GOOAQ": {"layout": "pairs", "path": "pairs", "query": "q", "positive": "a"},
-        "STS12": {"layout": "sts", "path": "sts"},
-    }
-    plan["mining"] |= {"num_negatives": 1, "filters": []}
-    monkeypatch.setattr(
-        mining.yaml, "safe_load", lambda text, real=yaml.safe_load: plan if "teacher:" in text else real(text)
-    )
-    monkeypatch.setattr(mining, "load_teacher", lambda told: embedded_model)
-    monkeypatch.setattr("sys.argv", ["1_mine.py"])
-    mining.main()
-
-    rows = load_rows(DatasetSpec("GOOAQ", str(mining.OUT / "GOOAQ"), "retrieval", instruction=""))
-    assert len(rows) == 9 and all(len(found) == 1 for found in rows["negatives"])
-    record = read_provenance(mining.OUT / "STS12" / "provenance.json")
-    prompt = "Instruct: Retrieve semantically similar text.\nQuery: "
-    assert record.teachers[0].recipe["prompts"] == {"query": prompt, "document": prompt}
-    record = read_provenance(mining.OUT / "GOOAQ" / "provenance.json")
-    assert record.teachers[0].recipe["prompts"]["document"] == ""
-    assert record.teachers[0].recipe["prompts"]["query"].startswith("Instruct: Given a web search query")
-
-    monkeypatch.setattr(mining, "load_teacher", lambda told: pytest.fail("nothing is left to mine"))
-    mining.main()
-
-
-def test_1_mine_wants_the_end_token_that_the_teacher_pools(mining, monkeypatch, tmp_path):
-    """tokenizer.json of e5-mistral adds no end token; its configuration asks for one, which transformers 5 does not heed."""
-    from transformers import AutoTokenizer, LlamaTokenizer
-
-    vocabulary = {"<unk>": 0, "<s>": 1, "</s>": 2, "▁a": 3, "a": 4, "▁": 5}
-    backend = Tokenizer(models.BPE(vocabulary, [("▁", "a")], unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.Metaspace()
-    LlamaTokenizer(tokenizer_object=backend, add_bos_token=True, add_eos_token=False).save_pretrained(tmp_path)
-
-    class Model:
-        def __init__(self, heed: bool, processor_kwargs: dict[str, bool]) -> None:
-            self.tokenizer = AutoTokenizer.from_pretrained(tmp_path, **(processor_kwargs if heed else {}))
-
-    told = {"model": "e5", "dtype": "float16", "max_length": 4096}
-    for heed in (True, False):
-        monkeypatch.setattr(
-            mining, "load_model", lambda name, heed=heed, processor_kwargs=None, **_: Model(heed, processor_kwargs)
-        )
-        if heed:
-            assert mining.load_teacher(told).max_seq_length == 4096
-        else:
-            with pytest.raises(SystemExit, match="without its first or last token"):
-                mining.load_teacher(told)
-
-
-def test_2_clusters_leaves_out_what_mteb_tests(monkeypatch, tmp_path):
-    module = script("2_clusters.py")
-    papers = {
-        "title": ["On Cats", "on  cats", "Dogs", "Tea"], "abstract": ["x", "y", "run", "is hot"],
-        "categories": ["q-bio.NC", "cs.AI", "math.CO cs.DM", "cs.AI"], "category": ["a", "b", "math and more", "d"],
-    }  # fmt: skip
-    test = {"sentences": [["ON CATS"], ["other"]]}
-    monkeypatch.setattr(
-        module,
-        "load_dataset",
-        lambda path, split: Dataset.from_dict(test if path.endswith("-clustering-s2s") else papers),
-    )
-    monkeypatch.setattr(module, "OUT", tmp_path)
-    module.main()
-    for name, label in (("arxiv", "math.CO"), ("medrxiv", "math and more")):
-        rows = Dataset.from_parquet(str(tmp_path / f"{name}.parquet"), cache_dir=str(tmp_path / "cache" / name))
-        assert rows["title"][:] == ["Dogs", "Tea"]
-        assert rows[0] == {"title": "Dogs", "text": "Dogs run", "label": label}
-    needed = {spec.path for spec in stage(2).contrastive.datasets if spec.task == "clustering"}
-    assert {Path(path).name for path in needed} == {path.name for path in tmp_path.glob("*.parquet")}
-
-
-def test_5_evaluate_knows_the_paper_and_measures_each_task_once(monkeypatch, tmp_path, capsys):
-    module = script("5_evaluate.py")
-    assert round(sum(module.PAPER.values()) / 15, 2) == 60.90  # Table 5's own mean
-    tasks = [task for name in module.PAPER for task in module.tasks_of(name)]
-    assert len(tasks) == len(set(tasks)) == 14 + 12
-    assert all(instruction_for(task) for task in tasks)
-
-    asked = []
-
-    def measure(model, collection, *, model_name, query_instruction, **_):
-        asked.append((collection, query_instruction))
-        return RetrievalResult(collection, model_name, ("1", "2"), {"ndcg@10": np.array([0.5, len(asked) / 100])})
-
-    monkeypatch.setattr(module, "InstructSentenceTransformer", lambda *_, **__: None)
-    monkeypatch.setattr(module, "load_collection", lambda source: source)
-    monkeypatch.setattr(module, "evaluate_retrieval", measure)
-    monkeypatch.setattr(module, "OUT", tmp_path)
-    monkeypatch.setattr("sys.argv", ["5_evaluate.py", "runs/me", "CQADupstack", "SciFact"])
-    module.main()
-    module.main()  # reads back
-    assert [collection for collection, _ in asked] == [
-        f"mteb:{task}" for task in [*module.tasks_of("CQADupstack"), "SciFact"]
-    ]
-    assert asked[0][1].startswith("Given a question, retrieve detailed question descriptions from Stackexchange")
-    first, second = capsys.readouterr().out.split("runs/me")[1:]
-    assert first == second
-    cells = [re.findall(r"[\d.]+", line) for line in first.splitlines() if re.search(r"CQAD|SciFact|mean", line)]
-    assert cells == [["28.25", "49.36"], ["31.50", "81.31"], ["29.88", "65.34"]]

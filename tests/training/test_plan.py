@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.training.plan import SAVED_BYTES, make_plan
+from hf_posmine.models.cost import SAVED_BYTES
+from hf_posmine.training.plan import make_plan
 from hf_posmine.training.stage import prepare
 from tests.support.stage_runs import INSTRUCTION, decoder, label_file, recipe, retrieval_file, saved_student, told
 

@@ -77,6 +77,17 @@ class Rank:
         """
         return list(pieces[self.number :: self.world])
 
+    def label(self, what: str) -> str:
+        """The text of a progress bar."""
+        return what if self.world == 1 else f"{what} (rank {self.number} of {self.world})"
+
+    def use_gpu(self) -> None:
+        """Let this process take its own GPU where the machine has several; a teacher's device wins."""
+        import torch
+
+        if torch.cuda.device_count() > 1:
+            torch.cuda.set_device(self.local % torch.cuda.device_count())
+
 
 def scorers(miner: PositiveAwareMiner) -> list[Teacher]:
     """All teachers of a miner, the one of the second opinion included."""
@@ -143,8 +154,7 @@ def encode_share(teachers: Sequence[Teacher], rank: Rank | None = None) -> tuple
     rank = Rank.from_environment() if rank is None else rank
     pieces = pieces_of(teachers)
     share, encoded = rank.share(pieces), 0
-    label = "Encoding" if rank.world == 1 else f"Encoding (rank {rank.number} of {rank.world})"
-    with progress_bar(None, label, "text") as bar:
+    with progress_bar(None, rank.label("Encoding"), "text") as bar:
         for piece in share:
             encoded += do_piece(teachers, piece, bar.update)
     return encoded, len(share), len(pieces)

@@ -17,6 +17,7 @@ from hf_posmine.search.exact import ExactIndex
 from hf_posmine.search.prepared import row_bytes
 from hf_posmine.teachers.dense import DenseTeacher
 from hf_posmine.utils.memory import Budget, ask_size, own_memory, show_size
+from hf_posmine.utils.node import show_duration
 from hf_posmine.utils.tables import table_text
 
 if TYPE_CHECKING:
@@ -102,7 +103,9 @@ class JobEstimate:
 
     def short(self) -> str:
         """The plan in a line."""
-        parts = [f"{step.name} {step.amount} ({_duration(step.seconds)})" for step in self.steps if step.seconds != 0]
+        parts = [
+            f"{step.name} {step.amount} ({show_duration(step.seconds)})" for step in self.steps if step.seconds != 0
+        ]
         return f"Plan: {'; '.join(parts)}; {show_size(self.holds)} of memory, {show_size(self.writes)} of disk"
 
     def __str__(self) -> str:
@@ -115,10 +118,10 @@ class JobEstimate:
             table.add_column(name, justify="right")
         for step in self.steps:
             sizes = [show_size(size) if size else "" for size in (step.reads, step.holds, step.writes)]
-            table.add_row(step.name, step.amount, *sizes, _duration(step.seconds))
+            table.add_row(step.name, step.amount, *sizes, show_duration(step.seconds))
         table.add_section()
         limit = "" if self.limit is None else f"of {show_size(self.limit)} allowed"
-        table.add_row("in all", limit, "", show_size(self.holds), show_size(self.writes), _duration(self.seconds))
+        table.add_row("in all", limit, "", show_size(self.holds), show_size(self.writes), show_duration(self.seconds))
         lines = [
             table_text(table, width=100),
             f"The program and its model hold {show_size(self.program)} of that already. Maps of files are not counted: the "
@@ -293,19 +296,3 @@ def _existing(path: Path) -> Path:
     while not path.exists():
         path = path.parent
     return path
-
-
-def _duration(seconds: float | None) -> str:
-    """Seconds as people read them.
-
-    >>> [_duration(s) for s in (None, 0, 7.3, 90, 5400, 200_000)]
-    ['?', '', '7 s', '1.5 min', '1.5 h', '2.3 days']
-    """
-    if seconds is None:
-        return "?"
-    if seconds < 60:  # noqa: PLR2004
-        return f"{seconds:.0f} s" if seconds >= 0.5 else ("under 1 s" if seconds else "")  # noqa: PLR2004
-    for unit, length, most in (("min", 60, 3600), ("h", 3600, 172_800)):
-        if seconds < most:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds / 86_400:,.1f} days"

@@ -72,9 +72,12 @@ class ShardFolder:
 
     def found(self, number: int) -> Path | None:
         """The file of a finished shard, under either name; None if it is not there."""
-        work = self.work
-        paths = [self.path(number), *([] if work is None or work.shards is None else [self.path(number, work.shards)])]
-        return next((path for path in paths if os.path.lexists(path)), None)
+        first = self.path(number)
+        if os.path.lexists(first):
+            return first
+        work = self.work  # read second: the number of shards is written before they get their final names
+        last = None if work is None or work.shards is None else self.path(number, work.shards)
+        return last if last is not None and os.path.lexists(last) else None
 
     @property
     def work_file(self) -> Path:
@@ -140,9 +143,16 @@ class ShardFolder:
             CorruptShardError: it is not as it was written. It is finished work, so it is not mined again unasked.
         """
         path = self.found(number)
-        if path is not None:
+        if path is None:
+            return False
+        try:
             self._check(path, number)
-        return path is not None
+        except CorruptShardError:
+            renamed = self.found(number)  # another process may just have finished the folder
+            if renamed in (None, path):
+                raise
+            self._check(renamed, number)
+        return True
 
     def note(self, number: int) -> dict[str, Any]:
         """What was noted with a finished shard."""
