@@ -43,6 +43,13 @@ class RowVectors(Protocol):
         """Unit vectors float32 ``[B, 1 + n, d]``, the query first."""
 
 
+class RowNegatives(Protocol):
+    """Negatives that take the place of those of the rows, as :class:`~hf_posmine.training.remine.CurrentNegatives` has them."""
+
+    def applied(self, features: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The rows with these negatives."""
+
+
 @dataclass
 class RowCollator(SentenceTransformerDataCollator):
     """The stock collator, for rows ``query, positive, negative_1..n`` with instructions and in-batch flags.
@@ -54,6 +61,7 @@ class RowCollator(SentenceTransformerDataCollator):
 
     Attributes:
         guide: whose vectors of the texts decide which documents of the batch are false negatives; by default the student's.
+        negatives: what was mined within the run; by default the rows keep theirs.
 
     Raises:
         ColumnError: a text that is none, an instruction without its column, a label column.
@@ -61,11 +69,14 @@ class RowCollator(SentenceTransformerDataCollator):
     """
 
     guide: RowVectors | None = None
+    negatives: RowNegatives | None = None
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
         """Tokenise one batch of rows."""
         if not features:
             return {}
+        if self.negatives is not None:
+            features = self.negatives.applied(features)
         columns = text_columns(list(features[0]))
         self._check_columns(features[0], columns)
         labels = _labels(features, columns, self.guide)

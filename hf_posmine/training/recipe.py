@@ -83,8 +83,9 @@ class Contrastive:
         rounds: trainings; from the second on, sets with ``mine:`` are mined by the student of the round before.
         round_start: what a later round trains: the student as named here (``student``), or the model of the round before
             (``previous``).
-        round_ceiling: whose ceiling holds in later rounds: the ``teacher``'s, as a second opinion on what the student finds,
-            or the ``student``'s own.
+        round_ceiling: whose ceiling holds in later rounds, and within a run: the ``teacher``'s, as a second opinion on what
+            the student finds, or the ``student``'s own.
+        remine_steps: sets with ``mine:`` are mined again by the student every so many steps of a run.
     """
 
     datasets: tuple[DatasetSpec, ...]
@@ -96,6 +97,7 @@ class Contrastive:
     rounds: int = 1
     round_start: Literal["student", "previous"] = "student"
     round_ceiling: Literal["teacher", "student"] = "teacher"
+    remine_steps: int | None = None
 
     def __post_init__(self) -> None:
         for name, choices in (("round_start", ("student", "previous")), ("round_ceiling", ("teacher", "student"))):
@@ -127,6 +129,28 @@ class Recipe:
         if self.objective.distillation is None and scored:
             raise InputError(
                 f"data set {scored[0]!r}: scores have no effect without distillation, such as {{objective: kl, temperature: 0.02}}"
+            )
+        if self.contrastive.remine_steps is not None:
+            self._check_remining()
+
+    def _check_remining(self) -> None:
+        """Whatever holds the negatives of the beginning, or counts in epochs of the rows, does not go with other negatives."""
+        steps = f"remine_steps={self.contrastive.remine_steps}"
+        if all(spec.mine is None for spec in self.contrastive.datasets):
+            raise InputError(f"{steps} mines again, but no data set has mine: {{teacher: ...}}")
+        if self.rounds > 1:
+            raise InputError(f"{steps} beside rounds={self.rounds}; give one of the two")
+        for key, held in (("distillation", "scores"), ("guide", "vectors")):
+            if vars(self.objective)[key] is not None:
+                raise InputError(
+                    f"{steps}: {key} has {held} of the negatives of the beginning only; leave one of the two out"
+                )
+        for key in ("save_strategy", "eval_strategy", "logging_strategy"):
+            if self.trainer.get(key) == "epoch":
+                raise InputError(f"{steps}: an epoch is the steps between two minings; give {key}: steps")
+        if self.trainer.get("dataloader_persistent_workers"):
+            raise InputError(
+                f"{steps}: persistent workers would keep old negatives; leave dataloader_persistent_workers out"
             )
 
     @property

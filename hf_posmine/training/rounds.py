@@ -10,14 +10,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.core.settings import DEFAULT_FILTER
-from hf_posmine.data.texts import text_numbers
-from hf_posmine.encoding.defaults import DEFAULT_MODEL
 from hf_posmine.training.blend import load_blend
-from hf_posmine.training.collator import text_columns
+from hf_posmine.training.remine import mined_by, share_changed
 from hf_posmine.training.stage import run_stage
 from hf_posmine.utils.files import write_file
 
@@ -27,7 +24,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from hf_posmine.models.instruct import InstructSentenceTransformer
-    from hf_posmine.training.dataset_spec import DatasetSpec
     from hf_posmine.training.recipe import Recipe
 
 RECORD = "rounds.json"
@@ -76,7 +72,7 @@ def run_rounds(
         model = run_stage(current, announce)
         mined = [spec for spec in current.contrastive.datasets if spec.mine is not None]
         after = load_blend(mined, num_negatives=current.contrastive.num_negatives, seed=seed).datasets
-        changed = None if before is None else {name: _changed(before[name], rows) for name, rows in after.items()}
+        changed = None if before is None else {name: share_changed(before[name], rows) for name, rows in after.items()}
         results.append(RoundResult(number, str(current.trainer["output_dir"]), changed))
         before = after
         shares = ", ".join(f"{share:.0%} of {name}" for name, share in (changed or {}).items())
@@ -95,41 +91,6 @@ def round_recipe(recipe: Recipe, number: int) -> Recipe:
         return alone
     previous = str(output / f"round-{number - 1}")
     ceiling, start = recipe.contrastive.round_ceiling, recipe.contrastive.round_start
-    datasets = tuple(_again(spec, previous, ceiling) for spec in recipe.contrastive.datasets)
+    datasets = tuple(mined_by(spec, previous, ceiling) for spec in recipe.contrastive.datasets)
     student = alone.student if start == "student" else replace(alone.student, model=previous)
     return replace(alone, student=student, contrastive=replace(alone.contrastive, datasets=datasets))
-
-
-def _again(spec: DatasetSpec, student: str, ceiling: str) -> DatasetSpec:
-    """A set mined by the student of the round before."""
-    if spec.mine is None:
-        return spec
-    mine: dict[str, Any] = {**spec.mine, "teacher": student}
-    mine.pop("teacher_options", None)  # prompts and such are the teacher's
-    if ceiling == "teacher":
-        if "second_opinion" in spec.mine:
-            raise InputError(
-                f"data set {spec.name!r}: round_ceiling: teacher makes the teacher the second opinion of later rounds, and mine "
-                "has one already; give round_ceiling: student, or leave the second opinion out"
-            )
-        filters = spec.mining_options.get("filters")
-        opinion = {"teacher": spec.mine.get("teacher") or DEFAULT_MODEL, "filters": filters or [repr(DEFAULT_FILTER)]}
-        mine |= {"second_opinion": opinion, "filters": []}
-    return replace(spec, mine=mine)
-
-
-def _changed(before: Dataset, after: Dataset) -> float:
-    known = _by_pair(before)
-    new = total = 0
-    for pair, negatives in _by_pair(after).items():
-        new, total = new + len(negatives - known.get(pair, set())), total + len(negatives)
-    return new / total if total else 0.0
-
-
-def _by_pair(rows: Dataset) -> Mapping[tuple[int, int], set[int]]:
-    columns = text_columns(rows.column_names)
-    keys = text_numbers(text for column in columns for text in rows[column][:]).reshape(len(columns), -1).T
-    found: dict[tuple[int, int], set[int]] = {}
-    for query, positive, *negatives in keys.tolist():
-        found.setdefault((query, positive), set()).update(negatives)
-    return found

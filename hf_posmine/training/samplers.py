@@ -173,6 +173,34 @@ class SameDatasetPerStep(MultiDatasetDefaultBatchSampler):
             done, first = done + 1, 0
 
 
+class StepsPerEpoch(DefaultBatchSampler):
+    """The batches of a sampler, pass after pass, in epochs of a fixed number of them.
+
+    Something can then be done between two epochs, every so many steps, at the same place after a resume.
+
+    Args:
+        passes: gives the batches of one pass over the rows.
+        batches: of an epoch, over all processes.
+    """
+
+    def __init__(self, passes: DefaultBatchSampler | MultiDatasetDefaultBatchSampler, batches: int) -> None:
+        super().__init__(passes.sampler, passes.batch_size, passes.drop_last)
+        self.passes, self.batches = passes, batches
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        number, first = divmod(self.epoch * self.batches, len(self.passes))
+        left = self.batches
+        while left:
+            self.passes.set_epoch(number)
+            for batch in islice(self.passes, first, first + left):
+                yield batch
+                left -= 1
+            number, first = number + 1, 0
+
+
 def _text_keys(dataset: Dataset, columns: Sequence[str]) -> tuple[Rows, Mask]:
     """Keys of the texts ``[N, C]``, and which rows take in-batch negatives, bool ``[N]``."""
     flag = [IN_BATCH] if IN_BATCH in dataset.column_names else []

@@ -21,6 +21,7 @@ from hf_posmine.models.items import prefix_of
 from hf_posmine.training.blend import Blend, load_blend, mixed
 from hf_posmine.training.collator import text_columns
 from hf_posmine.training.guide import Guide
+from hf_posmine.training.remine import Remine
 from hf_posmine.training.run_folder import STATE, RunFolder
 from hf_posmine.training.student import load_student
 
@@ -154,6 +155,7 @@ def make_trainer(
         loss=recipe.objective.make_loss(model),
         evaluator=evaluator,
         guide=guide,
+        remine=None if chosen.remine_steps is None else Remine(recipe, blend),
         callbacks=_callbacks(chosen),
         dataset_weights=weights if len(set(weights.values())) > 1 else None,
     )

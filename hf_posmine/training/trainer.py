@@ -15,7 +15,7 @@ from hf_posmine.models.instruct import InstructSentenceTransformer
 from hf_posmine.training.collator import RowCollator, text_columns
 from hf_posmine.training.contrast import MASK_REASONS
 from hf_posmine.training.losses import CachedInfoNCELoss, InfoNCELoss, move_ceiling
-from hf_posmine.training.samplers import NoDuplicateTexts, SameDatasetPerStep
+from hf_posmine.training.samplers import NoDuplicateTexts, SameDatasetPerStep, StepsPerEpoch
 from hf_posmine.training.sharded import WholeCopy
 from hf_posmine.utils.upstream import overrides_private
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
     from hf_posmine.training.guide import Guide
+    from hf_posmine.training.remine import Remine
 
 
 def unwrapped(model: torch.nn.Module) -> Any:
@@ -78,16 +79,19 @@ class RecipeTrainer(SentenceTransformerTrainer):
       ``multi_dataset_batch_sampler`` is "proportional" or "round_robin", or ``dataset_weights`` mixes by weight;
     - the default loss, :class:`~hf_posmine.training.losses.InfoNCELoss`;
     - the log, which has the share of in-batch pairs of this process that was left out, by reason: ``masked_same_text``,
-      ``masked_same_query``, ``masked_above_ceiling``.
+      ``masked_same_query``, ``masked_above_ceiling``; with ``remine`` the share of negatives that a mining changed,
+      ``negatives_changed``.
 
     Args:
         *args: as the stock trainer takes them.
         dataset_weights: data set name -> weight of its steps.
         guide: whose vectors decide which documents of a batch are false negatives; by default the student's.
+        remine: mines the negatives again within the run; an epoch is then the steps between two minings.
         **kwargs: as the stock trainer takes them.
 
     Raises:
-        InputError: re-entrant gradient checkpointing, or batches of one row without negatives.
+        InputError: re-entrant gradient checkpointing, batches of one row without negatives, or mining within a run whose
+            weights are spread over processes.
     """
 
     data_collator_class = RowCollator
@@ -99,19 +103,40 @@ class RecipeTrainer(SentenceTransformerTrainer):
         *args: Any,
         dataset_weights: Mapping[str, float] | None = None,
         guide: Guide | None = None,
+        remine: Remine | None = None,
         **kwargs: Any,
     ) -> None:
+        self.remine: Remine | None = None
+        self.dataset_weights = dataset_weights
         super().__init__(*args, **kwargs)
         if guide is not None:
             self.data_collator.guide = guide
+        if remine is not None:
+            self._mine_within(remine)
         self.add_callback(SetEpoch())
-        self.dataset_weights = dataset_weights
+
         self.whole = WholeCopy(self.model, self.args.should_save) if self.is_fsdp_enabled else None
         if (self.args.gradient_checkpointing_kwargs or {}).get("use_reentrant"):
             raise InputError(
                 "gradient checkpointing with use_reentrant=True gives wrong gradients on several processes; set it to "
                 "False, which is exact, or leave it out"
             )
+
+    def _mine_within(self, remine: Remine) -> None:
+        """Let epochs begin where negatives are mined; the run is as long as without."""
+        if self.is_fsdp_enabled:
+            raise InputError(
+                "remine_steps: the student's weights are spread over processes, and it cannot encode; use ddp.yaml"
+            )
+        self.args.max_steps = self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]
+        self.remine = remine
+        self.data_collator.negatives = remine.negatives
+        self.add_callback(remine)
+
+    def _in_epochs(self, sampler: Any) -> Any:
+        if self.remine is None:
+            return sampler
+        return StepsPerEpoch(sampler, self.remine.steps * self.args.gradient_accumulation_steps * self.args.world_size)
 
     def get_default_loss(self, model: SentenceTransformer) -> torch.nn.Module:
         """In-batch and own negatives, without a ceiling."""
@@ -127,6 +152,18 @@ class RecipeTrainer(SentenceTransformerTrainer):
         seed: int = 0,
     ) -> BatchSampler | None:
         """The batches of one data set."""
+        made = self._batches_of(dataset, batch_size, drop_last, valid_label_columns, generator, seed)
+        return self._in_epochs(made) if dataset is self.train_dataset else made
+
+    def _batches_of(
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        drop_last: bool,
+        valid_label_columns: list[str] | None,
+        generator: torch.Generator | None,
+        seed: int,
+    ) -> BatchSampler | None:
         if isinstance(dataset, IterableDataset) or self.args.batch_sampler not in OUR_BATCHES:
             return super().get_batch_sampler(dataset, batch_size, drop_last, valid_label_columns, generator, seed)
         joined = any(loss.contrast.gather_across_devices for loss in self._losses()) and self.args.world_size > 1
@@ -145,6 +182,16 @@ class RecipeTrainer(SentenceTransformerTrainer):
         seed: int | None = 0,
     ) -> BatchSampler:
         """The turns of the data sets."""
+        made = self._turns_of(dataset, batch_samplers, generator, seed)
+        return self._in_epochs(made) if isinstance(self.train_dataset, dict) else made
+
+    def _turns_of(
+        self,
+        dataset: ConcatDataset,
+        batch_samplers: list[BatchSampler],
+        generator: torch.Generator | None,
+        seed: int | None,
+    ) -> BatchSampler:
         chosen = self.args.multi_dataset_batch_sampler
         if not isinstance(chosen, MultiDatasetBatchSamplers):
             return super().get_multi_dataset_batch_sampler(dataset, batch_samplers, generator, seed)
@@ -170,6 +217,8 @@ class RecipeTrainer(SentenceTransformerTrainer):
             counts = [loss.masked_pairs.take() for loss in self._losses()]
             if pairs := sum(count["pairs"] for count in counts):
                 logs = logs | {f"masked_{why}": round(sum(c[why] for c in counts) / pairs, 4) for why in MASK_REASONS}
+            if self.remine is not None:
+                logs = logs | self.remine.take()
         super().log(logs, start_time)
 
     def whole_model(self) -> SentenceTransformer | None:

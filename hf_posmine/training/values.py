@@ -24,6 +24,7 @@ LEAST = dict.fromkeys(
         "mini_batch_num_tokens",
         "early_stopping_patience",
         "rounds",
+        "remine_steps",
     ),
     1,
 ) | dict.fromkeys(("learning_rate", "num_train_epochs", "seed"), 0)
