@@ -61,11 +61,11 @@ def main() -> None:
     shown = {name: str(v) if isinstance(v, Path) else v for name, v in vars(arguments).items()}
     for private in ("store", "contender"):
         shown.pop(private)
-    said: dict[str, Any] = {"machine": machine(), "arguments": shown, "sets": {}}
+    record: dict[str, Any] = {"machine": machine(), "arguments": shown, "sets": {}}
     for name in arguments.sets:
-        said["sets"][name] = measure(name, arguments)
-        save_json(arguments.output / "approximate.json", said)
-    text = report(said)
+        record["sets"][name] = measure(name, arguments)
+        save_json(arguments.output / "approximate.json", record)
+    text = report(record)
     (arguments.output / "approximate.md").write_text(text)
     print(text)
 
@@ -85,7 +85,7 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
             runs.append(_start(index, work / "task", result, arguments.threads))
             found[index] = dict(np.load(result.with_suffix(".npz")))
         best = found[next(iter(EXACT))]
-        return {**shape, "runs": [said | compare(found[said["index"]], best) for said in runs]}
+        return {**shape, "runs": [record | compare(found[record["index"]], best) for record in runs]}
 
 
 def squad(arguments: argparse.Namespace) -> Task:
@@ -140,7 +140,7 @@ def run(index: str, folder: Path, result: Path) -> None:
     others = busy_seconds() - others - sum(span["cpu"] for span in watch.spans.values())
     ids, scores, above, rounds = (np.concatenate(parts) for parts in zip(*rankings, strict=True))
     np.savez(result.with_suffix(".npz"), ids=ids, scores=scores, above=above, rounds=rounds)
-    said = {
+    record = {
         "index": index,
         "seconds": {phase: {clock: round(v, 3) for clock, v in span.items()} for phase, span in watch.spans.items()},
         "building": building.report(),
@@ -150,7 +150,7 @@ def run(index: str, folder: Path, result: Path) -> None:
         "filled_by_first_100": None if kind is None else shallow(searched, queries, below, positives),
         "cpu_seconds_of_others": round(max(0.0, others), 1),
     }
-    save_json(result, said)
+    save_json(result, record)
 
 
 def given(index: str, folder: Path) -> tuple[ExactIndex, np.ndarray, np.ndarray, np.ndarray]:
@@ -218,18 +218,18 @@ def compare(found: dict[str, np.ndarray], best: dict[str, np.ndarray]) -> dict[s
     }
 
 
-def report(said: dict[str, Any]) -> str:
+def report(record: dict[str, Any]) -> str:
     """A table for each set."""
-    about = said["machine"]
+    about = record["machine"]
     packages = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
     title = (
-        f"# Approximate search\n\n{about['cpu']}, {about['cores']} cores, {said['arguments']['threads']} used; Python "
+        f"# Approximate search\n\n{about['cpu']}, {about['cores']} cores, {record['arguments']['threads']} used; Python "
         f"{about['python']}; {packages}; commit {about['git_commit']}, source {about['source_digest']}; {about['time']}.\n\n"
         f"{NEGATIVES} negatives below {SHARE:.0%} of the positive's score, in batches of {BATCH:,}. Seconds are CPU seconds. "
         "Memory is anonymous memory above the inputs, which are mapped. Recall, deeper and exactly are explained in "
         "[the README of the benchmarks](../../benchmarks/README.md)."
     )
-    return "\n\n".join([title, *(table(name, measured) for name, measured in said["sets"].items())]) + "\n"
+    return "\n\n".join([title, *(table(name, measured) for name, measured in record["sets"].items())]) + "\n"
 
 
 def table(name: str, measured: dict[str, Any]) -> str:

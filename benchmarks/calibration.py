@@ -2,8 +2,8 @@
 
     python -m benchmarks.calibration [--splits 200] --output docs/benchmarks
 
-Two readings are counted: the rate of the second half lies in the interval that the first half predicts for it
-(``Calibration.predicted``), and the first half's rate lies in the second half's own confidence interval.
+Two readings are counted: the rate of the second half is in the interval that the first half predicts for it
+(``Calibration.predicted``), and the first half's rate is in the second half's own confidence interval.
 """
 
 from __future__ import annotations

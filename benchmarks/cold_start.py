@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             for number in range(arguments.repeat)
             for name in commands(pairs, pairs)
         ]
-    said = {
+    record = {
         "machine": machine(),
         "arguments": {**vars(arguments), "output": str(arguments.output)},
         "runs": runs,
@@ -67,9 +67,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             name: statistics.median(r["cpu"] for r in runs if r["name"] == name) for name in commands(pairs, pairs)
         },
     }
-    said["ratio"] = round(said["cpu_seconds"]["ours"] / said["cpu_seconds"]["peer"], 3)
-    save_json(arguments.output / "cold_start.json", said)
-    text = report(said)
+    record["ratio"] = round(record["cpu_seconds"]["ours"] / record["cpu_seconds"]["peer"], 3)
+    save_json(arguments.output / "cold_start.json", record)
+    text = report(record)
     (arguments.output / "cold_start.md").write_text(text)
     print(text)
 
@@ -136,17 +136,17 @@ def _children() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def report(said: dict[str, Any]) -> str:
+def report(record: dict[str, Any]) -> str:
     """The figures and the targets as Markdown."""
-    about, arguments, cpu = said["machine"], said["arguments"], said["cpu_seconds"]
+    about, arguments, cpu = record["machine"], record["arguments"], record["cpu_seconds"]
     packages = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
     rows = []
     for name, median in cpu.items():
-        runs = [r for r in said["runs"] if r["name"] == name]
+        runs = [r for r in record["runs"] if r["name"] == name]
         times, compiled = [r["cpu"] for r in runs], any(r["compiled"] for r in runs)
         rows.append([name, median, min(times), max(times), "yes" if compiled else "no"])
     int8 = ", ".join(about["int8_instructions"]) or "no int8 instructions"
-    values = {"ours / peer": said["ratio"], "demo": cpu["demo"]}
+    values = {"ours / peer": record["ratio"], "demo": cpu["demo"]}
     goals = [
         [n, f"{values[n]:.2f}", f"<= {goal:g}", "yes" if values[n] <= goal else "NO"] for n, goal in TARGETS.items()
     ]

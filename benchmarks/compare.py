@@ -41,7 +41,7 @@ def explain(task: Task, query: int, ours: np.ndarray, peer: np.ndarray) -> dict[
     """Why two lists differ.
 
     ``tie``: position by position the scores are equal as float32. ``near tie``: they are within what the float32
-    product of the peer is off by. ``threshold``: a document in one list only lies that close to the ceiling.
+    product of the peer is off by. ``threshold``: a document in one list only is that close to the ceiling.
     """
     mine, theirs = _scores(task, query, ours), _scores(task, query, peer)
     positive = _scores(task, query, task.positives[query : query + 1])[0]

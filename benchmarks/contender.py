@@ -92,7 +92,7 @@ class Peer:
 
 
 class DropIn(Peer):
-    """``hf_posmine.compat.mine_hard_negatives`` with the peer's arguments; phases are not told apart."""
+    """``hf_posmine.compat.mine_hard_negatives`` with the peer's arguments; phases are not measured apart."""
 
     def __init__(self, range_max: int | None, output_format: str) -> None:
         self.faiss, self.range_max, self.output_format = True, range_max, output_format
@@ -203,7 +203,7 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], np.ndarray]:
     with MemoryPeak(watch) as memory:
         mined = contender.mine(watch, *given)
     others = busy_seconds() - others - watch.spans["total"]["cpu"]
-    said = {
+    record = {
         "contender": arguments.name,
         "threads": torch.get_num_threads(),
         "phases": {
@@ -213,7 +213,7 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], np.ndarray]:
         "cpu_seconds_of_others": round(max(0.0, others), 1),
         **contender.extra(),
     }
-    return said, contender.rows(mined, len(given[1]))
+    return record, contender.rows(mined, len(given[1]))
 
 
 def main() -> None:
@@ -225,9 +225,9 @@ def main() -> None:
     parser.add_argument("--format", default="n-tuple")
     parser.add_argument("--engine", default="auto")
     arguments = parser.parse_args()
-    said, rows = run(arguments)
+    record, rows = run(arguments)
     np.save(arguments.result.with_suffix(".npy"), rows)
-    save_json(arguments.result, said)
+    save_json(arguments.result, record)
 
 
 if __name__ == "__main__":

@@ -60,14 +60,14 @@ class Contender:
 
     def check(self) -> dict[str, Any]:
         """Loss and gradients of each loss at the initial weights, and some vectors; all on the first batch."""
-        said: dict[str, Any] = {"encode": self.model.encode(self.documents[:64], show_progress_bar=False)}
+        record: dict[str, Any] = {"encode": self.model.encode(self.documents[:64], show_progress_bar=False)}
         for phase, loss in self.losses.items():
             value = self._backward(loss, 0)
-            said[phase] = value, {name: p.grad.numpy() for name, p in self.model.named_parameters()}
+            record[phase] = value, {name: p.grad.numpy() for name, p in self.model.named_parameters()}
             self.model.zero_grad()
         self._train("train, plain", 0)  # the optimizer's state belongs to what is there before the measurement
         self.model.encode_by_tokens(self.documents[:64])
-        return said
+        return record
 
     def measure(self, phase: str, repeat: int) -> dict[str, Any]:
         """Time, memory and padding of one turn."""
@@ -104,7 +104,7 @@ class Contender:
 
 
 def serve(connection: Connection, attention: str, lengths: Lengths, arguments: argparse.Namespace) -> None:
-    """A contender's process: asked by name, it answers, until it is told None."""
+    """A contender's process: it runs what it is sent by name, until it is sent None."""
     import datasets
     import transformers
 
@@ -152,10 +152,10 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
 
 def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Of each phase: what each contender did, and how many times as fast the unpadded one is, repeat by repeat."""
-    said: dict[str, Any] = {}
+    record: dict[str, Any] = {}
     for phase in PHASES:
         of = {name: [r for r in runs if (r["phase"], r["contender"]) == (phase, name)] for name in CONTENDERS}
-        said[phase] = {
+        record[phase] = {
             name: {
                 "seconds": statistics.median(r["wall"] for r in some),
                 "real_tokens_per_second": statistics.median(r["real_tokens"] / r["wall"] for r in some),
@@ -166,24 +166,24 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
         }
         for clock in ("wall", "cpu"):
             times = [p[clock] / u[clock] for p, u in zip(of["padded"], of["unpadded"], strict=True)]
-            said[phase][f"times_{clock}"] = [round(f(times), 3) for f in (min, statistics.median, max)]
-    return said
+            record[phase][f"times_{clock}"] = [round(f(times), 3) for f in (min, statistics.median, max)]
+    return record
 
 
-def report(said: dict[str, Any]) -> str:
+def report(record: dict[str, Any]) -> str:
     """The figures and the targets as Markdown."""
-    about, asked = said["machine"], said["arguments"]
+    about, asked = record["machine"], record["arguments"]
     packages = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
     title = (
-        f"# The embedder, padded and unpadded\n\n{about['cpu']}, {about['cores']} cores, {said['threads']} threads; "
+        f"# The embedder, padded and unpadded\n\n{about['cpu']}, {about['cores']} cores, {record['threads']} threads; "
         f"Python {about['python']}; {packages}; commit {about['git_commit']}, source {about['source_digest']}; "
-        f"{about['time']}.\n\nA random Mistral ({said['shape']}); lengths of {said['lengths']}. A step has "
+        f"{about['time']}.\n\nA random Mistral ({record['shape']}); lengths of {record['lengths']}. A step has "
         f"{asked['batch']} queries, each with 1 + {asked['negatives']} documents; encoding has {asked['documents']:,} "
         f"documents. {asked['repeat']} repeats in turn: medians, the highest peak above model and optimizer, and how "
         "many times as fast as padded."
     )
     rows, goals = [], []
-    for phase, of in said["summary"].items():
+    for phase, of in record["summary"].items():
         for name in CONTENDERS:
             c = of[name]
             speed, share = f"{c['real_tokens_per_second']:,.0f}", f"{c['padding']:.0%}"
@@ -194,7 +194,7 @@ def report(said: dict[str, Any]) -> str:
             met = "-" if target is None else "yes" if middle >= target else "NO"
             aim = "-" if target is None else f">= {target:g}"
             goals.append([f"{phase}: times as fast ({clock})", low, middle, high, aim, met])
-    for what, value in said["differences"].items():
+    for what, value in record["differences"].items():
         met = "yes" if value <= LARGEST_DIFFERENCE else "NO"
         goals.append([f"largest difference: {what}", "-", f"{value:.1e}", "-", f"<= {LARGEST_DIFFERENCE:g}", met])
     figures = markdown(["", "seconds", "real tokens per s", "padding", "peak MiB"], rows)
@@ -218,7 +218,7 @@ def main(given: list[str] | None = None) -> None:
 
     contenders = Contenders(lengths, arguments)
     runs = list(contenders.turns(arguments.repeat))
-    said = {
+    record = {
         "machine": about,
         "arguments": {name: str(v) if isinstance(v, Path) else v for name, v in vars(arguments).items()},
         "threads": arguments.threads or torch.get_num_threads(),
@@ -228,9 +228,9 @@ def main(given: list[str] | None = None) -> None:
         "summary": summarise(runs),
         "runs": runs,
     }
-    said["arguments"].pop("squad")  # a path of this machine; ``lengths`` says what was used
-    save_json(arguments.output / "embedder.json", said)
-    text = report(said)
+    record["arguments"].pop("squad")  # a path of this machine; ``lengths`` has what was used
+    save_json(arguments.output / "embedder.json", record)
+    text = report(record)
     (arguments.output / "embedder.md").write_text(text)
     print(text)
 

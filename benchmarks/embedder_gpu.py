@@ -2,11 +2,11 @@
 
 Run ``python -m benchmarks.embedder_gpu --output out/bench`` on the machine with the card; ``--size tiny --device
 cpu`` runs the same code anywhere. Weights are random and made on the device; lengths are lognormal as SQuAD's. A kind of
-attention that is not there, or that runs out of memory, is said to be so and the others go on.
+attention that is not there, or that runs out of memory, is listed as such, and the others run.
 
 **Utilisation** (MFU) is the model's operations on real tokens (counted in embedder_flops.py) a second, over the measured
 rate of a large bfloat16 product on the same device, not over the data sheet's. Gradient checkpointing and GradCache do one
-forward more; ``with recomputation`` counts that too, and says how busy the card was. Tokenising counts as time.
+forward more; ``with recomputation`` counts that too, and shows how busy the card was. Tokenising counts as time.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class Contender:
         work: Callable[[], Any],
         lengths: np.ndarray | None = None,
     ) -> None:
-        """Time, memory and operations of ``work`` on rows of these lengths; a training step says them itself."""
+        """Time, memory and operations of ``work`` on rows of these lengths; a training step returns them."""
         device = self.arguments.device
         with Peak(device) as peak, Computed(model) as computed:
             start = clock(device)
@@ -208,8 +208,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         gc.collect()
     runs = [run for contender in done for run in contender.runs]
     whole = [contender for contender in done if contender.attention not in failed]
-    said = {"matrix_rate": rate, "failed": failed, "summary": summarise(runs, rate), "runs": runs}
-    return said | {"differences": {c.attention: differences(whole[0].check, c.check) for c in whole[1:]}}
+    record = {"matrix_rate": rate, "failed": failed, "summary": summarise(runs, rate), "runs": runs}
+    return record | {"differences": {c.attention: differences(whole[0].check, c.check) for c in whole[1:]}}
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
@@ -225,7 +225,7 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
 
 def summarise(runs: list[dict[str, Any]], rate: float) -> list[dict[str, Any]]:
     """Each phase of each kind of attention: lowest, median and highest of the repeats."""
-    said = []
+    record = []
     for phase, attention in dict.fromkeys((run["phase"], run["attention"]) for run in runs):
         some = [run for run in runs if (run["phase"], run["attention"]) == (phase, attention)]
         spread = {
@@ -233,7 +233,7 @@ def summarise(runs: list[dict[str, Any]], rate: float) -> list[dict[str, Any]]:
             "utilisation": [run["flops"] / run["seconds"] / rate for run in some],
             "with_recomputation": [run["flops_with_recomputation"] / run["seconds"] / rate for run in some],
         }
-        said.append(
+        record.append(
             {
                 "phase": phase,
                 "attention": attention,
@@ -242,23 +242,23 @@ def summarise(runs: list[dict[str, Any]], rate: float) -> list[dict[str, Any]]:
                 **{name: [min(v), statistics.median(v), max(v)] for name, v in spread.items()},
             }
         )
-    return said
+    return record
 
 
-def report(said: dict[str, Any]) -> str:
+def report(record: dict[str, Any]) -> str:
     """The figures as Markdown."""
-    about, asked = said["machine"], said["arguments"]
+    about, asked = record["machine"], record["arguments"]
     packages = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
     memory = "all that is allocated" if asked["device"].startswith("cuda") else "this process above its start"
     title = (
-        f"# The embedder on {said['device']}\n\nPython {about['python']}; {packages}; commit {about['git_commit']}, source "
-        f"{about['source_digest']}; {about['time']}.\n\nA random Mistral ({said['shape']}) in bfloat16 with LoRA "
-        f"{LORA}, merged for encoding; {said['lengths']}. A step has {asked['batch']} queries, each with 1 + "
+        f"# The embedder on {record['device']}\n\nPython {about['python']}; {packages}; commit {about['git_commit']}, source "
+        f"{about['source_digest']}; {about['time']}.\n\nA random Mistral ({record['shape']}) in bfloat16 with LoRA "
+        f"{LORA}, merged for encoding; {record['lengths']}. A step has {asked['batch']} queries, each with 1 + "
         f"{asked['negatives']} documents; encoding has {asked['documents']:,}. A bfloat16 product runs at "
-        f"{said['matrix_rate'] / 1e12:,.1f} TFLOP/s. Lowest, median and highest of {asked['repeat']}; memory is {memory}."
+        f"{record['matrix_rate'] / 1e12:,.1f} TFLOP/s. Lowest, median and highest of {asked['repeat']}; memory is {memory}."
     )
     rows = []
-    for of in said["summary"]:
+    for of in record["summary"]:
         tokens, used, busy = of["tokens_per_second"], of["utilisation"], of["with_recomputation"]
         goal = GOALS[of["phase"].split(",")[0].split("_")[0]]
         real = asked["device"].startswith("cuda") and asked["size"] == "7b"
@@ -276,11 +276,11 @@ def report(said: dict[str, Any]) -> str:
             ]
         )
     header = ["", "real tokens per s", "padding", "peak GiB", "utilisation", "with recomputation", "goal", "met"]
-    notes = [f"- {attention} did not finish: {why}" for attention, why in said["failed"].items()]
+    notes = [f"- {attention} did not finish: {why}" for attention, why in record["failed"].items()]
     notes += [
         f"- {attention} against the first: loss {d['loss']:.1e}, gradient {d['gradient']:.1e} (relative), lowest cosine "
         f"{d['cosine']:.5f}"
-        for attention, d in said["differences"].items()
+        for attention, d in record["differences"].items()
     ]
     return "\n\n".join([title, markdown(header, rows), "\n".join(notes)]) + "\n"
 
@@ -301,7 +301,7 @@ def main(given: list[str] | None = None) -> None:
 
     cuda = arguments.device.startswith("cuda")
     about = machine()
-    said = {
+    record = {
         "machine": about,
         "device": torch.cuda.get_device_name() if cuda else about["cpu"],
         "arguments": {name: str(v) if isinstance(v, Path) else v for name, v in vars(arguments).items()},
@@ -309,8 +309,8 @@ def main(given: list[str] | None = None) -> None:
         "lengths": Lengths.lognormal().source,
         **measure(arguments),
     }
-    save_json(arguments.output / "embedder-gpu.json", said)
-    text = report(said)
+    save_json(arguments.output / "embedder-gpu.json", record)
+    text = report(record)
     (arguments.output / "embedder-gpu.md").write_text(text)
     print(text)
 

@@ -37,8 +37,8 @@ class Lengths:
         """Drawn from :data:`LOGNORMAL`, at least 1."""
         rng = np.random.default_rng(0)
         drawn = {role: np.exp(rng.normal(*LOGNORMAL[role], count)).astype(np.int64) + 1 for role in LOGNORMAL}
-        said = "; ".join(f"{role}: lognormal({mu:g}, {sigma:g})" for role, (mu, sigma) in LOGNORMAL.items())
-        return cls(**drawn, source=said)
+        record = "; ".join(f"{role}: lognormal({mu:g}, {sigma:g})" for role, (mu, sigma) in LOGNORMAL.items())
+        return cls(**drawn, source=record)
 
     @classmethod
     def squad(cls, folder: Path, count: int = 4000) -> Lengths:
@@ -71,7 +71,7 @@ class Lengths:
 
 
 def texts(rng: np.random.Generator, lengths: np.ndarray) -> list[str]:
-    """Random words, as many as ``lengths`` says."""
+    """Random words, as many as ``lengths`` has."""
     words = iter(rng.integers(0, WORDS, int(lengths.sum())).tolist())
     return [" ".join(f"w{next(words)}" for _ in range(length)) for length in lengths.tolist()]
 

@@ -51,13 +51,13 @@ def main() -> None:
         "--only", nargs="+", choices=CONTENDERS, default=list(HERE), help="OpenVINO where it is installed"
     )
     arguments = parser.parse_args()
-    said = {
+    record = {
         "machine": machine(),
         "arguments": {name: str(v) if isinstance(v, Path) else v for name, v in vars(arguments).items()},
         **measure(arguments),
     }
-    save_json(arguments.output / "encoding.json", said)
-    text = report(said)
+    save_json(arguments.output / "encoding.json", record)
+    text = report(record)
     (arguments.output / "encoding.md").write_text(text)
     print(text)
 
@@ -92,14 +92,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             others = max(0.0, busy_seconds() - others - span["cpu"])
             runs.append({"contender": name, "repeat": repeat, **span, "cpu_seconds_of_others": round(others, 1)})
             padding[name] = tokens.report()
-    said = {
+    record = {
         "lengths": lengths(Encoder(next(iter(models.values()))), texts),
         "threads": threads,
         "runs": runs,
         "tokens": padding,
     }
     return (
-        said | compare(runs, vectors) | {"lists": {name: effect(LOADED[name]) for name in models if LOADED.get(name)}}
+        record | compare(runs, vectors) | {"lists": {name: effect(LOADED[name]) for name in models if LOADED.get(name)}}
     )
 
 
@@ -188,52 +188,52 @@ def compare(runs: list[dict[str, Any]], vectors: dict[str, np.ndarray]) -> dict[
     """The speed of ours over the peer's, by the lowest of the repeats, and the largest difference."""
     if not {"peer", "ours"} <= vectors.keys():
         return {}
-    said: dict[str, Any] = {"speed": {}}
+    record: dict[str, Any] = {"speed": {}}
     for clock in ("wall", "cpu"):
         least = {name: min(run[clock] for run in runs if run["contender"] == name) for name in vectors}
         for name, target in ((name, target) for name, target in TARGETS.items() if name in vectors):
             speed = least["peer"] / least[name]
-            said["speed"][f"{name}, {clock}"] = {"times": round(speed, 3), "target": target, "met": speed >= target}
-    said["difference"] = {}
+            record["speed"][f"{name}, {clock}"] = {"times": round(speed, 3), "target": target, "met": speed >= target}
+    record["difference"] = {}
     for name in ("ours", "ours-openvino"):
         if name in vectors:
             largest = float(np.abs(vectors[name] - vectors["peer"]).max())
             met = largest <= LARGEST_DIFFERENCE
-            said["difference"][name] = {"largest": largest, "target": LARGEST_DIFFERENCE, "met": met}
-    return said
+            record["difference"][name] = {"largest": largest, "target": LARGEST_DIFFERENCE, "met": met}
+    return record
 
 
-def report(said: dict[str, Any]) -> str:
+def report(record: dict[str, Any]) -> str:
     """The figures and the targets as Markdown."""
-    about, tokens, what = said["machine"], said["lengths"], WORDS[said["arguments"]["texts"]]
+    about, tokens, what = record["machine"], record["lengths"], WORDS[record["arguments"]["texts"]]
     packages = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
     title = (
         f"# Encoding with the embedded MiniLM\n\n{about['cpu']}, {about['cores']} cores; Python {about['python']}; "
         f"{packages}; commit {about['git_commit']}, source {about['source_digest']}; {about['time']}.\n\n"
-        f"{said['arguments']['passages']:,} {what} of {tokens['least']} to {tokens['most']} tokens, mean "
-        f"{tokens['mean']}; the lowest of {said['arguments']['repeat']} repeats."
+        f"{record['arguments']['passages']:,} {what} of {tokens['least']} to {tokens['most']} tokens, mean "
+        f"{tokens['mean']}; the lowest of {record['arguments']['repeat']} repeats."
     )
     rows = []
-    for name, counted in said["tokens"].items():
-        runs = [run for run in said["runs"] if run["contender"] == name]
+    for name, counted in record["tokens"].items():
+        runs = [run for run in record["runs"] if run["contender"] == name]
         wall, cpu = (min(run[clock] for run in runs) for clock in ("wall", "cpu"))
         rate = f"{counted['useful'] / cpu:,.0f}"
         rows.append([name, wall, cpu, rate, f"{counted['padding_share']:.1%}", f"{counted['batches']:,}"])
     figures = markdown(["", "wall s", "CPU s", "useful tokens per CPU s", "padding", "batches"], rows)
-    if "speed" not in said:
+    if "speed" not in record:
         return f"{title}\n\n{figures}\n"
     goals = [
         [f"times as fast: {clock}", f"{s['times']:.2f}", f">= {s['target']:g}", "yes" if s["met"] else "NO"]
-        for clock, s in said["speed"].items()
+        for clock, s in record["speed"].items()
     ]
-    for name, found in said["difference"].items():
+    for name, found in record["difference"].items():
         met = "yes" if found["met"] else "NO"
         goals.append([f"largest difference: {name}", f"{found['largest']:.1e}", f"<= {found['target']:g}", met])
     lists = (
         "Lists of the embedded sample, 4 negatives under `PercPos(0.95)`, that are those of float32 by torch:\n\n"
         + markdown(
             ["", "lists", "the same", "mean Jaccard"],
-            [[n, v["lists"], f"{v['same lists']:.1%}", f"{v['jaccard']:.3f}"] for n, v in said["lists"].items()],
+            [[n, v["lists"], f"{v['same lists']:.1%}", f"{v['jaccard']:.3f}"] for n, v in record["lists"].items()],
         )
     )
     return f"{title}\n\n{figures}\n\n{markdown(['measure', 'value', 'target', 'met'], goals)}\n\n{lists}\n"

@@ -149,7 +149,7 @@ def point(arguments: argparse.Namespace) -> None:
             with MemoryPeak(watch) as memory:
                 work(Path(folder), documents, queries, arguments.dim, watch)
             size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
-    said = {
+    record = {
         "documents": arguments.documents,
         "queries": arguments.queries,
         "dim": arguments.dim,
@@ -158,7 +158,7 @@ def point(arguments: argparse.Namespace) -> None:
         "memory": memory.report(),
         "disk_mib": round(size / 2**20, 1),
     }
-    save_json(arguments.result, said)
+    save_json(arguments.result, record)
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
@@ -170,7 +170,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     one = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
     environment = os.environ | dict.fromkeys(one, "1") | {"PYTHONPATH": str(ROOT), "HF_POSMINE_OFFLINE": "1"}
     environment |= {"HF_HUB_OFFLINE": "1"}
-    said: dict[str, list[dict[str, Any]]] = {name: [] for name in series}
+    record: dict[str, list[dict[str, Any]]] = {name: [] for name in series}
     with tempfile.TemporaryDirectory(prefix="posmine-growth-") as scratch:
         for name, points in series.items():
             for documents, queries in points:
@@ -179,21 +179,21 @@ def measure(arguments: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
                 command = [sys.executable, "-m", "benchmarks.growth", "--point", str(documents), str(queries)]
                 command += ["--dim", str(arguments.dim), "--scratch", scratch, "--result", str(result)]
                 subprocess.run(command, check=True, env=environment, cwd=ROOT)
-                said[name].append(json.loads(result.read_text()))
-    return said
+                record[name].append(json.loads(result.read_text()))
+    return record
 
 
 def fitted(points: list[dict[str, Any]], grows: str) -> dict[str, Any]:
     """How time and memory follow what grows: exponent of the search time, and bytes of memory per unit."""
     x = np.array([point[grows] for point in points], float)
-    said = {}
+    record = {}
     for phase in ("search", "total"):
         seconds = np.array([point["cpu_seconds"][phase] for point in points])
-        said[f"exponent of {phase} CPU time"] = _slope(np.log(x), np.log(seconds))
-        said[f"{phase} CPU microseconds each"] = _slope(x, 1e6 * seconds)
+        record[f"exponent of {phase} CPU time"] = _slope(np.log(x), np.log(seconds))
+        record[f"{phase} CPU microseconds each"] = _slope(x, 1e6 * seconds)
     for name in ("above_inputs_anonymous_mib", "above_inputs_mib"):
-        said[f"{name}, bytes each"] = _slope(x, 2**20 * np.array([point["memory"][name] for point in points]))
-    return said
+        record[f"{name}, bytes each"] = _slope(x, 2**20 * np.array([point["memory"][name] for point in points]))
+    return record
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
@@ -205,7 +205,7 @@ def _slope(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
     return {"slope": float(fit.slope), "low": float(fit.slope) - half, "high": float(fit.slope) + half}
 
 
-def figure(said: dict[str, Any], path: Path) -> None:
+def figure(record: dict[str, Any], path: Path) -> None:
     """CPU time and memory against documents, and against queries."""
     import matplotlib as mpl
 
@@ -213,8 +213,8 @@ def figure(said: dict[str, Any], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     panels, axes = plt.subplots(2, 2, figsize=(9, 6), sharex="col", layout="constrained")
-    for column, grows in enumerate(said["points"]):
-        points = said["points"][grows]
+    for column, grows in enumerate(record["points"]):
+        points = record["points"][grows]
         x = [point[grows] for point in points]
         time, memory = axes[0][column], axes[1][column]
         for phase, style in (("total", "o-"), ("search", "s--")):
@@ -236,18 +236,18 @@ def figure(said: dict[str, Any], path: Path) -> None:
     panels.savefig(path, dpi=110)
 
 
-def report(said: dict[str, Any]) -> str:
+def report(record: dict[str, Any]) -> str:
     """Tables of all points and of the fits."""
-    about = said["machine"]
+    about = record["machine"]
     lines = [
         "# Growth of time and memory",
         f"{about['cpu']}, one thread; commit {about['git_commit']}, source {about['source_digest']}; {about['time']}. "
-        f"{said['arguments']['dim']} dimensions, {NEGATIVES} negatives below {SHARE} of the positive's score. "
+        f"{record['arguments']['dim']} dimensions, {NEGATIVES} negatives below {SHARE} of the positive's score. "
         "Made by `python -m benchmarks.growth`.",
         "![CPU time and memory against documents and queries](growth.png)",
     ]
-    for grows, points in said["points"].items():
-        lines += [f"## More {grows}", _table(points), _fits(said["fits"][grows])]
+    for grows, points in record["points"].items():
+        lines += [f"## More {grows}", _table(points), _fits(record["fits"][grows])]
     return "\n\n".join(lines) + "\n"
 
 
@@ -289,16 +289,16 @@ def main() -> None:
         point(arguments)
         return
     points = measure(arguments)
-    said = {
+    record = {
         "machine": machine(),
         "arguments": {name: str(v) if isinstance(v, Path) else v for name, v in vars(arguments).items()},
         "points": points,
         "fits": {grows: fitted(found, grows) for grows, found in points.items()},
     }
     arguments.output.mkdir(parents=True, exist_ok=True)
-    save_json(arguments.output / "growth.json", said)
-    figure(said, arguments.output / "growth.png")
-    text = report(said)
+    save_json(arguments.output / "growth.json", record)
+    figure(record, arguments.output / "growth.png")
+    text = report(record)
     (arguments.output / "growth.md").write_text(text)
     print(text)
 

@@ -62,7 +62,7 @@ def main() -> None:
         rows.append((mined["negatives_ids"][:], mined["negatives_scores"][:]))
         if engine == "int8":
             scans = [{"scan": kind, "room": room, "queries": n} for (kind, room), n in sorted(counts.items())]
-    said = {
+    record = {
         "machine": machine(),
         "queries": len(pairs),
         "documents": corpus.num_candidates,
@@ -71,14 +71,14 @@ def main() -> None:
         "cpu seconds": {name: round(span["cpu"], 2) for name, span in watch.spans.items()},
     }
     arguments.output.mkdir(parents=True, exist_ok=True)
-    save_json(arguments.output / "int8_share.json", said)
+    save_json(arguments.output / "int8_share.json", record)
     print(
         markdown(
             ["scan", "room", "queries", "share"],
             [[s["scan"], s["room"], f"{s['queries']:,}", f"{s['queries'] / len(pairs):.3%}"] for s in scans],
         )
     )
-    print(said["same rows and scores as float32"], said["cpu seconds"])
+    print(record["same rows and scores as float32"], record["cpu seconds"])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Clocks, resident memory, and what a result must say of the machine. Linux only: memory is read from ``/proc``."""
+"""Clocks, resident memory, and what a result must record of the machine. Linux only: memory is read from ``/proc``."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def git_commit() -> str | None:
 
 
 def source_digest() -> str:
-    """Digest of the package's Python files: says which code was measured even where changes are not committed."""
+    """Digest of the package's Python files: which code was measured, even where changes are not committed."""
     digest = hashlib.sha256()
     for path in sorted((ROOT / "hf_posmine").rglob("*.py")):
         digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())

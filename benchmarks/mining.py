@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="threads of each contender; by default all cores")
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     arguments = parser.parse_args()
-    said = {
+    record = {
         "machine": machine(),
         "arguments": {name: str(v) if isinstance(v, Path) else v for name, v in vars(arguments).items()},
         "sizes": [],
@@ -56,10 +56,10 @@ def main() -> None:
     tables = []
     for queries in arguments.queries:
         size = measure(arguments, queries)
-        said["sizes"].append(size)
+        record["sizes"].append(size)
         tables.append(report(size))
-        save_json(arguments.output / "mining.json", said)
-    text = "\n\n".join([_title(said), *tables]) + "\n"
+        save_json(arguments.output / "mining.json", record)
+    text = "\n\n".join([_title(record), *tables]) + "\n"
     (arguments.output / "mining.md").write_text(text)
     print(text)
 
@@ -113,17 +113,17 @@ def _run(arguments: argparse.Namespace, name: str, task: Path, result: Path) -> 
 
 
 def _compare_all(task: Task, rows: dict[str, np.ndarray]) -> dict[str, Any]:
-    said: dict[str, Any] = {
+    record: dict[str, Any] = {
         f"{mine} and {peer}": compare(task, rows[mine], rows[peer])
         for mine in (*OURS, DROP_IN)
         for peer in PEERS
         if {mine, peer} <= rows.keys()
     }
     for mine in set(OURS) & rows.keys():
-        said[f"{mine} and float64 brute force"] = check_against_brute_force(task, rows[mine])
+        record[f"{mine} and float64 brute force"] = check_against_brute_force(task, rows[mine])
     if set(OURS) <= rows.keys():
-        said["ours-int8 equals ours-float32"] = bool((rows[OURS[0]] == rows[OURS[1]]).all())
-    return said
+        record["ours-int8 equals ours-float32"] = bool((rows[OURS[0]] == rows[OURS[1]]).all())
+    return record
 
 
 def best(runs: list[dict[str, Any]], name: str, phase: str, clock: str) -> float:
@@ -181,14 +181,14 @@ def _ratio(mine: str, peer: str, measure: str, value: float, other: float, targe
     }
 
 
-def _title(said: dict[str, Any]) -> str:
-    about = said["machine"]
+def _title(record: dict[str, Any]) -> str:
+    about = record["machine"]
     packages = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
     return (
-        f"# Mining with given embeddings, {said['arguments']['format']} rows\n\n"
+        f"# Mining with given embeddings, {record['arguments']['format']} rows\n\n"
         f"{about['cpu']}, {about['cores']} cores, {about['memory_gib']} GiB; Python "
         f"{about['python']}; {packages}; commit {about['git_commit']}, source {about['source_digest']}; "
-        f"{about['time']}. The peer writes {said['arguments']['format']} rows."
+        f"{about['time']}. The peer writes {record['arguments']['format']} rows."
     )
 
 
@@ -245,17 +245,17 @@ def _targets(size: dict[str, Any]) -> str:
 
 def _equality(size: dict[str, Any]) -> str:
     rows = []
-    for name, said in size["rows"].items():
-        if isinstance(said, bool):
-            rows.append([name, "-", "-", "-", "yes" if said else "NO"])
-        elif "identical" in said:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in said["reasons"].items())
-            only = said["filled_by_ours_only"]
-            rows.append([name, said["filled_by_both"], only, said["identical"], reasons or "none"])
+    for name, record in size["rows"].items():
+        if isinstance(record, bool):
+            rows.append([name, "-", "-", "-", "yes" if record else "NO"])
+        elif "identical" in record:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in record["reasons"].items())
+            only = record["filled_by_ours_only"]
+            rows.append([name, record["filled_by_both"], only, record["identical"], reasons or "none"])
         else:
-            equal = said["queries"] - len(said["different"])
-            reasons = ", ".join(entry["reason"] for entry in said["different"])
-            rows.append([name, said["queries"], "-", equal, reasons or "none"])
+            equal = record["queries"] - len(record["different"])
+            reasons = ", ".join(entry["reason"] for entry in record["different"])
+            rows.append([name, record["queries"], "-", equal, reasons or "none"])
     return markdown(["rows of", "compared", "filled by ours only", "identical", "differences"], rows)
 
 

@@ -112,7 +112,7 @@ def full_disk(trial: Trial) -> None:
         try:
             trial.run(disk.folder / "mined")
         except DiskFullError as error:
-            print(f"  said: {error}", file=sys.stderr)
+            print(f"  error: {error}", file=sys.stderr)
         else:
             raise AssertionError("the disk was not full")
         assert list(disk.folder.rglob("*.parquet")) and not list(disk.folder.rglob("*.tmp-*"))

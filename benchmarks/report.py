@@ -48,15 +48,15 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="posmine-report-"))
     try:
-        said = {
+        record = {
             "machine": machine(),
             "arguments": {name: str(v) if isinstance(v, Path) else v for name, v in vars(arguments).items()},
             **measure(arguments, folder),
         }
     finally:
         shutil.rmtree(folder)
-    save_json(arguments.output / f"report-{arguments.rows}.json", said)
-    print({name: said[name] for name in ("page", "opened", "others") if name in said})
+    save_json(arguments.output / f"report-{arguments.rows}.json", record)
+    print({name: record[name] for name in ("page", "opened", "others") if name in record})
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:

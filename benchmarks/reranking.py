@@ -170,27 +170,27 @@ def main() -> None:
         "ours, those that matter": {},
         f"ours, those within {BAND} of the positive": {"band": BAND},
     }
-    said: dict[str, Any] = {"machine": machine(), "questions": len(questions), "candidates": DEPTH, "pairs": {}}
+    record: dict[str, Any] = {"machine": machine(), "questions": len(questions), "candidates": DEPTH, "pairs": {}}
     theirs = peer(watch, task, model)
-    said["pairs"]["peer, a call per question"] = len(theirs)
+    record["pairs"]["peer, a call per question"] = len(theirs)
     rows = {}
     for name, options in variants.items():
         asked, rows[name] = ours(watch, name, task, model, **options)
         common = [abs(asked[pair] - theirs[pair]) for pair in asked if pair in theirs]
-        said["pairs"][name] = len(asked)
-        said.setdefault("largest difference of scores", {})[name] = max(common)
+        record["pairs"][name] = len(asked)
+        record.setdefault("largest difference of scores", {})[name] = max(common)
     names = list(variants)
-    said["rows that the band changed"] = sum(
+    record["rows that the band changed"] = sum(
         a != b for a, b in zip(rows[names[1]]["negatives"], rows[names[2]]["negatives"], strict=True)
     )
-    said["cpu seconds"] = {name: round(span["cpu"], 2) for name, span in watch.spans.items()}
-    base = said["cpu seconds"]["peer, a call per question"]
-    said["times as fast"] = {name: round(base / cpu, 2) for name, cpu in said["cpu seconds"].items()}
+    record["cpu seconds"] = {name: round(span["cpu"], 2) for name, span in watch.spans.items()}
+    base = record["cpu seconds"]["peer, a call per question"]
+    record["times as fast"] = {name: round(base / cpu, 2) for name, cpu in record["cpu seconds"].items()}
     arguments.output.mkdir(parents=True, exist_ok=True)
-    save_json(arguments.output / "reranking.json", said)
+    save_json(arguments.output / "reranking.json", record)
     print(f"{'':42}{'pairs':>8}{'CPU s':>9}{'times as fast':>15}")
-    for name, cpu in said["cpu seconds"].items():
-        print(f"{name:42}{said['pairs'][name]:8,}{cpu:9.1f}{said['times as fast'][name]:15.2f}")
+    for name, cpu in record["cpu seconds"].items():
+        print(f"{name:42}{record['pairs'][name]:8,}{cpu:9.1f}{record['times as fast'][name]:15.2f}")
 
 
 if __name__ == "__main__":

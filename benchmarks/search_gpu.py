@@ -116,23 +116,23 @@ def check(feed: MadeOnDevice, queries: Queries, found: Any, arguments: argparse.
             )
 
 
-def report(said: dict[str, Any]) -> str:
-    """One table, which says where it was measured."""
-    about, result = said["machine"], said["result"]
-    where = said["device_name"]
+def report(record: dict[str, Any]) -> str:
+    """One table, with the device it was measured on."""
+    about, result = record["machine"], record["result"]
+    where = record["device_name"]
     rows = [
-        ["queries x documents x dimensions", " x ".join(f"{said['arguments'][n]:,}" for n in LARGE)],
-        ["products", said["arguments"]["dtype"]],
+        ["queries x documents x dimensions", " x ".join(f"{record['arguments'][n]:,}" for n in LARGE)],
+        ["products", record["arguments"]["dtype"]],
         ["seconds", f"{result['seconds']:.2f}"],
         ["rate, TFLOP/s", f"{result['flop_per_second'] / 1e12:.3f}"],
-        ["plain matrix product, TFLOP/s", f"{said['matrix_rate'] / 1e12:.3f}"],
-        ["share of it", f"{said['share']:.2f} (goal on a GPU: {GOAL})"],
+        ["plain matrix product, TFLOP/s", f"{record['matrix_rate'] / 1e12:.3f}"],
+        ["share of it", f"{record['share']:.2f} (goal on a GPU: {GOAL})"],
         ["queries certain without float32", f"{100 * result['certain_share']:.2f} %"],
         ["candidates per query", f"{result['candidates_per_query']:.1f}"],
         ["documents at or above the ceiling, per query", f"{result['above_per_query']:.1f}"],
-        ["peak device memory, GiB", f"{said['peak_gib']:.1f}" if said["peak_gib"] else "-"],
+        ["peak device memory, GiB", f"{record['peak_gib']:.1f}" if record["peak_gib"] else "-"],
     ]
-    warning = "" if said["on_gpu"] else "\n\n**On a CPU: this shows that the code works, and nothing about a GPU.**"
+    warning = "" if record["on_gpu"] else "\n\n**On a CPU: this shows that the code works, and nothing about a GPU.**"
     return (
         f"# Search on {where}\n\n{about['time']}, source {about['source_digest']}{warning}\n\n"
         + markdown(["", ""], rows)
@@ -162,7 +162,7 @@ def main(given: list[str] | None = None) -> None:
         sizes = TorchSizes.of_memory(int(0.9 * free) - kept, arguments.dim)
     rate = matrix_rate(sizes, arguments.dim, arguments.device, arguments.dtype)
     result = run(arguments, sizes)
-    said = {
+    record = {
         "machine": machine(),
         "device_name": torch.cuda.get_device_name(arguments.device) if on_gpu else "a CPU",
         "on_gpu": on_gpu,
@@ -174,8 +174,8 @@ def main(given: list[str] | None = None) -> None:
         "peak_gib": torch.cuda.max_memory_allocated(arguments.device) / 2**30 if on_gpu else None,
     }
     arguments.output.mkdir(parents=True, exist_ok=True)
-    save_json(arguments.output / "search_gpu.json", said)
-    text = report(said)
+    save_json(arguments.output / "search_gpu.json", record)
+    text = report(record)
     (arguments.output / "search_gpu.md").write_text(text)
     print(text)
 

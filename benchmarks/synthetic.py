@@ -132,6 +132,6 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors
 
 
-def save_json(path: Path, said: Any) -> None:
+def save_json(path: Path, record: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(said, indent=1))
+    path.write_text(json.dumps(record, indent=1))

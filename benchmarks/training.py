@@ -129,24 +129,24 @@ def compare(runs: list[dict[str, Any]]) -> dict[str, Any]:
     plain, ours = of["plain"][0], of["hf_posmine"][0]
     moved = np.sqrt(sum(float((u.astype(float) ** 2).sum()) for u in plain["update"].values()))
     apart = np.sqrt(sum(float(((u.astype(float) - ours["update"][k]) ** 2).sum()) for k, u in plain["update"].items()))
-    said: dict[str, Any] = {
+    record: dict[str, Any] = {
         "update": apart / moved,
         "loss": max(abs(a - b) / abs(a) for a, b in zip(plain["losses"], ours["losses"], strict=True)),
     }
     for clock in ("wall", "cpu"):
         ratios = [p[clock] / u[clock] for p, u in zip(of["plain"], of["hf_posmine"], strict=True)]
-        said[f"times_{clock}"] = [round(f(ratios), 3) for f in (min, statistics.median, max)]
+        record[f"times_{clock}"] = [round(f(ratios), 3) for f in (min, statistics.median, max)]
     for name, some in of.items():
-        said[name] = {
+        record[name] = {
             "seconds": statistics.median(r["wall"] for r in some),
             "cpu_seconds": statistics.median(r["cpu"] for r in some),
             "real_tokens_per_second": statistics.median(r["real_tokens"] / r["wall"] for r in some),
             "peak_mib": max(r["peak_mib"] for r in some),
         }
-    return said
+    return record
 
 
-def report(about: dict[str, Any], asked: dict[str, Any], said: dict[str, Any]) -> str:
+def report(about: dict[str, Any], asked: dict[str, Any], record: dict[str, Any]) -> str:
     """The figures as Markdown."""
     packages = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
     lines = [
@@ -159,10 +159,10 @@ def report(about: dict[str, Any], asked: dict[str, Any], said: dict[str, Any]) -
             [
                 [
                     n,
-                    said[n]["seconds"],
-                    said[n]["cpu_seconds"],
-                    f"{said[n]['real_tokens_per_second']:,.0f}",
-                    f"{said[n]['peak_mib']:,.0f}",
+                    record[n]["seconds"],
+                    record[n]["cpu_seconds"],
+                    f"{record[n]['real_tokens_per_second']:,.0f}",
+                    f"{record[n]['peak_mib']:,.0f}",
                 ]
                 for n in CONTENDERS
             ],
@@ -171,12 +171,12 @@ def report(about: dict[str, Any], asked: dict[str, Any], said: dict[str, Any]) -
     ]
     goals = []
     for clock in ("wall", "cpu"):
-        low, middle, high = said[f"times_{clock}"]
+        low, middle, high = record[f"times_{clock}"]
         goals.append(
             [f"times as fast ({clock})", low, middle, high, f">= {TARGET:g}", "yes" if middle >= TARGET else "NO"]
         )
-    goals.append(["largest relative difference of a loss", "-", f"{said['loss']:.1e}", "-", "-", "-"])
-    goals.append(["relative difference of the whole update", "-", f"{said['update']:.1e}", "-", "-", "-"])
+    goals.append(["largest relative difference of a loss", "-", f"{record['loss']:.1e}", "-", "-", "-"])
+    goals.append(["relative difference of the whole update", "-", f"{record['update']:.1e}", "-", "-", "-"])
     return "\n".join([*lines, markdown(["measure", "min", "median", "max", "target", "met"], goals), ""])
 
 
@@ -197,12 +197,14 @@ def main(given: list[str] | None = None) -> None:
         for name in CONTENDERS if turn % 2 == 0 else reversed(CONTENDERS):
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 runs.append(pool.apply(run, (name, asked)))
-    said = compare(runs)
+    record = compare(runs)
     for entry in runs:
         del entry["update"]
     arguments.output.mkdir(parents=True, exist_ok=True)
-    save_json(arguments.output / "training.json", {"machine": about, "arguments": asked, "summary": said, "runs": runs})
-    text = report(about, asked, said)
+    save_json(
+        arguments.output / "training.json", {"machine": about, "arguments": asked, "summary": record, "runs": runs}
+    )
+    text = report(about, asked, record)
     (arguments.output / "training.md").write_text(text)
     print(text)
 

@@ -87,7 +87,7 @@ def main() -> None:
     torch.set_num_threads(1)
     disable_progress_bars()
     watch, lines = Watch(), []
-    said: dict[str, Any] = {"machine": machine(), "arguments": {k: str(v) for k, v in vars(arguments).items()}}
+    record: dict[str, Any] = {"machine": machine(), "arguments": {k: str(v) for k, v in vars(arguments).items()}}
     task = Task.make(arguments.queries, arguments.documents, arguments.dim, arguments.weak)
     passages = task.document_texts
     rows = Dataset.from_dict({"query": task.query_texts, "positive": [passages[n] for n in task.positives.tolist()]})
@@ -105,11 +105,11 @@ def main() -> None:
                 raise SystemExit(f"{name}: the rows differ")
             counts = update_of(update)
             whole, part = (watch.spans[f"{kind}: {name}"]["cpu"] for kind in ("full", "update"))
-            said[name] = {"full": whole, "update": part, "ratio": part / whole, **(counts or {})}
-            reused = [f"{said[name][f'rows_{kind}']:,}" for kind in ("kept", "updated", "mined_again")]
+            record[name] = {"full": whole, "update": part, "ratio": part / whole, **(counts or {})}
+            reused = [f"{record[name][f'rows_{kind}']:,}" for kind in ("kept", "updated", "mined_again")]
             lines.append([name, f"{whole:.2f}", f"{part:.2f}", f"{part / whole:.3f}", *reused])
             print(lines[-1], flush=True)
-            save_json(arguments.output / "update.json", said)
+            save_json(arguments.output / "update.json", record)
     head = ["change", "full, CPU s", "update, CPU s", "ratio", "rows kept", "updated", "searched again"]
     (arguments.output / "update.md").write_text(markdown(head, lines) + "\n")
     print(markdown(head, lines))

@@ -12,7 +12,7 @@ Eight GPUs, in an environment that has hf-posmine[train]:
 
     accelerate launch --config_file recipes/accelerate/ddp.yaml recipes/train.py --config recipes/nv_retriever/stage1.yaml
 
-Rented from Hugging Face. The recipe travels along; its data sets must be Hub ids or lie below a folder mounted with -v, and
+Rented from Hugging Face. The recipe travels along; its data sets must be Hub ids or be below a folder mounted with -v, and
 what is not pushed or written below /data is gone at the end:
 
     hf jobs uv run --flavor a100-large --timeout 12h --secrets HF_TOKEN recipes/train.py --config my_stage1.yaml \

@@ -140,6 +140,13 @@ def test_negations_are_plain():
     assert [(name, line) for name, line in lines if negation.search(line)] == []
 
 
+@pytest.mark.parametrize("folder", ["recipes", "benchmarks"])
+def test_verbs_of_speech_name_no_data_outside_the_package(folder):
+    files = [path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".yaml", ".md")]
+    spoken = re.compile(r"\b(?:said|told|hears)\b", re.IGNORECASE)
+    assert files and [str(path) for path in files if spoken.search(path.read_text("utf8"))] == []
+
+
 def test_the_core_imports_numpy_only():
     modules = sorted(
         "hf_posmine.core" + ("" if path.stem == "__init__" else f".{path.stem}")

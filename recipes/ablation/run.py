@@ -3,7 +3,7 @@
     python recipes/ablation/run.py --config recipes/ablation/mini.yaml --output out/ablation
     python recipes/ablation/run.py --config recipes/ablation/mini.yaml --output out/ablation --dry-run
 
-Every cell (one student) is kept as one JSON file in OUTPUT/cells. A run that was killed goes on where it stopped when the
+Every cell (one student) is kept as one JSON file in OUTPUT/cells. A run that was killed resumes when the
 same command is given again; cells that two studies share are trained once. Tables and figures go to OUTPUT/report/NAME, and
 are written anew at any time from the cells that are there (--report-only).
 """
@@ -133,9 +133,9 @@ def show(cells: Cells, *, every: bool) -> None:
             print(f"  {row.label:<40} seeds {marks}")
     rest = estimate(cells, records)
     minings = len(cells.mined.missing)
-    said = "unknown until a cell is done" if rest is None else time.strftime("%-H h %-M min", time.gmtime(rest + 30))
+    left = "unknown until a cell is done" if rest is None else time.strftime("%-H h %-M min", time.gmtime(rest + 30))
     print(
-        f"{len(cells.missing)} of {len(cells.config.cells)} different cells and {minings} minings are left: {said}, one at a time"
+        f"{len(cells.missing)} of {len(cells.config.cells)} different cells and {minings} minings are left: {left}, one at a time"
     )
     if every:
         print("A seed with a dash is not done.")

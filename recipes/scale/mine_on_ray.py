@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--gpus", type=float, default=1, help="of each worker; 0 for a cluster of CPUs")
     args = parser.parse_args()
 
-    # 1. Everything that workers must find lies on the disk that all machines share.
+    # 1. Everything that workers read is on the disk that all machines share.
     os.environ.setdefault("HF_HOME", "/shared/huggingface")
     os.environ.setdefault("HF_POSMINE_HOME", "/shared/posmine")
     import ray

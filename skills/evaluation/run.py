@@ -36,7 +36,7 @@ class SkillTask:
 
     Attributes:
         id: its name and folder.
-        prompt: what the assistant is told.
+        prompt: the task as the assistant gets it.
         checks: of the outcome, see :mod:`skills.evaluation.grade`.
         run: recorded commands, one after the other.
         write: recorded files, by name.

@@ -59,8 +59,8 @@ class Cells:
         from hf_posmine.evaluation import load_collection
 
         return {
-            told["name"]: load_collection(place(told["path"], self.output), told.get("qrels"))
-            for told in self.config.evaluate
+            entry["name"]: load_collection(place(entry["path"], self.output), entry.get("qrels"))
+            for entry in self.config.evaluate
         }
 
     def run(self, digest: str) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class Cells:
         start, cpu = time.perf_counter(), time.process_time()
         model = run_stage(recipe_from(self.recipe(cell, folder)))
         trained = time.perf_counter()
-        instructions = {told["name"]: told.get("instruction") for told in self.config.evaluate}
+        instructions = {entry["name"]: entry.get("instruction") for entry in self.config.evaluate}
         found = {
             name: evaluate_retrieval(model, collection, query_instruction=instructions[name])
             for name, collection in self.collections.items()
@@ -118,29 +118,29 @@ class Cells:
 
     def recipe(self, cell: Cell, folder: Path) -> dict[str, Any]:
         """The training stage of a cell, as :func:`~hf_posmine.training.recipe.recipe_from` takes it."""
-        told = dict(self.config.training[cell.training])
-        in_batch = told.pop("in_batch_negatives", None)
-        changes = {key: told.pop(key) for key in STUDENT_KEYS if key in told}
+        stage = dict(self.config.training[cell.training])
+        in_batch = stage.pop("in_batch_negatives", None)
+        changes = {key: stage.pop(key) for key in STUDENT_KEYS if key in stage}
         if changes:
-            told["model"] = str(changed_student(str(told["model"]), self.output / "students", **changes))
+            stage["model"] = str(changed_student(str(stage["model"]), self.output / "students", **changes))
         datasets = []
-        for said in self.config.train:
-            path = self.mined.training_file(cell.mining, said["name"])
+        for learnt in self.config.train:
+            path = self.mined.training_file(cell.mining, learnt["name"])
             entry = {
-                "name": said["name"],
+                "name": learnt["name"],
                 "path": str(path),
                 "task": "retrieval",
-                "instruction": said.get("instruction", ""),
+                "instruction": learnt.get("instruction", ""),
             }
             entry |= {} if in_batch is None else {"in_batch_negatives": in_batch}
             entry |= {} if cell.mining.teachers else {"num_negatives": 0}
-            entry |= {"scores": "teacher"} if "distillation" in told else {}
+            entry |= {"scores": "teacher"} if "distillation" in stage else {}
             datasets.append(entry)
         return {
             "save_strategy": "no",
             "report_to": "none",
             "disable_tqdm": True,
-            **told,
+            **stage,
             "num_negatives": max(1, cell.mining.num_negatives),
             "datasets": datasets,
             "output_dir": str(folder),

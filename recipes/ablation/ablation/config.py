@@ -75,8 +75,8 @@ class Config:
         """What a cell's result is kept under: equal for cells that must give the same."""
         data = self._data(self.train, self.evaluate)
         training = dict(self.training[cell.training])
-        told = {"version": VERSION, **data, **self._mining(cell.mining), "measure": self.measure}
-        return json_digest({**told, "training": training, "seed": cell.seed})[:16]
+        decides = {"version": VERSION, **data, **self._mining(cell.mining), "measure": self.measure}
+        return json_digest({**decides, "training": training, "seed": cell.seed})[:16]
 
     def mining_digest(self, mining: Mining) -> str:
         """What mined negatives are kept under."""
@@ -88,15 +88,15 @@ class Config:
 
     def teacher(self, name: str, seed: int) -> dict[str, Any]:
         """A teacher as :func:`~hf_posmine.teachers.factory.make_teacher` takes it; a random one by the seed."""
-        told = dict(self.teachers[name])
-        if is_random(told):
-            told["model"] = f"random:{seed}"
-        return told
+        teacher = dict(self.teachers[name])
+        if is_random(teacher):
+            teacher["model"] = f"random:{seed}"
+        return teacher
 
     def _mining(self, mining: Mining) -> dict[str, Any]:
-        said = plain(Cell(mining, "", 0))["mining"]
+        own = plain(Cell(mining, "", 0))["mining"]
         teachers = [self.teacher(name, mining.seed) for name in mining.teachers]
-        return {"mining": {**said, "teachers": teachers}, "options": dict(self.mining) if mining.teachers else {}}
+        return {"mining": {**own, "teachers": teachers}, "options": dict(self.mining) if mining.teachers else {}}
 
     def _data(self, train: Any, evaluate: Any) -> dict[str, Any]:
         from dataclasses import asdict
@@ -111,11 +111,11 @@ def read_config(path: str | Path) -> Config:
     Raises:
         InputError: no such file, a key or value that is not known, or a study that names what is not there.
     """
-    said = _read_yaml(Path(path))
-    if isinstance(said, dict) and "base" in said:
-        said = {**_read_yaml(Path(path).parent / str(said.pop("base"))), **said}
+    options = _read_yaml(Path(path))
+    if isinstance(options, dict) and "base" in options:
+        options = {**_read_yaml(Path(path).parent / str(options.pop("base"))), **options}
     try:
-        return config_from(said)
+        return config_from(options)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
@@ -127,29 +127,29 @@ def _read_yaml(path: Path) -> Any:
         raise InputError(f"cannot read {str(path)!r}: {' '.join(str(error).split())}") from error
 
 
-def config_from(said: Any) -> Config:
+def config_from(options: Any) -> Config:
     """An ablation from one mapping; see :func:`read_config`."""
-    check_keys("the configuration", said, KEYS, ("name", "train", "evaluate", "teachers", "training", "studies"))
+    check_keys("the configuration", options, KEYS, ("name", "train", "evaluate", "teachers", "training", "studies"))
     from hf_posmine.evaluation import parse_measure
 
-    measure = str(said.get("measure", "ndcg@10"))
+    measure = str(options.get("measure", "ndcg@10"))
     parse_measure(measure)
-    trainings = _training(said["training"])
-    teachers = said["teachers"]
+    trainings = _training(options["training"])
+    teachers = options["teachers"]
     check_keys("teachers", teachers, list(teachers))
-    for name, told in teachers.items():
-        if not isinstance(told, Mapping) or not told.get("model"):
-            raise InputError(f"teachers.{name}={told!r}; expected a mapping with model, such as {{model: embedded}}")
-    mining = said.get("mining") or {}
+    for name, teacher in teachers.items():
+        if not isinstance(teacher, Mapping) or not teacher.get("model"):
+            raise InputError(f"teachers.{name}={teacher!r}; expected a mapping with model, such as {{model: embedded}}")
+    mining = options.get("mining") or {}
     check_keys("mining", mining, MINING_KEYS)
-    check_keys("studies", said["studies"], list(said["studies"]))
-    studies = tuple(read_study(name, told, teachers, trainings) for name, told in said["studies"].items())
+    check_keys("studies", options["studies"], list(options["studies"]))
+    studies = tuple(read_study(name, study, teachers, trainings) for name, study in options["studies"].items())
     _check_contrast(studies, trainings)
-    windows, sources = _windows(said.get("windows"))
+    windows, sources = _windows(options.get("windows"))
     return Config(
-        str(said["name"]),
-        _mappings("train", said["train"], TRAIN_KEYS),
-        _mappings("evaluate", said["evaluate"], EVALUATE_KEYS),
+        str(options["name"]),
+        _mappings("train", options["train"], TRAIN_KEYS),
+        _mappings("evaluate", options["evaluate"], EVALUATE_KEYS),
         measure,
         teachers,
         mining,
@@ -160,24 +160,24 @@ def config_from(said: Any) -> Config:
     )
 
 
-def _training(said: Any) -> dict[str, dict[str, Any]]:
+def _training(trainings: Any) -> dict[str, dict[str, Any]]:
     from hf_posmine.training import recipe_from
 
-    check_keys("training", said, list(said) if isinstance(said, Mapping) else [])
-    for name, told in said.items():
-        if not isinstance(told, Mapping):
-            raise InputError(f"training.{name}={told!r}; expected a mapping of keys of a training stage")
-        wrong = [key for key in SET_HERE if key in told]
+    check_keys("training", trainings, list(trainings) if isinstance(trainings, Mapping) else [])
+    for name, keys in trainings.items():
+        if not isinstance(keys, Mapping):
+            raise InputError(f"training.{name}={keys!r}; expected a mapping of keys of a training stage")
+        wrong = [key for key in SET_HERE if key in keys]
         if wrong:
             raise InputError(f"training.{name}: {wrong[0]} is set for each cell; leave it out")
-        stage = {key: value for key, value in told.items() if key not in (*STUDENT_KEYS, "in_batch_negatives")}
+        stage = {key: value for key, value in keys.items() if key not in (*STUDENT_KEYS, "in_batch_negatives")}
         example = {"name": "x", "path": "x", "task": "retrieval", "instruction": ""}
         example |= {"scores": "teacher"} if "distillation" in stage else {}
         try:
             recipe_from({**stage, "datasets": [example], "output_dir": "x"})
         except InputError as error:
             raise InputError(f"training.{name}: {error}") from None
-    return {name: dict(told) for name, told in said.items()}
+    return {name: dict(keys) for name, keys in trainings.items()}
 
 
 def _check_contrast(studies: tuple[Study, ...], trainings: Mapping[str, Mapping[str, Any]]) -> None:
@@ -191,26 +191,26 @@ def _check_contrast(studies: tuple[Study, ...], trainings: Mapping[str, Mapping[
                 )
 
 
-def _mappings(where: str, said: Any, known: tuple[str, ...]) -> tuple[Mapping[str, Any], ...]:
-    if not isinstance(said, list):
-        raise InputError(f"{where}={said!r}; expected a list of mappings with name and path")
-    for number, told in enumerate(said):
-        check_keys(f"{where}.{number}", told, known, ("name", "path"))
-    names = [told["name"] for told in said]
+def _mappings(where: str, entries: Any, known: tuple[str, ...]) -> tuple[Mapping[str, Any], ...]:
+    if not isinstance(entries, list):
+        raise InputError(f"{where}={entries!r}; expected a list of mappings with name and path")
+    for number, entry in enumerate(entries):
+        check_keys(f"{where}.{number}", entry, known, ("name", "path"))
+    names = [entry["name"] for entry in entries]
     if len(set(names)) < len(names):
         raise InputError(f"{where}: names {names}; give each its own")
-    return tuple(said)
+    return tuple(entries)
 
 
-def _windows(said: Any) -> tuple[WindowSettings | None, tuple[str, ...]]:
-    if said is None:
+def _windows(options: Any) -> tuple[WindowSettings | None, tuple[str, ...]]:
+    if options is None:
         return None, ()
-    check_keys("windows", said, ("sources", "parts", "words", "stride", "seed"), ("sources", "parts"))
+    check_keys("windows", options, ("sources", "parts", "words", "stride", "seed"), ("sources", "parts"))
     parts = []
-    for name, told in said["parts"].items():
+    for name, part in options["parts"].items():
         check_keys(
-            f"windows.parts.{name}", told, ("source", "articles", "questions"), ("source", "articles", "questions")
+            f"windows.parts.{name}", part, ("source", "articles", "questions"), ("source", "articles", "questions")
         )
-        parts.append(Part(**typed(Part, {"name": name, **told})))
-    numbers = {key: said[key] for key in ("words", "stride", "seed") if key in said}
-    return WindowSettings(tuple(parts), **typed(WindowSettings, numbers)), tuple(said["sources"])
+        parts.append(Part(**typed(Part, {"name": name, **part})))
+    numbers = {key: options[key] for key in ("words", "stride", "seed") if key in options}
+    return WindowSettings(tuple(parts), **typed(WindowSettings, numbers)), tuple(options["sources"])

@@ -75,7 +75,7 @@ def plot_differences(table: Mapping[str, Any], path: Path) -> Path | None:
 def plot_sweeps(study: Study, config: Config, records: Mapping[str, Any], path: Path) -> Path | None:
     """The measure minus the baseline's over the parameter of each method, a panel for each (paper, Figure 1).
 
-    Intervals are of the paired differences: those of the measure itself would mostly say how unlike the queries are.
+    Intervals are of the paired differences: those of the measure itself would mostly show how unlike the queries are.
     """
     lines: dict[str, list[tuple[float, Row]]] = {}
     for row in study.rows:
@@ -138,7 +138,7 @@ def parameter(row: Row) -> tuple[str | None, float]:
 def plot_histograms(study: Study, config: Config, mined: MinedSets, path: Path) -> Path | None:
     """Scores of positives and of the hardest negatives, their difference, and the loss they give (paper, Figure 4).
 
-    All by the teacher, so that they say what the student is given, not what it makes of it. The loss is InfoNCE over the
+    All by the teacher, so that they show what the student is given, not what it makes of it. The loss is InfoNCE over the
     row's own negatives at the temperature of the training.
     """
     teacher = next(row for row in study.rows if row.label == study.baseline).cells[0].mining.teachers
@@ -199,7 +199,7 @@ def _mined_rows(study: Study) -> list[Row]:
 
 def _row_scores(row: Row, config: Config, mined: MinedSets) -> tuple[np.ndarray, np.ndarray]:
     """Scores of positives ``[B]`` and negatives ``[B, n]`` of all sets, rows without negatives left out."""
-    parts = [scores_of(mined.read(row.cells[0].mining, said["name"])) for said in config.train]
+    parts = [scores_of(mined.read(row.cells[0].mining, entry["name"])) for entry in config.train]
     positives = np.concatenate([part["positives"] for part in parts])
     negatives = np.concatenate([part["negatives"] for part in parts])
     kept = np.isfinite(negatives).any(axis=1)
@@ -239,5 +239,5 @@ def _spelled(measure: str) -> str:
 
 
 def figure_names(paths: Sequence[Path]) -> list[str]:
-    """Markdown lines that show figures which lie beside the text."""
+    """Markdown lines that show figures that are stored beside the text."""
     return [f"![{path.stem.replace('-', ', ')}]({path.name})" for path in paths]

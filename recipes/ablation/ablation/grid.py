@@ -96,21 +96,21 @@ FIGURES = ("differences", "sweep", "histograms", "overlap")
 STUDY_KEYS = ("title", "baseline", "paper", "source", "figures", "also", *AXES)
 
 
-def read_study(name: str, said: Any, teachers: Mapping[str, Any], trainings: Mapping[str, Any]) -> Study:
+def read_study(name: str, options: Any, teachers: Mapping[str, Any], trainings: Mapping[str, Any]) -> Study:
     """A study from its part of the configuration: the product of its axes, and that of each mapping under ``also``.
 
     Args:
         name: its key.
-        said: ``teachers``, ``filters``, ... as lists; ``also``: more of them, each over the study's own axes.
+        options: ``teachers``, ``filters``, ... as lists; ``also``: more of them, each over the study's own axes.
         teachers: those that the configuration has.
         trainings: the same.
 
     Raises:
         InputError: an axis or a value that does not exist, or a baseline that is not a row.
     """
-    check_keys(f"studies.{name}", said, STUDY_KEYS)
-    own = {axis: said[axis] for axis in AXES if axis in said}
-    also = said.get("also", [])
+    check_keys(f"studies.{name}", options, STUDY_KEYS)
+    own = {axis: options[axis] for axis in AXES if axis in options}
+    also = options.get("also", [])
     if not isinstance(also, list) or not all(isinstance(more, Mapping) for more in also):
         raise InputError(f"studies.{name}.also={also!r}; expected a list of mappings of axes")
     grids = [own, *({**own, **more} for more in also)]
@@ -119,19 +119,19 @@ def read_study(name: str, said: Any, teachers: Mapping[str, Any], trainings: Map
         cells.update(dict.fromkeys(_product(f"studies.{name}", grid, teachers, trainings)))
     rows = _rows(list(cells), teachers)
     labels = [row.label for row in rows]
-    baseline = str(said.get("baseline", labels[0]))
-    paper = dict(said.get("paper") or {})
+    baseline = str(options.get("baseline", labels[0]))
+    paper = dict(options.get("paper") or {})
     for what, label in [("baseline", baseline), *(("paper", label) for label in paper)]:
         if label not in labels:
             raise InputError(f"studies.{name}.{what}: no row {label!r}; the rows are {labels}")
-    figures = tuple(said.get("figures", ()))
+    figures = tuple(options.get("figures", ()))
     for figure in figures:
         if figure not in FIGURES:
             raise InputError(f"studies.{name}.figures: no figure {figure!r}; there are {list(FIGURES)}")
-    return Study(name, str(said.get("title", name)), rows, baseline, paper, str(said.get("source", "")), figures)
+    return Study(name, str(options.get("title", name)), rows, baseline, paper, str(options.get("source", "")), figures)
 
 
-def check_keys(where: str, said: Any, known: Sequence[str], required: Sequence[str] = ()) -> None:
+def check_keys(where: str, given: Any, known: Sequence[str], required: Sequence[str] = ()) -> None:
     """Refuse what is not a mapping, unknown keys, and missing ones.
 
     Raises:
@@ -139,15 +139,15 @@ def check_keys(where: str, said: Any, known: Sequence[str], required: Sequence[s
     """
     import difflib
 
-    if not isinstance(said, Mapping):
-        raise InputError(f"{where}: expected a mapping, got {said!r}")
-    for key in said:
+    if not isinstance(given, Mapping):
+        raise InputError(f"{where}: expected a mapping, got {given!r}")
+    for key in given:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
             raise InputError(f"{where}: unknown key {key!r}{hint}")
     for key in required:
-        if not said.get(key):
+        if not given.get(key):
             raise InputError(f"{where}: {key} is missing")
 
 
@@ -212,22 +212,22 @@ def mining_of(
 
 
 def _rows(cells: Sequence[Cell], teachers: Mapping[str, Any]) -> tuple[Row, ...]:
-    """Cells that differ in their seed alone belong to one row; its label says what varies between rows."""
+    """Cells that differ in their seed alone belong to one row; its label has what varies between rows."""
     grouped: dict[tuple, list[Cell]] = {}
     for cell in cells:
         mining = cell.mining
         key = (mining.teachers, mining.filters, mining.sampler, mining.num_negatives, cell.training)
         grouped.setdefault(key, []).append(cell)
-    said = [_said(members[0], teachers) for members in grouped.values()]
-    varying = [part for part in PARTS if len({parts[part] for parts in said if part in parts}) > 1]
-    labels = [_label(parts, varying) for parts in said]
+    described = [_parts(members[0], teachers) for members in grouped.values()]
+    varying = [part for part in PARTS if len({parts[part] for parts in described if part in parts}) > 1]
+    labels = [_label(parts, varying) for parts in described]
     return tuple(Row(label, tuple(members)) for label, members in zip(labels, grouped.values(), strict=True))
 
 
 PARTS = ("teacher", "method", "sampler", "count", "training")
 
 
-def _said(cell: Cell, teachers: Mapping[str, Any]) -> dict[str, str]:
+def _parts(cell: Cell, teachers: Mapping[str, Any]) -> dict[str, str]:
     """The parts of a label; rows without a teacher that knows anything go by a name of their own."""
     mining, training = cell.mining, {"training": cell.training}
     if not mining.teachers:

@@ -45,10 +45,10 @@ class MinedSets:
     @cached_property
     def sets(self) -> list[TrainingSet]:
         """What students learn from."""
-        return [load_training_set(said, self.output) for said in self.config.train]
+        return [load_training_set(entry, self.output) for entry in self.config.train]
 
     def folder(self, mining: Mining) -> Path:
-        """Where the negatives of a mining lie, a parquet file for each set, with their statistics."""
+        """The folder of a mining's negatives, a parquet file for each set, with their statistics."""
         return self.output / "mined" / self.config.mining_digest(mining)
 
     def training_file(self, mining: Mining, name: str) -> Path:
@@ -62,7 +62,7 @@ class MinedSets:
         return [mining for mining in self.config.minings().values() if not self.folder(mining).is_dir()]
 
     def mine_all(self) -> None:
-        """Mine whatever is missing; each folder is there whole or not at all."""
+        """Mine whatever is missing; each folder is written atomically."""
         missing = self.missing
         with progress_bar(len(missing), "Mining", "setting") as bar:
             for mining in missing:
@@ -82,7 +82,7 @@ class MinedSets:
             return Dataset.from_parquet(str(self.folder(mining) / f"{name}.parquet"))
 
     def _mine(self, mining: Mining, folder: Path) -> None:
-        told = {}
+        statistics = {}
         for training_set in self.sets:
             start = time.perf_counter()
             mined = self._rows(training_set, mining)
@@ -90,11 +90,11 @@ class MinedSets:
             full = _full(mined, mining)
             if 0 < len(full) < len(mined):
                 full.to_parquet(folder / f"{training_set.name}{FULL}")
-            told[training_set.name] = describe(mined, training_set, mining)
-            told[training_set.name]["seconds"] = round(time.perf_counter() - start, 2)
+            statistics[training_set.name] = describe(mined, training_set, mining)
+            statistics[training_set.name]["seconds"] = round(time.perf_counter() - start, 2)
             if all(is_random(self.config.teachers[name]) for name in mining.teachers):
-                told[training_set.name]["hardness"] = None  # its scores say nothing
-        write_file(folder / "statistics.json", lambda path: path.write_text(json.dumps(told, indent=1) + "\n"))
+                statistics[training_set.name]["hardness"] = None  # random scores have none
+        write_file(folder / "statistics.json", lambda path: path.write_text(json.dumps(statistics, indent=1) + "\n"))
 
     def _rows(self, training_set: TrainingSet, mining: Mining) -> Any:
         if not mining.teachers:
@@ -116,13 +116,13 @@ class MinedSets:
 
     def _teacher(self, name: str, training_set: TrainingSet, seed: int) -> Teacher:
         """A teacher's stored run over a set; chance needs none."""
-        told = self.config.teacher(name, seed)
-        key = (name, training_set.name, seed if is_random(told) else 0)
+        options = self.config.teacher(name, seed)
+        key = (name, training_set.name, seed if is_random(options) else 0)
         if key not in self._teachers:
-            model = told.pop("model")
-            told = {option: _filled(value, training_set.task) for option, value in told.items()}
+            model = options.pop("model")
+            options = {option: _filled(value, training_set.task) for option, value in options.items()}
             queries = training_set.known.queries
-            teacher = make_teacher(model, training_set.corpus, queries=queries, **told)
+            teacher = make_teacher(model, training_set.corpus, queries=queries, **options)
             if not str(model).startswith("random"):
                 depth = self.config.mining.get("depth", DEPTH)
                 teacher = StoredRun.build(teacher, training_set.pairs, depth, corpus=training_set.corpus, **COLUMNS)
@@ -143,7 +143,7 @@ def _filled(value: Any, task: str) -> Any:
 
 
 def describe(mined: Any, training_set: TrainingSet, mining: Mining) -> dict[str, Any]:
-    """Rows, yield, short rows, what filters removed, hardness, and false negatives where judgements tell."""
+    """Rows, yield, short rows, what filters removed, hardness, and false negatives where there are judgements."""
     if not mining.teachers:
         return {"rows": len(mined), "negatives": 0}
     summary = MiningSummary.from_dataset(mined, mining.num_negatives)

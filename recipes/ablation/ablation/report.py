@@ -48,11 +48,11 @@ def write_report(cells: Cells, folder: Path, *, command: str = "", figures: bool
         if figures and table["rows"]:
             parts += figure_names(draw(study, config, cells.mined, table, records, folder))
     first = next(iter(records.values()), {})
-    said = {
+    report = {
         "name": config.name, "command": command, "machine": first.get("machine"), "versions": first.get("versions"),
         "training": dict(config.training), "seconds": seconds(records), "studies": tables,
     }  # fmt: skip
-    write_file(folder / "ablation.json", lambda path: path.write_text(json.dumps(said, indent=1) + "\n"))
+    write_file(folder / "ablation.json", lambda path: path.write_text(json.dumps(report, indent=1) + "\n"))
     write_file(folder / "ablation.md", lambda path: path.write_text("\n\n".join(parts).rstrip() + "\n"))
     return folder / "ablation.md"
 
@@ -66,20 +66,20 @@ def about(records: Mapping[str, Any], command: str) -> str:
     spent = seconds(records)
     parts = ", ".join(f"{name} {value / 60:.0f}" for name, value in spent.items())
     cpu = sum(record.get("cpu_seconds", 0) for record in records.values())
-    said = [
+    sentences = [
         f"`{command}`." if command else "",
         f"{len(records)} cells, {sum(spent.values()) / 60:.0f} minutes by the clock",
     ]
-    said[1] += f" ({parts}), students {cpu / 60:.0f} CPU minutes; {machine['processor']}, "
-    said[1] += f"{machine['threads']} thread{'s' * (machine['threads'] > 1)} a cell; "
-    said[1] += ", ".join(f"{name} {version}" for name, version in versions.items()) + "."
-    return " ".join(part for part in said if part)
+    sentences[1] += f" ({parts}), students {cpu / 60:.0f} CPU minutes; {machine['processor']}, "
+    sentences[1] += f"{machine['threads']} thread{'s' * (machine['threads'] > 1)} a cell; "
+    sentences[1] += ", ".join(f"{name} {version}" for name, version in versions.items()) + "."
+    return " ".join(part for part in sentences if part)
 
 
 def seconds(records: Mapping[str, Any]) -> dict[str, float]:
     """Seconds of mining, training and evaluation, each mining counted once."""
     minings = {json.dumps(r["cell"]["mining"], sort_keys=True): r["mining"] for r in records.values()}
-    mined = sum(found.get("seconds", 0) for told in minings.values() for found in told.values())
+    mined = sum(found.get("seconds", 0) for sets in minings.values() for found in sets.values())
     both = {
         name: sum(r["seconds"][name] for r in records.values() if "seconds" in r) for name in ("training", "evaluation")
     }

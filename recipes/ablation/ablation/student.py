@@ -25,21 +25,21 @@ def changed_student(
         folder: of all such copies.
         bag_of_words: take its transformer layers off, so that a text is the mean of its word embeddings: a student that
             learns within seconds on a CPU.
-        prompts: what goes before its queries and documents, such as E5's, where its own folder does not say.
+        prompts: what goes before its queries and documents, such as E5's, where its own folder has none.
 
     Raises:
         InputError: a model that is not an encoder with layers to take off.
     """
-    said = {"model": model_source(model), "bag_of_words": bag_of_words, "prompts": dict(prompts or {})}
+    identity = {"model": model_source(model), "bag_of_words": bag_of_words, "prompts": dict(prompts or {})}
 
     def save(new: Path) -> None:
         student: Any = load_model(model)
         if bag_of_words:
             _take_layers_off(student, model)
-        student.prompts.update(said["prompts"])
+        student.prompts.update(identity["prompts"])
         student.save(str(new), create_model_card=False)
 
-    return build_once(folder / json_digest(said)[:16], save)
+    return build_once(folder / json_digest(identity)[:16], save)
 
 
 def _take_layers_off(student: Any, name: str) -> None:

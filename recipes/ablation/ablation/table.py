@@ -109,24 +109,28 @@ def mean_interval(scores: Scores, draws: int = 2000) -> tuple[float, float]:
 
 
 def _collection(scores: Scores, found: Comparison | None, label: str, baseline: str) -> dict[str, Any]:
-    said: dict[str, Any] = {"mean": float(scores.mean()), "seed_means": scores.mean(axis=1).tolist()}
+    figures: dict[str, Any] = {"mean": float(scores.mean()), "seed_means": scores.mean(axis=1).tolist()}
     if found is not None:
-        said |= {"comparison": asdict(found), "differs": found.differs(), "sentence": found.sentence(baseline, label)}
-    return said
+        figures |= {
+            "comparison": asdict(found),
+            "differs": found.differs(),
+            "sentence": found.sentence(baseline, label),
+        }
+    return figures
 
 
 def _mining(config: Config, row: Row, records: Records) -> dict[str, Any]:
     """Means over seeds and sets of what mining gave."""
-    told = [s for c in row.cells if (r := records.get(config.digest(c))) for s in r["mining"].values()]
+    statistics = [s for c in row.cells if (r := records.get(config.digest(c))) for s in r["mining"].values()]
     found = {}
     for name in ("false_negative_rate", "hardness", "short_rows"):
-        values = [s[name] for s in told if s.get(name) is not None]
+        values = [s[name] for s in statistics if s.get(name) is not None]
         found[name] = float(np.mean(values)) if values else None
     return found
 
 
 def _order(study: Study, systems: Systems, draws: int) -> dict[str, Any] | None:
-    """Kendall's tau of the paper's order and ours, and what can be said of each pair of rows."""
+    """Kendall's tau of the paper's order and ours, and which pairs of rows differ."""
     from scipy import stats
 
     labels = [label for label in study.paper if label in systems]
@@ -176,14 +180,14 @@ def markdown(table: Mapping[str, Any]) -> str:
     lines = [header, [":--", *["--:"] * (len(header) - 1)]]
     lines += [_line(row, names, several, len(header)) for row in table["rows"]]
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    said = [f"## {table['title']}", text]
+    parts = [f"## {table['title']}", text]
     done = table["cells"]
     if done["done"] < done["all"]:
-        said.append(f"{done['done']} of {done['all']} cells are done.")
-    said += [f"- {label}: not trained ({reason})" for label, reason in table["failed"].items()]
+        parts.append(f"{done['done']} of {done['all']} cells are done.")
+    parts += [f"- {label}: not trained ({reason})" for label, reason in table["failed"].items()]
     if table["order"]:
-        said.append(order_text(table))
-    return "\n\n".join(said) + "\n"
+        parts.append(order_text(table))
+    return "\n\n".join(parts) + "\n"
 
 
 def _has_paper(table: Mapping[str, Any]) -> bool:
@@ -228,7 +232,7 @@ def order_text(table: Mapping[str, Any]) -> str:
     counts = {
         verdict: [p for p in order["pairs"] if p["verdict"] == verdict] for verdict in ("agrees", "contradicts", "open")
     }
-    said = [
+    parts = [
         f"Order, worst first. Paper ({table['source']}): {' < '.join(f'`{name}`' for name in order['paper'])}. "
         f"Here: {' < '.join(f'`{name}`' for name in order['ours'])}. Kendall's tau {order['tau']:+.2f}. Of "
         f"{len(order['pairs'])} pairs (Holm over all of them) {len(counts['agrees'])} agree with the paper, "
@@ -240,8 +244,8 @@ def order_text(table: Mapping[str, Any]) -> str:
                 f"`{p['worse']}` and `{p['better']}` ({p['ours']:+.4f}; paper {p['paper']:+.4f})"
                 for p in counts[verdict]
             )
-            said.append(f"{word}: {pairs}.")
-    return "\n\n".join(said)
+            parts.append(f"{word}: {pairs}.")
+    return "\n\n".join(parts)
 
 
 def check_same_queries(records: Records) -> None:

@@ -56,64 +56,64 @@ class TrainingSet:
         return false / total if total else 0.0
 
 
-def load_training_set(said: Mapping[str, Any], output: Path) -> TrainingSet:
+def load_training_set(options: Mapping[str, Any], output: Path) -> TrainingSet:
     """A set of the configuration.
 
     Args:
-        said: ``name`` and ``path``: a source of pairs (with ``query``, ``positive``, ``corpus``, ...), or, with
+        options: ``name`` and ``path``: a source of pairs (with ``query``, ``positive``, ``corpus``, ...), or, with
             ``visible``, a judged collection whose visible positives are learnt from.
-        output: the output folder, below which windows lie.
+        output: the output folder, below which windows are stored.
     """
-    if "visible" in said:
-        return _judged(said, output)
+    if "visible" in options:
+        return _judged(options, output)
     from hf_posmine.data import is_beir, load_source
 
-    if is_beir(place(said["path"], output)):
-        return _whole_collection(said, output)
-    rows = load_source(place(said["path"], output), said.get("split", "train"), said.get("config"))
-    query, positive, _ = pick_columns(rows, said.get("query"), said.get("positive"), None)
+    if is_beir(place(options["path"], output)):
+        return _whole_collection(options, output)
+    rows = load_source(place(options["path"], output), options.get("split", "train"), options.get("config"))
+    query, positive, _ = pick_columns(rows, options.get("query"), options.get("positive"), None)
     pairs = rows.select_columns([query, str(positive)]).rename_columns(_renamed(query, str(positive)))
-    source = said.get("corpus")
+    source = options.get("corpus")
     if source is None:
         corpus = Corpus.from_texts(pairs["positive"])
     else:
         source = place(source, output)
         corpus = Corpus.from_beir(source) if is_beir(source) else Corpus.from_dataset(load_source(source))
         corpus = corpus.union(list(pairs["positive"]), candidates=False)
-    return TrainingSet(said["name"], pairs, corpus, task=said.get("task", ""))
+    return TrainingSet(options["name"], pairs, corpus, task=options.get("task", ""))
 
 
-def _whole_collection(said: Mapping[str, Any], output: Path) -> TrainingSet:
+def _whole_collection(options: Mapping[str, Any], output: Path) -> TrainingSet:
     """All judged pairs of a split of a collection, over its corpus."""
     from datasets import Dataset
 
     from hf_posmine.data import beir_pairs
 
-    folder = place(said["path"], output)
-    pairs, corpus = beir_pairs(folder, said.get("split", "train")), Corpus.from_beir(folder)
+    folder = place(options["path"], output)
+    pairs, corpus = beir_pairs(folder, options.get("split", "train")), Corpus.from_beir(folder)
     texts = corpus.texts(corpus.required_rows(pairs["positive_id"][:], "corpus-id")).to_pylist()
     rows = Dataset.from_dict({"query": pairs["query"][:], "positive": texts})
-    return TrainingSet(said["name"], rows, corpus, task=said.get("task", ""))
+    return TrainingSet(options["name"], rows, corpus, task=options.get("task", ""))
 
 
 def _renamed(query: str, positive: str) -> dict[str, str]:
     return {old: new for old, new in ((query, "query"), (positive, "positive")) if old != new}
 
 
-def _judged(said: Mapping[str, Any], output: Path) -> TrainingSet:
+def _judged(options: Mapping[str, Any], output: Path) -> TrainingSet:
     from datasets import Dataset
 
     from hf_posmine.evaluation import load_judged
 
-    folder = Path(place(said["path"], output))
-    corpus, judgements, visible = load_judged(folder, said.get("qrels", "qrels"), said["visible"], 0)
+    folder = Path(place(options["path"], output))
+    corpus, judgements, visible = load_judged(folder, options.get("qrels", "qrels"), options["visible"], 0)
     texts = corpus.texts(corpus.required_rows(list(visible.values()), "visible")).to_pylist()
     columns = {"query_id": list(visible), "query": [judgements.queries[q] for q in visible], "positive": texts}
-    return TrainingSet(said["name"], Dataset.from_dict(columns), corpus, judgements, said.get("task", ""))
+    return TrainingSet(options["name"], Dataset.from_dict(columns), corpus, judgements, options.get("task", ""))
 
 
 def place(path: str, output: Path) -> str:
-    """A path of the configuration; those of windows lie below the output folder."""
+    """A path of the configuration; those of windows are below the output folder."""
     return str(output / path) if str(path).startswith(WINDOWS) else str(path)
 
 

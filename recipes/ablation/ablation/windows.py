@@ -102,8 +102,8 @@ def write_windows(settings: WindowSettings, sources: Sequence[str], folder: Path
     Raises:
         InputError: SQuAD is in none of the places, or the folder holds other windows.
     """
-    said = json.loads(json.dumps(asdict(settings)))
-    if folder.is_dir() and json.loads((folder / "windows.json").read_text()) != said:
+    wanted = json.loads(json.dumps(asdict(settings)))
+    if folder.is_dir() and json.loads((folder / "windows.json").read_text()) != wanted:
         raise InputError(f"{str(folder)!r} holds windows that were cut in another way; choose another output folder")
 
     def write(new: Path) -> None:
@@ -115,7 +115,7 @@ def write_windows(settings: WindowSettings, sources: Sequence[str], folder: Path
                 raise InputError(f"windows: part {part.name!r} wants {part.articles} articles, {len(chosen)} are left")
             used[part.source] = used.get(part.source, 0) + part.articles
             _write(new / part.name, part, [q for q in questions if q.title in set(chosen)], settings)
-        (new / "windows.json").write_text(json.dumps(said, indent=1) + "\n")
+        (new / "windows.json").write_text(json.dumps(wanted, indent=1) + "\n")
 
     with quiet_bars():
         build_once(folder, write)
