@@ -145,6 +145,7 @@ def test_a_run_killed_anywhere_ends_with_the_same_weights(folder, tmp_path, monk
     assert not (tmp_path / "again/out/remined/store").exists()
 
 
+@pytest.mark.matrix
 def test_without_a_mining_the_run_is_the_plain_one(folder, tmp_path):
     """Epochs of other lengths change neither the batches nor the number of steps; each epoch draws a number, as dropout does."""
     saved_student(tmp_path / "still", dropout=0.0)
@@ -213,6 +214,7 @@ def test_epochs_of_so_many_batches_are_the_passes_in_order(rows, batch, per_epoc
 TEXTS = st.sampled_from(["a", "b", "c", "A", "a ", ""])
 
 
+@settings(max_examples=30)
 @given(
     rows=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=8), asked=st.lists(st.tuples(TEXTS, TEXTS), max_size=8)
 )
