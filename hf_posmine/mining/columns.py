@@ -60,6 +60,9 @@ JUDGED_COLUMNS: dict[str, pa.DataType] = {
 }
 """Columns that a judge writes, one value per negative."""
 
+JUDGED_POSITIVES = "judged_positives"
+"""Column of the negatives that a judge relabelled: positives of the row, whatever is mined later."""
+
 OUTPUT_COLUMNS = {**MINED_COLUMNS, **JUDGED_COLUMNS}
 """Every column that belongs to the negatives of a row, and is outdated where others are mined."""
 OFTEN_NULL = ("positive_score", "positive_second_score")

@@ -22,7 +22,7 @@ from hf_posmine.data.columns import (
     splits_of,
 )
 from hf_posmine.data.layouts import pick_columns
-from hf_posmine.mining.columns import without_outputs, written_columns
+from hf_posmine.mining.columns import JUDGED_POSITIVES, without_outputs, written_columns
 from hf_posmine.mining.provenance import recorded_beside
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class TrainingRows:
             positive first), and in the place of the labels ``score`` with labeled-pair and ``scores`` with labeled-list.
         positives: ``all`` of a row, or its ``first``.
         corpus: the documents that ``positive`` names by id; None where it holds texts.
+        judged: column of negatives that a judge relabelled as positives, which are among ``all``; None without it.
     """
 
     format: Format
@@ -72,6 +73,7 @@ class TrainingRows:
     scores: Scores | None = None
     positives: Positives = "all"
     corpus: Corpus | None = None
+    judged: str | None = None
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """Convert a batch of columns."""
@@ -105,6 +107,8 @@ class TrainingRows:
         else:
             rows = self.corpus.required_rows(check_ids(values, self.positive, row)[0], self.positive)
             texts = self.corpus.texts(rows).to_pylist()
+        if self.judged is not None and self.positives == "all":
+            texts = list(dict.fromkeys([*texts, *(batch[self.judged][row] or [])]))
         if self.scores and len(texts) > 1:
             raise InputError(
                 f"row {row} of the batch has {len(texts)} positives and one score, that of the lowest; mine rows of one "
@@ -175,7 +179,7 @@ def to_training(  # noqa: PLR0913 - each option is a choice of its own
         query_column: by default found by name.
         positive_column: texts, or ids of the ``corpus``; by default found by name.
         corpus: where the positives are given by id.
-        positives: ``all`` of a row, or its ``first``.
+        positives: ``all`` of a row, those in ``judged_positives`` included, or its ``first``.
         on_short: what becomes of n-tuples with fewer than n.
         scores: add the scores of the ``teacher`` (or True) or of the ``second`` opinion (``keep=("scores",)`` when mining).
         lazy: convert when rows are read (``with_transform``) instead of now; n-tuple and labeled-list of a Dataset.
@@ -216,7 +220,10 @@ def to_training(  # noqa: PLR0913 - each option is a choice of its own
     if whose is not None:
         _check_scores(mined, whose)
     query, positive, ids = _columns(mined, query_column, positive_column, corpus)
-    rows = TrainingRows(format, query, positive, num_negatives, on_short, whose, positives, corpus if ids else None)
+    judged = JUDGED_POSITIVES if JUDGED_POSITIVES in column_names(mined) else None
+    rows = TrainingRows(
+        format, query, positive, num_negatives, on_short, whose, positives, corpus if ids else None, judged
+    )
     if lazy:
         _check_lazy(mined, rows)
         return mined.with_transform(rows)
@@ -231,7 +238,7 @@ def _check_lazy(mined: AnyDataset, rows: TrainingRows) -> None:
         raise InputError(
             "lazy=True needs a Dataset, and a format with one row per row: n-tuple (not 'drop') or labeled-list"
         )
-    one = isinstance(mined.features[rows.positive], Value)
+    one = isinstance(mined.features[rows.positive], Value) and rows.judged is None
     if rows.format == "n-tuple" and rows.positives == "all" and not one:
         raise InputError(f"lazy=True and several positives in {rows.positive!r}: use positives='first'")
 
@@ -305,8 +312,9 @@ class NegativesCollator:
         query: column of the queries.
         positive: column of the positives.
         num_negatives: n.
-        positives: of rows with several positives, their ``first``, or ``all``, a row of the batch each; other rows' positives
-            are negatives for in-batch losses, so ``all`` needs a loss without them. None refuses such rows.
+        positives: of rows with several positives (``judged_positives`` included), their ``first``, or ``all``, a row of the
+            batch each; other rows' positives are negatives for in-batch losses, so ``all`` needs a loss without them. None
+            refuses such rows.
     """
 
     collator: Any
@@ -336,7 +344,7 @@ class NegativesCollator:
                 f"the row {row[self.query][:60]!r} has {len(negatives)} of {self.num_negatives} negatives; mine with "
                 "on_short='drop' or 'random', or ask for fewer"
             )
-        positives = check_text_lists([row[self.positive]], self.positive)[0]
+        positives = check_text_lists([row[self.positive]], self.positive)[0] + (row.get(JUDGED_POSITIVES) or [])
         if self.positives is None and len(positives) > 1:
             raise InputError(
                 f"the row {row[self.query][:60]!r} has {len(positives)} positives; choose NegativesCollator(positives='first') "

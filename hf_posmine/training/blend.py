@@ -1,8 +1,8 @@
 """Several data sets made ready to train on together: one converter, instruction and in-batch switch for each.
 
-Every dataset of a blend has the columns ``query``, ``positive``, ``negative_1`` to ``negative_n``; unless its instruction
-is empty the constant ``query_instruction``, with ``positive_instruction`` and ``negative_1_instruction`` to
-``negative_n_instruction`` where it is symmetric; and the constant ``in_batch_negatives``.
+Every dataset of a blend has the columns ``query``, ``positive`` (``positive_2`` and so on where rows have several), ``negative_1``
+to ``negative_n``; unless its instruction is empty the constant ``query_instruction``, with ``positive_instruction`` and
+``negative_1_instruction`` to ``negative_n_instruction`` where it is symmetric; and the constant ``in_batch_negatives``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from hf_posmine.core.check import whole
 from hf_posmine.core.errors import InputError
-from hf_posmine.training.collator import text_columns
+from hf_posmine.training.collator import positive_columns, text_columns
 from hf_posmine.training.convert.shared import negative_columns
 from hf_posmine.training.dataset_rows import rows_of
 from hf_posmine.training.dataset_spec import DatasetSpec
@@ -80,8 +80,9 @@ class BlendLine:
 
 
 def load_blend(
-    specs: Sequence[DatasetSpec | Mapping[str, Any]], *, num_negatives: int | None = None, seed: int = 0
-) -> Blend:
+    specs: Sequence[DatasetSpec | Mapping[str, Any]], *, num_negatives: int | None = None, num_positives: int = 1,
+    seed: int = 0,
+) -> Blend:  # fmt: skip
     """Load, convert and, where a set has ``mine``, mine the data sets of a blend.
 
     All specs are checked before any data are read. The same specs, data and seed give the same rows.
@@ -91,6 +92,8 @@ def load_blend(
         num_negatives: hard negatives per row, where a data set has no number of its own; by default as many as the
             provenance beside its rows has, else 1. The paper has 1 in stage 1 and 5 in stage 2 (its Table 11). Label texts
             cap it at the number of other classes.
+        num_positives: at most so many positives of a query in one row, see
+            :func:`~hf_posmine.training.convert.positives.join_positives`; 1 for a row for each.
         seed: of the draws, where a data set has no seed of its own.
 
     Raises:
@@ -100,6 +103,7 @@ def load_blend(
 
     if num_negatives is not None:
         whole("num_negatives", num_negatives, least=1)
+    whole("num_positives", num_positives, least=1)
     ready = [spec if isinstance(spec, DatasetSpec) else DatasetSpec.from_mapping(spec) for spec in specs]
     if not ready:
         raise InputError("the blend has no data sets; give at least one")
@@ -111,7 +115,7 @@ def load_blend(
     with progress_bar(len(ready), "Loading the blend", "data set") as bar:
         for spec in ready:
             try:
-                converted, columns[spec.name] = rows_of(spec, num_negatives, seed)
+                converted, columns[spec.name] = rows_of(spec, num_negatives, seed, num_positives)
             except InputError as error:
                 raise type(error)(f"data set {spec.name!r}: {error}") from error
             made[spec.name] = _with_constants(converted.dataset, spec)
@@ -140,16 +144,28 @@ def mixed(blend: Blend) -> Any:
                 f"data set {bare!r} has no hard negatives and {alone[0]!r} no in-batch negatives; mixed batches need one of "
                 "them for all rows, so mine the first or keep the data sets in batches of their own"
             )
-    texts = ["query", "positive", *negative_columns(common)]
+    several = max((positive_columns(dataset.column_names) for dataset in blend.datasets.values()), key=len)
+    texts = ["query", *several, *negative_columns(common)]
     there = {column for dataset in blend.datasets.values() for column in dataset.column_names}
     instructions = [column for column in (f"{text}_instruction" for text in texts) if column in there]
     parts = []
     for dataset in blend.datasets.values():
         missing = [column for column in instructions if column not in dataset.column_names]
-        filled = _add_constants(dataset, dict.fromkeys(missing, ""))
+        filled = _add_constants(_repeat_positive(dataset, several), dict.fromkeys(missing, ""))
         scored = ["scores"] if "scores" in dataset.column_names and common else []
         parts.append(filled.select_columns([*texts, *instructions, "in_batch_negatives", *scored]))
     return datasets.concatenate_datasets(_with_equal_scores(parts, common))
+
+
+def _repeat_positive(dataset: Dataset, several: Sequence[str]) -> Any:
+    """The rows with all the positive columns, of which those that they lack repeat their first positive."""
+    import datasets
+
+    table = dataset.data.table
+    for column in several:
+        if column not in table.column_names:
+            table = table.append_column(column, table["positive"])
+    return datasets.Dataset(table)
 
 
 def _with_equal_scores(parts: list[Dataset], negatives: int) -> list[Dataset]:
@@ -191,7 +207,7 @@ def _line(blend: Blend, name: str) -> BlendLine:
         symmetric=spec.is_symmetric,
         in_batch_negatives=spec.in_batch,
         query_words=words(["query"]),
-        document_words=words(["positive", *negative_columns(negatives)]),
+        document_words=words([*positive_columns(dataset.column_names), *negative_columns(negatives)]),
         counts=blend.counts[name],
         columns=str(blend.columns[name]),
     )

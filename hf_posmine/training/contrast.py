@@ -13,9 +13,10 @@ from sentence_transformers.util import all_gather, all_gather_with_grad, get_ran
 from hf_posmine.core.check import is_number
 from hf_posmine.core.errors import InputError, SpecError
 from hf_posmine.training.ceilings import check_ceiling
-from hf_posmine.training.contrast_options import Direction, Hardness
+from hf_posmine.training.contrast_options import Direction, Hardness, SeveralPositives
 from hf_posmine.training.distillation import Distillation, distilled
 from hf_posmine.training.row_labels import RowIdentity
+from hf_posmine.training.several_positives import log_total, positive_losses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +41,7 @@ class Contrast:
         directions: what else is contrasted with query and positive, in one softmax (as in GTE, arXiv 2308.03281).
         hardness_mode: negatives whose logits grow by ``hardness_strength`` times their cosine (arXiv 2509.20354).
         hardness_strength: see ``hardness_mode``.
+        several_positives: how the positives of one row are learnt, see :func:`row_losses`.
     """
 
     temperature: float = 0.02
@@ -50,6 +52,7 @@ class Contrast:
     directions: tuple[Direction, ...] = ("query_to_doc",)
     hardness_mode: Hardness | None = None
     hardness_strength: float = 0.0
+    several_positives: SeveralPositives = "rows"
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature > 0):
@@ -66,6 +69,15 @@ class Contrast:
                 f"hardness_strength={self.hardness_strength!r} with hardness_mode={self.hardness_mode!r}; give both, the "
                 "strength above 0, or neither"
             )
+        if self.several_positives not in get_args(SeveralPositives):
+            raise SpecError(
+                f"several_positives={self.several_positives!r}; choose one of {list(get_args(SeveralPositives))}"
+            )
+        if self.distillation is not None and self.several_positives != "rows":
+            raise SpecError(
+                f"several_positives={self.several_positives!r} with distillation, which has the scores of one positive; leave "
+                "one of them out"
+            )
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,7 @@ class ContrastBatch:
 
     Attributes:
         queries: ``[b, d]``, the queries of this process.
-        documents: ``[B, n, d]``, of the whole batch (of all processes when gathered), the positive first.
+        documents: ``[B, n, d]``, of the whole batch (of all processes when gathered), the positives first.
         rows: int64 ``[b]``, which of the B rows each query is.
         identity: of the whole batch.
         others: ``[B, d]``, the queries of the whole batch, where a direction needs them.
@@ -112,7 +124,12 @@ class ContrastBatch:
             identity = RowIdentity.distinct(total, n, contrast.in_batch_negatives, queries.device)
         else:
             identity = RowIdentity.from_labels(labels, n, contrast.in_batch_negatives)
-        if n == 1 and (total == 1 or not bool(identity.in_batch.all())):
+        if identity.positives > 1 and contrast.several_positives not in ("mean", "log_sum_exp"):
+            raise InputError(
+                f"rows with {identity.positives} positive columns and several_positives={contrast.several_positives!r}; choose "
+                "'mean' or 'log_sum_exp'"
+            )
+        if n == identity.positives and (total == 1 or not bool(identity.in_batch.all())):
             raise InputError(
                 f"a batch of {total} rows has no negative columns, and a row without in-batch negatives, or "
                 "alone in its batch, has nothing to be contrasted with; mine negatives, switch in-batch negatives on, "
@@ -145,11 +162,14 @@ def row_losses(batch: ContrastBatch, contrast: Contrast) -> tuple[Tensor, Tensor
     The candidates of row i are its positive, its own negatives and, where it takes in-batch negatives, all documents
     of the other rows except
 
-    1. documents with the text of its positive or of its query,
+    1. documents with the text of one of its positives or of its query,
     2. positives of rows with the same query,
     3. documents whose cosine similarity (float32, detached) is not strictly below
-       ``false_negatives.ceiling(similarity of its positive)``: the mining rule applied inside the batch, by the guide's
-       vectors where the batch has them, else by the model in training.
+       ``false_negatives.ceiling(similarity of its lowest positive)``: the mining rule applied inside the batch, by the
+       guide's vectors where the batch has them, else by the model in training.
+
+    A row with several positives has the loss of :func:`~hf_posmine.training.several_positives.positive_losses`; none of
+    its positives is a candidate beside another.
 
     Its own negatives always stay: they were mined below the teacher's ceiling. The other directions leave out pairs of the
     same row and of equal texts. Rows with scores mix in their distillation, see
@@ -163,11 +183,14 @@ def row_losses(batch: ContrastBatch, contrast: Contrast) -> tuple[Tensor, Tensor
     with torch.autocast(device, enabled=False):  # bfloat16 similarities have three digits, before the temperature
         similarity = batch.queries @ batch.documents.flatten(0, 1).T  # [b, d] x [d, B * n] -> [b, B * n]
         n = batch.documents.size(1)
-        excluded, counts = _excluded(_judged(similarity, batch), batch, contrast.false_negatives)
+        kept, counts = _kept(_judged(similarity, batch), batch, contrast.false_negatives)
         logits = similarity / contrast.temperature
         if contrast.hardness_mode is not None:
             logits = logits + contrast.hardness_strength * _hardness(similarity, batch, contrast.hardness_mode)
-        blocks = [logits.masked_fill(excluded, -torch.inf), *_other_directions(batch, contrast)]
+        if batch.identity.positives > 1:
+            return _of_several(logits, kept, batch, contrast), counts
+        left_out = ~kept & (torch.arange(kept.size(1), device=kept.device) // n != batch.rows[:, None])
+        blocks = [logits.masked_fill(left_out, -torch.inf), *_other_directions(batch, contrast)]
         # The positives are in the first block, so their columns are those of its documents.
         losses = F.cross_entropy(torch.cat(blocks, dim=1), batch.rows * n, reduction="none")
         if contrast.distillation is not None and batch.identity.scores is not None:
@@ -175,6 +198,20 @@ def row_losses(batch: ContrastBatch, contrast: Contrast) -> tuple[Tensor, Tensor
             scores = batch.identity.scores[batch.rows]
             losses = distilled(losses, own, scores, contrast.temperature, contrast.distillation)
         return losses, counts
+
+
+def _of_several(logits: Tensor, kept: Tensor, batch: ContrastBatch, contrast: Contrast) -> Tensor:
+    """The losses ``[b]`` of rows with P positive columns, from logits ``[b, B * n]`` and which in-batch pairs are kept."""
+    n, count = batch.documents.size(1), batch.identity.positives
+    own = batch.rows[:, None] * n + torch.arange(n, device=logits.device)  # [b, n]
+    negatives = logits.masked_fill(~kept.scatter(1, own[:, count:], True), -torch.inf)
+    if len(contrast.directions) == 1:
+        against = log_total(negatives)[:, None].expand(-1, count)
+    else:  # the other directions start from one positive each
+        blocks = [[negatives, *_other_directions(batch, contrast, which)] for which in range(count)]
+        against = torch.stack([log_total(torch.cat(block, dim=1)) for block in blocks], dim=1)
+    copies = batch.identity.copies[batch.rows, :count]
+    return positive_losses(logits.gather(1, own[:, :count]), against, ~copies, contrast.several_positives)
 
 
 def _judged(similarity: Tensor, batch: ContrastBatch) -> Tensor:
@@ -190,20 +227,21 @@ def _hardness(similarity: Tensor, batch: ContrastBatch, mode: Hardness) -> Tenso
     n = batch.documents.size(1)
     column = torch.arange(similarity.size(1), device=similarity.device)
     own = column // n == batch.rows[:, None]
-    hard = own & (column % n > 0)
+    hard = own & (column % n >= batch.identity.positives)
     weighted = {"in_batch_negatives": ~own, "hard_negatives": hard, "all_negatives": hard | ~own}[mode]
     return similarity.detach().masked_fill(~weighted, 0.0)
 
 
-def _other_directions(batch: ContrastBatch, contrast: Contrast) -> list[Tensor]:
+def _other_directions(batch: ContrastBatch, contrast: Contrast, which: int = 0) -> list[Tensor]:
     """Logits ``[b, m]`` of the directions beside ``query_to_doc`` (GTE, arXiv 2308.03281, equation 2).
 
     Pairs of equal texts and of one row are -inf, but for the row's own query and positive in ``doc_to_query``.
+    ``which`` of the row's positives is its own document.
     """
     identity, rows = batch.identity, batch.rows
     n, total = batch.documents.size(1), len(batch.documents)
-    positives = batch.documents[rows, 0]
-    query, positive = identity.query[rows, None], identity.documents[rows, :1]
+    positives = batch.documents[rows, which]
+    own_texts = torch.cat([identity.query[rows, None], identity.positive_keys[rows]], dim=1)
     every = torch.arange(total, device=rows.device)
     other = (every != rows[:, None]) & identity.in_batch[rows, None]  # [b, B]
     found = []
@@ -212,36 +250,45 @@ def _other_directions(batch: ContrastBatch, contrast: Contrast) -> list[Tensor]:
             continue
         if direction == "doc_to_doc":
             logits = positives @ batch.documents.flatten(0, 1).T
-            texts, kept = identity.documents.flatten(), other.repeat_interleave(n, dim=1)
+            texts, kept = identity.documents.flatten(), other.repeat_interleave(n, dim=1) & ~identity.copies.flatten()
         else:
             logits = (batch.queries if direction == "query_to_query" else positives) @ batch.others.T  # type: ignore[union-attr]
             texts, kept = identity.query, other
-        kept = kept & (texts != query) & (texts != positive)
+        kept = kept & ~_among(texts, own_texts)
         if direction == "doc_to_query":  # the row's own pair counts a second time, as in the paper of GTE
             kept = kept | (every == rows[:, None])
         found.append((logits / contrast.temperature).masked_fill(~kept, -torch.inf))
     return found
 
 
-def _excluded(similarity: Tensor, batch: ContrastBatch, ceiling: Filter | None) -> tuple[Tensor, Tensor]:
-    """Which documents bool ``[b, B * n]`` are left out, and the counts of :func:`row_losses`."""
+def _kept(similarity: Tensor, batch: ContrastBatch, ceiling: Filter | None) -> tuple[Tensor, Tensor]:
+    """Which documents of other rows bool ``[b, B * n]`` are negatives, and the counts of :func:`row_losses`."""
     identity, n = batch.identity, batch.documents.size(1)
     column = torch.arange(similarity.size(1), device=similarity.device)
     owner, rows = column // n, batch.rows[:, None]
-    other = owner != rows
-    texts, query, positive = identity.documents.flatten(), identity.query[rows], identity.documents[:, 0][rows]
-    reasons = [(texts == positive) | (texts == query), (identity.query[owner] == query) & (column % n == 0)]
+    texts, query = identity.documents.flatten(), identity.query[rows]
+    positive = column % n < identity.positives
+    same_text = (texts == query) | _among(texts, identity.positive_keys[batch.rows])
+    reasons = [same_text, (identity.query[owner] == query) & positive]
     if ceiling is not None:
-        own = similarity.gather(1, rows * n)[:, 0]
+        own = similarity.gather(1, rows * n + torch.arange(identity.positives, device=rows.device)).amin(dim=1)
         limit = torch.from_numpy(ceiling.ceiling(own.cpu().numpy())).to(own.device)
         reasons.append(~(similarity < limit[:, None]))
-    kept = other & identity.in_batch[rows]
+    kept = (owner != rows) & identity.in_batch[rows] & ~identity.copies.flatten()
     counts = [kept.sum()]
     for reason in reasons:
         counts.append((kept & reason).sum())
         kept = kept & ~reason
     counts += [torch.zeros_like(counts[0])] * (1 + len(MASK_REASONS) - len(counts))
-    return other & ~kept, torch.stack(counts)
+    return kept, torch.stack(counts)
+
+
+def _among(texts: Tensor, own: Tensor) -> Tensor:
+    """Which of the texts int64 ``[m]`` are among a row's own ``[b, k]``, bool ``[b, m]``; one of these at a time."""
+    found = texts == own[:, :1]
+    for at in range(1, own.size(1)):
+        found = found | (texts == own[:, at : at + 1])
+    return found
 
 
 class MaskedPairs:

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 Hardness: TypeAlias = Literal["in_batch_negatives", "hard_negatives", "all_negatives"]
 Direction: TypeAlias = Literal["query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc"]
 """Names of sentence-transformers: which similarities are contrasted with that of query and positive."""
+SeveralPositives: TypeAlias = Literal["rows", "random", "mean", "log_sum_exp"]
+"""How the positives of one query are learnt: in a row each; one at random each time; the mean of their losses; the
+log-sum-exp over the pairs of positive and negative (arXiv 2602.12727)."""
 
 
 class ContrastOptions(TypedDict, total=False):
@@ -19,3 +22,4 @@ class ContrastOptions(TypedDict, total=False):
     directions: tuple[Direction, ...]
     hardness_mode: Hardness | None
     hardness_strength: float
+    several_positives: SeveralPositives

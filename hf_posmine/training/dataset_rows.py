@@ -14,12 +14,14 @@ from hf_posmine.mining.rows_digest import rows_digest
 from hf_posmine.mining.training_formats import SCORE_COLUMNS
 from hf_posmine.training.convert import (
     Converted,
+    join_positives,
     labels_to_triples,
     nli_to_triples,
     reranking_to_rows,
     retrieval_to_rows,
     sts_to_pairs,
 )
+from hf_posmine.training.dataset_spec import IN_BATCH
 from hf_posmine.training.role_columns import RoleColumns
 from hf_posmine.utils.cache import build_once
 from hf_posmine.utils.digest import json_digest
@@ -37,13 +39,16 @@ MIN_STS_SCORE = 4.0
 """Of 5: NV-Embed, arXiv 2405.17428, section 4.2."""
 
 
-def rows_of(spec: DatasetSpec, num_negatives: int | None, seed: int) -> tuple[Converted, RoleColumns]:
+def rows_of(
+    spec: DatasetSpec, num_negatives: int | None, seed: int, num_positives: int = 1
+) -> tuple[Converted, RoleColumns]:
     """The training rows of a data set, and the columns that they came from.
 
     Args:
         spec: the data set.
         num_negatives: where the spec has none; None takes as many as the provenance beside the rows has, else 1.
         seed: where the spec has none.
+        num_positives: at most so many positives of a query in one row; 1 for a row for each.
 
     Raises:
         InputError: nothing readable there, or data that do not fit the spec.
@@ -56,9 +61,15 @@ def rows_of(spec: DatasetSpec, num_negatives: int | None, seed: int) -> tuple[Co
     columns = RoleColumns.of(spec, dataset, recorded, wanted=n)
     if spec.mine is not None:
         pairs = _pairs(spec, dataset, columns)
-        return _mined(spec, pairs, _sample(pairs, spec.max_samples, seed), n, seed), columns
+        with_negatives = _mined(spec, pairs, _sample(pairs, spec.max_samples, seed), n, seed)
+        return _joined(spec, with_negatives, num_positives), columns
     rows = _pairs(spec, dataset, columns) if n == 0 else _with_negatives(spec, dataset, columns, n, seed)
-    return _sample(rows, spec.max_samples, seed), columns
+    return _sample(_joined(spec, rows, num_positives), spec.max_samples, seed), columns
+
+
+def _joined(spec: DatasetSpec, rows: Converted, num_positives: int) -> Converted:
+    """Rows of the same query joined, where queries and documents are different things."""
+    return join_positives(rows, num_positives) if num_positives > 1 and spec.task in IN_BATCH else rows
 
 
 def load_rows(spec: DatasetSpec) -> Any:

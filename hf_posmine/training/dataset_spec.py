@@ -15,7 +15,7 @@ from hf_posmine.training.instructions import SOURCE, instruction_for
 Task: TypeAlias = Literal["retrieval", "classification", "clustering", "sts", "nli", "reranking"]
 
 ROLES: dict[str, dict[str, str | None]] = {
-    "retrieval": {"query": None, "positive": None, "negatives": None},
+    "retrieval": {"query": None, "positive": None, "negatives": None, "judged_positives": None},
     "classification": {"text": "text", "label": "label"},
     "clustering": {"text": "text", "label": "label"},
     "sts": {"text1": "sentence1", "text2": "sentence2", "score": "score"},
@@ -31,6 +31,7 @@ ONLY_FOR = {
     "label_texts": ("classification", "nli"),
     "min_score": ("sts",),
     "scores": ("retrieval",),
+    "judged_positives": ("retrieval",),
     "mine": ("sts", "retrieval"),
 }
 OPINION = ("teacher", "filters", "rank_by", "depth", "band")
@@ -61,6 +62,8 @@ class DatasetSpec:
         label_texts: of a classification, class -> text; of NLI, label -> relation.
         min_score: of STS, the least score of a positive.
         scores: of mined retrieval rows, whose scores are learnt by the recipe's ``distillation``: ``teacher`` or ``second``.
+        judged_positives: whether the column of that name, of ``hf-posmine judge --action relabel``, holds positives too; by
+            default where it is there.
         max_samples: at most so many rows, drawn by ``seed``.
         weight: for sampling between data sets by weight.
         seed: of the draws, by default the blend's.
@@ -88,6 +91,7 @@ class DatasetSpec:
     label_texts: Mapping[Any, str] | None = None
     min_score: float | None = None
     scores: Literal["teacher", "second"] | None = None
+    judged_positives: bool | None = None
     max_samples: int | None = None
     weight: float = 1.0
     seed: int | None = None
@@ -156,7 +160,7 @@ class DatasetSpec:
         for name in ("config", "revision", "instruction"):
             if not isinstance(given[name], (str, type(None))):
                 self._refuse(f"{name}={given[name]!r}; expected a text")
-        for name in ("symmetric", "in_batch_negatives"):
+        for name in ("symmetric", "in_batch_negatives", "judged_positives"):
             if not isinstance(given[name], (bool, type(None))):
                 self._refuse(f"{name}={given[name]!r}; expected true or false")
         for name, least in (("num_negatives", 0), ("max_samples", 1), ("seed", 0)):

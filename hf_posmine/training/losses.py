@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 class InfoNCELoss(MultipleNegativesRankingLoss):
     """InfoNCE with in-batch negatives on or off, and positive-aware masking of in-batch false negatives.
 
-    Takes columns ``query, positive, negative_1..n``. With :class:`~hf_posmine.training.collator.RowCollator` each row
-    says by its column ``in_batch_negatives`` whether it takes in-batch negatives, and equal texts are never contrasted;
-    without it ``in_batch_negatives`` holds for all rows, and only the ceiling masks. The rules are those of
-    :func:`~hf_posmine.training.contrast.row_losses`.
+    Takes columns ``query, positive, negative_1..n``, or with several positives ``query, positive, positive_2, ...``, of
+    :class:`~hf_posmine.training.collator.RowCollator`. With that each row says by its column ``in_batch_negatives`` whether
+    it takes in-batch negatives, and equal texts are never contrasted; without it ``in_batch_negatives`` holds for all rows,
+    and only the ceiling masks. The rules are those of :func:`~hf_posmine.training.contrast.row_losses`.
 
     Args:
         model: the student.
@@ -47,7 +47,7 @@ class InfoNCELoss(MultipleNegativesRankingLoss):
             :class:`~hf_posmine.training.ceilings.BatchCeiling` moves over the course of training.
         gather_across_devices: take in-batch negatives from all processes, with gradients. All processes must then see
             the same data set at each step, as :class:`~hf_posmine.training.trainer.RecipeTrainer` arranges.
-        options: ``distillation``, ``directions``, ``hardness_mode`` and ``hardness_strength`` of
+        options: ``distillation``, ``directions``, ``hardness_mode``, ``hardness_strength`` and ``several_positives`` of
             :class:`~hf_posmine.training.contrast.Contrast`.
 
     Attributes:

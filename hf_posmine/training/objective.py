@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hf_posmine.core.check import is_whole
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.filters import as_filters
-from hf_posmine.training.contrast_options import ContrastOptions, Direction, Hardness
+from hf_posmine.training.contrast_options import ContrastOptions, Direction, Hardness, SeveralPositives
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -38,6 +38,9 @@ class Objective:
         hardness_mode: negatives that count more the nearer they are: ``in_batch_negatives``, ``hard_negatives`` or
             ``all_negatives``.
         hardness_strength: how much their logits grow by their cosine (arXiv 2509.20354, equation 5).
+        several_positives: how the positives of one query are learnt: in a row each (``rows``), one at random in each epoch
+            (``random``), the ``mean`` of their losses, or ``log_sum_exp`` over all pairs of a positive and a negative
+            (arXiv 2602.12727).
         mini_batch_size: rows per step of GradCache, which allows batches larger than memory.
         mini_batch_num_tokens: the same in tokens.
         matryoshka_dims: the loss is summed over the first so many dimensions of the vectors, such as ``[384, 192, 96]``
@@ -57,6 +60,7 @@ class Objective:
     directions: tuple[Direction, ...] = ("query_to_doc",)
     hardness_mode: Hardness | None = None
     hardness_strength: float = 0.0
+    several_positives: SeveralPositives = "rows"
     mini_batch_size: int | None = None
     mini_batch_num_tokens: int | None = None
     matryoshka_dims: tuple[int, ...] | None = None
@@ -100,6 +104,7 @@ class Objective:
             directions=self.directions,
             hardness_mode=self.hardness_mode,
             hardness_strength=self.hardness_strength,
+            several_positives=self.several_positives,
         )
 
     def make_loss(self, model: SentenceTransformer) -> nn.Module:

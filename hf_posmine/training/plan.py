@@ -121,7 +121,7 @@ def _row_tokens(lengths: Rows) -> float:
 def _tokens(trainer: RecipeTrainer, rows: Dataset) -> np.ndarray:
     """Tokens int64 ``[m, columns]`` of a sample of rows."""
     sample = rows.select(np.linspace(0, len(rows) - 1, min(len(rows), SAMPLED_ROWS)).astype(np.int64))
-    columns, prompts = text_columns(rows.column_names), trainer.args.prompts
+    columns, prompts = trainer.data_collator.embedded(rows.column_names), trainer.args.prompts
     lengths = []
     for column in columns:
         prompt = prompts.get(column, "")

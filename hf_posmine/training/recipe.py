@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from sentence_transformers import SentenceTransformerTrainingArguments
 
+NUM_POSITIVES = 4
 EVAL_KEYS = ("name", "path", "instruction", "qrels")
 NO_EFFECT = {
     "prompts": "give each data set its instruction",
@@ -74,6 +75,8 @@ class Contrastive:
         datasets: the blend, each a mapping for :class:`~hf_posmine.training.dataset_spec.DatasetSpec`.
         num_negatives: hard negatives per row (paper, Table 11: 1 in stage 1, 5 in stage 2); by default as many as the
             provenance beside each data set has, else 1.
+        num_positives: at most so many positives of a query in one row, with the objective's ``several_positives``; a query
+            with more has several rows.
         batches: ``homogeneous``, each of one data set, or ``mixed``.
         query_prompt_of: the data set whose instruction becomes the stored prompt of queries; by default the retrieval set
             with the most rows.
@@ -90,6 +93,7 @@ class Contrastive:
 
     datasets: tuple[DatasetSpec, ...]
     num_negatives: int | None = None
+    num_positives: int | None = None
     batches: Literal["homogeneous", "mixed"] = "homogeneous"
     query_prompt_of: str | None = None
     evals: tuple[Mapping[str, Any], ...] = ()
@@ -123,6 +127,11 @@ class Recipe:
     """Arguments of SentenceTransformerTrainingArguments, as written."""
 
     def __post_init__(self) -> None:
+        if self.contrastive.num_positives is not None and self.objective.several_positives == "rows":
+            raise InputError(
+                f"num_positives={self.contrastive.num_positives} has no effect on rows of one positive each; give "
+                "several_positives: log_sum_exp, mean or random"
+            )
         scored = [spec.name for spec in self.contrastive.datasets if spec.scores is not None]
         if self.objective.distillation is not None and not scored:
             raise InputError("distillation learns mined scores; give a data set scores: teacher, or scores: second")
@@ -152,6 +161,13 @@ class Recipe:
             raise InputError(
                 f"{steps}: persistent workers would keep old negatives; leave dataloader_persistent_workers out"
             )
+
+    @property
+    def positives_per_row(self) -> int:
+        """At most so many positives of a query in one training row."""
+        if self.objective.several_positives == "rows":
+            return 1
+        return NUM_POSITIVES if self.contrastive.num_positives is None else self.contrastive.num_positives
 
     @property
     def rounds(self) -> int:

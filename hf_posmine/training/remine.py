@@ -22,7 +22,7 @@ from hf_posmine.data.texts import KeyIndex, text_keys, text_numbers
 from hf_posmine.encoding.defaults import DEFAULT_MODEL
 from hf_posmine.models.items import prefix_of
 from hf_posmine.training.blend import load_blend
-from hf_posmine.training.collator import text_columns
+from hf_posmine.training.collator import positive_columns, text_columns
 from hf_posmine.utils.files import write_file
 
 if TYPE_CHECKING:
@@ -80,9 +80,10 @@ def share_changed(before: Dataset, after: Dataset) -> float:
 def _by_pair(rows: Dataset) -> Mapping[tuple[int, int], set[int]]:
     columns = text_columns(rows.column_names)
     keys = text_numbers(text for column in columns for text in rows[column][:]).reshape(len(columns), -1).T
+    first = 1 + len(positive_columns(columns))  # a row with several positives goes by its first
     found: dict[tuple[int, int], set[int]] = {}
-    for query, positive, *negatives in keys.tolist():
-        found.setdefault((query, positive), set()).update(negatives)
+    for row in keys.tolist():
+        found.setdefault((row[0], row[1]), set()).update(row[first:])
     return found
 
 
@@ -202,6 +203,7 @@ class Remine(TrainerCallback):
         self.steps = int(recipe.contrastive.remine_steps or 0)
         self.ceiling = recipe.contrastive.round_ceiling
         self.num_negatives, self.seed = recipe.contrastive.num_negatives, int(recipe.trainer.get("seed", 42))
+        self.num_positives = recipe.positives_per_row
         self.specs = {name: spec for name, spec in blend.specs.items() if spec.mine is not None}
         self.negatives = CurrentNegatives({name: blend.datasets[name] for name in self.specs})
         self.folder = Path(recipe.trainer["output_dir"]) / "remined"
@@ -236,7 +238,8 @@ class Remine(TrainerCallback):
             mined_by(spec, model, self.ceiling, store=store, **prompts_of(model, spec)) for spec in self.specs.values()
         ]
         try:
-            return load_blend(specs, num_negatives=self.num_negatives, seed=self.seed).datasets
+            n, most = self.num_negatives, self.num_positives
+            return load_blend(specs, num_negatives=n, num_positives=most, seed=self.seed).datasets
         finally:
             model.train(training)
             shutil.rmtree(store, ignore_errors=True)  # vectors of weights that no later step has

@@ -9,7 +9,7 @@ from hf_posmine.core.errors import ColumnError
 from hf_posmine.core.suggest import respelled
 from hf_posmine.data.columns import column_names
 from hf_posmine.data.layouts import pick_columns
-from hf_posmine.mining.columns import without_outputs
+from hf_posmine.mining.columns import JUDGED_POSITIVES, without_outputs
 from hf_posmine.training.convert.lists import find_negatives
 from hf_posmine.training.dataset_spec import ROLES
 
@@ -54,12 +54,29 @@ class RoleColumns:
                 hints = {"query_column": "query", "positive_column": "positive", "negatives": NEGATIVES[spec.task]}
                 keys = {argument: f"columns: {{{role}: ...}}" for argument, role in hints.items()}
                 raise ColumnError(respelled(str(error), keys)) from error
+        if JUDGED_POSITIVES in roles:
+            roles[JUDGED_POSITIVES] = _judged(spec, dataset, roles[JUDGED_POSITIVES])
         return cls(roles, wanted)
 
     def __str__(self) -> str:
         """The line that every run prints."""
         named = (f"{role}: {column}" for role, column in self.by_role.items() if column is not None)
         return " · ".join([*named, f"negatives per row: {self.num_negatives}"])
+
+
+def _judged(spec: DatasetSpec, dataset: Dataset, named: str | None) -> str | None:
+    """The column of judged positives, None where there is none or it is left out."""
+    if spec.judged_positives is False:
+        return None
+    column = named or JUDGED_POSITIVES
+    if column in column_names(dataset):
+        return column
+    if named or spec.judged_positives:
+        raise ColumnError(
+            f"no column {column!r} among {column_names(dataset)}; write it with hf-posmine judge --action relabel, or leave "
+            "judged_positives out"
+        )
+    return None
 
 
 def _recorded(recorded: MiningRecord, dataset: Dataset) -> dict[str, str]:

@@ -71,7 +71,8 @@ def run_rounds(
         current = round_recipe(recipe, number)
         model = run_stage(current, announce)
         mined = [spec for spec in current.contrastive.datasets if spec.mine is not None]
-        after = load_blend(mined, num_negatives=current.contrastive.num_negatives, seed=seed).datasets
+        n, most = current.contrastive.num_negatives, current.positives_per_row
+        after = load_blend(mined, num_negatives=n, num_positives=most, seed=seed).datasets
         changed = None if before is None else {name: share_changed(before[name], rows) for name, rows in after.items()}
         results.append(RoundResult(number, str(current.trainer["output_dir"]), changed))
         before = after

@@ -14,7 +14,7 @@ from sentence_transformers.base.sampler import DefaultBatchSampler, MultiDataset
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.data.texts import text_numbers
-from hf_posmine.training.collator import IN_BATCH, text_columns
+from hf_posmine.training.collator import IN_BATCH, has_negatives, text_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -62,7 +62,7 @@ class NoDuplicateTexts(DefaultBatchSampler):
     ) -> None:
         super().__init__(dataset, batch_size, drop_last, valid_label_columns, generator, seed)
         columns = [c for c in text_columns(dataset.column_names) if c not in (valid_label_columns or ())]
-        self.least = batch_size if drop_last else 1 + (len(columns) <= 2)  # noqa: PLR2004 - query and positive
+        self.least = batch_size if drop_last else 1 + (not has_negatives(columns))
         self.keys, self.checked = _text_keys(dataset, columns)
 
     def __len__(self) -> int:

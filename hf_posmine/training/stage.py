@@ -84,7 +84,10 @@ def prepare(recipe: Recipe) -> tuple[RecipeTrainer, Blend]:
     args.push_to_hub = False  # done at the end by record_stage, with the record, instead of at every checkpoint
     evaluator = make_evaluator(recipe.contrastive)
     choose_metric(recipe, args, evaluator)
-    blend = load_blend(recipe.contrastive.datasets, num_negatives=recipe.contrastive.num_negatives, seed=args.seed)
+    chosen = recipe.contrastive
+    blend = load_blend(
+        chosen.datasets, num_negatives=chosen.num_negatives, num_positives=recipe.positives_per_row, seed=args.seed
+    )
     set_seed(args.seed)  # new weights, such as adapters, are drawn
     trainer = make_trainer(recipe, args, load_student(recipe.student), blend, evaluator)
     check_rows(trainer, blend)

@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 from hf_posmine.core.errors import InputError
 from hf_posmine.models.adapters import has_adapters, restore_adapters
 from hf_posmine.models.instruct import InstructSentenceTransformer
-from hf_posmine.training.collator import RowCollator, text_columns
+from hf_posmine.training.collator import RowCollator, has_negatives
 from hf_posmine.training.contrast import MASK_REASONS
 from hf_posmine.training.losses import CachedInfoNCELoss, InfoNCELoss, move_ceiling
 from hf_posmine.training.samplers import NoDuplicateTexts, SameDatasetPerStep, StepsPerEpoch
@@ -38,12 +38,19 @@ def unwrapped(model: torch.nn.Module) -> Any:
 
 
 class SetEpoch(TrainerCallback):
-    """Gives the batch sampler its epoch before an epoch starts.
+    """Gives the batch sampler and the collator their epoch before an epoch starts.
 
     The stock trainer sets it on the outermost sampler only. In a run resumed on several processes, and up to
     transformers 5.17 in any resumed run and on several processes, that is a wrapper of accelerate without
     ``set_epoch``: the run would repeat the batches of the first epoch.
+
+    Args:
+        collator: which draws a row's positive anew in each epoch, before the workers of a loader take their copy of it;
+            None for a collator of another kind.
     """
+
+    def __init__(self, collator: RowCollator | None) -> None:
+        self.collator = collator
 
     def on_epoch_begin(
         self,
@@ -53,7 +60,7 @@ class SetEpoch(TrainerCallback):
         train_dataloader: DataLoader | None = None,
         **_: Any,
     ) -> None:
-        """Set it on the sampler below the share of this process."""
+        """Set it on the collator, and on the sampler below the share of this process."""
         from accelerate.data_loader import BatchSamplerShard
 
         sampler = train_dataloader.batch_sampler if train_dataloader else None
@@ -61,6 +68,8 @@ class SetEpoch(TrainerCallback):
             sampler = sampler.batch_sampler
         if isinstance(sampler, SetEpochMixin):
             sampler.set_epoch(int(state.epoch or 0))
+        if self.collator is not None:
+            self.collator.epoch = int(state.epoch or 0)
 
 
 OUR_BATCHES = (BatchSamplers.BATCH_SAMPLER, BatchSamplers.NO_DUPLICATES, BatchSamplers.NO_DUPLICATES_HASHED)
@@ -113,8 +122,7 @@ class RecipeTrainer(SentenceTransformerTrainer):
             self.data_collator.guide = guide
         if remine is not None:
             self._mine_within(remine)
-        self.add_callback(SetEpoch())
-
+        self._draw_positives()
         self.whole = WholeCopy(self.model, self.args.should_save) if self.is_fsdp_enabled else None
         if (self.args.gradient_checkpointing_kwargs or {}).get("use_reentrant"):
             raise InputError(
@@ -137,6 +145,20 @@ class RecipeTrainer(SentenceTransformerTrainer):
         if self.remine is None:
             return sampler
         return StepsPerEpoch(sampler, self.remine.steps * self.args.gradient_accumulation_steps * self.args.world_size)
+
+    def _draw_positives(self) -> None:
+        """Let the collator draw one of a row's positives where the loss takes one at random."""
+        collator = self.data_collator if isinstance(self.data_collator, RowCollator) else None
+        self.add_callback(SetEpoch(collator))
+        if collator is None:
+            return
+        collator.seed = self.args.seed
+        collator.one_positive = any(loss.contrast.several_positives == "random" for loss in self._losses())
+        if collator.one_positive and self.args.dataloader_persistent_workers:
+            raise InputError(
+                "several_positives: random draws anew in each epoch, which workers that stay do not learn of; leave "
+                "dataloader_persistent_workers out"
+            )
 
     def get_default_loss(self, model: SentenceTransformer) -> torch.nn.Module:
         """In-batch and own negatives, without a ceiling."""
@@ -167,7 +189,7 @@ class RecipeTrainer(SentenceTransformerTrainer):
         if isinstance(dataset, IterableDataset) or self.args.batch_sampler not in OUR_BATCHES:
             return super().get_batch_sampler(dataset, batch_size, drop_last, valid_label_columns, generator, seed)
         joined = any(loss.contrast.gather_across_devices for loss in self._losses()) and self.args.world_size > 1
-        if batch_size == 1 and not joined and len(text_columns(dataset.column_names)) <= 2:  # noqa: PLR2004
+        if batch_size == 1 and not joined and not has_negatives(dataset.column_names):
             raise InputError(
                 f"batches of one row with columns {dataset.column_names} have no negatives at all; raise "
                 "per_device_train_batch_size, or mine negatives"

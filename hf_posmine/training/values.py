@@ -17,6 +17,7 @@ LEAST = dict.fromkeys(
         "per_device_train_batch_size",
         "gradient_accumulation_steps",
         "num_negatives",
+        "num_positives",
         "num_layers",
         "max_query_length",
         "max_document_length",

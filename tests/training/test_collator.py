@@ -52,7 +52,7 @@ def test_instructions_travel_beside_their_text_and_empty_ones_do_not():
     batch, seen = collate(rows)
     assert seen == {"query": [("Find", "q1"), "q2"], "positive": ["p1", ("Same", "p2")], "negative_1": ["n1", "n2"]}
     assert batch["dataset_name"] == "nq"
-    assert batch["label"].shape == (2, 4)
+    assert batch["label"].shape == (2, 8)
     assert batch["label"].dtype == torch.int64
     assert batch["label"][:, 0].tolist() == [1, 0]
     assert rows[0]["query"] == "q1"  # the data set's own rows stay as they are

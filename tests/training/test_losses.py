@@ -17,6 +17,7 @@ from hf_posmine.core.filters import MarginPos, MaxScore, MinScore, PercPos, Skip
 from hf_posmine.training.collator import RowCollator
 from hf_posmine.training.contrast import Contrast, ContrastBatch, row_losses
 from hf_posmine.training.losses import CachedInfoNCELoss, InfoNCELoss
+from hf_posmine.training.row_labels import row_labels
 from tests.support.distributed import text, tiny_model
 
 
@@ -60,7 +61,7 @@ CEILINGS = [
 
 
 def labels_of(in_batch, query_keys, document_keys) -> torch.Tensor:
-    return torch.from_numpy(np.concatenate([in_batch[:, None], query_keys[:, None], document_keys], axis=1))
+    return row_labels(in_batch.tolist(), np.concatenate([query_keys[:, None], document_keys], axis=1))
 
 
 @settings(deadline=None, max_examples=60)

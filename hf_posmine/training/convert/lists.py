@@ -54,6 +54,7 @@ def retrieval_to_rows(
     query: str = "query",
     positive: str = "positive",
     negatives: str | None = None,
+    judged_positives: str | None = None,
     *,
     num_negatives: int = 1,
     scores: tuple[str, str] | None = None,
@@ -66,6 +67,7 @@ def retrieval_to_rows(
         positive: column of the positives, texts or lists of texts.
         negatives: column of the lists of negatives; by default ``negatives``, ``negative_1`` to ``negative_n``,
             ``negative``, ``neg`` or another usual name.
+        judged_positives: column of lists of further positives: negatives that a judge relabelled.
         num_negatives: n; 0 for pairs that have in-batch negatives only.
         scores: columns of the positive's score and of the lists of the negatives' scores; then the rows have ``scores``, the
             positive's first, null where one of them is.
@@ -76,7 +78,7 @@ def retrieval_to_rows(
     """
     whole("num_negatives", num_negatives)
     columns = _negative_columns(column_names(dataset), negatives, num_negatives)
-    return _convert(dataset, _Explode(query, positive, columns, num_negatives, strict=True, scores=scores))
+    return _convert(dataset, _Explode(query, positive, columns, num_negatives, True, scores, judged_positives))
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,18 @@ class _Explode:
     num_negatives: int
     strict: bool
     scores: tuple[str, str] | None = None
+    judged: str | None = None
 
     def __call__(self, batch: dict[str, list[Any]], rows: Sequence[int]) -> dict[str, list[Any]]:
         return self.explode(batch, rows[0] if rows else 0)[0]
 
     @property
+    def _positives(self) -> list[str]:
+        return [self.positive, *([] if self.judged is None else [self.judged])]
+
+    @property
     def inputs(self) -> list[str]:
-        return [self.query, self.positive, *self.negatives, *(self.scores or ())]
+        return [self.query, *self._positives, *self.negatives, *(self.scores or ())]
 
     @property
     def outputs(self) -> list[str]:
@@ -108,7 +115,8 @@ class _Explode:
         for offset, query in enumerate(check_texts(batch[self.query], self.query, start)):
             row = start + offset
             seen = {normalize(query), ""}
-            positives = _distinct(_texts(batch[self.positive][offset], self.positive, row), seen)
+            labelled = [text for column in self._positives for text in _texts(batch[column][offset], column, row)]
+            positives = _distinct(labelled, seen)
             given = [text for column in self.negatives for text in _texts(batch[column][offset], column, row)]
             negatives = _distinct(given, seen)
             if not positives:
@@ -119,6 +127,7 @@ class _Explode:
             else:
                 self._add(out, query, positives, negatives)
                 if self.scores is not None:
+                    self._refuse_several(row, len(positives))
                     out["scores"].append(self._scores_of(batch, offset, row, given, negatives))
         return out, dropped
 
@@ -127,11 +136,6 @@ class _Explode:
     ) -> list[float] | None:
         """The scores of the positive and of the negatives that are taken; None where one is missing."""
         own, theirs = (batch[column][offset] for column in self.scores or ())
-        if isinstance(batch[self.positive][offset], (list, tuple)) and len(batch[self.positive][offset]) > 1:
-            raise ColumnError(
-                f"row {row} has several positives and column {self.scores[0]!r} one score; leave scores out, or mine one row "  # type: ignore[index]
-                "for each positive"
-            )
         if theirs is None or len(theirs) != len(given):
             raise ColumnError(
                 f"column {self.scores[1]!r}, row {row}: {0 if theirs is None else len(theirs)} scores of {len(given)} negatives"  # type: ignore[index]
@@ -139,6 +143,14 @@ class _Explode:
         by_text = dict(zip(reversed(given), reversed(theirs), strict=True))
         taken = [own, *(by_text[text] for text in negatives[: self.num_negatives])]
         return None if None in taken else taken
+
+    def _refuse_several(self, row: int, positives: int) -> None:
+        if positives > 1:
+            what = f", {self.judged} among them" * (self.judged is not None)
+            raise ColumnError(
+                f"row {row} has several positives{what}, and column {self.scores[0]!r} one score; leave scores out, mine one "  # type: ignore[index]
+                "row for each positive" + ", or judged_positives: false" * (self.judged is not None)
+            )
 
     def _add(self, out: dict[str, list[str]], query: str, positives: list[str], negatives: list[str]) -> None:
         n = self.num_negatives
@@ -154,7 +166,7 @@ class _Explode:
             )
             raise ShortRowError(
                 f"column {self.negatives[0]!r}, row {row}: {given} negatives{repeated}, for num_negatives={self.num_negatives}; "
-                "mine with on_short='drop' or 'random', or ask for fewer"
+                "mine with on_short='drop' or 'random', replace what a judge took (hf-posmine judge --top-up), or ask for fewer"
             )
 
 
