@@ -53,12 +53,12 @@ PUBLIC = {
     "hf_posmine.audit": ["AuditResult", "AuditSettings", "KINDS", "TopUp", "audit_data"],
     "hf_posmine.report": ["MinedRows", "Report", "TableLimits", "make_report", "write_report"],
     "hf_posmine.evaluation": [
-        "ChatServer", "Collection", "Comparison", "DRAWS", "HubChat", "Judge", "Judgements", "RetrievalEvaluator",
-        "RetrievalResult", "RetrievalSettings", "Scores", "apply_judgements", "calibrate", "choose", "clustering_v_measure",
-        "compare",
-        "compare_runs", "compare_table", "corrected", "evaluate_retrieval", "judge_negatives", "judgements_of_pairs",
-        "load_collection", "load_judged", "mine_config", "neighbour_accuracy", "overlap_matrix", "parse_measure", "read_table",
-        "sts_spearman", "sweep", "teacher_agreement",
+        "Cascade", "ChatServer", "Collection", "Comparison", "DRAWS", "HubChat", "Judge", "Judgements", "OracleJudge",
+        "QuoteJudge", "RetrievalEvaluator", "RetrievalResult", "RetrievalSettings", "Scores", "apply_judgements",
+        "calibrate", "cascade_rates", "choose", "clustering_v_measure", "compare", "compare_runs", "compare_table",
+        "corrected", "evaluate_retrieval", "judge_negatives", "judgements_of_pairs", "load_collection", "load_judged",
+        "mine_config", "neighbour_accuracy", "overlap_matrix", "parse_measure", "read_table", "sts_spearman", "sweep",
+        "teacher_agreement", "top_up",
     ],
     "hf_posmine.evaluation.plots": [
         "COLOURS", "look", "new_figure", "plot_calibration", "plot_overlap", "plot_sweep", "plot_trade_off", "save_figure",
@@ -69,7 +69,8 @@ PUBLIC = {
         "merge_by_validation", "merge_models", "read_recipe", "recipe_from", "run_rounds", "run_stage", "typed",
     ],
     "hf_posmine.training.convert": [
-        "Converted", "labels_to_triples", "nli_to_triples", "reranking_to_rows", "retrieval_to_rows", "sts_to_pairs",
+        "Converted", "join_positives", "labels_to_triples", "nli_to_triples", "reranking_to_rows", "retrieval_to_rows",
+        "sts_to_pairs",
     ],
     "hf_posmine.cli.main": ["main"],
 }  # fmt: skip

@@ -3,7 +3,8 @@
 MINED is what hf-posmine mine wrote, or training data in a layout that hf-posmine audit reads. Answers are kept, so an
 interrupted run, another action or a later run pays for nothing twice. --controls judges known positives and random
 negatives too, which measures the judge; --collection compares it with human judgements, --second-model with another
-judge.
+judge. --cheap-model reads everything first, and --model only what that one suspects. --top-up mines and judges new
+negatives in the place of those that are taken.
 """
 
 from __future__ import annotations
@@ -13,15 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from hf_posmine.cli.arguments import add_run_arguments
+from hf_posmine.cli.judge_top_up import add_top_up_arguments, check_top_up, top_up_miner, topped_up
 from hf_posmine.cli.output import FILES, write_rows
 from hf_posmine.cli.show import show
 from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.evaluation.judge.actions import Action, apply_judgements, judge_negatives
+from hf_posmine.evaluation.judge.candidates import SUSPECTS, CandidateJudge, Suspect, Verdict
+from hf_posmine.evaluation.judge.cascade import Cascade
 from hf_posmine.evaluation.judge.chat import Chat, ChatServer, HubChat
 from hf_posmine.evaluation.judge.judge import Judge
-from hf_posmine.evaluation.judge.question import SUSPECTS, Suspect, Verdict
+from hf_posmine.evaluation.judge.quoting import QuoteJudge
 from hf_posmine.evaluation.judge.validation import Agreement, agreement, as_relevant, controls, corrected_rate
 from hf_posmine.mining.columns import without_outputs, written_columns
+from hf_posmine.mining.provenance import recorded_at
 
 if TYPE_CHECKING:
     import argparse
@@ -35,7 +40,13 @@ EXAMPLES = """examples:
 
   # a model of the Hub; only flag what is better than the labelled positive
   hf-posmine judge mined.parquet --model meta-llama/Llama-3.3-70B-Instruct --suspect better --output judged.parquet
+
+  # quote and rank: what ranks above the positive becomes one, what else holds an answer is replaced
+  hf-posmine judge mined --model Qwen/Qwen3-32B --form quote --suspect better --action relabel_or_drop --top-up --output judged
 """
+
+
+FORMS: dict[str, type[Judge | QuoteJudge]] = {"compare": Judge, "quote": QuoteJudge}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--model", required=True, help="name of the model at --url, or on the Hub")
     group.add_argument("--url", help="OpenAI-compatible server, such as http://localhost:8000/v1 (default: the Hub's)")
     group.add_argument("--api-key-env", help="environment variable with the key of --url")
+    group.add_argument(
+        "--form", choices=list(FORMS), default="compare",
+        help="compare each negative with the positive, or quote the answer and rank (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument("--cheap-model", help="a judge that reads everything first; --model reads what it suspects")
+    group.add_argument("--cheap-url", help="where --cheap-model is (default: as --model)")
     group.add_argument("--second-model", help="a second judge at the same place, for agreement")
     group.add_argument("--concurrency", type=int, default=8, help="requests at a time (default: %(default)s)")
     group.add_argument(
@@ -62,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--action", choices=get_args(Action), default="flag", help="treatment of a suspect (default: %(default)s)"
     )
+    add_top_up_arguments(parser)
     check = parser.add_argument_group("validation")
     check.add_argument("--controls", type=int, default=0, metavar="N", help="rows with known answers to judge too")
     check.add_argument("--collection", help="judged collection (as for fn-rate) that the negatives_ids belong to")
@@ -79,26 +97,31 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--output {args.output}: write a folder or a {', '.join(FILES)} file")
     if Path(args.data).resolve() == output.resolve():
         raise InputError(f"--output {args.output} is the input; write elsewhere")
+    check_top_up(args)
     mined = _mined(args)
+    miner = top_up_miner(mined, args, recorded_at(Path(args.data)))
     if args.rows is not None:
         mined = mined.shuffle(seed=args.seed).select(range(min(args.rows, len(mined))))
-    judge = Judge(_chat(args, args.model), concurrency=args.concurrency)
+    judge = _judge(args)
     columns = {"query_column": args.query_column, "positive_column": args.positive_column}
     judgements = judge_negatives(mined, judge, **columns)
     flat = [verdict for row in judgements for verdict in row]
-    observed = _print_verdicts(flat, args.suspect, judge)
+    observed = _print_verdicts(flat, args.suspect)
     if args.controls:
         _print_controls(mined, judge, observed, args)
     of_row = [number for number, row in enumerate(judgements) for _ in row]
     if args.collection:
         _print_agreement("people", agreement(flat, _truth(mined, args), of_row, suspect=args.suspect), observed)
     if args.second_model:
-        other = Judge(_chat(args, args.second_model), concurrency=args.concurrency)
+        other = FORMS[args.form](_chat(args, args.url, args.second_model), concurrency=args.concurrency)
         second = [verdict for row in judge_negatives(mined, other, **columns) for verdict in row]
         _print_agreement(
             args.second_model, agreement(flat, as_relevant(second, args.suspect), of_row, suspect=args.suspect)
         )
+    if miner is not None:
+        mined, judgements = topped_up(mined, judgements, judge, miner, args)
     judged = apply_judgements(mined, judgements, action=args.action, suspect=args.suspect)
+    _print_costs(judge)
     if output.suffix:
         write_file(output, lambda path: write_rows(judged, path, output.suffix))
     else:
@@ -121,18 +144,34 @@ def _mined(args: argparse.Namespace) -> Dataset:
     return as_mined(data)
 
 
-def _chat(args: argparse.Namespace, model: str) -> Chat:
-    if args.url is None:
+def _judge(args: argparse.Namespace) -> CandidateJudge:
+    form, options = FORMS[args.form], {"concurrency": args.concurrency}
+    if args.cheap_model is None:
+        if args.cheap_url is not None:
+            raise InputError("--cheap-url needs --cheap-model")
+        return form(_chat(args, args.url, args.model), **options)
+    cheap = _chat(args, args.cheap_url or args.url, args.cheap_model)
+    return Cascade(form(cheap, **options), form(_chat(args, args.url, args.model), **options))
+
+
+def _chat(args: argparse.Namespace, url: str | None, model: str) -> Chat:
+    if url is None:
         if args.api_key_env is not None:
             raise InputError("--api-key-env belongs to --url; the Hub's models use the login of hf auth login")
         return HubChat(model)
-    return ChatServer(args.url, model, args.api_key_env)
+    return ChatServer(url, model, args.api_key_env)
 
 
-def _print_verdicts(verdicts: list[Verdict], suspect: Suspect, judge: Judge) -> float:
+def _print_costs(judge: CandidateJudge) -> None:
+    show("")
+    for cost in judge.costs():
+        show(f"{cost.name}: {cost.questions:,} questions asked now, {cost.characters:,} characters")
+
+
+def _print_verdicts(verdicts: list[Verdict], suspect: Suspect) -> float:
     """The counts; returns the share of suspects among the answers that could be read."""
     counts: Counter[str] = Counter(verdicts)
-    show(f"{len(verdicts):,} negatives judged by {judge.chat.name}, {judge.asked:,} questions asked now")
+    show(f"{len(verdicts):,} negatives judged")
     for verdict in get_args(Verdict):
         show(f"  {verdict:<11} {counts[verdict]:>8,}")
     readable = len(verdicts) - counts["unreadable"]
@@ -144,7 +183,7 @@ def _print_verdicts(verdicts: list[Verdict], suspect: Suspect, judge: Judge) -> 
     return observed
 
 
-def _print_controls(mined: Dataset, judge: Judge, observed: float, args: argparse.Namespace) -> None:
+def _print_controls(mined: Dataset, judge: CandidateJudge, observed: float, args: argparse.Namespace) -> None:
     from hf_posmine.data.columns import check_text_lists
     from hf_posmine.data.layouts import pick_columns
 

@@ -10,8 +10,12 @@ if TYPE_CHECKING:
     from hf_posmine.evaluation.collection import Collection
     from hf_posmine.evaluation.evaluator import RetrievalEvaluator
     from hf_posmine.evaluation.judge.actions import apply_judgements, judge_negatives
+    from hf_posmine.evaluation.judge.cascade import Cascade, cascade_rates
     from hf_posmine.evaluation.judge.chat import ChatServer, HubChat
     from hf_posmine.evaluation.judge.judge import Judge
+    from hf_posmine.evaluation.judge.oracle import OracleJudge
+    from hf_posmine.evaluation.judge.quoting import QuoteJudge
+    from hf_posmine.evaluation.judge.top_up import top_up
     from hf_posmine.evaluation.loading import load_collection, read_table
     from hf_posmine.evaluation.measures import Scores, parse_measure
     from hf_posmine.evaluation.negatives.agreement import overlap_matrix, teacher_agreement
@@ -28,18 +32,22 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DRAWS",
+    "Cascade",
     "ChatServer",
     "Collection",
     "Comparison",
     "HubChat",
     "Judge",
     "Judgements",
+    "OracleJudge",
+    "QuoteJudge",
     "RetrievalEvaluator",
     "RetrievalResult",
     "RetrievalSettings",
     "Scores",
     "apply_judgements",
     "calibrate",
+    "cascade_rates",
     "choose",
     "clustering_v_measure",
     "compare",
@@ -59,6 +67,7 @@ __all__ = [
     "sts_spearman",
     "sweep",
     "teacher_agreement",
+    "top_up",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -70,11 +79,18 @@ __getattr__, __dir__ = lazy_names(
             "apply_judgements",
             "judge_negatives",
         ),
+        "judge.cascade": (
+            "Cascade",
+            "cascade_rates",
+        ),
         "judge.chat": (
             "ChatServer",
             "HubChat",
         ),
         "judge.judge": ("Judge",),
+        "judge.oracle": ("OracleJudge",),
+        "judge.quoting": ("QuoteJudge",),
+        "judge.top_up": ("top_up",),
         "loading": (
             "load_collection",
             "read_table",

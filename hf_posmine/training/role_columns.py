@@ -55,7 +55,8 @@ class RoleColumns:
                 keys = {argument: f"columns: {{{role}: ...}}" for argument, role in hints.items()}
                 raise ColumnError(respelled(str(error), keys)) from error
         if JUDGED_POSITIVES in roles:
-            roles[JUDGED_POSITIVES] = _judged(spec, dataset, roles[JUDGED_POSITIVES])
+            judged = _judged(spec, dataset, roles.pop(JUDGED_POSITIVES))
+            roles |= {} if judged is None else {JUDGED_POSITIVES: judged}
         return cls(roles, wanted)
 
     def __str__(self) -> str:

@@ -16,7 +16,7 @@ from hf_posmine.core.errors import ColumnError, InputError, StoreError
 from hf_posmine.evaluation.judge.actions import apply_judgements, judge_negatives
 from hf_posmine.evaluation.judge.chat import ChatServer, HubChat, response_format
 from hf_posmine.evaluation.judge.judge import Judge
-from hf_posmine.evaluation.judge.question import Question, read_answer
+from hf_posmine.evaluation.judge.question import COMPARE, Question, read_answer
 from hf_posmine.evaluation.judge.validation import agreement, as_relevant, controls, corrected_rate
 from tests.conftest import SAMPLE
 from tests.support.chat import ChatService, says
@@ -80,10 +80,10 @@ def test_answers_are_private_to_the_user_also_in_a_folder_that_was_there(service
     judge = Judge(service.chat(), cache_dir=tmp_path / "home")
     if there is not None:
         (tmp_path / "home").mkdir(mode=0o700)
-        judge.answers.parent.mkdir()
-        judge.answers.parent.chmod(there)
+        judge.folder.mkdir()
+        judge.folder.chmod(there)
     judge.judge([Question("q", "p", "x")])
-    assert [stat.S_IMODE(f.stat().st_mode) for f in (tmp_path / "home", judge.answers.parent)] == [0o700, 0o700]
+    assert [stat.S_IMODE(f.stat().st_mode) for f in (tmp_path / "home", judge.folder)] == [0o700, 0o700]
 
 
 def test_questions_are_asked_once_in_openai_form_and_never_again(service, judge, tmp_path, monkeypatch):
@@ -117,8 +117,8 @@ def test_an_outage_loses_no_answer(service, tmp_path):
     ):
         first.judge(questions)
     service.faults = []
-    lines = first.answers.read_text() + '\n{"key": "torn'
-    first.answers.write_text(lines)
+    lines = first.file(COMPARE).read_text() + '\n{"key": "torn'
+    first.file(COMPARE).write_text(lines)
     assert first.judge(questions) == ["irrelevant"] * 12
     assert sorted(service.answered, key=int) == [q.passage for q in questions]  # each was answered once
 
@@ -360,4 +360,4 @@ def test_the_embedded_sample_end_to_end(service, tmp_path, capsys):
     assert (
         main(["judge", str(tmp_path / "mined"), *options, "--output", str(tmp_path / "again.parquet"), "--quiet"]) == 0
     )
-    assert len(service.requests) == requests and "0 questions asked now" in capsys.readouterr().out
+    assert len(service.requests) == requests and ": 0 questions asked now" in capsys.readouterr().out

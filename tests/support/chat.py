@@ -16,6 +16,7 @@ class ChatService:
         self.faults, self.requests, self.answered = [], [], []
         self.lock = threading.Lock()
         self.answer = lambda query, reference, candidate: says("relevant" in candidate)
+        self.other = lambda model, asked: ""
         server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -39,11 +40,14 @@ class ChatService:
                     self._send(fault, b'{"error": "no"}')
                     return
                 asked = json.loads(body["messages"][1]["content"])
-                text = service.answer(asked["query"], asked["reference"], asked["candidate"])
+                if "candidate" in asked:
+                    text = service.answer(asked["query"], asked["reference"], asked["candidate"])
+                else:
+                    text = service.other(body["model"], asked)
                 text = {"prose": "It is relevant.", "null": None}.get(fault, text)
                 if fault is None:
                     with service.lock:
-                        service.answered.append(asked["candidate"])
+                        service.answered.append(asked.get("candidate"))
                 content = json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]}).encode()
                 self._send(200, {"garbage": b"<html>", "empty": b'{"choices": []}'}.get(fault, content))
 

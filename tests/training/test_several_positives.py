@@ -509,3 +509,19 @@ def test_workers_that_stay_are_refused_where_positives_are_drawn(folder, tmp_pat
     changes = {"dataloader_persistent_workers": True, "dataloader_num_workers": 1}
     with pytest.raises(InputError, match="dataloader_persistent_workers"):
         prepare(recipe(tmp_path, stage(folder, tmp_path / "out", "random", **changes)))
+
+
+@pytest.mark.parametrize("how", ["random", "mean"])
+def test_rows_that_are_mined_again_within_a_run_keep_their_positives(folder, tmp_path, how):
+    rows = Dataset.from_parquet(str(folder / "pairs.parquet")).remove_columns("negatives")
+    rows.to_parquet(str(tmp_path / "pairs.parquet"))
+    made = stage(folder, tmp_path / "out", how, per_device_train_batch_size=4, remine_steps=2, round_ceiling="student")
+    mine = {"teacher": str(folder / "still" / "st"), "filters": []}
+    made["datasets"] = [spec(tmp_path / "pairs.parquet", num_negatives=2, mine=mine)]
+    run_stage(recipe(tmp_path, made))
+    own = {row["query"]: {row["positive"], *row["judged_positives"]} for row in rows}
+    mined = Dataset.from_parquet(str(tmp_path / "out" / "remined" / "step-000002" / "mine.parquet"))
+    assert len(mined) == len(own) == 16
+    for row in mined:
+        assert row["positive"] in own[row["query"]]
+        assert not own[row["query"]] & {row["negative_1"], row["negative_2"]}

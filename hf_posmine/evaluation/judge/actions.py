@@ -7,42 +7,50 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.data.columns import check_text_lists, check_texts
 from hf_posmine.data.layouts import pick_columns
-from hf_posmine.evaluation.judge.question import SUSPECTS, Question, Suspect, Verdict
-from hf_posmine.mining.columns import without_outputs, written_columns, written_side_by_side
+from hf_posmine.evaluation.judge.candidates import SUSPECTS, JudgedList, Suspect, Verdict
+from hf_posmine.mining.columns import JUDGED_POSITIVES, without_outputs, written_columns, written_side_by_side
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from hf_posmine.evaluation.judge.judge import Judge
+    from hf_posmine.evaluation.judge.candidates import CandidateJudge
 
-Action: TypeAlias = Literal["flag", "drop", "demote", "relabel"]
+Action: TypeAlias = Literal["flag", "drop", "demote", "relabel", "relabel_or_drop"]
+RELABEL: tuple[Action, ...] = ("relabel", "relabel_or_drop")
 
 
 def judge_negatives(
-    mined: Dataset, judge: Judge, *, query_column: str | None = None, positive_column: str | None = None
+    mined: Dataset, judge: CandidateJudge, *, query_column: str | None = None, positive_column: str | None = None
 ) -> list[list[Verdict]]:
     """The verdict on every negative of every row, beside its first positive.
 
     Args:
         mined: a mined Dataset.
-        judge: the language model behind its cache.
+        judge: such as a :class:`~hf_posmine.evaluation.judge.judge.Judge`.
         query_column: by default found by name.
         positive_column: texts or lists of texts; by default found by name.
     """
+    lists = candidates_of(mined, query_column, positive_column)
+    return judge.judge_candidates(lists)
+
+
+def candidates_of(
+    mined: Dataset, query_column: str | None = None, positive_column: str | None = None
+) -> list[JudgedList]:
+    """The negatives of every row as candidates of a judge.
+
+    Raises:
+        ColumnError: no negatives, or no texts of positives.
+    """
     if "negatives" not in mined.column_names:
         raise ColumnError(f"no column 'negatives' among {mined.column_names}; give a mined dataset")
-    inputs = without_outputs(mined)
-    query, positive, _ = pick_columns(inputs, query_column, positive_column, None)
+    query, positive, _ = pick_columns(without_outputs(mined), query_column, positive_column, None)
     if positive is None:
         raise ColumnError("a judge compares with the text of the positive; give positive_column=")
     queries = check_texts(mined[query], query)
     positives = check_text_lists(mined[positive], positive)
-    negatives: list[list[str]] = mined["negatives"][:]
-    questions = [
-        Question(q, p[0], passage) for q, p, passages in zip(queries, positives, negatives, strict=True) for passage in passages
-    ]  # fmt: skip
-    verdicts = iter(judge.judge(questions))
-    return [[next(verdicts) for _ in passages] for passages in negatives]
+    rows = zip(queries, positives, mined["negatives"][:], strict=True)
+    return [JudgedList(q, p[0], tuple(passages)) for q, p, passages in rows]
 
 
 def apply_judgements(
@@ -56,7 +64,8 @@ def apply_judgements(
         mined: a mined Dataset.
         judgements: per row, the verdict on each negative.
         action: ``flag`` them in ``negatives_suspect``; ``drop`` them; ``demote`` them behind the others; ``relabel`` them:
-            move them to ``judged_positives``.
+            move them to ``judged_positives``; ``relabel_or_drop``: the same, and drop what is relevant and no suspect (with
+            ``suspect="better"`` this is ARHN, arXiv 2604.11092).
         suspect: which verdicts make one: any ``relevant`` negative, one that is ``at_least_equal`` to the positive, or
             only one that is ``better`` (RLHN, arXiv 2505.16967).
     """
@@ -83,8 +92,8 @@ def _features(mined: Dataset, action: Action) -> Any:
     features = Features({**mined.features, "negatives_verdicts": List(Value("string"))})
     if action == "flag":
         features["negatives_suspect"] = List(Value("bool"))
-    if action == "relabel":
-        features["judged_positives"] = List(Value("string"))
+    if action in RELABEL:
+        features[JUDGED_POSITIVES] = List(Value("string"))
     return features
 
 
@@ -104,11 +113,14 @@ def _act(
     elif action == "demote":
         order.sort(key=lambda at: bad[at])
     else:
-        order = [at for at in order if not bad[at]]
-        if action == "relabel":
-            new["judged_positives"] = [row["negatives"][at] for at in range(count) if bad[at]]
+        relevant = SUSPECTS["relevant"] if action == "relabel_or_drop" else suspects
+        out = [verdict in relevant for verdict in verdicts]
+        order = [at for at in order if not out[at]]
+        if action in RELABEL:
+            before = row.get(JUDGED_POSITIVES) or []
+            new[JUDGED_POSITIVES] = before + [row["negatives"][at] for at in range(count) if bad[at]]
         filled = row.get("num_random")
         if filled is not None:  # they are at the end
-            new["num_random"] = filled - sum(bad[count - filled :])
+            new["num_random"] = filled - sum(out[count - filled :])
     lists = {name: [row[name][at] for at in order] for name in parallel}
     return {**lists, **new, "negatives_verdicts": [verdicts[at] for at in order]}

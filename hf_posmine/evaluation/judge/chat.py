@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.evaluation.judge.question import SCHEMA
+from hf_posmine.evaluation.judge.question import COMPARE
 from hf_posmine.utils.http import Service
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from hf_posmine.evaluation.judge.forms import Form
 
 MAX_TOKENS = 1024
 
@@ -22,8 +24,8 @@ class Chat(Protocol):
     def name(self) -> str:
         """Identity of the model; cached answers are keyed by it."""
 
-    def ask(self, messages: list[dict[str, str]]) -> str:
-        """The answer; an error of :mod:`hf_posmine.core.errors` if there is none."""
+    def ask(self, messages: list[dict[str, str]], form: Form = COMPARE) -> str:
+        """The answer, of that form; an error of :mod:`hf_posmine.core.errors` if there is none."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,11 @@ class ChatServer:
         """Address and model."""
         return f"{self.url.rstrip('/')} {self.model}"
 
-    def ask(self, messages: list[dict[str, str]]) -> str:
+    def ask(self, messages: list[dict[str, str]], form: Form = COMPARE) -> str:
         """The text of the first choice, at temperature 0."""
         body = {
             "model": self.model, "messages": messages, "temperature": 0, "max_tokens": MAX_TOKENS,
-            "response_format": response_format(),
+            "response_format": response_format(form),
         }  # fmt: skip
         url = f"{self.url.rstrip('/')}/chat/completions"
         service = Service(url, self.api_key_env, self.retries, self.timeout, self.name)
@@ -96,7 +98,7 @@ class HubChat:
         """Provider and model."""
         return f"hub {self.provider} {self.model}"
 
-    def ask(self, messages: list[dict[str, str]]) -> str:
+    def ask(self, messages: list[dict[str, str]], form: Form = COMPARE) -> str:
         """The text of the first choice, at temperature 0."""
         from huggingface_hub import InferenceClient
 
@@ -105,13 +107,13 @@ class HubChat:
         client: Any = InferenceClient(model=self.model, provider=self.provider, timeout=self.timeout)  # type: ignore[arg-type]
         answer = with_retry(
             lambda: client.chat_completion(
-                messages, temperature=0, max_tokens=MAX_TOKENS, response_format=response_format()
+                messages, temperature=0, max_tokens=MAX_TOKENS, response_format=response_format(form)
             ),
             f"asking {self.model}",
         )
         return str(answer.choices[0].message.content or "")
 
 
-def response_format() -> dict[str, Any]:
-    """The schema of an answer, in OpenAI's form."""
-    return {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": SCHEMA}}
+def response_format(form: Form = COMPARE) -> dict[str, Any]:
+    """The schema of an answer, as OpenAI has it."""
+    return {"type": "json_schema", "json_schema": {"name": form.name, "strict": True, "schema": form.schema}}

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.evaluation.judge.question import SUSPECTS, Question, Suspect, Verdict
+from hf_posmine.evaluation.judge.candidates import SUSPECTS, JudgedList, Suspect, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hf_posmine.evaluation.judge.judge import Judge
+    from hf_posmine.evaluation.judge.candidates import CandidateJudge
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,9 @@ class Controls:
 
 
 def controls(
-    judge: Judge, queries: Sequence[str], positives: Sequence[Sequence[str]], documents: Sequence[str], *, seed: int = 0
-) -> Controls:
+    judge: CandidateJudge, queries: Sequence[str], positives: Sequence[Sequence[str]], documents: Sequence[str], *,
+    seed: int = 0,
+) -> Controls:  # fmt: skip
     """Ask about a known positive and a random document of every query.
 
     The positive is another one than the reference where the query has two; else it is the reference itself, which a judge
@@ -137,14 +138,14 @@ def controls(
         seed: of the draw.
     """
     rng = np.random.default_rng(seed)
-    questions: list[Question] = []
+    lists: list[JudgedList] = []
     for query, known in zip(queries, positives, strict=True):
         others = [at for at in rng.permutation(len(documents))[: len(known) + 1].tolist() if documents[at] not in known]
         if not others:
             raise InputError(f"all documents are positives of {query[:60]!r}; give more documents")
-        questions += [Question(query, known[0], known[-1]), Question(query, known[0], documents[others[0]])]
-    verdicts = judge.judge(questions)
-    return Controls(tuple(verdicts[::2]), tuple(verdicts[1::2]))
+        lists.append(JudgedList(query, known[0], (known[-1], documents[others[0]])))
+    verdicts = judge.judge_candidates(lists)
+    return Controls(tuple(row[0] for row in verdicts), tuple(row[1] for row in verdicts))
 
 
 def _share(part: float, whole: float) -> float:
