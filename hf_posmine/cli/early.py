@@ -37,7 +37,7 @@ COLUMNS = {
 }
 """Options that name a column of a file, and what the column holds."""
 TEACHERS = ("teacher", "second_opinion")
-SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".arrow", ".gz", ".txt")
+SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".arrow", ".feather", ".gz", ".txt")
 
 
 def check_names(args: argparse.Namespace) -> None:

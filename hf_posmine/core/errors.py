@@ -74,6 +74,10 @@ class NoSharedWordWarning(UserWarning):
     """Queries whose lexical scores are all 0."""
 
 
+class LeftOutVectorsWarning(UserWarning):
+    """Vectors of documents that the corpus lacks."""
+
+
 class PromptedTextWarning(UserWarning):
     """Texts that begin with the prompt which the model puts before them."""
 

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 
 BUILDERS = {
     ".parquet": "parquet", ".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "csv",
-    ".arrow": "arrow",
+    ".arrow": "arrow", ".feather": "arrow",
 }  # fmt: skip
 KINDS = (*BUILDERS, *(f"{suffix}.gz" for suffix in (".jsonl", ".ndjson", ".json", ".csv", ".tsv")))
 """The endings of files that can be read."""
+BINARY = (".parquet", ".arrow", ".feather")
+IPC_FILE = b"ARROW1"
+"""The first bytes of Arrow's IPC format as a file (Feather) rather than a stream."""
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -156,7 +159,7 @@ def _check_begin(path: Path) -> None:
         raise _refuse(path, f"cannot be unpacked ({error}); copy it again") from None
     if not begin:
         raise _refuse(path, "is empty")
-    if kind_of(path) not in (".parquet", ".arrow") and begin[:2] in UTF_16:
+    if kind_of(path) not in BINARY and begin[:2] in UTF_16:
         raise _refuse(path, "is UTF-16; save it as UTF-8")
 
 
@@ -212,7 +215,7 @@ def _explained(paths: Sequence[Path], error: Exception) -> BaseException:
 def fault_in(path: Path) -> str | None:
     """The fault of a file, which is read line by line; None without one."""
     kind = kind_of(path)
-    if kind in (".parquet", ".arrow"):
+    if kind in BINARY:
         return _binary_fault(path, str(kind))
     try:
         with _open(path) as file:
@@ -230,7 +233,9 @@ def _binary_fault(path: Path, kind: str) -> str | None:
             pq.ParquetFile(path)
         else:
             with pa.memory_map(str(path)) as source:
-                pa.ipc.open_stream(source).read_all()
+                is_file = source.read(len(IPC_FILE)) == IPC_FILE
+                source.seek(0)
+                (pa.ipc.open_file if is_file else pa.ipc.open_stream)(source).read_all()
     except (pa.ArrowException, OSError, EOFError) as error:
         return f"is truncated, or not a file of kind {kind[1:]} ({str(error).splitlines()[0][:120]}); copy it again"
     return None

@@ -15,7 +15,6 @@ from hf_posmine.data.layouts import query_columns
 from hf_posmine.data.row_layouts import LabelledLists, layout_of
 from hf_posmine.data.row_tables import DatasetRows, JsonDocument, table_of_file
 from hf_posmine.data.sources import is_beir, load_files, load_source
-from hf_posmine.data.tables import BUILDERS
 from hf_posmine.data.training_data import IdTexts, TrainingData
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def is_mined(path: Path) -> bool:
 
 
 def _row_files(folder: Path) -> list[Path]:
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in BUILDERS and file.suffix != ".arrow")
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in READ_AS_IS)
     return [file for file in files if not file.name.endswith("provenance.json")]
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.core.errors import InputError
+from hf_posmine.core.errors import InputError, LeftOutVectorsWarning
 from hf_posmine.data.texts import KeyIndex, text_keys
 from hf_posmine.search.compiling import compiling
 from hf_posmine.search.exact import Engine, ExactIndex
@@ -20,6 +21,7 @@ from hf_posmine.teachers.vector_files import document_vectors, query_vectors
 from hf_posmine.utils.cache import build_once, checked
 from hf_posmine.utils.files import cache_root
 from hf_posmine.utils.mapped import blocks, release_pages
+from hf_posmine.utils.remote import fetched, is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,14 +83,16 @@ class VectorTeacher:
             "queries": of_queries,
         }
         self.spec: VectorFiles | None = None
+        self.account: str | None = None
         self._last: tuple[list[str], Floats] | None = None
 
     @classmethod
     def load(cls, spec: VectorFiles, corpus: Corpus, *, engine: Engine = "auto") -> VectorTeacher:
         """From files, as ``Vectors("docs.parquet", queries="queries.parquet")`` names them, or from one folder or file of all.
 
-        Each of the two is a .parquet, .arrow, .jsonl, .npy or .safetensors file, a Lance or saved dataset, or a Hub id; see
-        :class:`~hf_posmine.teachers.vector_files.VectorSource`. Documents are known by id or text, else by their order, and
+        Each of the two is a .parquet, .arrow, .feather, .jsonl, .npy or .safetensors file, a Lance or saved dataset, or a Hub id;
+        see :class:`~hf_posmine.teachers.vector_sources.VectorSource`. Vectors of documents that the corpus lacks are left out,
+        with a warning and a line in the record. Documents are known by id or text, else by their order, and
         queries by their text. Without ``queries``, a folder holds ``documents.npy`` ``[N, d]``, ``queries.npy`` ``[Q, d]`` and
         ``query_texts.json``, and ``ids.json`` unless documents are in the order of the corpus; a ``.npz`` file holds arrays of
         these names.
@@ -97,7 +101,9 @@ class VectorTeacher:
             InputError: no such folder or file, or something missing in it.
         """
         if spec.queries is not None:
-            documents = document_vectors(spec.path, spec.column, corpus)
+            documents, account = document_vectors(spec.path, spec.column, corpus)
+            if account.left_out:
+                warnings.warn(str(account), LeftOutVectorsWarning, stacklevel=2)
             texts, of_queries = query_vectors(spec.queries, spec.column)
             teacher = cls(
                 corpus,
@@ -108,9 +114,10 @@ class VectorTeacher:
                 similarity=spec.similarity,
                 name=Path(spec.path).stem,
             )
-            teacher.spec = spec
+            teacher.spec, teacher.account = spec, str(account)
             return teacher
-        given = read_vectors(Path(spec.path).expanduser())
+        place = fetched(spec.path) if is_remote(spec.path) else Path(spec.path).expanduser()
+        given = read_vectors(place)
         teacher = cls(
             corpus, given["documents"], given["query_texts"], given["queries"], ids=given.get("ids"), engine=engine,
             similarity=spec.similarity, name=Path(spec.path).stem,
@@ -136,7 +143,8 @@ class VectorTeacher:
     def describe(self) -> dict[str, Any]:
         """The teacher as a provenance record holds it."""
         facts = {"kind": "vectors", "similarity": self.similarity, "dimensions": int(self._arrays["queries"].shape[1])}
-        return facts if self.spec is None else {**facts, "spelling": repr(self.spec)}
+        given = {"spelling": None if self.spec is None else repr(self.spec), "vectors": self.account}
+        return facts | {name: value for name, value in given.items() if value is not None}
 
     @cached_property
     def index(self) -> ExactIndex:
@@ -191,7 +199,8 @@ class VectorTeacher:
         """The arrays go to disk once, by content, and are memory-mapped by whoever unpickles."""
         folder = build_once(cache_root() / "vectors" / self.fingerprint, self._write)
         state = {"corpus": self.corpus, "name": self.name, "engine": self.engine, "similarity": self.similarity}
-        return {**state, "spec": self.spec, "fingerprint": self.fingerprint, "folder": folder}
+        own = {"spec": self.spec, "account": self.account, "fingerprint": self.fingerprint}
+        return {**state, **own, "folder": folder}
 
     def _write(self, folder: Path) -> None:
         np.save(folder / "query_keys.npy", self._query_keys)

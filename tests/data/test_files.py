@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict
+from pyarrow.feather import write_feather
 
 from hf_posmine import Corpus, Qrels
 from hf_posmine.core.errors import InputError
@@ -48,7 +49,14 @@ def arrow(path: Path) -> Path:
     return path
 
 
+def feather(path: Path, **how: str) -> Path:
+    write_feather(pa.Table.from_pylist(ROWS), path, **how)
+    return path
+
+
 READ = {
+    "feather": lambda t: feather(t / "a.feather", compression="lz4"),
+    "arrow as a file": lambda t: feather(t / "a.arrow", compression="uncompressed"),
     "parquet": lambda t: parquet(t / "a.parquet"),
     "arrow": lambda t: arrow(t / "a.arrow"),
     "jsonl": lambda t: write(t / "a.jsonl", LINES),
@@ -153,6 +161,10 @@ ERRORS = {
     "a truncated parquet": (
         lambda t: write(t / "b.parquet", parquet(t / "a.parquet").read_bytes()[:-20]),
         "b.parquet' is truncated, or not a file of kind parquet",
+    ),
+    "a truncated feather": (
+        lambda t: write(t / "a.feather", feather(t / "b.feather").read_bytes()[:-30]),
+        "a.feather' is truncated, or not a file of kind feather",
     ),
     "a truncated gz": (
         lambda t: write(t / "a.jsonl.gz", gzip.compress(LINES.encode() * 50)[:-15]),
