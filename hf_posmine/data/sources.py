@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hf_posmine.core.errors import InputError
 from hf_posmine.data.layouts import judgement_columns, query_columns
 from hf_posmine.data.tables import KINDS, kind_of, load_files, stem_of
+from hf_posmine.utils.remote import fetched, is_remote
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -24,7 +25,7 @@ __all__ = [
 
 
 def load_source(source: str | Path, split: str = "train", name: str | None = None, *, streaming: bool = False) -> Any:
-    """A dataset from wherever ``source`` points: files, a folder saved with ``save_to_disk``, or a Hub id.
+    """A dataset from wherever ``source`` points: files, a folder saved with ``save_to_disk``, a Hub id, or an address.
 
     A name with ``*`` that is not a file's is a pattern. In a folder of files, those whose names begin with a split, such as
     ``test.jsonl``, are that split; without such names all are taken. With ``streaming`` an IterableDataset, of which nothing is
@@ -35,7 +36,7 @@ def load_source(source: str | Path, split: str = "train", name: str | None = Non
     """
     import datasets
 
-    path = Path(source)
+    path = here(source)
     if path.is_file():
         return load_files(path, streaming=streaming)
     if (path / "dataset_dict.json").exists() or (path / "dataset_info.json").exists():
@@ -49,6 +50,11 @@ def load_source(source: str | Path, split: str = "train", name: str | None = Non
     if path.is_absolute() or kind_of(path) or str(source).count("/") > 1:
         raise InputError(f"{str(source)!r} does not exist; pass a file, a folder or a Hub id such as 'user/dataset'")
     return datasets.load_dataset(str(source), name, split=split, streaming=streaming)
+
+
+def here(source: str | Path) -> Path:
+    """The path of a source; of one at an address, such as ``hf://datasets/me/rows/train.jsonl``, that of a copy in the cache."""
+    return fetched(str(source)) if is_remote(source) else Path(source)
 
 
 def matching(pattern: str) -> list[Path]:

@@ -14,7 +14,7 @@ from hf_posmine.data.judged_run import beir_run
 from hf_posmine.data.layouts import query_columns
 from hf_posmine.data.row_layouts import LabelledLists, layout_of
 from hf_posmine.data.row_tables import DatasetRows, JsonDocument, table_of_file
-from hf_posmine.data.sources import is_beir, load_files, load_source
+from hf_posmine.data.sources import here, is_beir, load_files, load_source
 from hf_posmine.data.training_data import IdTexts, TrainingData
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def open_training_data(
     """Open training data in whatever layout it is.
 
     Args:
-        source: a file, a folder, a Hub id, or a Dataset or DatasetDict.
+        source: a file, a folder, a Hub id, an address, or a Dataset or DatasetDict.
         split: of judgements, or of a Hub dataset.
         name: configuration of a Hub dataset.
         run: a TREC run whose documents are the negatives, for a BEIR folder.
@@ -53,7 +53,7 @@ def open_training_data(
     if not isinstance(source, (str, Path)):
         tables: tuple[RowTable, ...] = _splits(source)
         return _of_tables("data", tables, columns, corpus)
-    path = Path(source)
+    path = here(source)
     if is_beir(path):
         return beir_run(path, split, run)
     if run is not None:

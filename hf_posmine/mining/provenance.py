@@ -26,6 +26,7 @@ from hf_posmine.teachers.capabilities import describe
 from hf_posmine.utils.digest import digest_as_read
 from hf_posmine.utils.files import write_file
 from hf_posmine.utils.redact import redact, redacted
+from hf_posmine.utils.remote import address_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,10 +115,10 @@ def describe_known(known: Qrels) -> KnownRecord:
 
 
 def source_of_path(path: str, split: str | None, name: str | None = None, **columns: str | None) -> Source:
-    """Where data came from: files with the digest of their bytes, Hub datasets with their commit."""
+    """Where data came from: files with the digest of their bytes, Hub datasets with their commit, copies with their address."""
     file = Path(path)
     return Source(
-        path=redact(path),
+        path=address_of(file) or redact(path),
         name=name,
         split=split,
         sha256=digest_as_read(file) if file.is_file() else None,

@@ -68,8 +68,17 @@ def test_vectors_corpus_and_mined_rows(bucket, tmp_path):
     assert json.loads(bucket.cat("/bucket/place/mined.jsonl.provenance.json"))
 
 
-def test_what_is_not_there_is_named(bucket, capsys):
+def test_what_a_failed_check_wrote_is_copied(bucket):
+    rows = [{"query": r.query, "pos": [r.positive], "neg": [r.positive]} for r in clean_rows(4)]
+    source = put(bucket, "train.jsonl", rows)
+    with pytest.raises(SystemExit, match="1"):
+        main(["audit", source, "--output", f"{ROOT}/audit.json", "--fail-on", "same_text"])
+    assert json.loads(bucket.cat("/bucket/place/audit.json"))["rows"] == 4
+
+
+def test_what_is_not_there_is_named(bucket, capsys, monkeypatch):
     assert main(["audit", f"{ROOT}/nothing.jsonl"]) == 2
     assert "memory://bucket/place/nothing.jsonl: there is no such file" in capsys.readouterr().err
+    monkeypatch.setenv("HF_POSMINE_OFFLINE", "0")
     with pytest.raises(InputError, match="Protocol not known"):
         fetched("nowhere://x/y")
