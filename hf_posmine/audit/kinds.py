@@ -29,7 +29,9 @@ KINDS = {
     kind.name: kind
     for kind in (
         FindingKind("same_text", "A positive of the row is a negative, letter by letter", "negative"),
-        FindingKind("same_normalized", "The same but for case, white space and Unicode form", "negative"),
+        FindingKind(
+            "same_normalized", "The same but for case, white space, punctuation marks and Unicode form", "negative"
+        ),
         FindingKind("near_copy", "A negative shares nearly all words with a positive of the row", "negative"),
         FindingKind("contained", "A negative contains a positive of the row, or is contained in it", "negative"),
         FindingKind("query_text", "A negative is the query itself", "negative"),
@@ -52,5 +54,6 @@ KINDS = {
         FindingKind("leaked_query", "The query is a test query of the judged collection", "row"),
         FindingKind("leaked_positive", "A positive is a relevant document of the judged collection's test queries"),
         FindingKind("other_script", "A negative in another script than the positives"),
+        FindingKind("other_language", "A negative in another language than the positives"),
     )
 }

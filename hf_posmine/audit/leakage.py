@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hf_posmine.audit.text_facts import TextFacts
 from hf_posmine.core.errors import InputError
 from hf_posmine.data.columns import id_of_record, text_of_record
 from hf_posmine.data.layouts import query_columns
 from hf_posmine.data.sources import beir_corpus, beir_qrels, beir_queries, is_beir, load_source
-from hf_posmine.data.texts import text_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,7 +25,7 @@ class JudgedTexts:
     """What training rows are compared with.
 
     Attributes:
-        queries: hashes uint64 of the normalised test queries, unique.
+        queries: hashes uint64 of the test queries in the form in which texts count as the same, unique.
         documents: of the documents that are relevant to them, with and without their title; none where only queries are
             given.
     """
@@ -49,7 +49,7 @@ def judged_texts(collection: str | Path, split: str = "test") -> JudgedTexts:
     if not texts:
         raise InputError(f"{str(collection)!r} has no queries; training rows cannot be compared with it")
     documents = list(_documents(path, split)) if is_beir(path) else []
-    return JudgedTexts(np.unique(text_numbers(texts)), np.unique(text_numbers(documents)))
+    return JudgedTexts(*(np.unique(TextFacts.of(found).numbers) for found in (texts, documents)))
 
 
 def _documents(folder: Path, split: str) -> Iterator[str]:

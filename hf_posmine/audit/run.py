@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from hf_posmine.audit.grouping import checked_rows
 from hf_posmine.audit.kinds import KINDS, ROW
+from hf_posmine.audit.languages import Languages
 from hf_posmine.audit.leakage import judged_texts
 from hf_posmine.audit.repair import check_target, repair_data
 from hf_posmine.audit.result import AuditResult, FindingExample, KindFindings
@@ -64,7 +65,7 @@ def audit_data(
 def _audit_into(data: TrainingData, folder: Path, settings: AuditSettings) -> tuple[AuditResult, RowScan]:
     """The result, and the scan whose findings are in ``folder``."""
     judged = None if settings.collection is None else judged_texts(settings.collection, settings.collection_split)
-    scan = RowScan(data, folder, judged)
+    scan = RowScan(data, folder, judged, Languages() if settings.languages else None)
     with progress_bar(None, f"Reading {data.name}", "row") as bar, _without_collector():
         for batch in checked_rows(data):
             scan.add(batch)

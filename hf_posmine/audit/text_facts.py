@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xxhash
 
+from hf_posmine.audit.forms import same_forms
 from hf_posmine.audit.word_bits import WordBits
 from hf_posmine.data.likeness import COMPARED, jaccard, pieces
-from hf_posmine.data.texts import normalize_all
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -51,7 +52,7 @@ class TextFacts:
 
     Attributes:
         texts: as they are.
-        normalized: in the form in which texts count as the same.
+        normalized: in the form in which texts count as the same; see :mod:`hf_posmine.audit.forms`.
         encoded: the normalised texts in UTF-8.
         numbers: 64-bit hashes of the normalised texts.
     """
@@ -64,8 +65,7 @@ class TextFacts:
     @classmethod
     def of(cls, texts: list[str]) -> TextFacts:
         """The facts of some texts."""
-        normalized = normalize_all(texts)
-        encoded = [text.encode("utf-8", "surrogatepass") for text in normalized]
+        normalized, encoded = same_forms(texts)
         numbers = np.fromiter(map(xxhash.xxh3_64_intdigest, encoded), np.uint64, len(texts))
         return cls(texts, normalized, encoded, numbers)
 
@@ -87,16 +87,20 @@ class TextFacts:
     @cached_property
     def scripts(self) -> npt.NDArray[np.int8]:
         """The script of most letters of each beginning, as places in ``SCRIPTS``; ``NO_SCRIPT`` without letters."""
-        return np.fromiter((_script_of(text[:READ_FOR_SCRIPT]) for text in self.texts), np.int8, len(self.texts))
+        found = [
+            LATIN if text.isascii() and text[:1].isalpha() else _script_of(text) for text in self.texts
+        ]  # most are
+        return np.array(found, np.int8)
 
     @cached_property
     def cut(self) -> npt.NDArray[np.bool_]:
         """Which texts end in dots or half a character."""
-        return np.fromiter((text.endswith(CUT) for text in self.texts), np.bool_, len(self.texts))
+        return np.fromiter(map(str.endswith, self.texts, itertools.repeat(CUT)), np.bool_, len(self.texts))
 
 
-def _script_of(start: str) -> int:
-    if start.isascii():  # most texts; one search instead of a count of every script
+def _script_of(text: str) -> int:
+    start = text[:READ_FOR_SCRIPT]
+    if start.isascii():  # one search instead of a count of every script
         return LATIN if LETTERS[LATIN].search(start) else NO_SCRIPT
     counts = [len(letters.findall(start)) for letters in LETTERS]
     most = max(counts)
@@ -119,7 +123,7 @@ def near_copies(ones: TextFacts, twos: TextFacts, at: Rows, with_: Rows) -> Rows
     shorter, longer = np.sort([ones.lengths[at], twos.lengths[with_]], axis=0)
     similar = np.flatnonzero(2 * shorter >= np.minimum(longer, COMPARED))
     similar = similar[ones.words.may_be_alike(twos.words, at[similar], with_[similar])]
-    hits = [n for n in similar.tolist() if _alike(pieces(ones.texts[at[n]]), pieces(twos.texts[with_[n]]))]
+    hits = [n for n in similar.tolist() if _alike(pieces(ones.normalized[at[n]]), pieces(twos.normalized[with_[n]]))]
     return np.array(hits, np.int64)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hf_posmine.audit.forms import same_form
 from hf_posmine.audit.grouping import as_mined
 from hf_posmine.core.errors import InputError
 from hf_posmine.data.row_layouts import AddedDocument
-from hf_posmine.data.texts import normalize
 from hf_posmine.mining.miner import PositiveAwareMiner
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class ToppingUp:
         mined = self.miner(batch)
         found = []
         for view, count, texts, ids in zip(views, wanted, mined["negatives"], mined["negatives_ids"], strict=True):
-            there = set(map(normalize, (*view.negatives, *view.positives)))
-            new = [AddedDocument(*one) for one in zip(ids, texts, strict=True) if normalize(one[1]) not in there]
+            there = set(map(same_form, (*view.negatives, *view.positives)))
+            new = [AddedDocument(*one) for one in zip(ids, texts, strict=True) if same_form(one[1]) not in there]
             found.append(new[:count])
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from hf_posmine.core.types import Rows
 
 BITS = 256
+NO_WORD = re.compile(r"[^\w\x00-\x7f]")
+"""Characters beyond ASCII that are between words."""
 ODD, SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(56)
 WORD_BYTES = 8
 """Of a word, by which it is known."""
@@ -57,10 +60,10 @@ class WordBits:
     @classmethod
     def of(cls, texts: Sequence[str], encoded: Sequence[bytes]) -> WordBits:
         """The words of some normalised texts, which are given as bytes, too."""
-        starts = [
-            raw[:COMPARED] if len(raw) == len(text) else text[:COMPARED].encode("utf-8", "surrogatepass")
-            for text, raw in zip(texts, encoded, strict=True)
-        ]
+        starts = [raw[:COMPARED] for raw in encoded]
+        other = [] if all(map(str.isascii, texts)) else [n for n, text in enumerate(texts) if not text.isascii()]
+        for n in other:
+            starts[n] = NO_WORD.sub(" ", texts[n][:COMPARED]).encode("utf-8", "surrogatepass")
         parts = [_words(starts[n : n + TEXTS]) for n in range(0, len(texts), TEXTS)]
         words = np.concatenate([np.empty(0, np.uint64), *(words for words, _ in parts)])
         counts = np.concatenate([np.empty(0, np.int64), *(counts for _, counts in parts)])

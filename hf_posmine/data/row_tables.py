@@ -9,9 +9,10 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.data.column_views import rows_of
 from hf_posmine.data.columns import batched
 
 if TYPE_CHECKING:
@@ -39,6 +40,14 @@ class RowTable(Protocol):
         """Write rows as this table is written: a file, or the folder of a split."""
 
 
+@runtime_checkable
+class HoldsColumns(Protocol):
+    """Rows that are read as columns."""
+
+    def columns(self) -> Iterator[Mapping[str, list[Any]]]:
+        """All rows, some at a time, as the cells of each column."""
+
+
 @dataclass(frozen=True)
 class RowFile:
     """A file of rows."""
@@ -54,14 +63,17 @@ class RowFile:
 class ParquetRows(RowFile):
     """A parquet file."""
 
-    def batches(self) -> Iterator[list[Row]]:
-        """All rows, some at a time; row groups are read one after the other."""
+    def columns(self) -> Iterator[Mapping[str, list[Any]]]:
+        """All rows, some at a time, as columns; row groups are read one after the other."""
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(self.file, buffer_size=BUFFER, pre_buffer=False) as file:
             for batch in file.iter_batches(BATCH_ROWS):
-                columns = [_values(column) for column in batch.columns]
-                yield [dict(zip(batch.schema.names, cells, strict=True)) for cells in zip(*columns, strict=True)]
+                yield dict(zip(batch.schema.names, map(_values, batch.columns), strict=True))
+
+    def batches(self) -> Iterator[list[Row]]:
+        """All rows, some at a time."""
+        return map(rows_of, self.columns())
 
     def write(self, target: Path, rows: Iterable[Row]) -> None:
         """A parquet file with the same schema."""
@@ -196,11 +208,13 @@ class DatasetRows:
     place: str = "train"
     is_split: bool = False
 
+    def columns(self) -> Iterator[Mapping[str, list[Any]]]:
+        """All rows, some at a time, as columns."""
+        yield from self.dataset.with_format(None).iter(batch_size=BATCH_ROWS)
+
     def batches(self) -> Iterator[list[Row]]:
         """All rows, some at a time."""
-        plain = self.dataset.with_format(None)
-        for batch in plain.iter(batch_size=BATCH_ROWS):
-            yield [dict(zip(batch, cells, strict=True)) for cells in zip(*batch.values(), strict=True)]
+        return map(rows_of, self.columns())
 
     def write(self, target: Path, rows: Iterable[Row]) -> None:
         """A folder as ``save_to_disk`` writes it."""

@@ -57,34 +57,6 @@ def _single_spaced(text: str) -> bool:
     return text.isprintable() and "  " not in text and text[:1] != " " and text[-1:] != " "
 
 
-def normalize_all(texts: Sequence[str]) -> list[str]:
-    r"""As :func:`normalize` for each text; most ASCII texts are treated together, which is twice as fast.
-
-    >>> normalize_all(["The  FIRST", "step"])
-    ['the first', 'step']
-    """
-    normalized: list[str] = []
-    for start in range(0, len(texts), TOGETHER):
-        part = texts[start : start + TOGETHER]
-        normalized += _lowered(part) or map(normalize, part)
-    return normalized
-
-
-TOGETHER = 32
-
-
-def _lowered(texts: Sequence[str]) -> list[str] | None:
-    """ASCII texts that need nothing but lower case; None if one of them is another."""
-    joined = "\n".join(texts)
-    if not joined.isascii():
-        return None
-    letters = np.frombuffer(f"\n{joined}\n".encode("ascii"), np.uint8)
-    space = letters <= ord(" ")
-    controls = np.count_nonzero(letters < ord(" ")) + np.count_nonzero(letters == 0x7F)  # noqa: PLR2004
-    single = controls == len(texts) + 1 and not (space[1:] & space[:-1]).any()
-    return joined.lower().split("\n") if single else None
-
-
 INVISIBLE = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff]"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.data.column_views import views_of
+from hf_posmine.data.row_tables import HoldsColumns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -87,7 +89,11 @@ class TrainingData:
 
     def batches(self) -> Iterator[list[RowView]]:
         """The views of all rows, some at a time."""
-        return map(self.views, self.raw_batches())
+        for table in self.tables:
+            if isinstance(table, HoldsColumns):
+                yield from (self._with_texts(views_of(self.layout, columns)) for columns in table.columns())
+            else:
+                yield from map(self.views, table.batches())
 
     def raw_batches(self) -> Iterator[list[Row]]:
         """All rows as they are, some at a time."""
@@ -95,5 +101,7 @@ class TrainingData:
 
     def views(self, rows: Sequence[Row]) -> list[RowView]:
         """The views of some rows."""
-        views = [self.layout.read(row) for row in rows]
+        return self._with_texts([self.layout.read(row) for row in rows])
+
+    def _with_texts(self, views: list[RowView]) -> list[RowView]:
         return views if self.texts is None else self.texts.resolve(views)

@@ -17,7 +17,7 @@ from hf_posmine.data.row_tables import ParquetRows
 from tests.audit.planted import passage
 
 SENTENCES = (
-    "The Bees of Mount Hymettus, they say, make the best honey.", "a-b_c  4,5", "", "Größe äußerst", "蜜蜂如何酿造蜂蜜。" * 9,
+    "The Bees of Mount Hymettus, they say, make the best honey.", "a-b_c  4,5", "", "Größe äußerst", "蜜蜂如何酿造蜂蜜" * 9,
 )  # fmt: skip
 
 
