@@ -9,7 +9,7 @@ import numpy as np
 from hf_posmine.audit.findings import ENTRY
 from hf_posmine.audit.kinds import ROW
 from hf_posmine.core.types import spans
-from hf_posmine.utils.mapped import Appended, blocks, release_pages
+from hf_posmine.utils.mapped import Appended, blocks, gathered, release_pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hf_posmine.core.types import Rows
     from hf_posmine.data.texts import Numbers
 
-RANGE = 1 << 18
+RANGE = 1 << 20
 """Hashes that are in memory at a time, about."""
 ODD, MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 LEAST_SHARED = 10
@@ -91,18 +91,16 @@ class NumbersOnDisk:
         """Negatives that another row of the same query has as a positive."""
         known, wanted = self.arrays["positive_pairs"], self.arrays["negative_pairs"]
         parts = num_ranges(max(len(known), len(wanted)))
-        for positives, negatives in zip(ranges(known, parts), ranges(wanted, parts), strict=True):
-            self._add(kind, negatives[np.isin(wanted[negatives], known[positives])], found)
-            self._release()
+        for (_, positives), (at, negatives) in zip(ranges(known, parts), ranges(wanted, parts), strict=True):
+            self._add(kind, at[np.isin(negatives, positives)], found)
 
     def find_shared(self, share: float, found: FindingFiles) -> None:
         """Negatives that at least a share of the rows has."""
         negatives = self.arrays["negatives"]
         least = max(LEAST_SHARED, share * len(self.arrays["rows"]))
-        for at in ranges(negatives, num_ranges(len(negatives))):
-            _, inverse, counts = np.unique(negatives[at], return_inverse=True, return_counts=True)
+        for at, numbers in ranges(negatives, num_ranges(len(negatives))):
+            _, inverse, counts = np.unique(numbers, return_inverse=True, return_counts=True)
             self._add("shared_negative", at[counts[inverse] >= least], found)
-            self._release()
 
     def find_queries(self, wanted: Numbers, found: FindingFiles) -> None:
         """Rows whose query is one of the ``wanted`` hashes."""
@@ -122,10 +120,8 @@ class NumbersOnDisk:
     def find_without(self, kind: str, counts: str, found: FindingFiles) -> None:
         """Rows of queries none of whose rows has any."""
         queries, held = self.arrays["queries"], self.arrays[counts]
-        for at in ranges(queries, num_ranges(len(queries))):
-            numbers = queries[at]
-            self._add_rows(kind, at[~np.isin(numbers, numbers[held[at] > 0])], found)
-            self._release()
+        for at, numbers in ranges(queries, num_ranges(len(queries))):
+            self._add_rows(kind, at[~np.isin(numbers, numbers[gathered(held, at) > 0])], found)
 
     def usual_count(self) -> int:
         """The number of negatives that most rows have."""
@@ -143,11 +139,11 @@ class NumbersOnDisk:
             release_pages(array)
 
     def _add_rows(self, kind: str, at: Rows, found: FindingFiles) -> None:
-        rows = spans(self.arrays["rows"][at], self.arrays["sizes"][at].astype(np.int64))
+        rows = spans(gathered(self.arrays["rows"], at), gathered(self.arrays["sizes"], at).astype(np.int64))
         found.add(kind, rows, np.full(len(rows), ROW))
 
     def _add(self, kind: str, at: Rows, found: FindingFiles) -> None:
-        places = self.arrays["places"][np.sort(at)]
+        places = gathered(self.arrays["places"], at)
         found.add(kind, places["row"], places["index"])
 
 
@@ -156,17 +152,19 @@ def num_ranges(length: int) -> int:
     return 1 << max(0, (length - 1) // RANGE).bit_length()
 
 
-def ranges(numbers: np.ndarray, parts: int) -> Iterator[Rows]:
-    """Positions of the hashes ``[N]`` in one range of values after the other.
+def ranges(numbers: Numbers, parts: int) -> Iterator[tuple[Rows, Numbers]]:
+    """Positions of the hashes ``[N]`` in one range of values after the other, in ascending order, and the hashes there.
 
-    >>> [at.tolist() for at in ranges(np.array([7, 1 << 63, 7], np.uint64), 2)]
+    >>> [at.tolist() for at, _ in ranges(np.array([7, 1 << 63, 7], np.uint64), 2)]
     [[0, 2], [1]]
     """
     shift = np.uint64(65 - parts.bit_length())
     for number in range(parts):
-        found = [np.empty(0, np.int64)]
+        at, found = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
         for span in blocks(len(numbers)):
-            here = numbers[span] >> shift == number if parts > 1 else np.ones(span.stop - span.start, bool)
-            found.append(span.start + np.flatnonzero(here))
+            block = numbers[span]
+            here = np.flatnonzero(block >> shift == number) if parts > 1 else np.arange(len(block))
+            at.append(span.start + here)
+            found.append(block[here])
             release_pages(numbers, span.start, span.stop)
-        yield np.concatenate(found)
+        yield np.concatenate(at), np.concatenate(found)

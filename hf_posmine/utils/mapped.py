@@ -90,6 +90,21 @@ def blocks(length: int) -> Iterator[slice]:
         yield slice(start, min(length, start + BLOCK))
 
 
+def gathered(array: np.ndarray, at: Rows) -> np.ndarray:
+    """``array[at]`` for ascending positions ``at [n]``, block by block, so that no more than a block of a file is in memory.
+
+    >>> gathered(np.arange(5) * 2, np.array([1, 3])).tolist()
+    [2, 6]
+    """
+    found = [array[:0]]
+    for span in blocks(len(array)):
+        first, last = np.searchsorted(at, [span.start, span.stop])
+        if last > first:
+            found.append(array[at[first:last]])
+            release_pages(array, span.start, span.stop)
+    return np.concatenate(found)
+
+
 def key_ranges(keys: np.ndarray) -> Iterator[Rows]:
     """Positions int64 of the keys (bytes ``[N]``, evenly spread, as hashes are) in one range of values after the other.
 
