@@ -7,6 +7,7 @@ since the hardest setting of all is Naive Top-K, with the most false negatives.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -23,14 +24,20 @@ from hf_posmine.cli.show import show, show_table
 from hf_posmine.cli.work import COLUMNS, DataOptions, load_good_rows
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.types import CeilingFrom
+from hf_posmine.utils.redact import redact, redacted
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from pandas import DataFrame
 
     from hf_posmine.cli.work import MiningInput
+    from hf_posmine.mining.miner import PositiveAwareMiner
+    from hf_posmine.teachers.stored_run import StoredRun
 
+RECORD = ".record.json"
+"""Ends the name of the record, which stands beside the table."""
 HELP = "try many methods on a dataset, from one search"
 SHARES = ["naive", *(f"PercPos({share})" for share in (0.8, 0.85, 0.9, 0.95, 0.98, 1.0))]
 EXAMPLES = """examples:
@@ -66,7 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--depth", type=int, default=200, help="documents stored per query (default: %(default)s)")
     output = parser.add_argument_group("output")
-    output.add_argument("--output", help="the table, a .parquet, .csv or .jsonl file")
+    output.add_argument(
+        "--output", help="the table, a .parquet, .csv or .jsonl file, with a record of the data and the teachers beside it",
+    )  # fmt: skip
     output.add_argument("--plot", help="figure of the table, such as sweep.png (extra 'plots')")
     output.add_argument("--choose", metavar="YAML", help="write the hardest setting within the limits")
     limits = parser.add_argument_group("judgements and limits of --choose")
@@ -98,7 +107,7 @@ def run(args: argparse.Namespace) -> None:
         check_image(args.plot)
     work = load_good_rows(DataOptions.of(args))
     judgements = Qrels.from_beir(args.data, args.judgements) if args.judgements else None
-    runs, columns = _runs(work, args)
+    runs, columns, reader = _runs(work, args)
     table = sweep(
         runs, work.rows, filters=filters, samplers=args.samplers, num_negatives=args.num_negatives, seeds=args.seeds,
         ceiling_from=args.ceiling_from, judgements=judgements, **columns,
@@ -107,6 +116,7 @@ def run(args: argparse.Namespace) -> None:
     if args.output:
         output = Path(args.output)
         write_file(output, lambda path: write_rows(table, path, output.suffix))
+        _write_record(output, runs, reader, args)
     if args.plot:
         plot_sweep(table, args.plot)
     if args.choose:
@@ -117,8 +127,8 @@ def run(args: argparse.Namespace) -> None:
         )
 
 
-def _runs(work: MiningInput, args: argparse.Namespace) -> tuple[list[Any], dict[str, Any]]:
-    """A stored run of each teacher, and the columns to read."""
+def _runs(work: MiningInput, args: argparse.Namespace) -> tuple[list[StoredRun], dict[str, Any], PositiveAwareMiner]:
+    """A stored run of each teacher, the columns to read, and what reads them."""
     from hf_posmine.mining.miner import PositiveAwareMiner
     from hf_posmine.teachers.factory import make_teacher
     from hf_posmine.teachers.stored_run import StoredRun
@@ -134,7 +144,24 @@ def _runs(work: MiningInput, args: argparse.Namespace) -> tuple[list[Any], dict[
     runs = [
         StoredRun.build(t, work.rows, args.depth, corpus=reader.corpus, **columns) for t in [*reader.teachers, *others]
     ]
-    return runs, columns
+    return runs, columns, reader
+
+
+def _write_record(
+    output: Path, runs: Sequence[StoredRun], reader: PositiveAwareMiner, args: argparse.Namespace
+) -> None:
+    """Beside the table: what was searched, by whom, and with which settings."""
+    from hf_posmine.mining.provenance import versions
+    from hf_posmine.teachers.capabilities import describe
+    from hf_posmine.utils.files import write_file
+
+    settings = {name: vars(args)[name] for name in ("depth", "ceiling_from", "judgements")}
+    record = {
+        "command": redact(args.command_line), "teachers": redacted([describe(run) for run in runs]),
+        "corpus": reader.corpus.fingerprint, "data": str(reader.data), "settings": settings, "versions": versions(),
+    }  # fmt: skip
+    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    write_file(output.with_name(f"{output.name}{RECORD}"), lambda path: path.write_text(text, "utf-8"))
 
 
 def _check_choice(args: argparse.Namespace) -> None:

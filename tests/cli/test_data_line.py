@@ -103,6 +103,11 @@ def test_what_is_left_of_a_sweep_is_that_of_the_good_rows(folder, tmp_path, monk
         words = ["sweep", str(folder / f"{name}.jsonl"), *NAMED[:2], "--teacher", "bm25", "--output", f"{name}.parquet"]
         assert main([*words, *more, "--offline", "--quiet"]) == 0
         tables.append(load_dataset("parquet", data_files=f"{name}.parquet", split="train").to_list())
+        record = json.loads((tmp_path / f"{name}.parquet.record.json").read_text())
+        assert record["data"] in capsys.readouterr().out and record["data"].startswith(
+            "query: question · positive: reply"
+        )
+        assert [teacher["kind"] for teacher in record["teachers"]] == ["bm25"] and record["settings"]["depth"] == 200
     assert tables[0] == tables[1] and tables[0][0]["rows"] == 17
 
 
