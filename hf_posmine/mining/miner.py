@@ -346,13 +346,18 @@ class PositiveAwareMiner:
         notice = self.data.notice
         if notice is not None:
             warnings.warn(notice, OutsideCorpusWarning, stacklevel=2)
-        queries = None if self.known_positives is None else self.known_positives.queries
+        self._warn_of_unmatched()
         for teacher in self.teachers:
-            if isinstance(teacher, Lexical) and queries is not None:
-                teacher.warn_of_unmatched(queries)
             for line in prompted_texts(teacher, self.corpus, self.known_positives):
                 warnings.warn(line, PromptedTextWarning, stacklevel=2)
         return self
+
+    def _warn_of_unmatched(self) -> None:
+        """Let lexical teachers warn, each once, of the queries of the whole run, also where nobody called ``prepare``."""
+        if self.known_positives is not None:
+            for teacher in self.teachers:
+                if isinstance(teacher, Lexical):
+                    teacher.warn_of_unmatched(self.known_positives.queries)
 
     @cached_property
     def _reader(self) -> RowReader:
@@ -455,6 +460,7 @@ class PositiveAwareMiner:
         return (batch, *batch.exclusions(self.corpus.num_candidates, self.excluded_everywhere))
 
     def _mine(self, columns: dict[str, list[Any]]) -> Any:
+        self._warn_of_unmatched()
         batch, exclude, counts = self.read(columns)
         rngs = batch.generators(self.corpus, self.settings.seed)
         candidates = self.corpus.num_candidates

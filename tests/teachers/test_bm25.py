@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
+from datasets.fingerprint import Hasher
 
 from hf_posmine import Corpus, PositiveAwareMiner, mine
 from hf_posmine.core.errors import InputError, MissingExtraError, NoSharedWordWarning
@@ -137,7 +138,12 @@ def characters(tmp_path_factory):
 CHINESE = ["长江是亚洲最长的河流", "黄河流经九个省区", "泰山位于山东省", "XYZ?"]
 
 
-def test_queries_without_a_shared_word_are_counted_over_the_run_and_warned_of_once():
+@pytest.mark.parametrize(
+    "run",
+    [mine, lambda pairs, miner, batch_size: pairs.map(miner, batched=True, batch_size=batch_size)],
+    ids=["mine", "map without prepare"],
+)
+def test_queries_without_a_shared_word_are_counted_over_the_run_and_warned_of_once(run):
     """The first batch has none, two later ones have; a second run over the same teacher repeats nothing."""
     pairs = Dataset.from_dict(
         {
@@ -146,10 +152,12 @@ def test_queries_without_a_shared_word_are_counted_over_the_run_and_warned_of_on
         }
     )
     miner = PositiveAwareMiner.from_dataset(pairs, "bm25", num_negatives=1)
+    fingerprint = Hasher.hash(miner)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         for number in (2, 3):
-            mine(pairs, miner, batch_size=number)
+            run(pairs, miner, batch_size=number)
+    assert Hasher.hash(miner) == fingerprint
     lines = [str(warning.message) for warning in told if warning.category is NoSharedWordWarning]
     assert len(lines) == 1 and lines[0].startswith("3 of 6 queries share no word with any document")  # 6 unique ones
 
