@@ -13,14 +13,12 @@ from hf_posmine.data.row_layouts import AddedDocument, RowView
 from hf_posmine.data.row_tables import BATCH_ROWS, RowFile
 from hf_posmine.data.sources import beir_qrels, beir_queries
 from hf_posmine.data.training_data import IdTexts, TrainingData
+from hf_posmine.data.trec_lines import RunLine, run_lines
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from hf_posmine.data.row_tables import Row
-
-FIELDS = 6
-"""Of a line of a TREC run: query, Q0, document, rank, score, tag."""
 
 
 class RunRows(RowFile):
@@ -28,24 +26,15 @@ class RunRows(RowFile):
 
     def batches(self) -> Iterator[list[Row]]:
         """All queries, some at a time."""
-        with self.file.open(encoding="utf-8") as lines:
-            parts = (self._parts(number, line) for number, line in enumerate(lines, 1) if line.strip())
-            groups = itertools.groupby(parts, key=lambda fields: fields[0])
-            rows = ({"query_id": query, "lines": list(group)} for query, group in groups)
-            yield from batched(rows, BATCH_ROWS)
-
-    def _parts(self, number: int, line: str) -> list[str]:
-        fields = line.split()
-        if len(fields) != FIELDS:
-            raise InputError(f"{self.file}, line {number}: {len(fields)} fields; a TREC run has {FIELDS}")
-        return fields
+        groups = itertools.groupby(run_lines(self.file), key=lambda line: line.query)
+        return batched(({"query_id": query, "lines": list(group)} for query, group in groups), BATCH_ROWS)
 
     def write(self, target: Path, rows: Iterable[Row]) -> None:
         """A run; ranks are counted anew."""
         with target.open("w", encoding="utf-8") as file:
             for row in rows:
-                for rank, (query, q0, document, _, score, tag) in enumerate(row["lines"], 1):
-                    file.write(f"{query} {q0} {document} {rank} {score} {tag}\n")
+                for rank, line in enumerate(row["lines"], 1):
+                    file.write(" ".join(line._replace(rank=str(rank))) + "\n")
 
 
 @dataclass(frozen=True)
@@ -63,16 +52,15 @@ class JudgedRun:
         query, lines = str(row["query_id"]), row["lines"]
         if query not in self.queries:
             raise InputError(f"the run has the query {query!r}, which queries.jsonl lacks")
-        scores = [float(fields[4]) for fields in lines]
-        return RowView(
-            self.queries[query], self.positives.get(query, []), [fields[2] for fields in lines], None, scores
-        )
+        documents, scores = [line.document for line in lines], [line.value for line in lines]
+        return RowView(self.queries[query], self.positives.get(query, []), documents, None, scores)
 
     def exchange(self, row: Row, gone: Collection[int], new: Sequence[AddedDocument] = ()) -> dict[str, Any] | None:
         """The query with other lines; new ones stand below the others."""
         lines = [line for place, line in enumerate(row["lines"]) if place not in gone]
-        below = min((float(fields[4]) for fields in row["lines"]), default=0.0)
-        added = [[row["query_id"], "Q0", one.id, "0", f"{below - n:g}", "top-up"] for n, one in enumerate(new, 1)]
+        below = min((line.value for line in row["lines"]), default=0.0)
+        query = str(row["query_id"])
+        added = [RunLine(query, "Q0", one.id, "0", f"{below - n:g}", "top-up") for n, one in enumerate(new, 1)]
         return dict(row) | {"lines": lines + added}
 
     def describe(self) -> str:

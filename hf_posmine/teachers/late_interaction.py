@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.encoding.encode import Encoder, Role, load_again, load_as
-from hf_posmine.teachers.dense_model import commit_of
+from hf_posmine.encoding.encode import Encoder, Role, load_as
 from hf_posmine.teachers.encoded_parts import encoded_parts
-from hf_posmine.teachers.exhaustive import FullScores
+from hf_posmine.teachers.saved_model import SavedModelTeacher
 from hf_posmine.teachers.spellings import Late
 from hf_posmine.utils.cache import build_once, parts_folder
-from hf_posmine.utils.digest import json_digest
-from hf_posmine.utils.files import cache_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
-    from sentence_transformers import MultiVectorEncoder
+    from sentence_transformers import MultiVectorEncoder, SparseEncoder
 
     from hf_posmine.core.types import Floats, Rows, ScoreKind
-    from hf_posmine.data.corpus import Corpus
 
 BLOCK_SIMILARITIES = 1 << 23
 """Similarities of query tokens with document tokens held at a time (64 MB)."""
 KINDS: dict[str, ScoreKind] = {"maxsim": "dot", "meanmaxsim": "cosine"}
 
 
-class LateInteractionTeacher(FullScores):
+class LateInteractionTeacher(SavedModelTeacher):
     """Scores by MaxSim: for each token of the query the best similarity with a token of the document, summed.
 
     The vectors of all tokens of the documents are stored once, below ``store``. Scores are summed in float64 and rounded
@@ -48,29 +44,9 @@ class LateInteractionTeacher(FullScores):
         revision: of a Hub model.
     """
 
-    def __init__(
-        self,
-        model: str | MultiVectorEncoder,
-        corpus: Corpus,
-        *,
-        query_prompt: str | None = None,
-        document_prompt: str | None = None,
-        store: str | Path | None = None,
-        device: str | None = None,
-        revision: str | None = None,
-    ) -> None:
-        self.corpus, self.device, self.revision = corpus, device, revision
-        self._model_name = model if isinstance(model, str) else None
-        self._options: dict[str, Any] = {"query_prompt": query_prompt, "document_prompt": document_prompt}
-        self._store = Path(store) if store else cache_root() / "tokens"
-        self.encoder = self._encoder(model)
-        self.similarity = str(self.encoder.model.similarity_fn_name)
-        self.keys: dict[Role, str] = {role: self.encoder.digest(role) for role in ("query", "document")}
-        self.prompts = dict(self.encoder.prompts)
-        self.name = self._model_name or type(self.encoder.model).__name__
-        self.commit = commit_of(self._model_name, revision) if self._model_name else None
+    kind, folder, spelled, cached = "late interaction", "tokens", Late, ("_tokens",)
 
-    def _encoder(self, model: str | MultiVectorEncoder) -> Encoder:
+    def _encoder(self, model: str | SparseEncoder | MultiVectorEncoder) -> Encoder:
         from sentence_transformers import MultiVectorEncoder
 
         if isinstance(model, str):
@@ -82,31 +58,21 @@ class LateInteractionTeacher(FullScores):
         return Encoder(model, **self._options)
 
     @cached_property
-    def encoder(self) -> Encoder:
-        """The model, loaded again in a process that did not inherit it."""
-        cure = "save the model and pass its folder"
-        return load_again(self._model_name, self.name, self._encoder, self.keys["document"], cure)
+    def similarity(self) -> str:
+        """``maxsim`` or ``meanmaxsim``."""
+        return str(self.encoder.model.similarity_fn_name)
 
     @property
     def score_kind(self) -> ScoreKind:
         """A sum of cosines for MaxSim, a mean of them for MeanMaxSim."""
         return KINDS[self.similarity]
 
-    @property
-    def fingerprint(self) -> str:
-        """Content digest of model, prompts and similarity; no paths."""
-        return json_digest(["late interaction", self.similarity, self.keys])
+    def _decisive(self) -> str:
+        return self.similarity
 
     def describe(self) -> dict[str, Any]:
         """The teacher as a provenance record holds it."""
-        facts = {"kind": "late interaction", "name": self.name, "commit": self.commit, "prompts": self.prompts}
-        return {**facts, "similarity": self.similarity, "keys": self.keys, **self._spelling()}
-
-    def _spelling(self) -> dict[str, str]:
-        """Its spelling with the commit it was loaded from; none for a live model."""
-        if self._model_name is None:
-            return {}
-        return {"spelling": repr(Late(self._model_name, **self._options, revision=self.commit or self.revision))}
+        return {**super().describe(), "similarity": self.similarity}
 
     def prepare(self) -> None:
         """Encode the corpus, unless its token vectors are stored."""
@@ -184,9 +150,6 @@ class LateInteractionTeacher(FullScores):
         """Tokens of each text, and the vectors of all tokens, text after text."""
         tokens, bounds = self._encode(texts, "document")
         return {"counts": np.diff(bounds), "tokens": tokens.astype(np.float32)}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("encoder", "_tokens")}
 
 
 def _document_blocks(starts: Rows, tokens: int) -> Iterator[tuple[int, int]]:

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.encoding.encode import Encoder, Role, load_again, load_as
-from hf_posmine.teachers.dense_model import commit_of
+from hf_posmine.encoding.encode import Encoder, Role, load_as
 from hf_posmine.teachers.encoded_parts import ENCODE_TEXTS, encoded_parts
-from hf_posmine.teachers.exhaustive import FullScores
 from hf_posmine.teachers.postings import Postings, pair_score
+from hf_posmine.teachers.saved_model import SavedModelTeacher
 from hf_posmine.teachers.spellings import Sparse
 from hf_posmine.utils.cache import build_once, parts_folder
-from hf_posmine.utils.digest import json_digest
-from hf_posmine.utils.files import cache_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
-    from sentence_transformers import SparseEncoder
+    from sentence_transformers import MultiVectorEncoder, SparseEncoder
 
     from hf_posmine.core.types import Floats, ScoreKind
-    from hf_posmine.data.corpus import Corpus
 
 
-class SparseTeacher(FullScores):
+class SparseTeacher(SavedModelTeacher):
     """Scores by the dot product of sparse vectors.
 
     Documents are encoded once, into an inverted index below ``store`` that all runs share. Queries are encoded as they
@@ -48,30 +44,9 @@ class SparseTeacher(FullScores):
     """
 
     score_kind: ScoreKind = "dot"
+    kind, folder, spelled, cached = "sparse", "sparse", Sparse, ("_index", "_last")
 
-    def __init__(
-        self,
-        model: str | SparseEncoder,
-        corpus: Corpus,
-        *,
-        query_prompt: str | None = None,
-        document_prompt: str | None = None,
-        store: str | Path | None = None,
-        device: str | None = None,
-        revision: str | None = None,
-    ) -> None:
-        self.corpus, self.device, self.revision = corpus, device, revision
-        self._model_name = model if isinstance(model, str) else None
-        self._options: dict[str, Any] = {"query_prompt": query_prompt, "document_prompt": document_prompt}
-        self._store = Path(store) if store else cache_root() / "sparse"
-        self.encoder = self._encoder(model)
-        self.keys: dict[Role, str] = {role: self.encoder.digest(role) for role in ("query", "document")}
-        self.prompts = dict(self.encoder.prompts)
-        self.max_active_dims: int | None = self.encoder.model.max_active_dims
-        self.name = self._model_name or type(self.encoder.model).__name__
-        self.commit = commit_of(self._model_name, revision) if self._model_name else None
-
-    def _encoder(self, model: str | SparseEncoder) -> Encoder:
+    def _encoder(self, model: str | SparseEncoder | MultiVectorEncoder) -> Encoder:
         from sentence_transformers import SparseEncoder
 
         if isinstance(model, str):
@@ -85,32 +60,17 @@ class SparseTeacher(FullScores):
         return Encoder(model, **self._options)
 
     @cached_property
-    def encoder(self) -> Encoder:
-        """The model, loaded again in a process that did not inherit it."""
-        cure = "save the model and pass its folder"
-        return load_again(self._model_name, self.name, self._encoder, self.keys["document"], cure)
+    def max_active_dims(self) -> int | None:
+        """The most terms that a text may have; None for all."""
+        most: int | None = self.encoder.model.max_active_dims
+        return most
 
-    @property
-    def fingerprint(self) -> str:
-        """Content digest of model and prompts; no paths."""
-        return json_digest(["sparse", self.max_active_dims, self.keys])
+    def _decisive(self) -> int | None:
+        return self.max_active_dims
 
     def describe(self) -> dict[str, Any]:
         """The teacher as a provenance record holds it."""
-        facts = {
-            "kind": "sparse",
-            "name": self.name,
-            "commit": self.commit,
-            "prompts": self.prompts,
-            "similarity": "dot",
-        }
-        return {**facts, "max_active_dims": self.max_active_dims, "keys": self.keys, **self._spelling()}
-
-    def _spelling(self) -> dict[str, str]:
-        """Its spelling with the commit it was loaded from; none for a live model."""
-        if self._model_name is None:
-            return {}
-        return {"spelling": repr(Sparse(self._model_name, **self._options, revision=self.commit or self.revision))}
+        return {**super().describe(), "similarity": "dot", "max_active_dims": self.max_active_dims}
 
     def prepare(self) -> None:
         """Encode the corpus, unless its index is stored."""
@@ -170,6 +130,3 @@ class SparseTeacher(FullScores):
         at, terms = np.nonzero(vectors)
         counts = np.bincount(at, minlength=len(texts))
         return {"counts": counts, "terms": terms.astype(np.int32), "weights": vectors[at, terms]}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("encoder", "_index", "_last")}

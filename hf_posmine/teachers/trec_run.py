@@ -12,6 +12,7 @@ import numpy as np
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.types import PADDING, Exclusions, Floats, Ranking, Rows, ScoreKind, SearchRequest
 from hf_posmine.data.texts import KeyIndex, text_keys
+from hf_posmine.data.trec_lines import run_lines
 from hf_posmine.teachers.multi_search import stored_prefix
 from hf_posmine.utils.cache import build_once, checked
 from hf_posmine.utils.files import cache_root
@@ -67,23 +68,8 @@ class RunTeacher:
     @classmethod
     def from_trec(cls, file: str | Path, corpus: Corpus, queries: Mapping[str, str], **options: Any) -> RunTeacher:
         """From lines ``query Q0 document rank score tag``; the score decides, the rank is not read."""
-
-        def lines() -> Iterable[tuple[str, str, float]]:
-            with Path(file).open(encoding="utf-8") as stream:
-                for number, line in enumerate(stream, 1):
-                    fields = line.split()
-                    if not fields:
-                        continue
-                    try:
-                        query, _, document, _, score, _ = fields
-                        yield query, document, float(score)
-                    except ValueError:
-                        raise InputError(
-                            f"{file}:{number}: {line.strip()[:80]!r} is not a line of a TREC run, "
-                            "'query Q0 document rank score tag'"
-                        ) from None
-
-        return cls(corpus, queries, lines(), **{"name": Path(file).stem, **options})
+        entries = ((line.query, line.document, line.value) for line in run_lines(file))
+        return cls(corpus, queries, entries, **{"name": Path(file).stem, **options})
 
     @classmethod
     def from_files(cls, spec: RunFile, corpus: Corpus) -> RunTeacher:
