@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from hf_posmine.audit import TopUp
+    from hf_posmine.audit import AuditSettings, TopUp
     from hf_posmine.audit.repair import Repair
     from hf_posmine.audit.result import AuditResult, FindingExample
     from hf_posmine.core.types import Filter
@@ -66,6 +66,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--query-column", help="column of the queries (default: found by its name)")
     data.add_argument("--positive-column", help="column of the positives (default: found by its name)")
     data.add_argument("--negatives-column", help="column of the negatives (default: found by its name)")
+    _add_checks(parser, default)
+    result = parser.add_argument_group("result")
+    result.add_argument("--examples", type=int, default=default.examples, help="per kind (default: %(default)s)")
+    result.add_argument("--output", metavar="JSON", help="write the result as JSON")
+    result.add_argument(
+        "--report", metavar="HTML", help="write a page with findings, numbers and rows, as hf-posmine report"
+    )
+    result.add_argument(
+        "--repair",
+        metavar="OUT",
+        help="write a copy without what was found, in the same layout, with a log of each change",
+    )
+    result.add_argument(
+        "--dry-run", action="store_true", help="check the first rows, show how long all would take, and stop"
+    )
+    result.add_argument("--price", type=float, help="of an hour of the machine, for --dry-run")
+    result.add_argument(
+        "--top-up", metavar="TEACHER", nargs="?", const="bm25",
+        help="with --repair and --corpus: mine negatives for rows that have too few, by this teacher (default: bm25)",
+    )  # fmt: skip
+    result.add_argument(
+        "--fail-on", nargs="+", metavar="KIND[=RATE]", default=[],
+        help="exit with 1 if a greater share of the rows has such a finding (default RATE: 0); 'any' for every kind",
+    )  # fmt: skip
+    add_run_arguments(parser)
+
+
+def _add_checks(parser: argparse.ArgumentParser, default: AuditSettings) -> None:
     checks = parser.add_argument_group("checks")
     checks.add_argument("--num-negatives", type=int, help="negatives per row (default: as many as most rows have)")
     checks.add_argument(
@@ -93,30 +121,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tolerance", type=float, default=default.tolerance,
         help="difference from the teacher's score from which on a score is stale (default: %(default)s)",
     )  # fmt: skip
-    result = parser.add_argument_group("result")
-    result.add_argument("--examples", type=int, default=default.examples, help="per kind (default: %(default)s)")
-    result.add_argument("--output", metavar="JSON", help="write the result as JSON")
-    result.add_argument(
-        "--report", metavar="HTML", help="write a page with findings, numbers and rows, as hf-posmine report"
-    )
-    result.add_argument(
-        "--repair",
-        metavar="OUT",
-        help="write a copy without what was found, in the same layout, with a log of each change",
-    )
-    result.add_argument(
-        "--dry-run", action="store_true", help="check the first rows, show how long all would take, and stop"
-    )
-    result.add_argument("--price", type=float, help="of an hour of the machine, for --dry-run")
-    result.add_argument(
-        "--top-up", metavar="TEACHER", nargs="?", const="bm25",
-        help="with --repair and --corpus: mine negatives for rows that have too few, by this teacher (default: bm25)",
-    )  # fmt: skip
-    result.add_argument(
-        "--fail-on", nargs="+", metavar="KIND[=RATE]", default=[],
-        help="exit with 1 if a greater share of the rows has such a finding (default RATE: 0); 'any' for every kind",
-    )  # fmt: skip
-    add_run_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:

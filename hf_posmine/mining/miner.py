@@ -354,10 +354,10 @@ class PositiveAwareMiner:
 
     def _warn_of_unmatched(self) -> None:
         """Let lexical teachers warn, each once, of the queries of the whole run, also where nobody called ``prepare``."""
-        if self.known_positives is not None:
-            for teacher in self.teachers:
-                if isinstance(teacher, Lexical):
-                    teacher.warn_of_unmatched(self.known_positives.queries)
+        queries = None if self.known_positives is None else self.known_positives.queries
+        for teacher in self.teachers:
+            if isinstance(teacher, Lexical) and queries is not None:
+                teacher.warn_of_unmatched(queries)
 
     @cached_property
     def _reader(self) -> RowReader:

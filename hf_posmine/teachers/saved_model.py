@@ -1,4 +1,4 @@
-"""What teachers of a sparse and of a late-interaction model share: the model, its prompts and digests, and its spelling."""
+"""The part that teachers of sparse and of late-interaction models share: model, prompts, digests and spelling."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ limit of size and depth; and what it writes appears in errors shortened, on one 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -23,7 +24,7 @@ except ImportError:  # pragma: no cover - what huggingface_hub 1 brings, with th
     import httpx  # type: ignore[import-not-found,no-redef]
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 REDIRECT, REFUSED, TOO_MANY, BROKEN = 300, 400, 429, 500
@@ -33,6 +34,23 @@ SHOWN = 200
 """Characters of an answer that an error shows."""
 
 Answer = TypeVar("Answer")
+NOT_FOUND = 404
+PAGE_SECONDS = 60.0
+
+
+@contextlib.contextmanager
+def opened_page(address: str) -> Iterator[httpx.Response]:
+    """A page whose head is there and whose body is still to be read, unpacked by nobody.
+
+    Raises:
+        FileNotFoundError: the server has no such page.
+    """
+    as_it_is = {"Accept-Encoding": "identity"}
+    with httpx.stream("GET", address, headers=as_it_is, follow_redirects=True, timeout=PAGE_SECONDS) as answer:
+        if answer.status_code == NOT_FOUND:
+            raise FileNotFoundError(address)
+        answer.raise_for_status()
+        yield answer
 
 
 class _Refusal(Exception):

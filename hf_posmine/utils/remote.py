@@ -12,6 +12,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.utils.cache import build_once
@@ -33,7 +34,6 @@ RECORD = ".provenance.json"
 """Of the record beside a file of mined rows, which comes with it."""
 VERSION = ("etag", "last-modified")
 """Of a page: what changes when it does."""
-SECONDS = 60.0
 
 
 def is_remote(place: object) -> bool:
@@ -64,8 +64,8 @@ def fetched(address: str) -> Path:
 def address_of(place: str | Path) -> str | None:
     """The address (without secrets) of which a local file or folder is the copy; None if it is not one."""
     path = Path(place)
-    note = path.parent.with_name(NOTE)
-    if path.parent.name != FILES or note.parent.parent != _folder() or not note.is_file():
+    note = path.parent.parent / NOTE
+    if path.parent.name != FILES or path.parent.parent.parent != _folder() or not note.is_file():
         return None
     return note.read_text("utf-8")
 
@@ -167,14 +167,10 @@ def _download(files: AbstractFileSystem, path: str, found: Sequence[str], folder
 
 def _of_web(address: str) -> Path:
     """One request: its head tells whether the copy in the cache is still right, and only if not its body is read."""
-    from hf_posmine.utils.http import httpx
+    from hf_posmine.utils.http import opened_page
 
-    name = Path(httpx.URL(address).path).name or "index"
-    as_it_is = {"Accept-Encoding": "identity"}
-    with httpx.stream("GET", address, headers=as_it_is, follow_redirects=True, timeout=SECONDS) as answer:
-        if answer.status_code == 404:  # noqa: PLR2004
-            raise FileNotFoundError(address)
-        answer.raise_for_status()
+    name = Path(unquote(urlsplit(address).path)).name or "index"
+    with opened_page(address) as answer:
 
         def write(folder: Path) -> None:
             with (folder / name).open("wb") as file:

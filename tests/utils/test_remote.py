@@ -76,6 +76,7 @@ def test_data_on_the_web_is_read_by_every_reader(site, capsys):
     assert load_source(f"{site.url}/packed.jsonl.gz").to_list() == rows
     (site.folder / "corpus.jsonl").write_text("".join(json.dumps({"text": row["pos"][0]}) + "\n" for row in rows))
     assert len(Corpus.of(f"{site.url}/corpus.jsonl")) == 8
+    assert address_of("my.csv") is None and address_of("files/my.csv") is None
     source = source_of_path(str(fetched(address)), None)
     assert (source.path, source.sha256) == (address, file_sha256(site.folder / "train.jsonl"))
 
