@@ -6,17 +6,12 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.data.row_layouts import ListColumns, RowView, as_list, as_text, as_texts
+from hf_posmine.data.row_tables import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from hf_posmine.data.row_layouts import RowLayout
-    from hf_posmine.data.row_tables import Row
-
-
-def rows_of(columns: Mapping[str, Sequence[Any]]) -> list[Row]:
-    """Columns of ``n`` cells as ``n`` rows."""
-    return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
 
 
 def views_of(layout: RowLayout, columns: Mapping[str, Sequence[Any]]) -> list[RowView]:

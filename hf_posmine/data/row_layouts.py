@@ -93,12 +93,13 @@ class ListColumns:
 
     def read(self, row: Row) -> RowView:
         """The view of a row."""
-        view = RowView(as_text(row[self.query]), as_texts(row[self.positive]), as_texts(row[self.negatives]))
-        if self.positive_scores is not None:
-            view.positive_scores = _listed(row, self.positive_scores)
-        if self.negative_scores is not None:
-            view.negative_scores = _listed(row, self.negative_scores)
-        return view
+        return RowView(
+            as_text(row[self.query]),
+            as_texts(row[self.positive]),
+            as_texts(row[self.negatives]),
+            _listed(row, self.positive_scores),
+            _listed(row, self.negative_scores),
+        )
 
     def exchange(self, row: Row, gone: Collection[int], new: Sequence[AddedDocument] = ()) -> dict[str, Any] | None:
         """The row with other lists; columns beside the negatives, such as their ids, change with them."""

@@ -6,13 +6,12 @@ import csv
 import itertools
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.data.column_views import rows_of
 from hf_posmine.data.columns import batched
 
 if TYPE_CHECKING:
@@ -46,6 +45,11 @@ class HoldsColumns(Protocol):
 
     def columns(self) -> Iterator[Mapping[str, list[Any]]]:
         """All rows, some at a time, as the cells of each column."""
+
+
+def rows_of(columns: Mapping[str, Sequence[Any]]) -> list[Row]:
+    """Columns of ``n`` cells as ``n`` rows."""
+    return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_posmine.data.column_views import rows_of, views_of
+from hf_posmine.data.column_views import views_of
 from hf_posmine.data.row_layouts import ListColumns, NamedColumns, layout_of
-from hf_posmine.data.row_tables import HoldsColumns, ParquetRows, table_of_file
+from hf_posmine.data.row_tables import HoldsColumns, ParquetRows, rows_of, table_of_file
 from tests.audit.planted import LAYOUTS, clean_rows
 
 RECORD = st.fixed_dictionaries({"docid": st.text(max_size=3), "text": st.text(max_size=5)})
