@@ -34,7 +34,8 @@ def cache_root() -> Path:
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` make a temporary file beside ``path``, sync it, and rename it into place."""
+    """Let ``write`` make a temporary file beside ``path``, sync it, and rename it into place; a killed run's is cleared."""
+    _remove_stale_of(path)
     temporary = _temporary(path)
     try:
         with _space_for(path):

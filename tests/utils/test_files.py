@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hf_posmine.utils import files
-from hf_posmine.utils.files import replace_folder, unfinished_pair, write_pair
+from hf_posmine.utils.files import replace_folder, unfinished_pair, write_file, write_pair
 
 
 def in_a_child_killed_at(step: int, work) -> None:
@@ -53,6 +53,15 @@ def test_no_kill_leaves_a_description_of_another_file(tmp_path, step, before):
         assert unfinished_pair(record)
     pair(tmp_path, "newest")
     assert {f.name: f.read_text() for f in tmp_path.iterdir()} == {data.name: "newest", record.name: "of newest"}
+
+
+def test_a_file_that_a_killed_run_staged_is_cleared_and_other_files_are_left(tmp_path):
+    output, other = tmp_path / "scores.json", tmp_path / "scores.json.tmp-mine"
+    other.write_text("mine")
+    in_a_child_killed_at(1, lambda: write_file(output, lambda new: new.write_text("old")))
+    assert len(list(tmp_path.iterdir())) > 1 and not output.exists()
+    write_file(output, lambda new: new.write_text("new"))
+    assert {f.name: f.read_text() for f in tmp_path.iterdir()} == {output.name: "new", other.name: "mine"}
 
 
 def test_a_killed_replacement_of_a_folder_is_cleared_and_other_files_are_left(tmp_path):
