@@ -30,6 +30,7 @@ from hf_posmine.mining.provenance import recorded_at
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from datasets import Dataset
 
@@ -103,6 +104,7 @@ def run(args: argparse.Namespace) -> None:
     if args.rows is not None:
         mined = mined.shuffle(seed=args.seed).select(range(min(args.rows, len(mined))))
     judge = _judge(args)
+    judges = [judge]
     columns = {"query_column": args.query_column, "positive_column": args.positive_column}
     judgements = judge_negatives(mined, judge, **columns)
     flat = [verdict for row in judgements for verdict in row]
@@ -114,6 +116,7 @@ def run(args: argparse.Namespace) -> None:
         _print_agreement("people", agreement(flat, _truth(mined, args), of_row, suspect=args.suspect), observed)
     if args.second_model:
         other = FORMS[args.form](_chat(args, args.url, args.second_model), concurrency=args.concurrency)
+        judges.append(other)
         second = [verdict for row in judge_negatives(mined, other, **columns) for verdict in row]
         _print_agreement(
             args.second_model, agreement(flat, as_relevant(second, args.suspect), of_row, suspect=args.suspect)
@@ -121,7 +124,7 @@ def run(args: argparse.Namespace) -> None:
     if miner is not None:
         mined, judgements = topped_up(mined, judgements, judge, miner, args)
     judged = apply_judgements(mined, judgements, action=args.action, suspect=args.suspect)
-    _print_costs(judge)
+    _print_costs(judges)
     if output.suffix:
         write_file(output, lambda path: write_rows(judged, path, output.suffix))
     else:
@@ -162,9 +165,9 @@ def _chat(args: argparse.Namespace, url: str | None, model: str) -> Chat:
     return ChatServer(url, model, args.api_key_env)
 
 
-def _print_costs(judge: CandidateJudge) -> None:
+def _print_costs(judges: Sequence[CandidateJudge]) -> None:
     show("")
-    for cost in judge.costs():
+    for cost in (cost for judge in judges for cost in judge.costs()):
         show(f"{cost.name}: {cost.questions:,} questions asked now, {cost.characters:,} characters")
 
 

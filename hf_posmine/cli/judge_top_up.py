@@ -79,11 +79,12 @@ def topped_up(
     Raises:
         InputError: rows that cannot be topped up.
     """
+    from hf_posmine.evaluation.judge.actions import taken_by
     from hf_posmine.evaluation.judge.top_up import top_up
 
     recorded = miner.settings.num_negatives if args.top_up == RECORDED else max(map(len, judgements), default=0)
     wanted = args.num_negatives or recorded
-    options = {"num_negatives": wanted, "suspect": args.suspect, "depth": args.depth}
+    options = {"num_negatives": wanted, "suspect": taken_by(args.action, args.suspect), "depth": args.depth}
     rows, verdicts = top_up(mined, judgements, judge, miner, **options)
     added = sum(map(len, verdicts)) - sum(map(len, judgements))
     show(f"\nTopped up to {wanted} negatives a row by {miner!r}: {added:,} more were judged")

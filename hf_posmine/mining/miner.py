@@ -139,6 +139,17 @@ class PositiveAwareMiner:
         self.settings = self._with_filters()
         self._check()
 
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """Corpus, known positives and columns, as arguments of another miner of the same rows."""
+        return {
+            "corpus": self.corpus,
+            "known_positives": self.known_positives,
+            "query_column": self.query_column,
+            "positive_column": self.positive_column,
+            "positive_id_column": self.positive_id_column,
+        }
+
     def _with_filters(self) -> MiningSettings:
         """The settings with filters; random scores say nothing, and get none by default."""
         if self.settings.filters is None and all(isinstance(teacher, RandomTeacher) for teacher in self.teachers):

@@ -385,6 +385,19 @@ def test_judge_tops_up_by_the_record_beside_the_rows(service, tmp_path, capsys):
     assert len(after) == 24 and full > 21 and all_taken > 1
 
 
+def test_what_is_dropped_beside_relabelled_suspects_is_replaced_too(service, tmp_path):
+    mine = ["mine", str(SAMPLE), "--teacher", "bm25", "--num-negatives", "3", "--keep", "ids", "--quiet"]
+    assert main([*mine, "--output", str(tmp_path / "mined")]) == 0
+    options = ("--form", "quote", "--top-up", "--rows", 24)
+    counts = []
+    for suspect, action in (("better", "relabel_or_drop"), ("relevant", "drop")):
+        assert judge_command(service, tmp_path, *options, "--suspect", suspect, "--action", action) == 0
+        judged = load_from_disk(str(tmp_path / "judged"))
+        counts.append([len(row) for row in judged["negatives"]])
+        assert not any(service.relevant(row["query"], text) for row in judged for text in row["negatives"])
+    assert counts[0] == counts[1] and counts[0].count(3) > 20
+
+
 def test_a_cascade_that_quotes_costs_the_dear_model_little(service, tmp_path, capsys):
     mine = ["mine", str(SAMPLE), "--teacher", "bm25", "--num-negatives", "3", "--keep", "ids", "--quiet"]
     assert main([*mine, "--output", str(tmp_path / "mined")]) == 0

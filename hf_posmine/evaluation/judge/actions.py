@@ -81,7 +81,13 @@ def apply_judgements(
     return mined.map(
         _act,
         with_indices=True,
-        fn_kwargs={"judgements": judgements, "action": action, "suspects": SUSPECTS[suspect], "parallel": parallel},
+        fn_kwargs={
+            "judgements": judgements,
+            "action": action,
+            "suspects": SUSPECTS[suspect],
+            "taken": SUSPECTS[taken_by(action, suspect)],
+            "parallel": parallel,
+        },
         features=_features(mined, action),
     )
 
@@ -97,9 +103,18 @@ def _features(mined: Dataset, action: Action) -> Any:
     return features
 
 
+def taken_by(action: Action, suspect: Suspect) -> Suspect:
+    """Which verdicts an action takes from the negatives; those of ``suspect`` may be fewer.
+
+    >>> taken_by("relabel", "better"), taken_by("relabel_or_drop", "better")
+    ('better', 'relevant')
+    """
+    return "relevant" if action == "relabel_or_drop" else suspect
+
+
 def _act(
     row: dict[str, Any], number: int, judgements: list[list[Verdict]], action: Action, suspects: tuple[str, ...],
-    parallel: list[str],
+    taken: tuple[str, ...], parallel: list[str],
 ) -> dict[str, Any]:  # fmt: skip
     """One row after the action."""
     verdicts, count = judgements[number], len(row["negatives"])
@@ -113,8 +128,7 @@ def _act(
     elif action == "demote":
         order.sort(key=lambda at: bad[at])
     else:
-        relevant = SUSPECTS["relevant"] if action == "relabel_or_drop" else suspects
-        out = [verdict in relevant for verdict in verdicts]
+        out = [verdict in taken for verdict in verdicts]
         order = [at for at in order if not out[at]]
         if action in RELABEL:
             before = row.get(JUDGED_POSITIVES) or []

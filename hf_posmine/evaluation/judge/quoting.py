@@ -106,7 +106,7 @@ def read_ranking(answer: str, count: int) -> list[int] | None:
 class QuoteJudge(Asker):
     """Verdicts by quotation and ranking (ARHN, arXiv 2604.11092); answers are cached on disk as they arrive.
 
-    Each candidate is asked about alone: quote the answer, or say that there is none. JudgedList with one are then ranked in one
+    Each candidate is asked about alone: quote the answer, or say that there is none. Candidates with one are then ranked in one
     list with the labelled positive: those above it are ``better``, those below it ``worse``, and a copy of it is ``equal``. A
     quotation that is not in the passage is ``unreadable``; where the ranking cannot be read, candidates with an answer are
     ``worse``: relevant, and not known to be better.

@@ -153,13 +153,9 @@ class _DeepMiner:
             "weak_positive": "keep",
         }
         deep = PositiveAwareMiner(
-            corpus=miner.corpus,
             teachers=miner.teachers,
-            known_positives=miner.known_positives,
-            query_column=miner.query_column,
-            positive_column=miner.positive_column,
-            positive_id_column=miner.positive_id_column,
             second_opinion=opinion,
+            **miner.inputs,
             **{**miner.settings.to_dict(), **changes},
         )
         return cls(deep, tuple(columns))

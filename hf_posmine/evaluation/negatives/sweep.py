@@ -256,11 +256,7 @@ def _of_reading(options: dict[str, Any]) -> dict[str, Any]:
 
 def _miner_of(plan: SweepPoint, reader: PositiveAwareMiner) -> PositiveAwareMiner:
     return PositiveAwareMiner(
-        corpus=reader.corpus,
         teachers=plan.teachers,
-        known_positives=reader.known_positives,
-        query_column=reader.query_column,
-        positive_column=reader.positive_column,
-        positive_id_column=reader.positive_id_column,
+        **reader.inputs,
         **{name: vars(plan.settings)[name] for name in plan.settings.to_dict()},
     )
