@@ -8,7 +8,7 @@ import numpy as np
 
 from hf_posmine.core.check import whole
 from hf_posmine.core.errors import InputError
-from hf_posmine.data.texts import text_numbers
+from hf_posmine.data.texts import text_keys
 from hf_posmine.training.convert.shared import Converted, converted, negative_columns
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def join_positives(rows: Converted, num_positives: int) -> Converted:
     n = len(dataset.column_names) - 2
     columns = ["query", "positive", *negative_columns(n)]
     texts = [dataset[column][:] for column in columns]
-    keys = np.stack([text_numbers(column) for column in texts], axis=1)
+    keys = np.unique(text_keys(text for column in texts for text in column), return_inverse=True)[1]
+    keys = keys.reshape(len(columns), -1).T
     flat = [text for row in zip(*texts, strict=True) for text in row]
     joined: list[tuple[int, list[int], list[int]]] = []
     short = 0
