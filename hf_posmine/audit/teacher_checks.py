@@ -8,6 +8,7 @@ import numpy as np
 
 from hf_posmine.audit.grouping import checked_rows
 from hf_posmine.audit.kinds import ROW
+from hf_posmine.core.errors import InputError
 from hf_posmine.core.filters import lowest_ceiling
 from hf_posmine.core.types import PADDING
 from hf_posmine.data.corpus import Corpus
@@ -33,6 +34,9 @@ class TeacherChecks:
         filters: whose ceilings no negative may reach.
         tolerance: of a score of the data: a difference relative to the teacher's score, or to 1 if that is greater.
         device: for teachers that compute on one.
+
+    Raises:
+        InputError: filters none of which sets a ceiling, so that nothing would be checked.
     """
 
     def __init__(
@@ -44,6 +48,11 @@ class TeacherChecks:
         device: str | None = None,
     ) -> None:
         self.data, self.filters, self.tolerance = data, tuple(filters), tolerance
+        if self.filters and lowest_ceiling(self.filters, np.ones(1, np.float32))[1] < 0:
+            raise InputError(
+                f"--filters {' '.join(map(repr, self.filters))}: none sets a ceiling, which is what an audit compares negatives "
+                "with; add one, such as PercPos(0.95)"
+            )
         self.corpus = Corpus.from_texts(_documents(data), match="exact")
         queries = Corpus.from_texts(
             (view.query for batch in data.batches() for view in batch if view.query), match="exact"

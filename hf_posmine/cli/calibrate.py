@@ -7,7 +7,6 @@ Intervals are of resampled queries.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -20,6 +19,7 @@ from hf_posmine.cli.arguments import (
     teacher_options,
 )
 from hf_posmine.cli.early import methods_of
+from hf_posmine.cli.records import save_record
 from hf_posmine.cli.show import show, show_table
 from hf_posmine.cli.work import COLUMNS, DataOptions, load_good_rows
 from hf_posmine.core.errors import InputError
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> None:
             "command": args.command_line, "teacher": describe(teacher), "corpus": corpus.fingerprint, "hide": args.hide,
             "data": taken, "queries": found.queries, "settings": [asdict(point) for point in found.points], "versions": versions(),
         }  # fmt: skip
-        write_file(Path(args.output), lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
+        save_record(record, Path(args.output))
     chosen = None
     try:
         chosen = found.propose(args.rate, confident=not args.estimate)

@@ -8,12 +8,12 @@ give their results with --runs; seeds and queries are then both resampled.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.cli.arguments import add_run_arguments
+from hf_posmine.cli.records import save_record
 from hf_posmine.cli.show import show, show_table
 from hf_posmine.core.errors import InputError
 
@@ -62,7 +62,6 @@ def run(args: argparse.Namespace) -> None:
     """Compare, and print a table and a sentence per claim."""
     from hf_posmine.evaluation.statistics.significance import corrected
     from hf_posmine.mining.provenance import versions
-    from hf_posmine.utils.files import write_file
 
     if not 0 < args.alpha < 1:
         raise InputError(f"--alpha {args.alpha}: the significance level is between 0 and 1, such as 0.05")
@@ -83,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
             ],
             "versions": versions(),
         }  # fmt: skip
-        write_file(Path(args.output), lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
+        save_record(record, Path(args.output))
 
 
 def _models(args: argparse.Namespace, draws: dict[str, Any]) -> tuple[str, dict[tuple[str, str], Comparison]]:

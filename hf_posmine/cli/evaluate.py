@@ -124,8 +124,14 @@ def _write(result: RetrievalResult, folder: Path, args: argparse.Namespace) -> P
     from dataclasses import replace
 
     from hf_posmine.mining.provenance import versions
+    from hf_posmine.utils.redact import redact
 
-    details = {**result.details, "command": args.command_line, "revision": args.revision, "versions": versions()}
+    details = {
+        **result.details,
+        "command": redact(args.command_line),
+        "revision": args.revision,
+        "versions": versions(),
+    }
     if args.runs and result.run is not None:
         result.run.write_trec(folder / f"{file_stem(result)}.trec", result.model)
     return replace(result, details=details).save(folder / f"{file_stem(result)}.json")

@@ -9,12 +9,12 @@ COLLECTION is a BEIR folder, or a folder with corpus, queries and qrels as parqu
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.cli.arguments import add_run_arguments, add_teacher_arguments, teacher_names, teacher_options
 from hf_posmine.cli.early import methods_of
+from hf_posmine.cli.records import save_record
 from hf_posmine.cli.show import show, show_table
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.filters import as_filters
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> None:
         record |= _sweep(args, teacher, corpus, judgements, visible)
         write_curve(record)
     if args.output:
-        _write_json(record, Path(args.output))
+        save_record(record, Path(args.output))
 
 
 def _sweep(
@@ -142,13 +142,7 @@ def curve_writer(path: str | None) -> Callable[[dict[str, Any]], None]:
         return lambda record: None
     if Path(path).suffix not in (".csv", ".json"):
         raise InputError(f"--curve {path}: write a .csv or .json file")
-    return lambda record: (_write_csv if path.endswith(".csv") else _write_json)(record, Path(path))
-
-
-def _write_json(record: dict[str, Any], path: Path) -> None:
-    from hf_posmine.utils.files import write_file
-
-    write_file(path, lambda file: file.write_text(json.dumps(record, indent=1) + "\n"))
+    return lambda record: (_write_csv if path.endswith(".csv") else save_record)(record, Path(path))
 
 
 def _write_csv(record: dict[str, Any], path: Path) -> None:

@@ -7,11 +7,11 @@ the final test. What was merged, tried and chosen is written to merge.json besid
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_posmine.cli.arguments import add_run_arguments
+from hf_posmine.cli.records import save_record
 from hf_posmine.cli.show import show, show_table
 from hf_posmine.core.errors import InputError
 
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
     else:
         merged = merge_models(args.models, args.method, args.shares)
     merged.model.save_pretrained(str(output))
-    (output / "merge.json").write_text(json.dumps(_record(args, merged), indent=1) + "\n")
+    save_record(_record(args, merged), output / "merge.json")
     _print(args, merged)
 
 

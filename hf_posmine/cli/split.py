@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> None:
     from hf_posmine.data.split import GroupedSplit, SplitSettings
     from hf_posmine.mining.provenance import versions
     from hf_posmine.utils.files import replace_folder
+    from hf_posmine.utils.redact import redacted
 
     settings = SplitSettings(args.dev, args.test, args.near, args.seed)
     output = Path(args.output)
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
         "near": settings.near, "seed": settings.seed, "splits": counts, "corpus": pairs.corpus.fingerprint,
         "versions": versions(),
     }  # fmt: skip
-    replace_folder(output, lambda folder: split.write(folder, record))
+    replace_folder(output, lambda folder: split.write(folder, redacted(record)))
     _print(split, output)
 
 

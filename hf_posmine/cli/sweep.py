@@ -7,7 +7,6 @@ since the hardest setting of all is Naive Top-K, with the most false negatives.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -20,11 +19,11 @@ from hf_posmine.cli.arguments import (
 )
 from hf_posmine.cli.early import methods_of
 from hf_posmine.cli.output import TABLES, write_rows
+from hf_posmine.cli.records import save_record
 from hf_posmine.cli.show import show, show_table
 from hf_posmine.cli.work import COLUMNS, DataOptions, load_good_rows
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.types import CeilingFrom
-from hf_posmine.utils.redact import redact, redacted
 
 if TYPE_CHECKING:
     import argparse
@@ -153,15 +152,13 @@ def _write_record(
     """Beside the table: what was searched, by whom, and with which settings."""
     from hf_posmine.mining.provenance import versions
     from hf_posmine.teachers.capabilities import describe
-    from hf_posmine.utils.files import write_file
 
     settings = {name: vars(args)[name] for name in ("depth", "ceiling_from", "judgements")}
     record = {
-        "command": redact(args.command_line), "teachers": redacted([describe(run) for run in runs]),
+        "command": args.command_line, "teachers": [describe(run) for run in runs],
         "corpus": reader.corpus.fingerprint, "data": str(reader.data), "settings": settings, "versions": versions(),
     }  # fmt: skip
-    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-    write_file(output.with_name(f"{output.name}{RECORD}"), lambda path: path.write_text(text, "utf-8"))
+    save_record(record, output.with_name(f"{output.name}{RECORD}"))
 
 
 def _check_choice(args: argparse.Namespace) -> None:

@@ -7,11 +7,11 @@ the source, the record itself, or the rows in the repository.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_posmine.cli.arguments import add_run_arguments
+from hf_posmine.cli.records import save_record
 from hf_posmine.cli.show import show
 
 if TYPE_CHECKING:
@@ -55,7 +55,6 @@ def run(args: argparse.Namespace) -> None:
     from hf_posmine.core.spec import split_list
     from hf_posmine.hub.inputs import Inputs
     from hf_posmine.hub.verify import verify
-    from hf_posmine.utils.files import write_file
 
     teachers = None if args.teacher is None else split_list(args.teacher)
     inputs = Inputs(args.dataset, args.corpus, teachers, args.device, args.allow_local)
@@ -64,7 +63,6 @@ def run(args: argparse.Namespace) -> None:
     )
     show(found)
     if args.output:
-        text = json.dumps(found.to_dict(), indent=1) + "\n"
-        write_file(Path(args.output), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        save_record(found.to_dict(), Path(args.output))
     if not found.verified:
         raise SystemExit(1)

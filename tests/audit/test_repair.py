@@ -9,6 +9,8 @@ import pytest
 from hf_posmine.audit import KINDS as ALL_KINDS
 from hf_posmine.audit import AuditSettings, audit_data
 from hf_posmine.cli.main import main
+from hf_posmine.core.errors import InputError
+from hf_posmine.core.filters import RankWindow
 from hf_posmine.data import open_training_data
 from tests.audit.planted import LAYOUTS, clean_rows, passage, plant, write_jsonl
 
@@ -100,4 +102,7 @@ def test_a_teacher_finds_what_it_scores_above(tmp_path):
     path = write_jsonl(tmp_path / "rows.jsonl", rows)
     result = audit_data(open_training_data(path), AuditSettings(teacher="bm25"))
     assert [(e.row, e.index) for e in result.findings["teacher_above"].examples] == [(0, 0)]
+    limits = AuditSettings(teacher="bm25", filters=(RankWindow(0, 5),))
+    with pytest.raises(InputError, match=r"RankWindow\(0, 5\): none sets a ceiling.*add one"):
+        audit_data(open_training_data(path), limits)
     assert [e.row for e in result.findings["stale_scores"].examples] == [1]

@@ -50,7 +50,8 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_judged_collection_is_shown_and_recorded(command, folder, tmp_path, capsys):
+def test_a_judged_collection_is_shown_and_recorded(command, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("A_TOKEN", tmp_path.name)  # a secret among the arguments
     words = [
         str(folder / word) if word == "judged" else str(tmp_path / word) if word.startswith("out") else word
         for word in COMMANDS[command]
@@ -61,6 +62,8 @@ def test_a_judged_collection_is_shown_and_recorded(command, folder, tmp_path, ca
     (file,) = [tmp_path / "out.json"] if command != "evaluate" else (tmp_path / "out").iterdir()
     record = json.loads(file.read_text())
     assert record.get("data", record.get("details", {}).get("data")) == line
+    assert "***" in record.get("command", record.get("details", {}).get("command"))
+    assert tmp_path.name not in file.read_text()
 
 
 PAIRS = "query: question · positive: reply · corpus: 24 documents by docno (contents) · positives in corpus: 16 of "
