@@ -9,7 +9,7 @@ import numpy as np
 from hf_posmine.audit.grouping import checked_rows
 from hf_posmine.audit.kinds import ROW
 from hf_posmine.core.errors import InputError
-from hf_posmine.core.filters import lowest_ceiling
+from hf_posmine.core.filters import lowest_ceiling, refuse_beyond_scores
 from hf_posmine.core.types import PADDING
 from hf_posmine.data.corpus import Corpus
 from hf_posmine.teachers.capabilities import prepare
@@ -47,6 +47,7 @@ class TeacherChecks:
         tolerance: float = 0.02,
         device: str | None = None,
     ) -> None:
+        refuse_beyond_scores(filters, "an audit")
         self.data, self.filters, self.tolerance = data, tuple(filters), tolerance
         if self.filters and lowest_ceiling(self.filters, np.ones(1, np.float32))[1] < 0:
             raise InputError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hf_posmine.audit.forms import same_form
 from hf_posmine.audit.grouping import as_mined
 from hf_posmine.core.errors import InputError
+from hf_posmine.core.filters import refuse_of_rows
 from hf_posmine.data.row_layouts import AddedDocument
 from hf_posmine.mining.miner import PositiveAwareMiner
 
@@ -56,6 +57,7 @@ class ToppingUp:
             raise InputError(
                 f"{data.name}: rows that {what} cannot be topped up; mine again with hf-posmine mine, or leave --top-up out"
             )
+        refuse_of_rows(settings.filters, "an audit")
         self.num_negatives = num_negatives
         self.miner = PositiveAwareMiner.from_dataset(
             rows.select_columns(["query", "positive"]),

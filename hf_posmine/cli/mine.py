@@ -62,6 +62,7 @@ EXAMPLES = """examples:
   hf-posmine mine pairs.parquet --filters "PercPos(0.95)" --output mined --push-to-hub me/mined --variants n-tuple
 
 filters:  SkipTop(n)  RankWindow(first, last)  MaxScore(s)  MinScore(s)  MarginPos(margin)  PercPos(share)
+          FartherFromPositive(margin)  NearerToPositive(margin)  Consistency(k)
           default: PercPos(0.95); none: Naive Top-K
 samplers: Top()  Uniform(k)  SampledTopK(k, temperature)  Top1Sampled(k, temperature)
           SimANS(k, a, b)  Stratified(bins, k)

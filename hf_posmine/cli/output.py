@@ -64,9 +64,20 @@ def account_of(
     from hf_posmine.mining.provenance import provenance
     from hf_posmine.mining.summary import MiningSummary
 
-    summary = replace(MiningSummary.from_dataset(mined, miner.settings.num_negatives), bad_rows=miner.num_bad_rows)
+    summary = MiningSummary.from_dataset(mined, miner.settings.num_negatives)
+    summary = replace(summary, bad_rows=miner.num_bad_rows, dropped_rows=_dropped(work.rows, miner, summary.rows))
     facts: dict[str, Any] = {"source": work.source, "corpus_source": work.corpus_source, "command": command}
     return summary, provenance(miner, summary=summary, mined=mined, **facts)
+
+
+def _dropped(rows: AnyDataset, miner: PositiveAwareMiner, left: int) -> int | None:
+    """Rows that the settings dropped; None where none can be, or a stream does not say how many it had."""
+    from hf_posmine.data.columns import has_numbered_rows, splits_of
+
+    splits = splits_of(rows)
+    if not miner.settings.dropping or not all(map(has_numbered_rows, splits)):
+        return None
+    return sum(map(len, splits)) - left - (miner.num_bad_rows or 0)
 
 
 def update_line(update: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         StoreError,
     )
     from hf_posmine.core.filters import FILTERS, as_filters
+    from hf_posmine.core.pair_filters import Consistency, FartherFromPositive, NearerToPositive
     from hf_posmine.core.samplers import SAMPLERS, as_sampler
     from hf_posmine.core.settings import MiningSettings
     from hf_posmine.core.types import Exclusions, Filter, Ranking, Teacher
@@ -30,14 +31,17 @@ __all__ = [
     "FILTERS",
     "SAMPLERS",
     "ColumnError",
+    "Consistency",
     "CorruptShardError",
     "DiskFullError",
     "Exclusions",
+    "FartherFromPositive",
     "Filter",
     "HubError",
     "InputError",
     "MiningSettings",
     "MissingExtraError",
+    "NearerToPositive",
     "PosmineError",
     "Ranking",
     "ShortRowError",
@@ -67,6 +71,11 @@ __getattr__, __dir__ = lazy_names(
         "filters": (
             "FILTERS",
             "as_filters",
+        ),
+        "pair_filters": (
+            "Consistency",
+            "FartherFromPositive",
+            "NearerToPositive",
         ),
         "samplers": (
             "SAMPLERS",

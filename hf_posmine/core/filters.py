@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.core.check import is_number, is_whole
 from hf_posmine.core.errors import SpecError
-from hf_posmine.core.spec import parse, shown, spell
-from hf_posmine.core.types import Filter
+from hf_posmine.core.neutral import NeutralFilter, check_number, check_whole
+from hf_posmine.core.pair_filters import Consistency, FartherFromPositive, NearerToPositive
+from hf_posmine.core.spec import parse, shown
+from hf_posmine.core.types import ByPosition, Filter, OfRows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,32 +23,8 @@ if TYPE_CHECKING:
     from hf_posmine.core.types import Floats, ScoreKind
 
 
-MOST_RANKS = 1 << 40
-"""More documents than any corpus has."""
-
-
-class _Neutral:
-    """A filter that limits nothing; the others override what they limit."""
-
-    def ceiling(self, positive_scores: Floats) -> Floats:
-        return np.full(len(positive_scores), np.inf, np.float32)
-
-    def floor(self, positive_scores: Floats) -> Floats:
-        return np.full(len(positive_scores), -np.inf, np.float32)
-
-    @property
-    def window(self) -> tuple[int, int | None]:
-        return (0, None)
-
-    def check(self, score_kind: ScoreKind) -> None:
-        return None
-
-    def __repr__(self) -> str:
-        return spell(self)
-
-
 @dataclass(frozen=True, repr=False)
-class SkipTop(_Neutral):
+class SkipTop(NeutralFilter):
     """Top-K shifted by N: leave out the first ``count`` ranks (paper, section 3; best N = 10, Table 3).
 
     Ranks are counted among the candidates that are not excluded, before any score filter.
@@ -56,7 +33,7 @@ class SkipTop(_Neutral):
     count: int
 
     def __post_init__(self) -> None:
-        _whole(self, "count", 0)
+        check_whole(self, "count", 0)
 
     @property
     def window(self) -> tuple[int, int | None]:
@@ -64,7 +41,7 @@ class SkipTop(_Neutral):
 
 
 @dataclass(frozen=True, repr=False)
-class RankWindow(_Neutral):
+class RankWindow(NeutralFilter):
     """Ranks ``first <= rank < last``, counted from 0 among the candidates that are not excluded.
 
     ``RankWindow(30, 100)`` is SFR-Embedding's "range 30-100", ``RankWindow(10, 110)`` what RAGatouille describes.
@@ -75,8 +52,8 @@ class RankWindow(_Neutral):
     _positional = True
 
     def __post_init__(self) -> None:
-        _whole(self, "first", 0)
-        _whole(self, "last", 1)
+        check_whole(self, "first", 0)
+        check_whole(self, "last", 1)
         if self.last <= self.first:
             raise SpecError(f"RankWindow({self.first}, {self.last}) is empty; last must be greater than first")
 
@@ -86,13 +63,13 @@ class RankWindow(_Neutral):
 
 
 @dataclass(frozen=True, repr=False)
-class MaxScore(_Neutral):
+class MaxScore(NeutralFilter):
     """TopK-Abs: candidates score strictly below one constant (paper, section 3; best 0.7, Table 3)."""
 
     score: float
 
     def __post_init__(self) -> None:
-        _number(self, "score")
+        check_number(self, "score")
 
     def ceiling(self, positive_scores: Floats) -> Floats:
         return np.full(len(positive_scores), self.score, np.float32)
@@ -102,13 +79,13 @@ class MaxScore(_Neutral):
 
 
 @dataclass(frozen=True, repr=False)
-class MinScore(_Neutral):
+class MinScore(NeutralFilter):
     """Candidates score at or above one constant: leaves out what is too easy."""
 
     score: float
 
     def __post_init__(self) -> None:
-        _number(self, "score")
+        check_number(self, "score")
 
     def floor(self, positive_scores: Floats) -> Floats:
         return np.full(len(positive_scores), self.score, np.float32)
@@ -118,13 +95,13 @@ class MinScore(_Neutral):
 
 
 @dataclass(frozen=True, repr=False)
-class MarginPos(_Neutral):
+class MarginPos(NeutralFilter):
     """TopK-MarginPos: strictly below the positive's score minus a margin (paper, equation 1; best 0.05, Table 3)."""
 
     margin: float
 
     def __post_init__(self) -> None:
-        _number(self, "margin")
+        check_number(self, "margin")
         if self.margin < 0:
             raise SpecError(
                 f"MarginPos({self.margin:g}) lets negatives score above the positive; the margin is subtracted, so give 0 or more"
@@ -141,7 +118,7 @@ class MarginPos(_Neutral):
 
 
 @dataclass(frozen=True, repr=False)
-class PercPos(_Neutral):
+class PercPos(NeutralFilter):
     """TopK-PercPos: strictly below a share of the positive's score (paper, equation 2; best 0.95, Table 3).
 
     The ceiling is ``p - |p - zero| (1 - share)``: with a zero of 0 the paper's ``p * share`` for positive scores, and still
@@ -160,8 +137,8 @@ class PercPos(_Neutral):
     zero: float = field(default=0.0, kw_only=True)
 
     def __post_init__(self) -> None:
-        _number(self, "share")
-        _number(self, "zero")
+        check_number(self, "share")
+        check_number(self, "zero")
         if not 0 <= self.share <= 1.5:  # noqa: PLR2004 - the paper sweeps 0 to 1.05 (its version 2)
             cure = f"; did you mean {self.share / 100:g}?" if 1.5 < self.share <= 150 else ""  # noqa: PLR2004
             raise SpecError(
@@ -186,7 +163,12 @@ class PercPos(_Neutral):
             _in_score_range(self, self.zero, score_kind)
 
 
-FILTERS = {cls.__name__: cls for cls in (SkipTop, RankWindow, MaxScore, MinScore, MarginPos, PercPos)}
+FILTERS = {
+    cls.__name__: cls
+    for cls in (
+        SkipTop, RankWindow, MaxScore, MinScore, MarginPos, PercPos, FartherFromPositive, NearerToPositive, Consistency,
+    )
+}  # fmt: skip
 
 
 def parse_filter(text: str) -> Filter:
@@ -244,27 +226,41 @@ def common_window(filters: Sequence[Filter]) -> tuple[int, int | None]:
     return first, last
 
 
+def by_position(filters: Sequence[Filter]) -> tuple[ByPosition, ...]:
+    """The filters that look at where a candidate lies between query and positive."""
+    return tuple(f for f in filters if isinstance(f, ByPosition))
+
+
+def of_rows(filters: Sequence[Filter]) -> tuple[OfRows, ...]:
+    """The filters that keep or drop whole rows."""
+    return tuple(f for f in filters if isinstance(f, OfRows))
+
+
+def refuse_of_rows(filters: Sequence[Filter], where: str) -> None:
+    """Refuse filters that drop rows.
+
+    Raises:
+        SpecError: there is one; ``where`` says what keeps all rows.
+    """
+    if of_rows(filters):
+        raise SpecError(f"{of_rows(filters)[0]!r} drops rows, and {where} keeps all; mine with it")
+
+
+def refuse_beyond_scores(filters: Sequence[Filter], where: str) -> None:
+    """Refuse filters that look at more than the score of a candidate.
+
+    Raises:
+        SpecError: there is one; ``where`` says what takes none.
+    """
+    unfit = [*by_position(filters), *of_rows(filters)]
+    if unfit:
+        raise SpecError(f"{unfit[0]!r} has no effect on {where}; give it to the miner")
+
+
 def _check_type(value: object, text: object) -> Filter:
     if isinstance(value, type) or not isinstance(value, Filter):
         raise SpecError(f"{shown(repr(text))} is not a filter; known: {', '.join(sorted(FILTERS))}")
     return value
-
-
-def _number(filter_: object, field: str) -> None:
-    """Check a finite number, and keep it as a plain float, which spells the same from any source."""
-    value = vars(filter_)[field]
-    if not is_number(value):
-        raise SpecError(f"{type(filter_).__name__}({value!r}): {field} must be a finite number")
-    object.__setattr__(filter_, field, float(value))
-
-
-def _whole(filter_: object, field: str, least: int) -> None:
-    value = vars(filter_)[field]
-    if not is_whole(value, least):
-        raise SpecError(f"{type(filter_).__name__}: {field} must be a whole number of at least {least}, got {value!r}")
-    if int(value) > MOST_RANKS:
-        raise SpecError(f"{type(filter_).__name__}: {field} is larger than any corpus; at most {MOST_RANKS:,}")
-    object.__setattr__(filter_, field, int(value))
 
 
 def _in_score_range(filter_: Filter, score: float, score_kind: ScoreKind) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from hf_posmine.core.check import is_number, whole
 from hf_posmine.core.ensembles import ENSEMBLES
 from hf_posmine.core.errors import InputError
-from hf_posmine.core.filters import PercPos, as_filters, common_window
+from hf_posmine.core.filters import PercPos, as_filters, by_position, common_window, of_rows
 from hf_posmine.core.samplers import Choice, Top, as_sampler
 from hf_posmine.core.types import CeilingFrom, Filter, ScoreKind
 
@@ -93,6 +93,11 @@ class MiningSettings:
             set_(self, "near_duplicates", float(near))
         if self.filters is not None:
             self._check_window(*common_window(self.all_filters))
+            if self.on_short == "random" and by_position(self.all_filters):
+                raise InputError(
+                    f"on_short='random' fills rows wherever the documents lie, and {by_position(self.all_filters)[0]!r} does not "
+                    "allow that; use 'keep', 'drop' or 'raise'"
+                )
         self.one_sampler.pool(self.num_negatives)
 
     def _check_window(self, first: int, last: int | None) -> None:
@@ -142,6 +147,12 @@ class MiningSettings:
         if self.filters is None:
             raise InputError("filters=None: the default depends on the teacher's scores; use the settings of a miner")
         return self.filters  # type: ignore[return-value]
+
+    @property
+    def dropping(self) -> list[str]:
+        """What drops rows, as spelled."""
+        given = [f"{name}={vars(self)[name]}" for name in ("on_short", "weak_positive") if vars(self)[name] == "drop"]
+        return [*map(repr, of_rows(self.all_filters)), *given]
 
     @property
     def one_sampler(self) -> Choice:

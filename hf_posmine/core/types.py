@@ -204,6 +204,22 @@ class Filter(Protocol):
 
 
 @runtime_checkable
+class ByPosition(Protocol):
+    """A filter of candidates by where they lie between query and positive; the teacher must have vectors of documents."""
+
+    def keeps(self, to_query: Floats, to_positive: Floats) -> Mask:
+        """Which candidates may be taken, bool ``[B, K]``, by cosines float32 ``[B, K]`` with the query and the positive."""
+
+
+@runtime_checkable
+class OfRows(Protocol):
+    """A filter of whole rows by the rank of their positive."""
+
+    def keeps_rows(self, outranked: Rows) -> Mask:
+        """Which rows are kept, bool ``[B]``, by the number of candidates above the positive, int64 ``[B]``."""
+
+
+@runtime_checkable
 class Sampler(Protocol):
     """Which of the kept candidates become negatives."""
 

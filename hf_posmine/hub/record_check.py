@@ -73,7 +73,7 @@ def summary_changes(pushed: Mapping[str, Any], record: MiningRecord) -> list[Inp
 
     if record.summary is None:
         return []
-    was = {"bad_rows": None} | json.loads(json.dumps(dict(record.summary)))
+    was = {"bad_rows": None, "dropped_rows": None} | json.loads(json.dumps(dict(record.summary)))
     found = None
     for splits in _subsets(list(pushed.values())):
         if not all("negatives" in split.column_names for split in splits):
@@ -81,7 +81,8 @@ def summary_changes(pushed: Mapping[str, Any], record: MiningRecord) -> list[Inp
         if found is not None and sum(map(len, splits)) != was.get("rows"):
             continue
         made = MiningSummary.from_dataset(dict(enumerate(splits)), record.settings["num_negatives"])
-        now = json.loads(json.dumps(made.to_dict())) | {"bad_rows": record.num_bad_rows}  # no longer among the rows
+        gone = {"bad_rows": record.num_bad_rows, "dropped_rows": was["dropped_rows"]}  # no longer among the rows
+        now = json.loads(json.dumps(made.to_dict())) | gone
         if same(was, now):
             return []
         found = found or now

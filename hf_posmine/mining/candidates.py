@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hf_posmine.core.filters import common_window, highest_floor, lowest_ceiling
+from hf_posmine.core.filters import common_window, highest_floor, lowest_ceiling, of_rows
 from hf_posmine.core.types import PADDING, CeilingFrom, Exclusions, Floats, Mask, Ranking, Rows, Scorer
+from hf_posmine.mining.geometry import FoundBelow, Positions, deepen
 
 if TYPE_CHECKING:
     from hf_posmine.core.settings import MiningSettings
@@ -37,13 +38,14 @@ class TeacherCandidates:
     Attributes:
         ranking: the candidates, ``[B, K]``.
         ranks: int64 ``[B, K]``, their positions among the candidates that are not excluded.
-        keep: bool ``[B, K]``, which of them are inside the rank window and above the floor.
+        keep: bool ``[B, K]``, which of them are inside the rank window, above the floor and in their place.
         own: float32 ``[B]``, the score of the row's own positive.
         reference_scores: float32 ``[B]``, the score that sets the ceiling.
         ceilings: float32 ``[B]``.
         ceiling_by: int64 ``[B]``, which filter sets it, -1 for none.
         skipped: int64 ``[B]``, as in :class:`~hf_posmine.mining.select.MinedBatch`.
         floored: int64 ``[B]``, as in :class:`~hf_posmine.mining.select.MinedBatch`.
+        outranked: int64 ``[B]``, likewise.
         second: scores of a second opinion; None without one.
     """
 
@@ -56,6 +58,7 @@ class TeacherCandidates:
     ceiling_by: Rows
     skipped: Rows
     floored: Rows
+    outranked: Rows
     second: SecondScores | None = None
 
 
@@ -71,24 +74,67 @@ def find(
     n, filters = settings.num_negatives, settings.all_filters
     own, reference_scores = positive_scores(batch, teacher, settings.ceiling_from)
     ceilings, by = lowest_ceiling(filters, reference_scores)
-    first, last = common_window(filters)
-    ranking = teacher.search(batch.queries, depth_of(settings, num_candidates, pool), below=ceilings, exclude=exclude)
-    # The search skipped the documents at or above the ceiling, but counted them, so ranks [B, K] continue behind them.
-    ranks = ranking.above[:, None] + np.arange(ranking.doc_ids.shape[1])
-    there = ranking.doc_ids >= 0
-    inside = (ranks >= first) & (ranks < (np.iinfo(np.int64).max if last is None else last))
-    reached = ranking.scores >= highest_floor(filters, reference_scores)[:, None]
+    floors, placed = highest_floor(filters, reference_scores), Positions.of(batch, teacher, filters)
+    search = _Search(batch.queries, teacher, exclude, ceilings, floors, common_window(filters), placed)
+    first = search.best(None, depth_of(settings, num_candidates, pool))
+    early = first.ranks < n
+    skipped = ((first.ranking.doc_ids >= 0) & ~first.inside & early).sum(axis=1)
+    floored = (first.inside & ~first.keep & early).sum(axis=1)
+    if placed is not None:
+        first = deepen(first, settings.one_sampler.pool(n) if pool is None else pool, num_candidates, search.best)
     return TeacherCandidates(
-        ranking=ranking,
-        ranks=ranks,
-        keep=there & inside & reached,
+        ranking=first.ranking,
+        ranks=first.ranks,
+        keep=first.keep,
         own=own,
         reference_scores=reference_scores,
         ceilings=ceilings,
         ceiling_by=by,
-        skipped=(there & ~inside & (ranks < n)).sum(axis=1),
-        floored=(there & inside & ~reached & (ranks < n)).sum(axis=1),
+        skipped=skipped,
+        floored=floored,
+        outranked=_outranked(batch, teacher, settings, own, exclude),
     )
+
+
+@dataclass(frozen=True)
+class _Search:
+    """The searches of a batch, with all that limits them; see :func:`find`."""
+
+    queries: list[str]
+    teacher: Scorer
+    exclude: Exclusions
+    ceilings: Floats
+    floors: Floats
+    window: tuple[int, int | None]
+    placed: Positions | None
+
+    def best(self, rows: Rows | None, depth: int) -> FoundBelow:
+        """The best candidates of some rows, or of all."""
+        if rows is None:  # the very list of queries, which a teacher may have answered for before
+            ranking = self.teacher.search(self.queries, depth, below=self.ceilings, exclude=self.exclude)
+            rows = np.arange(len(self.queries))
+        else:
+            texts, exclude = [self.queries[row] for row in rows.tolist()], self.exclude.take(rows)
+            ranking = self.teacher.search(texts, depth, below=self.ceilings[rows], exclude=exclude)
+        first, last = self.window
+        # The search skipped the documents at or above the ceiling, but counted them, so ranks [b, K] continue behind them.
+        ranks = ranking.above[:, None] + np.arange(ranking.doc_ids.shape[1])
+        inside = (
+            (ranks >= first) & (ranks < (np.iinfo(np.int64).max if last is None else last)) & (ranking.doc_ids >= 0)
+        )
+        keep = inside & (ranking.scores >= self.floors[rows][:, None])
+        more = keep[:, -1].copy()
+        if self.placed is not None:
+            keep &= self.placed.keep(rows, ranking.doc_ids)
+        return FoundBelow(ranking, ranks, inside, keep, more)
+
+
+def _outranked(batch: Batch, teacher: Scorer, settings: MiningSettings, own: Floats, exclude: Exclusions) -> Rows:
+    """Candidates int64 ``[B]`` above the row's own positive, where a filter asks; all where a run lacks the positive."""
+    if not of_rows(settings.all_filters):
+        return np.zeros(len(own), np.int64)
+    above = teacher.search(batch.queries, 1, below=np.nextafter(own, np.float32(np.inf)), exclude=exclude).above
+    return np.where(np.isneginf(own), np.iinfo(np.int64).max, above)
 
 
 def depth_of(settings: MiningSettings, num_candidates: int, pool: int | None = None) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from hf_posmine.core.filters import of_rows
 from hf_posmine.data.columns import column_names, splits_of
 from hf_posmine.mining.batch import EXCLUSION_REASONS
 
@@ -185,8 +186,10 @@ def to_columns(
 
 
 def kept_rows(mined: MinedBatch, settings: MiningSettings) -> np.ndarray:
-    """Which rows stay, bool ``[B]``: all, unless short or weak ones are to be dropped."""
+    """Which rows stay, bool ``[B]``: all, unless short, weak or inconsistent ones are to be dropped."""
     keep = np.ones(len(mined.rows), bool)
+    for filter_ in of_rows(settings.all_filters):
+        keep &= filter_.keeps_rows(mined.outranked)
     if settings.on_short == "drop":
         keep &= mined.found == settings.num_negatives
     if settings.weak_positive == "drop":

@@ -32,6 +32,7 @@ from hf_posmine.mining.columns import (
     taken,
     to_columns,
 )
+from hf_posmine.mining.geometry import require_vectors
 from hf_posmine.mining.mined_data import MinedData
 from hf_posmine.mining.near import NearLookalikes
 from hf_posmine.mining.prompted import prompted_texts
@@ -177,6 +178,7 @@ class PositiveAwareMiner:
             self._check_second_opinion(self.second_opinion)
         settings = self.settings
         for teacher in self.teachers:
+            require_vectors(settings.all_filters, teacher)
             for filter_ in settings.all_filters:
                 filter_.check(teacher.score_kind)
         if settings.near_duplicates is not None and self._near_teacher is None:

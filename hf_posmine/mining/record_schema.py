@@ -65,7 +65,7 @@ TEACHER = fields(
 SUMMARY = fields(
     dict.fromkeys(("rows", "num_negatives", "negatives", "short_rows", "empty_rows"), COUNT),
     {
-        **{name: optional(COUNT) for name in ("filled", "weak_rows", "bad_rows", "rejected")},
+        **{name: optional(COUNT) for name in ("filled", "weak_rows", "bad_rows", "dropped_rows", "rejected")},
         "excluded": mapping(COUNT, text(256), 64),
         "removed": mapping(number, text(512), 64),
         "replaced": optional(number),

@@ -14,7 +14,7 @@ import numpy as np
 
 from hf_posmine.core.check import whole
 from hf_posmine.core.errors import InputError
-from hf_posmine.core.filters import as_filters, common_window, highest_floor, lowest_ceiling
+from hf_posmine.core.filters import as_filters, common_window, highest_floor, lowest_ceiling, refuse_beyond_scores
 from hf_posmine.core.types import PADDING, Filter, Ranking, Teacher
 from hf_posmine.mining.candidates import SecondScores, TeacherCandidates, positive_scores
 from hf_posmine.teachers.capabilities import require_teacher
@@ -230,6 +230,7 @@ def check_effect(filters: Sequence[Filter], rank_by: str, band: float | None, sc
     """
     if rank_by not in get_args(RankBy):
         raise InputError(f"rank_by={rank_by!r}; expected one of {', '.join(get_args(RankBy))}")
+    refuse_beyond_scores(filters, "a second opinion")
     if common_window(filters) != (0, None):
         raise InputError(f"{list(filters)} limits ranks, which are the teacher's; give it to the miner")
     if rank_by == "teacher" and not filters:

@@ -57,7 +57,9 @@ class MinedBatch:
         ceiling_by: int64 ``[B]``, which filter sets it, -1 for none.
         above: int64 ``[B]``, candidates at or above the ceiling.
         skipped: int64 ``[B]``, how many of the best n candidates lie outside the rank window.
-        floored: int64 ``[B]``, how many of the best n candidates lie below the ceiling and below the floor.
+        floored: int64 ``[B]``, how many of the best n candidates lie below the ceiling and below the floor, or are left out by
+            their place between query and positive.
+        outranked: int64 ``[B]``, candidates above the row's own positive; 0 where no filter of rows asks.
         filled: int64 ``[B]``, negatives drawn at random for a short row, at its end.
         second: the scores of a second opinion; None without one.
         excluded: per reason int64 ``[B]``.
@@ -75,6 +77,7 @@ class MinedBatch:
     above: Rows
     skipped: Rows
     floored: Rows
+    outranked: Rows
     filled: Rows
     second: SecondScores | None = None
     excluded: dict[str, Rows] = field(default_factory=dict)
@@ -168,6 +171,7 @@ def _select(
         above=first.ranking.above,
         skipped=first.skipped,
         floored=first.floored,
+        outranked=first.outranked,
         filled=np.zeros(len(first.own), np.int64),
     )
     if first.second is not None:

@@ -41,6 +41,8 @@ class MiningSummary:
         filled: negatives drawn at random for short rows; None if not recorded.
         weak_rows: rows flagged as having a weak positive; None if not recorded.
         bad_rows: rows without a query or a positive that were left out; None if nobody counted them.
+        dropped_rows: rows that the settings dropped, such as ``Consistency(2)`` or ``on_short="drop"``; None where none do, or
+            nobody counted them.
         rejected: candidates that a second opinion rejected; None without one or without ``keep="stats"``.
         excluded: documents excluded, per reason; empty without ``keep="stats"``.
         removed: per filter, the share of the best ``num_negatives`` candidates of each row, which Naive Top-K would have
@@ -59,6 +61,7 @@ class MiningSummary:
     filled: int | None = None
     weak_rows: int | None = None
     bad_rows: int | None = None
+    dropped_rows: int | None = None
     rejected: int | None = None
     excluded: dict[str, int] = field(default_factory=dict)
     removed: dict[str, float] = field(default_factory=dict)
@@ -161,6 +164,8 @@ class MiningSummary:
             lines.append(("rows with a weak positive", f"{self.weak_rows:,}"))
         if self.bad_rows:
             lines.append(("rows left out, without a query or a positive", f"{self.bad_rows:,}"))
+        if self.dropped_rows is not None:
+            lines.append(("rows dropped, as the settings ask", f"{self.dropped_rows:,}"))
         if self.rejected is not None:
             lines.append(("candidates rejected by the second opinion", f"{self.rejected:,}"))
         lines += [(f"excluded: {_words(reason)}", f"{count:,}") for reason, count in self.excluded.items() if count]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.core.types import Exclusions, Ranking, Rows, SearchRequest, Teacher
+from hf_posmine.core.types import Exclusions, Ranking, Rows, Scorer, SearchRequest, Teacher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -100,6 +100,9 @@ class SearchesVectors(Protocol):
 
     def embed_queries(self, queries: Sequence[str]) -> Floats:
         """Vectors float32 ``[B, d]``."""
+
+    def embed_documents(self, documents: Sequence[str]) -> Floats:
+        """Vectors float32 ``[B, d]`` of texts outside the corpus."""
 
 
 @runtime_checkable
@@ -208,6 +211,11 @@ def near_duplicates_of(teacher: Teacher) -> NearDuplicates | None:
     return next((one for one in _originals(teacher) if isinstance(one, NearDuplicates)), None)
 
 
+def vectors_of(teacher: Scorer) -> SearchesVectors | None:
+    """The teacher, or the one it stands for, if its scores follow from vectors of queries and documents."""
+    return next((one for one in _originals(teacher) if isinstance(one, SearchesVectors)), None)
+
+
 def search_device(teacher: Teacher) -> str:
     """The device on which a teacher searches."""
     return next((one.search_device for one in _originals(teacher) if isinstance(one, DeviceBound)), "cpu")
@@ -220,9 +228,9 @@ def use_rank(teacher: Teacher, rank: int) -> None:
             one.use_rank(rank)
 
 
-def _originals(teacher: Teacher) -> Iterator[Teacher]:
+def _originals(teacher: Scorer) -> Iterator[Scorer]:
     """The teacher, then the one it stands for, and so on."""
-    current: Teacher | None = teacher
+    current: Scorer | None = teacher
     while current is not None:
         yield current
         current = current.stands_for() if isinstance(current, StandsFor) else None

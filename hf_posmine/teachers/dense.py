@@ -164,6 +164,10 @@ class DenseTeacher:
         """Vectors float32 ``[B, d]``: from the store where they are known, else encoded now."""
         return self.query_vectors.of(queries)
 
+    def embed_documents(self, documents: Sequence[str]) -> Floats:
+        """Vectors float32 ``[B, d]`` of texts outside the corpus, encoded now and rounded as the store rounds them."""
+        return self.embeddings.as_stored(self.model.encode_unique(documents, "document"))
+
     def search(
         self, queries: Sequence[str], k: int, *, below: Floats | None = None, exclude: Exclusions | None = None
     ) -> Ranking:
@@ -183,9 +187,8 @@ class DenseTeacher:
 
     def score_texts(self, queries: Sequence[str], documents: Sequence[str]) -> Floats:
         """Scores float32 ``[B]`` of query i with text i."""
-        made = self.model.encode_unique(documents, "document").astype(self.embeddings.store.dtype)
-        rows = np.arange(len(documents))[:, None]
-        return exact_scores(self.similarity, self.embed_queries(queries), Vectors((made,)), rows)[:, 0]
+        made, rows = Vectors((self.embed_documents(documents),)), np.arange(len(documents))[:, None]
+        return exact_scores(self.similarity, self.embed_queries(queries), made, rows)[:, 0]
 
     def near_documents(self, rows: Rows, bound: float) -> list[Rows]:
         """For each corpus row the candidates whose cosine with it is at least ``bound``, itself included."""

@@ -39,6 +39,10 @@ class StandIn(Generic[Inner]):
         """The teacher's content digest."""
         return self.teacher.fingerprint
 
+    def stands_for(self) -> Teacher:
+        """The other teacher."""
+        return self.teacher
+
     def search(
         self, queries: Sequence[str], k: int, *, below: Floats | None = None, exclude: Exclusions | None = None
     ) -> Ranking:

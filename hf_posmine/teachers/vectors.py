@@ -190,6 +190,10 @@ class VectorTeacher:
 
     def score_texts(self, queries: Sequence[str], documents: Sequence[str]) -> Floats:
         """Refused: there is no model that could embed a text outside the corpus."""
+        return self.embed_documents(documents)
+
+    def embed_documents(self, documents: Sequence[str]) -> Floats:
+        """Refused likewise."""
         raise InputError(
             f"a positive is not in the corpus ({documents[0][:60]!r}) and VectorTeacher has no vector for it; make the "
             "corpus with corpus.union(positives, candidates=False) and give their vectors too"

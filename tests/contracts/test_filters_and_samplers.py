@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from hf_posmine.core.filters import FILTERS, MarginPos, MaxScore, MinScore, PercPos, RankWindow, SkipTop, parse_filter
+from hf_posmine.core.pair_filters import Consistency, FartherFromPositive, NearerToPositive
 from hf_posmine.core.samplers import SAMPLERS, SampledTopK, SimANS, Stratified, Top, Top1Sampled, Uniform, parse_sampler
 
 VALUES = [
@@ -20,6 +21,9 @@ VALUES = [
     MinScore(0.1),
     MarginPos(0.05),
     PercPos(0.95),
+    FartherFromPositive(0.05),
+    NearerToPositive(-0.05),
+    Consistency(2),
     Top(),
     Uniform(20),
     SampledTopK(20, 0.1),

@@ -113,7 +113,7 @@ def test_a_positive_score_gives_the_papers_product(positives, share):
         (lambda: RankWindow(3, 3), "is empty; last must be greater than first"),
         (lambda: RankWindow(-1, 3), "at least 0, got -1"),
         (lambda: parse_filter("PercPos(95)"), r"did you mean 0\.95\?"),
-        (lambda: parse_filter("0.95"), "'0.95' is not a filter; known: MarginPos"),
+        (lambda: parse_filter("0.95"), "'0.95' is not a filter; known: Consistency"),
         (lambda: as_filters([0.95]), r"0\.95 is not a filter"),
         (lambda: as_filters(0.95), r"0\.95 is not a filter"),
     ],

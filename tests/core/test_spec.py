@@ -107,9 +107,12 @@ def test_arguments_may_be_positional_named_nested_or_left_out():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("PercPoss(0.9)", r"unknown filter 'PercPoss'.*did you mean PercPos\?.*known: MarginPos, MaxScore"),
-        ("Nothing(1)", r"unknown filter 'Nothing' in 'Nothing\(1\)'; known: MarginPos"),
-        ("PercPos(", r"cannot read filter 'PercPos\('.*one of: MarginPos"),
+        (
+            "PercPoss(0.9)",
+            r"unknown filter 'PercPoss'.*did you mean PercPos\?.*known: Consistency, FartherFromPositive",
+        ),
+        ("Nothing(1)", r"unknown filter 'Nothing' in 'Nothing\(1\)'; known: Consistency"),
+        ("PercPos(", r"cannot read filter 'PercPos\('.*one of: Consistency"),
         ("", "cannot read filter ''"),
         ("PercPos(1 - 0.05)", "'1 - 0.05' is not a plain value"),
         ("PercPos(x.y)", "'x.y' is not a plain value"),

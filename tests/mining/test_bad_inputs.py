@@ -309,7 +309,7 @@ SETTINGS = {
         e.SpecError,
         r"wrong arguments; PercPos takes \(share, zero\)",
     ),
-    "a number as a filter": (lambda t: miner(filters=[0.95]), e.SpecError, "0.95 is not a filter; known: MarginPos"),
+    "a number as a filter": (lambda t: miner(filters=[0.95]), e.SpecError, "0.95 is not a filter; known: Consistency"),
     "a number as the filters": (lambda t: miner(filters=0.95), e.SpecError, "0.95 is not a filter"),
     "a filter class": (lambda t: miner(filters=[PercPos]), e.SpecError, "PercPos.* is not a filter"),
     "a sampler class": (lambda t: miner(sampler=Top), e.SpecError, "Top.* is not a sampler"),

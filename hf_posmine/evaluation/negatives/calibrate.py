@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_posmine.core.errors import InputError, SpecError
-from hf_posmine.core.filters import MarginPos, MaxScore, PercPos, SkipTop, as_filters
+from hf_posmine.core.filters import MarginPos, MaxScore, PercPos, SkipTop, as_filters, refuse_of_rows
 from hf_posmine.core.settings import MiningSettings
 from hf_posmine.evaluation.negatives.calibration import Calibration, Sums
 from hf_posmine.evaluation.negatives.hold_out import DOCUMENT_BITS, HiddenRows, Hide
@@ -82,6 +82,7 @@ def calibrate(
     if not settings:
         raise InputError("families hold no setting to try")
     for setting in settings:
+        refuse_of_rows(setting.filters, "calibrate")
         for filter_ in setting.filters:
             filter_.check(teacher.score_kind)
     sums = _measure(reader, hidden, [MiningSettings(filters=s.filters, **options) for s in settings])

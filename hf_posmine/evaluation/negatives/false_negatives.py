@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.core.filters import as_filters, refuse_of_rows
 from hf_posmine.core.samplers import Top
 from hf_posmine.data.qrels import Qrels
 from hf_posmine.data.taken import judged_line
@@ -191,6 +192,7 @@ class Experiment:
 
     def rate(self, teacher: Teacher, *, filters: Sequence[Any] = (), **settings: Any) -> FalseNegativeRate:
         """Mine and count, as :func:`false_negative_rate` does."""
+        refuse_of_rows(as_filters(filters), "a measurement of false negatives")
         miner = PositiveAwareMiner(
             corpus=self.corpus, teachers=[teacher], known_positives=self.known, positive_id_column="positive_id",
             filters=filters, keep=("ids", "scores", "ranks", "positive_score"), **settings,

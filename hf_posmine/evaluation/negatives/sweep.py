@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.core.filters import refuse_of_rows
 from hf_posmine.core.settings import MiningSettings
 from hf_posmine.core.types import Teacher
 from hf_posmine.data.bad_rows import without_bad_rows
@@ -86,6 +87,7 @@ def sweep(  # noqa: PLR0913 - the grid, by keyword
     )  # fmt: skip
     plans = _plans(runs, filters, samplers, num_negatives, seeds, options)
     for plan in plans:  # checks filters against score kinds, teachers against the corpus
+        refuse_of_rows(plan.settings.all_filters, "a sweep")
         _miner_of(plan, reader)
     sweeper = _Sweeper(reader, plans, judgements)
     with progress_bar(len(pairs), f"Trying {len(plans)} settings", "row") as bar:

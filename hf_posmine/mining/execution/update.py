@@ -254,10 +254,6 @@ class WatchedTeacher(StandIn[Teacher]):
         self.kept: list[Searches] = []
         self.counts = np.zeros(3, np.int64)
 
-    def stands_for(self) -> Teacher:
-        """The teacher."""
-        return self.teacher
-
     def search(
         self, queries: Sequence[str], k: int, *, below: Floats | None = None, exclude: Exclusions | None = None
     ) -> Ranking:
