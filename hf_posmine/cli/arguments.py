@@ -74,6 +74,12 @@ def add_mining_arguments(parser: argparse.ArgumentParser) -> None:
         "--exclude-other-positives", action="store_true", help="exclude every document that is a positive of any row"
     )
     group.add_argument(
+        "--exclude-same", nargs="*", metavar="COLUMN",
+        help="columns of --corpus (else of DATA): exclude documents that share a value with a positive, such as doc_id for further "
+        "chunks of its document or parallel_id for its translations; none switches it off (default: the column of source "
+        "documents, where the corpus has one beside the ids of its chunks)",
+    )  # fmt: skip
+    group.add_argument(
         "--exclude-lookalikes", action=argparse.BooleanOptionalAction, default=default.exclude_lookalikes,
         help="exclude documents that hold a positive which the corpus lacks (default: %(default)s)",
     )  # fmt: skip

@@ -53,6 +53,8 @@ def check_names(args: argparse.Namespace) -> None:
         read_mapping(given["config"])  # the error that reading it gives
     for name, columns in COLUMNS.items():
         wanted = {column: what for option, what in columns.items() if (column := given.get(option))}
+        if name == ("corpus" if given.get("corpus") else "data"):
+            wanted |= dict.fromkeys(given.get("exclude_same") or (), "exclude_same")
         if wanted and isinstance(given.get(name), str) and Path(given[name]).suffix == ".parquet":
             _check_columns(Path(given[name]).expanduser(), wanted)
     for name in TEACHERS:

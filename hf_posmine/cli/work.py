@@ -13,6 +13,7 @@ from hf_posmine.core.settings import MiningSettings
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from datasets import Features
 
@@ -44,6 +45,7 @@ class DataOptions:
         corpus_title_column: put before the text; "" for none.
         streaming: read both as streams.
         skip_bad_rows: leave out rows without a query or a positive, which else are an error.
+        exclude_same: further columns that the corpus keeps.
     """
 
     data: str | None
@@ -59,12 +61,18 @@ class DataOptions:
     corpus_title_column: str | None = None
     streaming: bool = False
     skip_bad_rows: bool = False
+    exclude_same: Sequence[str] | None = None
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> DataOptions:
         """From the parsed command line."""
         given = vars(args)
         return cls(**{field.name: given[field.name] for field in fields(cls) if field.name in given})
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How the corpus is read, as arguments of :meth:`~hf_posmine.data.corpus.Corpus.from_dataset`."""
+        return {"keep": self.exclude_same or ()}
 
 
 @dataclass
@@ -98,7 +106,7 @@ def load_work(options: DataOptions) -> MiningInput:
         raise InputError("nothing to mine: give DATA")
     source = source_of_path(options.data, options.split, options.name)
     if is_beir(options.data):
-        corpus = Corpus.from_beir(options.data)
+        corpus = Corpus.from_beir(options.data, **options.reading)
         rows = _with_texts(beir_pairs(options.data, options.split), "positive_id", corpus)
         rows = rows.to_iterable_dataset() if options.streaming else rows
         known = Qrels.from_beir(options.data, options.split)
@@ -166,11 +174,12 @@ def load_corpus(options: DataOptions) -> tuple[Corpus, Source]:
         raise InputError("no corpus: give --corpus")
     source = source_of_path(options.corpus, options.corpus_split)
     if is_beir(options.corpus):
-        return Corpus.from_beir(options.corpus), source
+        return Corpus.from_beir(options.corpus, **options.reading), source
     documents = load_source(options.corpus, options.corpus_split, streaming=options.streaming)
     corpus = Corpus.from_dataset(
-        documents, options.corpus_text_column, options.corpus_id_column, options.corpus_title_column
-    )
+        documents, options.corpus_text_column, options.corpus_id_column, options.corpus_title_column,
+        **options.reading,
+    )  # fmt: skip
     return corpus, replace(source, **asdict(corpus.columns))  # type: ignore[arg-type]
 
 

@@ -47,6 +47,9 @@ class MiningSettings:
         exclude_lookalikes: where the corpus lacks a known positive that is given as a text, exclude the documents that hold
             it: those that differ from it by a title or invisible characters, contain it, or have a cosine of at least
             0.95 with it (by a dense teacher).
+        exclude_same: columns of the corpus (of the rows, where their positives are the corpus): documents that share a value
+            with a known positive of the query are excluded, such as further chunks of its document. None takes the column of
+            source documents that the corpus evidently has; ``()`` none.
         exclude_other_positives: also exclude every document that is a known positive of any query.
         skip_bad_rows: leave out rows with an empty query or without a positive, and count them; else they are an error.
         seed: of the samplers; every row draws from its own generator, seeded by (seed, query, positive).
@@ -62,6 +65,7 @@ class MiningSettings:
     weak_rank: int = 1000
     near_duplicates: float | None = None
     exclude_lookalikes: bool = True
+    exclude_same: Sequence[str] | str | None = None
     exclude_other_positives: bool = False
     skip_bad_rows: bool = False
     seed: int = 0
@@ -75,6 +79,8 @@ class MiningSettings:
         if not isinstance(keep, (list, tuple)):
             raise InputError(f"keep={keep!r}; expected names of columns, such as ('scores', 'ids')")
         set_(self, "keep", tuple(keep))
+        if self.exclude_same is not None:
+            set_(self, "exclude_same", _names("exclude_same", self.exclude_same))
         for name, least in (("num_negatives", 1), ("weak_rank", 1), ("seed", 0)):
             set_(self, name, whole(name, vars(self)[name], least))
         if self.num_negatives > MOST_NEGATIVES:
@@ -171,7 +177,16 @@ class MiningSettings:
             "filters": None if self.filters is None else [repr(f) for f in self.all_filters],
             "sampler": repr(self.sampler),
             "keep": list(self.keep),
+            "exclude_same": None if self.exclude_same is None else list(self.exclude_same),
         }
+
+
+def _names(option: str, value: object) -> tuple[str, ...]:
+    """Names of columns, given as such or as one."""
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) and name for name in names):
+        raise InputError(f"{option}={value!r}; expected names of columns of the corpus, such as 'doc_id'")
+    return tuple(dict.fromkeys(names))
 
 
 def _one_of(name: str, value: object, choices: object) -> None:

@@ -14,10 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 ID_NAMES = (
-    "_id", "id", "doc_id", "document_id", "docno", "pid", "passage_id", "corpus_id", "text_id", "chunk_id", "did", "uuid",
+    "_id", "id", "chunk_id", "pid", "passage_id", "doc_id", "document_id", "docno", "corpus_id", "text_id", "did", "uuid",
     "guid",
 )  # fmt: skip
-"""Of documents, the best first."""
+"""Of documents, the best first: those of chunks before those of the documents that they are of."""
+SOURCE_NAMES = (
+    "doc_id", "document_id", "source_id", "source_doc_id", "source_document_id", "parent_id", "parent_doc_id",
+    "parent_document_id", "article_id",
+)  # fmt: skip
+"""Of the document that a chunk is of, where another column holds the chunk's own id."""
 TEXT_NAMES = (
     "text", "body", "passage", "contents", "content", "document", "passage_text", "document_text", "doc", "context",
     "paragraph", "chunk", "article", "abstract", "sentence", "segment",

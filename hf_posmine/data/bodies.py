@@ -80,6 +80,15 @@ class KeyRows:
         counts = np.searchsorted(keys, wanted, side="right") - left
         return np.repeat(np.arange(len(wanted)), counts), np.asarray(rows[spans(left, counts)])
 
+    def pairs(self) -> tuple[np.ndarray, Rows]:
+        """All keys, sorted, and the row of each."""
+        keys, rows = self._arrays
+        return keys, rows
+
+    def counts(self) -> tuple[np.ndarray, Rows]:
+        """The different keys, and how many rows each has."""
+        return np.unique(self._arrays[0], return_counts=True)
+
     def __getstate__(self) -> dict:
         return {"path": self.path}
 

@@ -17,6 +17,8 @@ import pyarrow.compute as pc
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.types import PADDING, Rows
+from hf_posmine.data import aliases
+from hf_posmine.data.bad_rows import faults_of
 from hf_posmine.data.bodies import BodyKeys, KeyRows
 from hf_posmine.data.columns import (
     SelectableColumns,
@@ -28,7 +30,8 @@ from hf_posmine.data.columns import (
     iter_columns,
     splits_of,
 )
-from hf_posmine.data.layouts import CorpusColumns, corpus_columns
+from hf_posmine.data.kept import DocumentValues, ValueKeys
+from hf_posmine.data.layouts import CorpusColumns, corpus_columns, source_column
 from hf_posmine.data.texts import FORMS, KEY, KeyIndex, Match, TextPart, text_keys, write_part
 from hf_posmine.utils.cache import build_once, checked
 from hf_posmine.utils.files import cache_root
@@ -53,6 +56,7 @@ class Corpus:
         aliases: ids of documents that a union found under another id.
         bodies: texts without their titles, where there are titles.
         columns: where the texts and ids were read; None for texts that came without columns. No part of the identity.
+        kept: further columns of the source, by which documents belong together. No part of the identity.
 
     >>> corpus = Corpus.from_texts(["Paris is in France.", "paris is  in france.", "Rome is in Italy."], ids="abc")
     >>> len(corpus), corpus.rows_of_ids(["a", "b", "c", "x"]).tolist()
@@ -65,6 +69,7 @@ class Corpus:
     aliases: IdAliases | None = None
     bodies: KeyRows | None = field(default=None, compare=False)
     columns: CorpusColumns | None = field(default=None, compare=False)
+    kept: Mapping[str, DocumentValues] = field(default_factory=dict, compare=False)
 
     @classmethod
     def from_texts(
@@ -91,6 +96,7 @@ class Corpus:
         id: str | None = None,
         title: str | None = None,
         *,
+        keep: Sequence[str] = (),
         match: Match = "normalized",
         cache_dir: str | Path | None = None,
     ) -> Corpus:
@@ -103,24 +109,60 @@ class Corpus:
             text: column of the texts. Who names it gets no title that is not named, too.
             id: column of the ids; "" takes row numbers although there is one.
             title: column put before the text with a space, as BEIR does; "" takes none although there is one.
+            keep: further columns to keep for ``exclude_same=`` and the like: texts, whole numbers or lists of them. A column of
+                source documents is kept where its name says so, see :data:`~hf_posmine.data.aliases.SOURCE_NAMES`.
             match: which texts count as the same.
             cache_dir: where the corpus is kept, by default :func:`~hf_posmine.utils.files.cache_root`.
         """
         dataset = as_dataset(dataset)
-        columns = corpus_columns(dataset, text, id, title)
-        if columns.title is None:
-            return dataclasses.replace(cls._write(_documents(dataset, columns), match, cache_dir), columns=columns)
-        with BodyKeys(corpora_folder(cache_dir), match) as keys:
-            corpus = cls._write(_documents(dataset, columns, keys), match, cache_dir)
-            return dataclasses.replace(corpus, columns=columns, bodies=keys.rows_in(corpus.rows_of_keys))
+        columns, root = corpus_columns(dataset, text, id, title), corpora_folder(cache_dir)
+        source = source_column(dataset, columns)
+        keep = list(dict.fromkeys([*keep, *([] if source is None else [source])]))
+        with BodyKeys(root, match) as keys, ValueKeys(root, match, keep) as values:
+            bodies = keys if columns.title is not None else None
+            corpus = cls._write(_documents(dataset, columns, bodies, values), match, cache_dir)
+            return dataclasses.replace(
+                corpus, columns=columns, bodies=None if bodies is None else bodies.rows_in(corpus.rows_of_keys),
+                kept=values.kept(corpus.rows_of_keys),
+            )  # fmt: skip
+
+    def with_columns_of(self, dataset: AnyDataset, text: str, keep: Sequence[str]) -> Corpus:
+        """This corpus with columns of rows whose column ``text`` holds documents, as texts or lists of texts."""
+        with ValueKeys(self.parts[0].path.parent, self.match, keep) as values:
+            for start, batch in iter_columns(dataset, list(dict.fromkeys([text, *keep]))):
+                good = faults_of(["q"] * len(batch[text]), batch[text])
+                texts = [value if fault is None else "" for value, fault in zip(batch[text], good, strict=True)]
+                values.add(check_text_lists(texts, text, start), batch, start)
+            return dataclasses.replace(self, kept={**self.kept, **values.kept(self.rows_of_keys)})
+
+    def values_of(self, column: str, argument: str) -> DocumentValues:
+        """The values of a kept column.
+
+        Raises:
+            InputError: it was not kept, naming the argument that wants it.
+        """
+        if column not in self.kept:
+            has = f", only {sorted(self.kept)}" if self.kept else ""
+            raise InputError(
+                f"{argument}={column!r}: the corpus keeps no such column{has}; make it with "
+                f"Corpus.from_dataset(..., keep=[{column!r}])"
+            )
+        return self.kept[column]
+
+    @property
+    def source_column(self) -> str | None:
+        """The kept column that names the source document of chunks: by its name, and shared by several documents."""
+        shared = [name for name, values in self.kept.items() if 1 < values.largest[1] < self.num_candidates]
+        return aliases.first_named(shared, aliases.SOURCE_NAMES)
 
     @classmethod
-    def of(cls, documents: Any) -> Corpus:
+    def of(cls, documents: Any, *, keep: Sequence[str] = ()) -> Corpus:
         """A corpus from whatever holds documents.
 
         Args:
             documents: a Corpus, texts (a list, a column, an Arrow array), a dataset, a DataFrame or a list of dicts with a
                 column of texts, or a file, folder or Hub id (:func:`~hf_posmine.data.sources.load_source`).
+            keep: as in :meth:`from_dataset`, where there are columns.
 
         Raises:
             InputError: something else, or a source that cannot be read.
@@ -130,10 +172,12 @@ class Corpus:
         if isinstance(documents, Corpus):
             return documents
         if isinstance(documents, (str, Path)):
-            return cls.from_beir(documents) if is_beir(documents) else cls.from_dataset(load_source(documents))
+            if is_beir(documents):
+                return cls.from_beir(documents, keep=keep)
+            return cls.from_dataset(load_source(documents), keep=keep)
         documents = as_dataset(documents)
         if isinstance(next(iter(splits_of(documents)), None), SelectableColumns):
-            return cls.from_dataset(documents)
+            return cls.from_dataset(documents, keep=keep)
         if isinstance(documents, Iterable) and not isinstance(documents, (bytes, Mapping, set, frozenset)):
             return cls.from_texts(documents)
         raise InputError(
@@ -184,9 +228,20 @@ class Corpus:
         parts = (*self.parts, part) if len(part) else self.parts
         total = sum(map(len, parts))
         union = Corpus(
-            parts, total if candidates else self.num_candidates, self.match, self.aliases, self.bodies, self.columns
-        )
+            parts, total if candidates else self.num_candidates, self.match, self.aliases, self.bodies, self.columns, self.kept
+        )  # fmt: skip
+        if isinstance(other, Corpus) and other.kept:
+            union = dataclasses.replace(union, kept=union._kept_with(other))
         return union._with_ids_of(other, root) if isinstance(other, Corpus) and other.has_ids else union
+
+    def _kept_with(self, other: Corpus) -> dict[str, DocumentValues]:
+        """The kept columns of both; a column that only the other one keeps says nothing of these documents, and is left out."""
+        keys = text_keys((text for texts, _ in other._batches() for text in texts), self.match)
+        rows = self.rows_of_keys(keys)
+        return {
+            name: values.joined(other.kept[name], rows) if name in other.kept else values
+            for name, values in self.kept.items()
+        }
 
     def _with_ids_of(self, other: Corpus, root: Path) -> Corpus:
         """Let every id of ``other`` lead to its document here, also where the text was already there."""
@@ -342,7 +397,7 @@ class Corpus:
         return f"document {self.ids(np.array([row])).to_pylist()[0]!r} ({text[:40]!r}...)"
 
     def __getstate__(self) -> dict:
-        names = ("parts", "num_candidates", "match", "aliases", "bodies", "columns")
+        names = ("parts", "num_candidates", "match", "aliases", "bodies", "columns", "kept")
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict) -> None:
@@ -400,13 +455,16 @@ def _pairs(texts: Iterable[str], ids: Iterable[Any] | None) -> Iterator[tuple[li
 
 
 def _documents(
-    dataset: AnyDataset, columns: CorpusColumns, bodies: BodyKeys | None = None
+    dataset: AnyDataset, columns: CorpusColumns, bodies: BodyKeys | None, values: ValueKeys
 ) -> Iterator[tuple[list[str], list[str] | None]]:
     """Batches of texts after their titles, and of ids."""
     text, id_, title = columns.text, columns.id, columns.title
-    for start, batch in iter_columns(dataset, [c for c in (text, id_, title) if c is not None]):
+    read = dict.fromkeys(c for c in (text, id_, title, *values.columns) if c is not None)
+    for start, batch in iter_columns(dataset, list(read)):
         if id_ is None and title is None:
-            yield [t for row in check_text_lists(batch[text], text, start) for t in row], None
+            lists = check_text_lists(batch[text], text, start)
+            values.add(lists, batch, start)
+            yield [t for row in lists for t in row], None
             continue
         texts = check_texts(batch[text], text, start)
         if title is not None:
@@ -415,6 +473,7 @@ def _documents(
             if bodies is not None:
                 bodies.add(texts, whole)
             texts = whole
+        values.add([[whole] for whole in texts], batch, start)
         yield texts, None if id_ is None else _check_id_values(batch[id_], id_, start)
 
 
@@ -435,7 +494,8 @@ def _two_documents(key: int, ids: list[str], texts: list[str]) -> InputError:
     named = [i for i, k in zip(ids, text_keys(ids, "exact"), strict=True) if k == key]
     name = f"the id {named[0]!r}" if named else "one id"
     return InputError(
-        f"{name} names two different documents, {texts[0][:40]!r}... and {texts[1][:40]!r}...; make the ids unique"
+        f"{name} names two different documents, {texts[0][:40]!r}... and {texts[1][:40]!r}...; make the ids unique, or take row "
+        "numbers (id='') if it names the document that both are chunks of"
     )
 
 

@@ -274,6 +274,12 @@ def corpus_columns(
     return CorpusColumns(found, id or None, title or None)
 
 
+def source_column(dataset: AnyDataset, columns: CorpusColumns) -> str | None:
+    """The column of a corpus that by its name holds the source document of each chunk; None for none, or without ids of chunks."""
+    names = [name for name in column_names(dataset) if name not in (columns.id, columns.text)]
+    return aliases.first_named(names, aliases.SOURCE_NAMES)
+
+
 def _corpus_text(columns: DatasetColumns, taken: Sequence[str | None]) -> str:
     usable = [name for name in columns.of_kind("text", "texts") if name not in taken]
     found = aliases.named(usable, aliases.TEXT_NAMES)

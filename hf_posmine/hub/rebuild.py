@@ -73,7 +73,7 @@ def rebuild(pushed: Mapping[str, Any], record: MiningRecord, inputs: Inputs) -> 
     rows, known, from_source = rebuild_rows(own, record, inputs, untouched, changes)
     rows = _without_mined(rows)
     changes += _known_changed(record, known)
-    corpus = rebuild_corpus(record, inputs, known, changes)
+    corpus = rebuild_corpus(record, rows, inputs, known, changes)
     _check_sizes(record, len(corpus))
     second = record.second_opinion
     recorded = [*record.teachers, *([] if second is None else second.teachers)]
@@ -115,7 +115,7 @@ def _miner(
         positive_column=record.columns.positive,
         positive_id_column=record.columns.positive_id,
         second_opinion=opinion,
-        **record.settings,
+        **{"exclude_same": (), **record.settings},
     )
 
 

@@ -56,11 +56,16 @@ def rebuild_rows(
     return _under_names(loaded, own), _known(loaded, record, place), True
 
 
-def rebuild_corpus(record: MiningRecord, inputs: Inputs, known: Qrels | None, changes: list[InputChange]) -> Corpus:
+def rebuild_corpus(
+    record: MiningRecord, rows: Mapping[str, Any], inputs: Inputs, known: Qrels | None, changes: list[InputChange]
+) -> Corpus:
     """The documents, and the known positives where ``from_dataset`` added them."""
     from hf_posmine.data.corpus import Corpus
 
     was, documents = record.corpus, known.documents if known is not None else None
+    same = record.settings.get("exclude_same", ())
+    if same and documents is not None and was.source is None and record.columns.positive is not None:
+        documents = documents.with_columns_of(dict(rows), record.columns.positive, same)  # type: ignore[arg-type]
     corpus = inputs.corpus if isinstance(inputs.corpus, Corpus) else _load_corpus(record, inputs, changes) or documents
     if corpus is None:
         raise _no_corpus(record)
@@ -84,11 +89,11 @@ def _load_corpus(record: MiningRecord, inputs: Inputs, changes: list[InputChange
             raise _no_corpus(record)
         if not within_reach(source, allow_local=inputs.allow_local):
             raise out_of_reach(source, "corpus", GIVE_CORPUS, allow_local=inputs.allow_local)
-    source = source or Source()
+    source, keep = source or Source(), record.settings.get("exclude_same", ())
     at_hub = given is None and on_hub(source.path, source.revision)
     path = Path(str(source.path if given is None else given)).expanduser()
     if not at_hub and is_beir(path):
-        return Corpus.from_beir(path, match=match)  # type: ignore[arg-type]
+        return Corpus.from_beir(path, match=match, keep=keep)
     if not at_hub and path.is_file() and source.sha256 is not None and file_sha256(path) != source.sha256:
         was, found = f"sha256 {source.sha256[:16]}", file_sha256(path)[:16]
         changes.append(InputChange(f"the corpus file {path.name}", was, found))
@@ -98,7 +103,7 @@ def _load_corpus(record: MiningRecord, inputs: Inputs, changes: list[InputChange
         "id": source.id or "",
         "title": source.title or "",
     }  # "": the corpus was made without
-    return Corpus.from_dataset(documents, **columns, match=match)  # type: ignore[arg-type]
+    return Corpus.from_dataset(documents, **columns, match=match, keep=keep)  # type: ignore[arg-type]
 
 
 def _load_recorded(source: Source, what: str, changes: list[InputChange]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,15 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from hf_posmine.data.corpus import Corpus
+    from hf_posmine.data.kept import DocumentValues
     from hf_posmine.data.lookalikes import Lookalikes
 
 LOCAL = -(1 << 40)
 """Code ``LOCAL - i`` stands for text i of the batch, which neither the corpus nor the known positives hold."""
 
-EXCLUSION_REASONS = ("positive", "sibling", "unknown", "query", "variant", "container", "near_duplicate")
+EXCLUSION_REASONS = ("positive", "sibling", "unknown", "query", "variant", "container", "same_source", "near_duplicate")
 """Why a document was excluded: it is the row's positive, another positive of the query, of unknown relevance by the
 judgements, the query's own text, a positive with another title or invisible characters, a longer text that contains a
-positive, or nearly the same as a positive."""
+positive, one that shares a value of ``exclude_same`` with a positive, or nearly the same as a positive."""
 
 
 @dataclass
@@ -122,6 +123,7 @@ class RowReader:
         query_column: column of the queries.
         positive_column: column of positives (texts or lists of texts), or None.
         positive_id_column: column of positives' ids, or None; with neither, the known positives are the positives.
+        same: columns of the corpus; documents that share a value with a positive are excluded.
     """
 
     corpus: Corpus
@@ -131,6 +133,7 @@ class RowReader:
     query_column: str
     positive_column: str | None
     positive_id_column: str | None
+    same: Mapping[str, DocumentValues] = field(default_factory=dict)
 
     @property
     def columns(self) -> list[str]:
@@ -179,9 +182,18 @@ class RowReader:
         self._outside_texts(np.concatenate([own[1], siblings[1]]), texts)
         itself = self.corpus.rows_of_keys(keys)
         same = np.flatnonzero(itself >= 0)
-        return Batch.of(
-            queries, [own, siblings, unknown, (same, itself[same]), *self._lookalikes(own, siblings)], texts
-        )
+        alike = self._lookalikes(own, siblings)
+        groups = [own, siblings, unknown, (same, itself[same]), *alike, self._same_source(own, siblings, *alike)]
+        return Batch.of(queries, groups, texts)
+
+    def _same_source(self, *entries: tuple[Rows, Rows]) -> tuple[Rows, Rows]:
+        """(rows, codes) of the documents that share a value with a positive, or with a document that holds one."""
+        rows, codes = (np.concatenate(column) for column in zip(*entries, strict=True))
+        inside = codes >= 0
+        found = [values.with_same(rows[inside], codes[inside]) for values in self.same.values()]
+        none = (rows[:0], codes[:0])
+        at, documents = (np.concatenate(column) for column in zip(none, *found, strict=True))
+        return at, documents
 
     def _lookalikes(self, *positives: tuple[Rows, Rows]) -> list[tuple[Rows, Rows]]:
         """(rows, codes) of the variants and of the containers of positives outside the corpus."""

@@ -41,6 +41,7 @@ class MinedData:
         corpus: columns that they came from; None for the positives themselves or texts without columns.
         own: whether the candidates are the positives themselves.
         bad_rows: rows without a query or a positive that were left out, by fault; None where they are an error.
+        same: columns that documents may not share with a positive, and how many values each has; None without any.
     """
 
     query: str
@@ -56,6 +57,7 @@ class MinedData:
     corpus: str | None
     own: bool
     bad_rows: Mapping[str, int] | None = None
+    same: Mapping[str, int] | None = None
 
     @classmethod
     def of(cls, reader: RowReader, near: NearLookalikes | None) -> MinedData:
@@ -74,6 +76,7 @@ class MinedData:
             corpus=None if corpus.columns is None else str(corpus.columns),
             own=_is_own(reader.qrels, corpus),
             bad_rows=None if reader.qrels is None or not reader.qrels.bad_rows else reader.qrels.bad_rows.counts,
+            same={name: len(values.values) for name, values in reader.same.items()} or None,
         )
 
     def __str__(self) -> str:
@@ -82,6 +85,8 @@ class MinedData:
         where = f"the {self.documents:,} positives" if self.own else f"{self.documents:,} documents"
         found = None if self.own else (self.in_corpus, self.positives)
         line = taken_line(self.query, positive, where, self.corpus, found)
+        for name, values in (self.same or {}).items():
+            line += f" · no negatives of the same {name} as a positive ({values:,} values)"
         if not self.bad_rows:
             return line
         counts = ", ".join(f"{count:,} with {fault}" for fault, count in self.bad_rows.items())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from hf_posmine.core.settings import MiningSettings
 from hf_posmine.core.types import Teacher
 from hf_posmine.data.columns import ArrayLike, ColumnTable, as_dataset
 from hf_posmine.data.corpus import Corpus
+from hf_posmine.data.kept import check_same
 from hf_posmine.data.layouts import pick_columns
 from hf_posmine.data.lookalikes import Lookalikes
 from hf_posmine.data.qrels import KnownPositives, Qrels
@@ -54,12 +55,13 @@ if TYPE_CHECKING:
 
     from hf_posmine.core.types import Exclusions, Rows
     from hf_posmine.data.columns import AnyDataset
+    from hf_posmine.data.kept import DocumentValues
     from hf_posmine.mining.batch import Batch
     from hf_posmine.mining.second_opinion import SecondOpinion
     from hf_posmine.teachers.factory import TeacherLike
 
 CACHED = ("_reader", "_near_lookalikes", "excluded_everywhere")
-ALGO_VERSION = 2
+ALGO_VERSION = 3
 """Part of the fingerprint: raised when the same recipe would give other rows, so that old caches miss."""
 
 
@@ -137,7 +139,7 @@ class PositiveAwareMiner:
             positive_id_column,
         )
         self._check_teachers()
-        self.settings = self._with_filters()
+        self.settings = self._with_sources(self._with_filters())
         self._check()
 
     @property
@@ -154,8 +156,18 @@ class PositiveAwareMiner:
     def _with_filters(self) -> MiningSettings:
         """The settings with filters; random scores say nothing, and get none by default."""
         if self.settings.filters is None and all(isinstance(teacher, RandomTeacher) for teacher in self.teachers):
-            return dataclasses.replace(self.settings, filters=())
+            return replace(self.settings, filters=())
         return self.settings.for_scores([teacher.score_kind for teacher in self.teachers])
+
+    def _with_sources(self, settings: MiningSettings) -> MiningSettings:
+        """The settings with the column of source documents, where none is given and the corpus evidently has one."""
+        evident = self.corpus.source_column
+        return settings if settings.exclude_same is not None else replace(settings, exclude_same=evident or ())
+
+    @property
+    def _same(self) -> dict[str, DocumentValues]:
+        """The columns that documents may not share with a positive."""
+        return {name: self.corpus.values_of(name, "exclude_same") for name in self.settings.exclude_same or ()}
 
     def __repr__(self) -> str:
         settings = self.settings
@@ -183,6 +195,8 @@ class PositiveAwareMiner:
                 filter_.check(teacher.score_kind)
         if settings.near_duplicates is not None and self._near_teacher is None:
             raise InputError("near_duplicates needs a dense teacher, which can compare documents with each other")
+        for name, values in self._same.items():
+            check_same(name, values, self.corpus.num_candidates)
         if settings.exclude_other_positives and self.known_positives is None:
             raise InputError("exclude_other_positives needs known_positives=")
         ceilings = [f.ceiling(np.ones(1, np.float32))[0] for f in settings.all_filters]
@@ -290,7 +304,8 @@ class PositiveAwareMiner:
         from hf_posmine.teachers.factory import make_teachers
 
         settings = MiningSettings.from_options(options)
-        corpus = None if corpus is None else Corpus.of(corpus)
+        same = settings.exclude_same or ()
+        corpus = None if corpus is None else Corpus.of(corpus, keep=same)
         given: list[Any] = list(teacher) if isinstance(teacher, (list, tuple)) else [teacher or DEFAULT_MODEL]
         ready = [t for t in given if isinstance(t, Teacher)]
         if ready and len(ready) == len(given) and teacher_options:
@@ -307,7 +322,7 @@ class PositiveAwareMiner:
         if corpus is None:
             if known.documents is None:
                 raise InputError(f"column {positive_id!r} holds ids; pass corpus= with the documents they name")
-            corpus = known.documents
+            corpus = known.documents.with_columns_of(dataset, str(positive), same) if same else known.documents
         elif known.documents is not None and not ready:
             corpus = corpus.union(known.documents, candidates=False)
         return cls(
@@ -331,6 +346,7 @@ class PositiveAwareMiner:
             "known_positives": self.known_positives.fingerprint if self.known_positives is not None else None,
             "columns": [self.query_column, self.positive_column, self.positive_id_column],
             "settings": self.settings.to_dict(),
+            "same": [values.digest for values in self._same.values()],
         }
         opinion = self.second_opinion
         if opinion is not None:
@@ -377,7 +393,7 @@ class PositiveAwareMiner:
         known = None if self.known_positives is None else self.known_positives.resolve(self.corpus)
         return RowReader(
             self.corpus, self.known_positives, known, self._text_lookalikes(known), self.query_column, self.positive_column,
-            self.positive_id_column,
+            self.positive_id_column, self._same,
         )  # fmt: skip
 
     def _text_lookalikes(self, known: KnownPositives | None) -> Lookalikes | None:

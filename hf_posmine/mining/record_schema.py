@@ -79,6 +79,7 @@ DATA = fields(
         "positive": optional(NAME),
         "corpus": optional(text(4_096)),
         "bad_rows": optional(mapping(COUNT, text(64), 16)),
+        "same": optional(mapping(COUNT, NAME, 32)),
     },
 )
 OPINION_FIELDS = {
@@ -111,7 +112,8 @@ SETTINGS = fields(
         "exclude_other_positives": flag,
         "skip_bad_rows": flag,
         "seed": whole(0, 2**64 - 1),
-    }
+    },
+    {"exclude_same": items(NAME, 32)},
 )
 RECORD = fields(
     {

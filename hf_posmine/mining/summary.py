@@ -186,6 +186,7 @@ def _words(reason: str) -> str:
     return {
         "variant": "a positive with another title or invisible characters",
         "container": "documents that contain a positive",
+        "same_source": "documents from the same source as a positive",
         "positive": "the row's positive",
         "sibling": "other positives of the query",
         "unknown": "unknown by the judgements",
@@ -260,8 +261,11 @@ def _excluded(table: pa.Table) -> dict[str, int]:
     if "negatives_stats" not in table.column_names:
         return {}
     stats = table["negatives_stats"].combine_chunks()
+    there = [field.name for field in stats.type]  # earlier versions knew fewer reasons
     return {
-        reason: int(pc.sum(pc.struct_field(stats, f"excluded_{reason}")).as_py() or 0) for reason in EXCLUSION_REASONS
+        reason: int(pc.sum(pc.struct_field(stats, name)).as_py() or 0)
+        for reason in EXCLUSION_REASONS
+        if (name := f"excluded_{reason}") in there
     }
 
 

@@ -6,6 +6,7 @@ EXCLUSION_WORDS = {
     "positive": "the row's positive", "sibling": "another positive of the query",
     "unknown": "of unknown relevance by the judgements", "query": "the query's own text",
     "variant": "a positive with another title or invisible characters", "container": "contains a positive",
+    "same_source": "from the same source as a positive",
     "near_duplicate": "near duplicate of a positive",
 }  # fmt: skip
 ON_SHORT_WORDS = {

@@ -238,7 +238,8 @@ def test_lookups_hold_arrays_and_no_texts():
         assert {type(value) for value in held.values()} <= {KeyIndex, pa.Table, np.ndarray}
         for index in (part.by_text, part.by_id):
             assert {type(value) for value in vars(index).values()} == {np.memmap}
-    assert {type(value) for value in vars(corpus).values()} <= {tuple, int, str, np.ndarray, type(None), KeyIndex}
+    assert corpus.kept == {}
+    assert {type(value) for value in vars(corpus).values()} <= {tuple, int, str, np.ndarray, type(None), KeyIndex, dict}
 
 
 @pytest.mark.parametrize(

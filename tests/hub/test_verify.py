@@ -113,6 +113,24 @@ def test_a_teacher_that_moved_on_is_named_and_its_recorded_commit_used(hub, push
     assert [c.what for c in with_the_new.changes if c.decisive] == [f"the weights of the teacher {TEACHER}"]
 
 
+@pytest.mark.parametrize("of_rows", [True, False])
+def test_documents_of_the_same_source_are_known_again_from_the_record(hub, teacher, tmp_path, fresh_home, of_rows):
+    works = [at // 2 for at in range(12)]
+    pairs = make_pairs(12).add_column("work", works)
+    texts = [row["positive"] for row in make_pairs(40)]
+    Dataset.from_dict({"text": texts, "work": [*works, *range(100, 128)]}).to_parquet(tmp_path / "c.parquet")
+    documents = [] if of_rows else ["--corpus", str(tmp_path / "c.parquet")]
+    main(
+        ["mine", str(pairs_file(pairs, tmp_path)), *documents, "--teacher", teacher, "--filters", "none", "--exclude-same",
+         "work", "--num-negatives", "2", "--output", str(tmp_path / "out"), "--push-to-hub", REPO, "--quiet"]
+    )  # fmt: skip
+    work = dict(zip(texts, [*works, *range(100, 128)], strict=True))
+    rows = load_dataset(REPO, split="train")
+    assert all(work[text] != row["work"] for row in rows for text in row["negatives"])
+    assert {row["excluded_same_source"] for row in rows["negatives_stats"]} == {1}
+    assert verify(REPO, inputs=Inputs(allow_local=True)).verified
+
+
 def test_a_local_corpus_is_asked_for_and_an_edited_one_is_named(hub, teacher, tmp_path, fresh_home):
     texts = [r["positive"] for r in make_pairs(40)]
     pairs = make_pairs(12)

@@ -31,6 +31,7 @@ OPTIONS = {
     "weak_rank": 20,
     "near_duplicates": 0.97,
     "exclude_lookalikes": True,
+    "exclude_same": [],
     "exclude_other_positives": True,
     "seed": 5,
 }
@@ -84,7 +85,7 @@ def test_the_record_alone_rebuilds_the_miner_and_its_rows(record, miner, sample_
 
 
 def test_the_record_names_everything_the_rows_depend_on(record, miner, sample_corpus):
-    assert record["schema"] == 1 and record["tool"] == "hf_posmine" and record["algo_version"] == 2
+    assert record["schema"] == 1 and record["tool"] == "hf_posmine" and record["algo_version"] == 3
     assert record["source"] == {"path": "sample", "split": "train"} and record["command"] is None
     assert record["corpus"] == {
         "source": {},  # nobody said where the given corpus came from

@@ -191,9 +191,19 @@ def test_numbers_that_defaults_ask_for_are_fine_on_a_small_corpus():
     assert rebuild(dict(MINED), MiningRecord.from_dict(plain), Inputs()).miner.settings.num_negatives == 2
 
 
+ADDED = {"exclude_same"}
+"""Settings that records of earlier versions lack."""
+
+
+def test_a_record_without_later_settings_is_read_as_it_was_mined():
+    less = {key: value for key, value in PLAIN["settings"].items() if key not in ADDED}
+    rebuilt = rebuild(dict(MINED), MiningRecord.from_dict(PLAIN | {"settings": less}), Inputs())
+    assert rebuilt.miner.settings.exclude_same == ()
+
+
 def test_the_schema_has_every_setting():
     assert set(PLAIN["settings"]) == {field.name for field in dataclasses.fields(MiningSettings)}
-    for name in PLAIN["settings"]:
+    for name in PLAIN["settings"].keys() - ADDED:
         less = {key: value for key, value in PLAIN["settings"].items() if key != name}
         with pytest.raises(InputError, match=rf"settings\.{name} is missing"):
             MiningRecord.from_dict(PLAIN | {"settings": less})
