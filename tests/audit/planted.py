@@ -85,12 +85,12 @@ KINDS = ("same_text", "same_normalized", "near_copy", "duplicate_negative", "emp
 RATES = dict(zip(KINDS, (0.005, 0.01, 0.05, 0.02, 0.005, 0.01), strict=True))
 
 
-def plant(rows: list[MadeRow], seed: int = 0) -> Planted:
-    """Six kinds of faults, each in rows of its own."""
+def plant(rows: list[MadeRow], seed: int = 0, times: float = 1.0) -> Planted:
+    """Six kinds of faults, each in rows of its own, at ``times`` their rates."""
     order = np.random.default_rng(seed).permutation(len(rows)).tolist()
     at = {}
     for kind in KINDS:
-        count = max(1, round(RATES[kind] * len(rows)))
+        count = max(1, round(times * RATES[kind] * len(rows)))
         at[kind], order = order[:count], order[count:]
     planted = Planted(list(rows))
     planted.negative("same_text", at["same_text"], lambda row, n: row.positive)
