@@ -233,9 +233,10 @@ class Remine(TrainerCallback):
 
     def mine(self, model: InstructSentenceTransformer) -> Mapping[str, Dataset]:
         """The rows of each data set with the negatives that the student finds now."""
-        store, training = self.folder / "store", model.training
+        store, training, template = self.folder / "store", model.training, model.instruction_template
         specs = [
-            mined_by(spec, model, self.ceiling, store=store, **prompts_of(model, spec)) for spec in self.specs.values()
+            mined_by(spec, model, self.ceiling, store=store, **prompts_of(template, spec))
+            for spec in self.specs.values()
         ]
         try:
             n, most = self.num_negatives, self.num_positives
@@ -250,7 +251,7 @@ class Remine(TrainerCallback):
         return {LOGGED: round(float(np.mean(list(changed.values()))), 4)} if changed else {}
 
 
-def prompts_of(model: InstructSentenceTransformer, spec: DatasetSpec) -> dict[str, str]:
+def prompts_of(template: str, spec: DatasetSpec) -> dict[str, str]:
     """The prompts of a student that mines a data set: the set's instruction, as it trains with it; else its own."""
-    prefix = prefix_of(model.instruction_template, spec.text_before)
+    prefix = prefix_of(template, spec.text_before)
     return {f"{role}_prompt": prefix for role in ("query", *(["document"] if spec.is_symmetric else [])) if prefix}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.training.blend import load_blend
-from hf_posmine.training.remine import mined_by, share_changed
+from hf_posmine.training.remine import mined_by, prompts_of, share_changed
 from hf_posmine.training.stage import run_stage
 from hf_posmine.utils.files import write_file
 
@@ -67,9 +67,11 @@ def run_rounds(
     output, seed = Path(recipe.trainer["output_dir"]), int(recipe.trainer.get("seed", 42))
     results: list[RoundResult] = []
     before: Mapping[str, Dataset] | None = None
+    template = ""
     for number in range(1, recipe.rounds + 1):
-        current = round_recipe(recipe, number)
+        current = round_recipe(recipe, number, template)
         model = run_stage(current, announce)
+        template = model.instruction_template
         mined = [spec for spec in current.contrastive.datasets if spec.mine is not None]
         n, most = current.contrastive.num_negatives, current.positives_per_row
         after = load_blend(mined, num_negatives=n, num_positives=most, seed=seed).datasets
@@ -83,8 +85,14 @@ def run_rounds(
     return model, results
 
 
-def round_recipe(recipe: Recipe, number: int) -> Recipe:
-    """The stage of one round."""
+def round_recipe(recipe: Recipe, number: int, template: str) -> Recipe:
+    """The stage of one round.
+
+    Args:
+        recipe: of all rounds.
+        number: from 1.
+        template: the student's, with which it searches by each set's instruction, as it was trained.
+    """
     output = Path(recipe.trainer["output_dir"])
     trainer = {**recipe.trainer, "output_dir": str(output / f"round-{number}")}
     alone = replace(recipe, contrastive=replace(recipe.contrastive, rounds=1), trainer=trainer)
@@ -92,6 +100,8 @@ def round_recipe(recipe: Recipe, number: int) -> Recipe:
         return alone
     previous = str(output / f"round-{number - 1}")
     ceiling, start = recipe.contrastive.round_ceiling, recipe.contrastive.round_start
-    datasets = tuple(mined_by(spec, previous, ceiling) for spec in recipe.contrastive.datasets)
+    datasets = tuple(
+        mined_by(spec, previous, ceiling, **prompts_of(template, spec)) for spec in recipe.contrastive.datasets
+    )
     student = alone.student if start == "student" else replace(alone.student, model=previous)
     return replace(alone, student=student, contrastive=replace(alone.contrastive, datasets=datasets))

@@ -91,7 +91,9 @@ def test_batches_hold_what_the_student_finds_at_that_step(folder, tmp_path, monk
     before = {query: texts for batch in (first, *batches[:2]) for query, texts in batch.items()}
     for number, step in enumerate((2, 4)):
         model = InstructSentenceTransformer(str(tmp_path / f"out/checkpoint-{step}"))
-        assert prompts_of(model, stage(folder, tmp_path).contrastive.datasets[0]) == {"query_prompt": "w1 w2: "}
+        assert prompts_of(model.instruction_template, stage(folder, tmp_path).contrastive.datasets[0]) == {
+            "query_prompt": "w1 w2: "
+        }
         now = kept(tmp_path, step)
         assert now == mined_afresh(folder, model, ceiling, kept(tmp_path, 2) if number else now | before)
         for batch in batches[step : step + 2]:

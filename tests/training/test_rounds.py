@@ -30,10 +30,13 @@ def folder(tmp_path_factory):
     return folder
 
 
+TEMPLATE = "{instruction}: {text}"
+
+
 def stage(folder, tmp_path, **changes):
     made = told(folder / "student/st", folder / "pairs.parquet", tmp_path / "out", max_steps=3, rounds=2, **changes)
     mine = {"teacher": str(folder / "teacher/st"), "filters": ["PercPos(0.999)"]}
-    made["datasets"][0] |= {"mine": mine, "instruction": ""}
+    made["datasets"][0] |= {"mine": mine, "instruction": "w1 w2"}
     return recipe(tmp_path, made)
 
 
@@ -46,12 +49,14 @@ def test_the_second_round_learns_from_what_the_student_found(folder, tmp_path, c
     read, lines = stage(folder, tmp_path, round_ceiling=ceiling), []
     _, (first, second) = run_rounds(read, lines.append)
     assert [first.changed, second.folder] == [None, str(tmp_path / "out" / "round-2")]
-    before, after = (load_blend(round_recipe(read, n).contrastive.datasets, num_negatives=2, seed=3) for n in (1, 2))
+    before, after = (
+        load_blend(round_recipe(read, n, TEMPLATE).contrastive.datasets, num_negatives=2, seed=3) for n in (1, 2)
+    )
     pairs = Dataset.from_parquet(str(folder / "pairs.parquet"))
     opinion = SecondOpinion(str(folder / "teacher/st"), "PercPos(0.999)") if ceiling == "teacher" else None
     miner = PositiveAwareMiner.from_dataset(
         pairs, first.folder, second_opinion=opinion, filters=() if opinion else "PercPos(0.999)", num_negatives=2, seed=3,
-        on_short="drop",
+        on_short="drop", teacher_options={"query_prompt": "w1 w2: "},
     )  # fmt: skip
     mined = pairs.map(miner, batched=True)
     assert negatives(after) == dict(zip(mined["query"], mined["negatives"], strict=True))
