@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from hf_posmine.cli.arguments import add_run_arguments
+from hf_posmine.cli.chats import add_chat_arguments, make_chat, show_costs
 from hf_posmine.cli.judge_top_up import add_top_up_arguments, check_top_up, top_up_miner, topped_up
 from hf_posmine.cli.output import FILES, write_rows
 from hf_posmine.cli.show import show
@@ -21,7 +22,6 @@ from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.evaluation.judge.actions import Action, apply_judgements, judge_negatives
 from hf_posmine.evaluation.judge.candidates import SUSPECTS, CandidateJudge, Suspect, Verdict
 from hf_posmine.evaluation.judge.cascade import Cascade
-from hf_posmine.evaluation.judge.chat import Chat, ChatServer, HubChat
 from hf_posmine.evaluation.judge.judge import Judge
 from hf_posmine.evaluation.judge.quoting import QuoteJudge
 from hf_posmine.evaluation.judge.validation import Agreement, agreement, as_relevant, controls, corrected_rate
@@ -30,7 +30,6 @@ from hf_posmine.mining.provenance import recorded_at
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
 
     from datasets import Dataset
 
@@ -60,9 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=0, help="random seed of --rows and --controls (default: %(default)s)"
     )
     group = parser.add_argument_group("judge")
-    group.add_argument("--model", required=True, help="name of the model at --url, or on the Hub")
-    group.add_argument("--url", help="OpenAI-compatible server, such as http://localhost:8000/v1 (default: the Hub's)")
-    group.add_argument("--api-key-env", help="environment variable with the key of --url")
+    add_chat_arguments(group)
     group.add_argument(
         "--form", choices=list(FORMS), default="compare",
         help="compare each negative with the positive, or quote the answer and rank (default: %(default)s)",
@@ -70,7 +67,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--cheap-model", help="a judge that reads everything first; --model reads what it suspects")
     group.add_argument("--cheap-url", help="where --cheap-model is (default: as --model)")
     group.add_argument("--second-model", help="a second judge at the same place, for agreement")
-    group.add_argument("--concurrency", type=int, default=8, help="requests at a time (default: %(default)s)")
     group.add_argument(
         "--suspect",
         choices=get_args(Suspect),
@@ -115,7 +111,7 @@ def run(args: argparse.Namespace) -> None:
     if args.collection:
         _print_agreement("people", agreement(flat, _truth(mined, args), of_row, suspect=args.suspect), observed)
     if args.second_model:
-        other = FORMS[args.form](_chat(args, args.url, args.second_model), concurrency=args.concurrency)
+        other = FORMS[args.form](make_chat(args.url, args.second_model, args.api_key_env), concurrency=args.concurrency)
         judges.append(other)
         second = [verdict for row in judge_negatives(mined, other, **columns) for verdict in row]
         _print_agreement(
@@ -124,7 +120,8 @@ def run(args: argparse.Namespace) -> None:
     if miner is not None:
         mined, judgements = topped_up(mined, judgements, judge, miner, args)
     judged = apply_judgements(mined, judgements, action=args.action, suspect=args.suspect)
-    _print_costs(judges)
+    show("")
+    show_costs([cost for judge in judges for cost in judge.costs()])
     if output.suffix:
         write_file(output, lambda path: write_rows(judged, path, output.suffix))
     else:
@@ -152,23 +149,9 @@ def _judge(args: argparse.Namespace) -> CandidateJudge:
     if args.cheap_model is None:
         if args.cheap_url is not None:
             raise InputError("--cheap-url needs --cheap-model")
-        return form(_chat(args, args.url, args.model), **options)
-    cheap = _chat(args, args.cheap_url or args.url, args.cheap_model)
-    return Cascade(form(cheap, **options), form(_chat(args, args.url, args.model), **options))
-
-
-def _chat(args: argparse.Namespace, url: str | None, model: str) -> Chat:
-    if url is None:
-        if args.api_key_env is not None:
-            raise InputError("--api-key-env belongs to --url; the Hub's models use the login of hf auth login")
-        return HubChat(model)
-    return ChatServer(url, model, args.api_key_env)
-
-
-def _print_costs(judges: Sequence[CandidateJudge]) -> None:
-    show("")
-    for cost in (cost for judge in judges for cost in judge.costs()):
-        show(f"{cost.name}: {cost.questions:,} questions asked now, {cost.characters:,} characters")
+        return form(make_chat(args.url, args.model, args.api_key_env), **options)
+    cheap = make_chat(args.cheap_url or args.url, args.cheap_model, args.api_key_env)
+    return Cascade(form(cheap, **options), form(make_chat(args.url, args.model, args.api_key_env), **options))
 
 
 def _print_verdicts(verdicts: list[Verdict], suspect: Suspect) -> float:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FILES = (".parquet", ".jsonl")
 TABLES = (".parquet", ".csv", ".jsonl")
+PROVENANCE = "provenance.json"
 
 
 def write_rows(rows: AnyDataset, file: Path, suffix: str) -> None:
@@ -32,29 +33,33 @@ def write_rows(rows: AnyDataset, file: Path, suffix: str) -> None:
 
 def write_output(mined: AnyDataset, output: Path, record: MiningRecord) -> Path:
     """Write the dataset where the user asked, and its provenance in it or beside it; returns the path of the latter."""
-    from hf_posmine.mining.provenance import write_provenance
-    from hf_posmine.utils.files import replace_folder, write_pair
+    return write_described(mined, output, PROVENANCE, record.to_json())
+
+
+def write_described(rows: AnyDataset, output: Path, name: str, description: str) -> Path:
+    """Write a dataset, and its description under a name in the folder, or beside the file; returns the path of the latter."""
+    from hf_posmine.utils.files import replace_folder, write_file, write_pair
 
     if output.suffix in FILES:
-        beside = _provenance_of(output)
+        beside = _beside(output, name)
         write_pair(
             output,
-            lambda temporary: write_rows(mined, temporary, output.suffix),
+            lambda temporary: write_rows(rows, temporary, output.suffix),
             beside,
-            lambda temporary: write_provenance(temporary, record),
+            lambda temporary: temporary.write_text(description, "utf8"),
         )
         return beside
 
     def write_folder(temporary: Path) -> None:
-        mined.save_to_disk(str(temporary))
-        write_provenance(temporary / "provenance.json", record)
+        rows.save_to_disk(str(temporary))
+        write_file(temporary / name, lambda staged: staged.write_text(description, "utf8"))
 
     replace_folder(output, write_folder)
-    return output / "provenance.json"
+    return output / name
 
 
-def _provenance_of(file: Path) -> Path:
-    return file.with_suffix(file.suffix + ".provenance.json")
+def _beside(file: Path, name: str) -> Path:
+    return file.with_suffix(f"{file.suffix}.{name}")
 
 
 def account_of(
@@ -96,17 +101,19 @@ def check_no_input(output: Path, inputs: Sequence[str | None]) -> None:
             raise InputError(f"--output {output} is also an input; choose another place")
 
 
-def check_output(output: Path, inputs: Sequence[str | None] = ()) -> None:
-    """Refuse to replace what is not an earlier output, before any work is done."""
+def check_output(
+    output: Path, inputs: Sequence[str | None] = (), name: str = PROVENANCE, what: str = "a mined dataset"
+) -> None:
+    """Refuse to replace what is not an earlier output, known by its description, before any work is done."""
     check_no_input(output, inputs)
     if output.suffix in FILES:
-        beside = _provenance_of(output)
+        beside = _beside(output, name)
         if output.exists() and not beside.is_file() and not unfinished_pair(beside):
-            raise InputError(f"--output {output} exists and is not a mined dataset; choose another name or remove it")
+            raise InputError(f"--output {output} exists and is not {what}; choose another name or remove it")
         return
     if output.exists() and not output.is_dir():
         raise InputError(f"--output {output} is a file; write a folder, a .parquet or a .jsonl file")
     if output.suffix and not output.is_dir():
         raise InputError(f"--output {output}: write a folder, a .parquet or a .jsonl file")
-    if output.is_dir() and any(output.iterdir()) and not (output / "provenance.json").is_file():
-        raise InputError(f"--output {output} exists and is not a mined dataset; choose another folder or remove it")
+    if output.is_dir() and any(output.iterdir()) and not (output / name).is_file():
+        raise InputError(f"--output {output} exists and is not {what}; choose another folder or remove it")

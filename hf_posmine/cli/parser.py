@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 VERBS = (
-    "init", "split", "mine", "encode", "sweep", "fn-rate", "calibrate", "judge", "train", "merge", "evaluate", "compare", "audit",
-    "report", "push", "verify", "demo", "env",
+    "init", "questions", "split", "mine", "encode", "sweep", "fn-rate", "calibrate", "judge", "train", "merge", "evaluate",
+    "compare", "audit", "report", "push", "verify", "demo", "env",
 )  # fmt: skip
 SEVERAL_FILES = "; for several files give one pattern in quotes, such as 'part-*.jsonl', or their folder"
 TAKES_RECIPE = "train"

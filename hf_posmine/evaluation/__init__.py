@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from hf_posmine.evaluation.collection import Collection
     from hf_posmine.evaluation.evaluator import RetrievalEvaluator
     from hf_posmine.evaluation.judge.actions import apply_judgements, judge_negatives
+    from hf_posmine.evaluation.judge.asking import Asker
     from hf_posmine.evaluation.judge.cascade import Cascade, cascade_rates
     from hf_posmine.evaluation.judge.chat import ChatServer, HubChat
     from hf_posmine.evaluation.judge.judge import Judge
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from hf_posmine.evaluation.negatives.false_negatives import Judgements, load_judged
     from hf_posmine.evaluation.negatives.hold_out import judgements_of_pairs
     from hf_posmine.evaluation.negatives.sweep import sweep
+    from hf_posmine.evaluation.questions.making import QuestionMaker
+    from hf_posmine.evaluation.questions.record import question_rows
+    from hf_posmine.evaluation.questions.settings import QuestionSettings
     from hf_posmine.evaluation.results import RetrievalResult
     from hf_posmine.evaluation.retrieval import RetrievalSettings, evaluate_retrieval
     from hf_posmine.evaluation.statistics.comparison import Comparison
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DRAWS",
+    "Asker",
     "Cascade",
     "ChatServer",
     "Collection",
@@ -40,6 +45,8 @@ __all__ = [
     "Judge",
     "Judgements",
     "OracleJudge",
+    "QuestionMaker",
+    "QuestionSettings",
     "QuoteJudge",
     "RetrievalEvaluator",
     "RetrievalResult",
@@ -63,6 +70,7 @@ __all__ = [
     "neighbour_accuracy",
     "overlap_matrix",
     "parse_measure",
+    "question_rows",
     "read_table",
     "sts_spearman",
     "sweep",
@@ -79,6 +87,7 @@ __getattr__, __dir__ = lazy_names(
             "apply_judgements",
             "judge_negatives",
         ),
+        "judge.asking": ("Asker",),
         "judge.cascade": (
             "Cascade",
             "cascade_rates",
@@ -114,6 +123,9 @@ __getattr__, __dir__ = lazy_names(
         ),
         "negatives.hold_out": ("judgements_of_pairs",),
         "negatives.sweep": ("sweep",),
+        "questions.making": ("QuestionMaker",),
+        "questions.record": ("question_rows",),
+        "questions.settings": ("QuestionSettings",),
         "results": ("RetrievalResult",),
         "retrieval": (
             "RetrievalSettings",

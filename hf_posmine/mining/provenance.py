@@ -74,7 +74,7 @@ def provenance(
         command=None if command is None else redact(command),
         miner_fingerprint=miner.fingerprint,
         settings=miner.settings.to_dict(),
-        teachers=tuple(_describe(teacher) for teacher in miner.teachers),
+        teachers=tuple(describe_teacher(teacher) for teacher in miner.teachers),
         source=_source(source),
         columns=Columns(miner.query_column, miner.positive_column, miner.positive_id_column),
         corpus=_corpus(miner, corpus_source),
@@ -196,10 +196,11 @@ def _corpus(miner: PositiveAwareMiner, given: Source | Mapping[str, Any] | None)
 def _describe_opinion(opinion: SecondOpinion) -> OpinionRecord:
     given = opinion.to_dict()
     first = None if opinion.first is None else _describe_opinion(opinion.first)
-    return OpinionRecord(_describe(opinion.scorer), tuple(given.pop("filters")), **given, first=first)
+    return OpinionRecord(describe_teacher(opinion.scorer), tuple(given.pop("filters")), **given, first=first)
 
 
-def _describe(teacher: Teacher) -> TeacherRecord:
+def describe_teacher(teacher: Teacher) -> TeacherRecord:
+    """A teacher as a record holds it."""
     own = ("name", "score_kind", "fingerprint")
     recipe = {name: value for name, value in redacted(describe(teacher)).items() if name not in own}
     return TeacherRecord(redact(teacher.name), teacher.score_kind, teacher.fingerprint, recipe)

@@ -142,7 +142,7 @@ def test_the_key_is_read_where_it_is_kept(service, monkeypatch):
     with pytest.raises(StoreError, match="JUDGE_KEY holds no key"):
         chat.ask(Question("q", "p", "x").messages())
     monkeypatch.setenv("JUDGE_KEY", "k")
-    assert chat.ask(Question("q", "p", "relevant").messages()) == says(True)
+    assert chat.ask(Question("q", "p", "relevant").messages()).text == says(True)
     assert service.requests[0][1]["Authorization"] == "Bearer k"
 
 

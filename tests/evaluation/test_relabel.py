@@ -16,6 +16,7 @@ from hf_posmine.core.errors import InputError
 from hf_posmine.evaluation.judge.actions import apply_judgements, judge_negatives
 from hf_posmine.evaluation.judge.candidates import SUSPECTS, JudgedList
 from hf_posmine.evaluation.judge.cascade import Cascade, cascade_rates
+from hf_posmine.evaluation.judge.chat import ChatAnswer
 from hf_posmine.evaluation.judge.judge import Judge
 from hf_posmine.evaluation.judge.oracle import OracleJudge
 from hf_posmine.evaluation.judge.quoting import QUOTE, RANK, QuoteJudge, read_quote, read_ranking
@@ -32,7 +33,7 @@ disable_progress_bars()
 class Scripted:
     """A chat whose answers to each form follow from a rule on what it is asked."""
 
-    name = "scripted"
+    name = model = "scripted"
 
     def __init__(self, **rules):
         self.rules, self.asked, self.lock = rules, [], threading.Lock()
@@ -41,7 +42,7 @@ class Scripted:
         content = json.loads(messages[1]["content"])
         with self.lock:
             self.asked.append((form.name, content))
-        return self.rules[form.name](content)
+        return ChatAnswer(self.rules[form.name](content))
 
 
 def quality(text: str) -> int:

@@ -14,6 +14,7 @@ class ChatService:
 
     def __init__(self):
         self.faults, self.requests, self.answered = [], [], []
+        self.counts = False  # whether answers have the number of their tokens, here words
         self.lock = threading.Lock()
         self.answer = lambda query, reference, candidate: says("relevant" in candidate)
         self.other = lambda model, asked: ""
@@ -23,6 +24,11 @@ class ChatService:
 
     def chat(self, **options) -> ChatServer:
         return ChatServer(self.url, "toy", timeout=2, **options)
+
+    def reply(self, body, asked) -> str | None:
+        if "candidate" in asked:
+            return self.answer(asked["query"], asked["reference"], asked["candidate"])
+        return self.other(body["model"], asked)
 
     def _handler(service):
         class Handler(BaseHTTPRequestHandler):
@@ -40,15 +46,16 @@ class ChatService:
                     self._send(fault, b'{"error": "no"}')
                     return
                 asked = json.loads(body["messages"][1]["content"])
-                if "candidate" in asked:
-                    text = service.answer(asked["query"], asked["reference"], asked["candidate"])
-                else:
-                    text = service.other(body["model"], asked)
+                text = service.reply(body, asked)
                 text = {"prose": "It is relevant.", "null": None}.get(fault, text)
                 if fault is None:
                     with service.lock:
-                        service.answered.append(asked.get("candidate"))
-                content = json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]}).encode()
+                        service.answered.append(asked.get("candidate", json.dumps(body["messages"])))
+                answer = {"choices": [{"message": {"role": "assistant", "content": text}}]}
+                if service.counts:
+                    read = sum(len(message["content"].split()) for message in body["messages"])
+                    answer["usage"] = {"prompt_tokens": read, "completion_tokens": len((text or "").split())}
+                content = json.dumps(answer).encode()
                 self._send(200, {"garbage": b"<html>", "empty": b'{"choices": []}'}.get(fault, content))
 
             def _send(self, status, content):

@@ -16,7 +16,7 @@ from hf_posmine.utils.files import answers_folder, cache_root
 from hf_posmine.utils.progress import progress_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from hf_posmine.evaluation.judge.chat import Chat
     from hf_posmine.evaluation.judge.forms import Form
@@ -51,6 +51,8 @@ class Asker:
     Attributes:
         asked: questions sent in this process.
         characters: of these questions and their answers.
+        tokens_read: of the questions, where the service counts them.
+        tokens_written: of the answers.
     """
 
     def __init__(
@@ -59,17 +61,23 @@ class Asker:
         if concurrency < 1 or tries < 1:
             raise InputError(f"concurrency={concurrency}, tries={tries}; both must be at least 1")
         self.chat, self.concurrency, self.tries = chat, concurrency, tries
-        self.asked = self.characters = 0
+        self.asked = self.characters = self.tokens_read = self.tokens_written = 0
         self.folder = (Path(cache_dir) if cache_dir else cache_root()) / "judge"
         self._lock = threading.Lock()
 
     def costs(self) -> list[Cost]:
         """What was spent in this process."""
-        return [Cost(self.chat.name, self.asked, self.characters)]
+        return [Cost(self.chat.name, self.asked, self.characters, self.tokens_read, self.tokens_written)]
 
     def file(self, form: Form) -> Path:
         """Where the answers of a form are kept."""
         return self.folder / f"{json_digest([form.name, form.schema, self.chat.name])[:32]}.jsonl"
+
+    def unanswered(self, form: Form, questions: Iterable[ChatQuestion]) -> list[ChatQuestion]:
+        """Those of the questions, all of one form, that :meth:`answers_to` would send; each once."""
+        keyed = {_key(question): question for question in questions}
+        known = self._stored(form, set(keyed))
+        return [question for key, question in keyed.items() if key not in known]
 
     def answers_to(self, form: Form, questions: Sequence[ChatQuestion]) -> list[str]:
         """The answer to each question, all of one form.
@@ -98,15 +106,18 @@ class Asker:
         return [known[key] for key in keys]
 
     def _ask(self, question: ChatQuestion) -> str:
-        answer, messages = "", question.messages()
+        text, messages = "", question.messages()
         for _ in range(self.tries):
             answer = self.chat.ask(messages, question.form)
+            text = answer.text
             with self._lock:
                 self.asked += 1
-                self.characters += len(answer) + sum(len(message["content"]) for message in messages)
-            if question.readable(answer):
+                self.characters += len(text) + sum(len(message["content"]) for message in messages)
+                self.tokens_read += answer.tokens_read
+                self.tokens_written += answer.tokens_written
+            if question.readable(text):
                 break
-        return answer
+        return text
 
     def _store(self, form: Form, key: str, answer: str) -> str:
         answers_folder(self.folder)

@@ -44,11 +44,15 @@ class Cost:
         name: of the model.
         questions: sent, repeated ones included.
         characters: of these questions and their answers.
+        tokens_read: of the questions, as the service counts them; 0 where it does not.
+        tokens_written: of the answers.
     """
 
     name: str
     questions: int
     characters: int
+    tokens_read: int = 0
+    tokens_written: int = 0
 
 
 class CandidateJudge(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from hf_posmine.core.check import is_whole
 from hf_posmine.core.errors import InputError
 from hf_posmine.evaluation.judge.question import COMPARE
 from hf_posmine.utils.http import Service
@@ -17,6 +18,21 @@ if TYPE_CHECKING:
 MAX_TOKENS = 1024
 
 
+@dataclass(frozen=True)
+class ChatAnswer:
+    """An answer and its size.
+
+    Attributes:
+        text: of the answer; empty for a refusal.
+        tokens_read: of the question, as the service counts them; 0 where it does not.
+        tokens_written: of the answer.
+    """
+
+    text: str
+    tokens_read: int = 0
+    tokens_written: int = 0
+
+
 class Chat(Protocol):
     """Answers one chat."""
 
@@ -24,7 +40,11 @@ class Chat(Protocol):
     def name(self) -> str:
         """Identity of the model; cached answers are keyed by it."""
 
-    def ask(self, messages: list[dict[str, str]], form: Form = COMPARE) -> str:
+    @property
+    def model(self) -> str:
+        """The model alone, without its place."""
+
+    def ask(self, messages: list[dict[str, str]], form: Form = COMPARE) -> ChatAnswer:
         """The answer, of that form; an error of :mod:`hf_posmine.core.errors` if there is none."""
 
 
@@ -60,8 +80,8 @@ class ChatServer:
         """Address and model."""
         return f"{self.url.rstrip('/')} {self.model}"
 
-    def ask(self, messages: list[dict[str, str]], form: Form = COMPARE) -> str:
-        """The text of the first choice, at temperature 0."""
+    def ask(self, messages: list[dict[str, str]], form: Form = COMPARE) -> ChatAnswer:
+        """The first choice, at temperature 0."""
         body = {
             "model": self.model, "messages": messages, "temperature": 0, "max_tokens": MAX_TOKENS,
             "response_format": response_format(form),
@@ -70,13 +90,15 @@ class ChatServer:
         service = Service(url, self.api_key_env, self.retries, self.timeout, self.name)
         return service.ask(body, self._read, "the question")
 
-    def _read(self, answer: Mapping[str, Any]) -> str:
+    def _read(self, answer: Mapping[str, Any]) -> ChatAnswer:
         content = answer["choices"][0]["message"]["content"]
         if content is None:  # a refusal, or a limit reached while reasoning: an answer, but not one that can be read
-            return ""
+            content = ""
         if not isinstance(content, str):
             raise TypeError(f"content of type {type(content).__name__}")
-        return content
+        usage = answer.get("usage") or {}
+        counts = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
+        return ChatAnswer(content, *(count if is_whole(count, 0, 2**40) else 0 for count in counts))
 
 
 @dataclass(frozen=True)
@@ -98,8 +120,8 @@ class HubChat:
         """Provider and model."""
         return f"hub {self.provider} {self.model}"
 
-    def ask(self, messages: list[dict[str, str]], form: Form = COMPARE) -> str:
-        """The text of the first choice, at temperature 0."""
+    def ask(self, messages: list[dict[str, str]], form: Form = COMPARE) -> ChatAnswer:
+        """The first choice, at temperature 0."""
         from huggingface_hub import InferenceClient
 
         from hf_posmine.hub.retry import with_retry
@@ -111,7 +133,8 @@ class HubChat:
             ),
             f"asking {self.model}",
         )
-        return str(answer.choices[0].message.content or "")
+        text, usage = str(answer.choices[0].message.content or ""), answer.usage
+        return ChatAnswer(text) if usage is None else ChatAnswer(text, usage.prompt_tokens, usage.completion_tokens)
 
 
 def response_format(form: Form = COMPARE) -> dict[str, Any]:
