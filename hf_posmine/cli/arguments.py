@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any, get_args
 
 from hf_posmine.cli.show import show
-from hf_posmine.core.settings import MiningSettings, OnShort, WeakPositive
+from hf_posmine.core.settings import MiningSettings, NegativesAs, OnShort, WeakPositive
 from hf_posmine.core.spec import split_list
 from hf_posmine.core.types import CeilingFrom
 from hf_posmine.encoding.defaults import DEFAULT_MODEL
@@ -31,6 +31,10 @@ def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool = True
     data.add_argument("--corpus", help="candidates: a file, folder or Hub id (default: the positives)")
     data.add_argument("--corpus-split", default="train", help="split of --corpus (default: %(default)s)")
     data.add_argument("--corpus-text-column", help="its column of texts (default: by its name, such as text or body)")
+    data.add_argument(
+        "--corpus-image-column",
+        help="its column of images, or of their paths; with --corpus-text-column both are one document",
+    )
     data.add_argument("--corpus-id-column", help='default: found by its name, such as _id or docid; "" for row numbers')
     data.add_argument(
         "--corpus-title-column", help='put before the text, with a space (default: title, if there is one; "" for none)'
@@ -70,6 +74,11 @@ def add_mining_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--near-duplicates", type=float, metavar="COSINE", help="exclude documents at least this similar to a positive"
     )
+    group.add_argument(
+        "--negatives-as", choices=get_args(NegativesAs),
+        help="texts or images in the column negatives, or ids alone in negatives_ids, which copies no document (default: texts, "
+        "or ids where documents are images)",
+    )  # fmt: skip
     group.add_argument(
         "--exclude-other-positives", action="store_true", help="exclude every document that is a positive of any row"
     )

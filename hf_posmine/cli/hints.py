@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from hf_posmine.cli.parser import Command
 
 OTHER_NAMES = {
-    "text": "corpus_text_column", "id": "corpus_id_column", "title": "corpus_title_column", "rank_by": "second_rank_by",
-    "band": "second_band",
+    "text": "corpus_text_column", "id": "corpus_id_column", "title": "corpus_title_column", "image": "corpus_image_column",
+    "rank_by": "second_rank_by", "band": "second_band",
 }  # fmt: skip
 """Arguments whose option has another name."""
 NOT_MEANT = ("language", "report", "private")

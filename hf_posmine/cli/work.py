@@ -43,6 +43,7 @@ class DataOptions:
         corpus_text_column: its texts; None to find it by name, like the other two.
         corpus_id_column: its ids; "" takes row numbers.
         corpus_title_column: put before the text; "" for none.
+        corpus_image_column: its images, which are documents alone or together with the texts.
         streaming: read both as streams.
         skip_bad_rows: leave out rows without a query or a positive, which else are an error.
         exclude_same: further columns that the corpus keeps.
@@ -59,6 +60,7 @@ class DataOptions:
     corpus_text_column: str | None = None
     corpus_id_column: str | None = None
     corpus_title_column: str | None = None
+    corpus_image_column: str | None = None
     streaming: bool = False
     skip_bad_rows: bool = False
     exclude_same: Sequence[str] | None = None
@@ -178,7 +180,7 @@ def load_corpus(options: DataOptions) -> tuple[Corpus, Source]:
     documents = load_source(options.corpus, options.corpus_split, streaming=options.streaming)
     corpus = Corpus.from_dataset(
         documents, options.corpus_text_column, options.corpus_id_column, options.corpus_title_column,
-        **options.reading,
+        options.corpus_image_column, **options.reading,
     )  # fmt: skip
     return corpus, replace(source, **asdict(corpus.columns))  # type: ignore[arg-type]
 

@@ -23,6 +23,7 @@ KINDS_WITH_ZERO: tuple[ScoreKind, ...] = ("cosine", "dot", "probability", "bm25"
 MOST_NEGATIVES = 10_000
 OnShort: TypeAlias = Literal["keep", "drop", "raise", "random"]
 WeakPositive: TypeAlias = Literal["keep", "flag", "drop"]
+NegativesAs: TypeAlias = Literal["texts", "images", "ids"]
 Keep: TypeAlias = Literal["scores", "ids", "ranks", "positive_score", "stats"]
 
 
@@ -51,7 +52,10 @@ class MiningSettings:
             with a known positive of the query are excluded, such as further chunks of its document. None takes the column of
             source documents that the corpus evidently has; ``()`` none.
         exclude_other_positives: also exclude every document that is a known positive of any query.
-        skip_bad_rows: leave out rows with an empty query or without a positive, and count them; else they are an error.
+        skip_bad_rows: leave out rows with an empty query, without a positive or with an image that cannot be opened, and count
+            them; else they are an error.
+        negatives_as: ``texts`` or ``images`` in the column ``negatives``, or ``ids`` in the column ``negatives_ids`` alone, which
+            copies no document. By default (None) texts of a corpus of texts, and ids of one with images.
         seed: of the samplers; every row draws from its own generator, seeded by (seed, query, positive).
     """
 
@@ -68,6 +72,7 @@ class MiningSettings:
     exclude_same: Sequence[str] | str | None = None
     exclude_other_positives: bool = False
     skip_bad_rows: bool = False
+    negatives_as: NegativesAs | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -92,6 +97,8 @@ class MiningSettings:
         _one_of("weak_positive", self.weak_positive, WeakPositive)
         for column in self.keep:
             _one_of("keep", column, Keep)
+        if self.negatives_as is not None:
+            _one_of("negatives_as", self.negatives_as, NegativesAs)
         near = self.near_duplicates
         if near is not None:
             if not is_number(near) or not 0 < near <= 1:
@@ -143,6 +150,20 @@ class MiningSettings:
             )
         return dataclasses.replace(self, filters=(DEFAULT_FILTER,))
 
+    def for_documents(self, documents: int, images: int) -> MiningSettings:
+        """These settings with the form of the negatives that a corpus has, where none is given.
+
+        Raises:
+            InputError: texts of images, or images of texts.
+        """
+        form = self.negatives_as or ("ids" if images else "texts")
+        if (form == "texts" and images) or (form == "images" and images < documents):
+            raise InputError(
+                f"negatives_as={form!r}, and {images:,} of {documents:,} documents are images; use "
+                f"{'ids or images' if images == documents else 'ids' if images else 'texts or ids'}"
+            )
+        return dataclasses.replace(self, negatives_as=form)
+
     @property
     def all_filters(self) -> tuple[Filter, ...]:
         """The filters, as objects.
@@ -173,6 +194,8 @@ class MiningSettings:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, with filters and sampler in their spelling; :meth:`from_options` reads them back."""
         plain = dict(self.__dict__)
+        if self.negatives_as in (None, "texts"):  # as of records that had no other form
+            del plain["negatives_as"]
         return plain | {
             "filters": None if self.filters is None else [repr(f) for f in self.all_filters],
             "sampler": repr(self.sampler),

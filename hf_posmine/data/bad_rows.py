@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from hf_posmine.core.errors import ColumnError
 from hf_posmine.data.columns import ArrayLike, iter_columns, text_of_record
+from hf_posmine.data.images import UnreadableImage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from datasets import Dataset
 
-Fault: TypeAlias = Literal["an empty query", "no positive", "an empty positive"]
+Fault: TypeAlias = Literal["an empty query", "no positive", "an empty positive", "an unreadable image"]
 EXAMPLES = 3
 """Numbers of rows that a line names for each fault."""
 
@@ -27,8 +28,14 @@ def faults_of(queries: Sequence[Any], positives: Sequence[Any] | None) -> list[F
     [None, 'an empty query', 'no positive', 'an empty positive', 'no positive']
     """
     if positives is None:
-        return ["an empty query" if _is_blank(query) else None for query in queries]
-    return ["an empty query" if _is_blank(q) else _fault_of(p) for q, p in zip(queries, positives, strict=True)]
+        return [_fault_of_query(query) for query in queries]
+    return [_fault_of_query(q) or _fault_of(p) for q, p in zip(queries, positives, strict=True)]
+
+
+def _fault_of_query(query: object) -> Fault | None:
+    if isinstance(query, UnreadableImage):
+        return "an unreadable image"
+    return "an empty query" if _is_blank(query) else None
 
 
 def _fault_of(positive: object) -> Fault | None:
@@ -38,9 +45,13 @@ def _fault_of(positive: object) -> Fault | None:
         return "no positive"
     if not isinstance(positive, (list, tuple)) and isinstance(positive, ArrayLike):
         positive = positive.tolist()
+    if isinstance(positive, UnreadableImage):
+        return "an unreadable image"
     if isinstance(positive, (list, tuple)):
         if not positive:
             return "no positive"
+        if any(isinstance(member, UnreadableImage) for member in positive):
+            return "an unreadable image"
         return "an empty positive" if any(_is_blank(text_of_record(member)) for member in positive) else None
     return "an empty positive" if isinstance(positive, Mapping) and _is_blank(text_of_record(positive)) else None
 

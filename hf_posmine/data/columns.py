@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 from hf_posmine.core.check import is_whole
 from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.data import aliases
+from hf_posmine.data.images import AT_ONCE, UnreadableImage, named_images
 from hf_posmine.data.stream_faults import named_faults
 
 if TYPE_CHECKING:
@@ -47,6 +48,14 @@ class StreamedRows(Protocol):
 
     def skip(self, count: int, /) -> Any:
         """The rows behind the first ``count``."""
+
+
+@runtime_checkable
+class DecodedStream(Protocol):
+    """A stream that can leave images encoded, as an IterableDataset."""
+
+    def decode(self, enable: bool, /) -> Any:
+        """The stream with images opened, or as bytes."""
 
 
 @runtime_checkable
@@ -111,15 +120,49 @@ def iter_columns(
             require_column(names, column, "the")
         plain = split.select_columns(list(columns)).with_format(None)
         start = 0
-        for batch in named_faults(plain.iter(batch_size=batch_rows)):
-            yield start, batch
+        for batch in named_faults(_batches(plain, batch_rows)):
+            yield start, {name: named_images(values) for name, values in batch.items()}
             start += len(batch[columns[0]]) if columns else 0
+
+
+def _batches(rows: AnyDataset, batch_rows: int) -> Iterator[dict[str, list]]:
+    """Batches as plain lists; of images a few at a time, still encoded."""
+    if rows.features is None or not image_columns(rows.features):
+        yield from rows.iter(batch_size=batch_rows)
+    elif has_numbered_rows(rows):
+        for table in rows.with_format("arrow").iter(batch_size=AT_ONCE):
+            yield table.to_pydict()
+    else:
+        still_encoded = rows.decode(False) if isinstance(rows, DecodedStream) else rows
+        yield from still_encoded.iter(batch_size=AT_ONCE)
+
+
+def with_images(dataset: AnyDataset, column: str) -> Any:
+    """The dataset with a column of paths or bytes as one of images; the same object where it is."""
+    from datasets import Image
+
+    first = splits_of(dataset)[0]
+    if first.features is None or column in image_columns(first.features):
+        return dataset
+    return dataset.cast_column(column, Image())
+
+
+def image_columns(features: Mapping[str, Any]) -> list[str]:
+    """The columns of images, or of lists of them, by the features of a dataset."""
+    from datasets import Image, LargeList, List
+
+    inner = {
+        name: feature.feature if isinstance(feature, (List, LargeList)) else feature
+        for name, feature in features.items()
+    }
+    return [name for name, feature in inner.items() if isinstance(feature, Image)]
 
 
 def check_texts(values: Iterable[Any], column: str, start: int = 0) -> list[str]:
     """The values as they are, if each is a string; else an error that names the first that is not."""
     texts = list(values)
     for offset, value in enumerate(texts):
+        _require_readable(value, column, start + offset)
         if not isinstance(value, str):
             raise ColumnError(
                 f"column {column!r}, row {start + offset}: expected a text, got {_show(value)}; "
@@ -146,6 +189,7 @@ def check_text_lists(values: Iterable[Any], column: str, start: int = 0) -> list
             if not members:
                 raise ColumnError(f"column {column!r}, row {row}: an empty list; every row needs a positive")
             for member in members:
+                _require_readable(member, column, row)
                 if not isinstance(member, str):
                     raise ColumnError(
                         f"column {column!r}, row {row}: expected texts, found {_show(member)} in the list"
@@ -154,6 +198,13 @@ def check_text_lists(values: Iterable[Any], column: str, start: int = 0) -> list
         else:
             check_texts([value], column, row)
     return lists
+
+
+def _require_readable(value: object, column: str, row: int) -> None:
+    if isinstance(value, UnreadableImage):
+        raise ColumnError(
+            f"column {column!r}, row {row}: the image cannot be opened ({value.reason}); replace its file or drop the row"
+        )
 
 
 def text_of_record(member: object) -> Any:

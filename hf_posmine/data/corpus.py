@@ -29,7 +29,9 @@ from hf_posmine.data.columns import (
     check_texts,
     iter_columns,
     splits_of,
+    with_images,
 )
+from hf_posmine.data.images import AT_ONCE, NamedImage, named_image, named_images, side_by_side
 from hf_posmine.data.kept import DocumentValues, ValueKeys
 from hf_posmine.data.layouts import CorpusColumns, corpus_columns, source_column
 from hf_posmine.data.texts import FORMS, KEY, KeyIndex, Match, TextPart, text_keys, write_part
@@ -47,7 +49,8 @@ class Corpus:
     """Unique documents with ids, on disk, in a fixed order: row r is the same document everywhere.
 
     Two documents whose texts are the same after normalisation (NFKC, case, white space) are one row, and both ids
-    lead to it, so excluding a document always excludes its exact duplicates (semantics 1).
+    lead to it, so excluding a document always excludes its exact duplicates (semantics 1). An image goes by its name, a text
+    (:mod:`hf_posmine.data.images`), so two files of the same pixels are one row as well.
 
     Attributes:
         parts: the texts, each part addressed by its own content, so a union shares its parts' embeddings.
@@ -89,12 +92,25 @@ class Corpus:
         return cls._write(_pairs(texts, ids), match, cache_dir)
 
     @classmethod
+    def from_images(
+        cls, images: Iterable[Any], ids: Iterable[Any] | None = None, *, cache_dir: str | Path | None = None
+    ) -> Corpus:
+        """A corpus of images: of Pillow, encoded bytes, paths, or values of ``datasets.Image()``; ids as for texts.
+
+        Raises:
+            ColumnError: an image that cannot be opened, with its row.
+        """
+        named = (n for block in batched(images, AT_ONCE) for n in side_by_side(named_image, block))
+        return cls._write(_pairs(named, ids), "normalized", cache_dir)
+
+    @classmethod
     def from_dataset(
         cls,
         dataset: AnyDataset,
         text: str | None = None,
         id: str | None = None,
         title: str | None = None,
+        image: str | None = None,
         *,
         keep: Sequence[str] = (),
         match: Match = "normalized",
@@ -106,16 +122,18 @@ class Corpus:
 
         Args:
             dataset: any Hugging Face dataset, in memory, on disk or streaming; a DataFrame or a list of dicts.
-            text: column of the texts. Who names it gets no title that is not named, too.
+            text: column of the texts, or of images. Who names it gets no title that is not named, too.
             id: column of the ids; "" takes row numbers although there is one.
             title: column put before the text with a space, as BEIR does; "" takes none although there is one.
             keep: further columns to keep for ``exclude_same=`` and the like: texts, whole numbers or lists of them. A column of
                 source documents is kept where its name says so, see :data:`~hf_posmine.data.aliases.SOURCE_NAMES`.
+            image: column of images; with ``text`` the two are one document.
             match: which texts count as the same.
             cache_dir: where the corpus is kept, by default :func:`~hf_posmine.utils.files.cache_root`.
         """
         dataset = as_dataset(dataset)
-        columns, root = corpus_columns(dataset, text, id, title), corpora_folder(cache_dir)
+        columns, root = corpus_columns(dataset, text, id, title, image), corpora_folder(cache_dir)
+        dataset = with_images(dataset, columns.image) if columns.image else dataset
         source = source_column(dataset, columns)
         keep = list(dict.fromkeys([*keep, *([] if source is None else [source])]))
         with BodyKeys(root, match) as keys, ValueKeys(root, match, keep) as values:
@@ -160,8 +178,8 @@ class Corpus:
         """A corpus from whatever holds documents.
 
         Args:
-            documents: a Corpus, texts (a list, a column, an Arrow array), a dataset, a DataFrame or a list of dicts with a
-                column of texts, or a file, folder or Hub id (:func:`~hf_posmine.data.sources.load_source`).
+            documents: a Corpus, texts or images (a list, a column, an Arrow array), a dataset, a DataFrame or a list of dicts
+                with a column of texts or images, or a file, folder or Hub id (:func:`~hf_posmine.data.sources.load_source`).
             keep: as in :meth:`from_dataset`, where there are columns.
 
         Raises:
@@ -284,7 +302,7 @@ class Corpus:
     def _batches(self) -> Iterator[tuple[list[str], list[str] | None]]:
         for rows in batched(range(len(self)), 8192):
             at = np.array(rows, np.int64)
-            yield self.texts(at).to_pylist(), self.ids(at).to_pylist() if self.has_ids else None
+            yield self.items(at), self.ids(at).to_pylist() if self.has_ids else None
 
     def __repr__(self) -> str:
         more = len(self) - self.num_candidates
@@ -321,7 +339,7 @@ class Corpus:
 
     def rows_of_ids(self, ids: Iterable[Any]) -> Rows:
         """The row of each id, int64, -1 where unknown."""
-        return self.rows_of_id_keys(text_keys((str(i) for i in ids), "exact"))
+        return self.rows_of_id_keys(text_keys((str(i) for i in ids), self.match if self._named_by_images else "exact"))
 
     def required_rows(self, ids: Sequence[str], column: str) -> Rows:
         """The row of each id of a dataset's column, int64.
@@ -337,13 +355,17 @@ class Corpus:
 
     def rows_of_id_keys(self, keys: np.ndarray) -> Rows:
         """The row of each id key, int64, -1 where unknown."""
+        named = self.rows_of_keys(keys) if self._named_by_images else np.full(len(keys), PADDING, np.int64)
         if not self.has_ids and self.duplicates:
+            if self._named_by_images:
+                return named
             raise InputError(
                 f"the corpus has no ids, and {self.duplicates} duplicates were dropped, so its row numbers are not those of "
                 "the source; give ids with id=..."
             )
         rows = self._lookup([p.by_id for p in self.parts], keys)
         rows = np.where(rows < 0, self._row_ids.rows(keys), rows)
+        rows = np.where(named < 0, rows, named)
         return rows if self.aliases is None else np.where(rows < 0, self.aliases.index.rows(keys), rows)
 
     @cached_property
@@ -370,12 +392,33 @@ class Corpus:
         return rows
 
     def texts(self, rows: Rows) -> pa.Array:
-        """The texts of rows int64 ``[m]``, an Arrow array of strings."""
+        """The texts of rows int64 ``[m]``, an Arrow array of strings; of images the names."""
         return self._take("text", rows)
 
+    @property
+    def num_images(self) -> int:
+        """Documents that are images, with or without a text."""
+        return sum(part.num_images for part in self.parts)
+
+    def items(self, rows: Rows) -> list[str]:
+        """The documents of rows int64 ``[m]`` for a model: texts, and images that can be opened."""
+        found = self.texts(rows).to_pylist()
+        for start, part in zip(self.starts, self.parts, strict=False):
+            at = np.flatnonzero((rows >= start) & (rows < start + len(part))) if part.num_images else rows[:0]
+            for n, item in zip(at.tolist(), part.items(rows[at] - start), strict=True):
+                found[n] = item
+        return found
+
     def ids(self, rows: Rows) -> pa.Array:
-        """The ids of rows int64 ``[m]``; the row number without ids, ``row-<number>`` where only others have ids."""
-        return self._take("id", rows)
+        """The ids of rows int64 ``[m]``; the row number without ids, ``row-<number>`` where only others have ids.
+
+        Where documents without ids are images, the ids are their names, which mean the same in any corpus.
+        """
+        return self._take("text" if self._named_by_images else "id", rows)
+
+    @property
+    def _named_by_images(self) -> bool:
+        return not self.has_ids and self.num_images > 0
 
     def _take(self, column: Any, rows: Rows) -> pa.Array:
         if len(self.parts) == 1 and (column == "text" or self.has_ids):
@@ -440,7 +483,7 @@ def _pairs(texts: Iterable[str], ids: Iterable[Any] | None) -> Iterator[tuple[li
     texts = texts.to_pylist() if isinstance(texts, (pa.Array, pa.ChunkedArray)) else texts
     if ids is None:
         for number, block in enumerate(batched(texts, 8192)):
-            yield check_texts(block, "texts", number * 8192), None
+            yield check_texts(named_images(block), "texts", number * 8192), None
         return
     ids = ids.to_pylist() if isinstance(ids, (pa.Array, pa.ChunkedArray)) else ids
     if isinstance(texts, Sized) and isinstance(ids, Sized) and len(texts) != len(ids):
@@ -451,7 +494,10 @@ def _pairs(texts: Iterable[str], ids: Iterable[Any] | None) -> Iterator[tuple[li
         if any(text is missing or id_ is missing for text, id_ in block):
             raise InputError("texts and ids differ in number; give one id per text")
         start = number * 8192
-        yield check_texts((t for t, _ in block), "texts", start), _check_id_values((i for _, i in block), "ids", start)
+        yield (
+            check_texts(named_images(t for t, _ in block), "texts", start),
+            _check_id_values((i for _, i in block), "ids", start),
+        )
 
 
 def _documents(
@@ -459,22 +505,36 @@ def _documents(
 ) -> Iterator[tuple[list[str], list[str] | None]]:
     """Batches of texts after their titles, and of ids."""
     text, id_, title = columns.text, columns.id, columns.title
-    read = dict.fromkeys(c for c in (text, id_, title, *values.columns) if c is not None)
+    image = None if columns.image == text else columns.image
+    read = dict.fromkeys(c for c in (text, id_, title, image, *values.columns) if c is not None)
     for start, batch in iter_columns(dataset, list(read)):
-        if id_ is None and title is None:
+        if id_ is None and title is None and image is None:
             lists = check_text_lists(batch[text], text, start)
             values.add(lists, batch, start)
             yield [t for row in lists for t in row], None
             continue
-        texts = check_texts(batch[text], text, start)
+        texts = check_texts((t or "" for t in batch[text]) if image else batch[text], text, start)
         if title is not None:
             titles = check_texts((t or "" for t in batch[title]), title, start)
             whole = [f"{head} {body}".strip() for head, body in zip(titles, texts, strict=True)]
             if bodies is not None:
                 bodies.add(texts, whole)
             texts = whole
+        if image is not None:
+            texts = [
+                _illustrated(i, t, image, row)
+                for row, (i, t) in enumerate(zip(batch[image], texts, strict=True), start)
+            ]
         values.add([[whole] for whole in texts], batch, start)
         yield texts, None if id_ is None else _check_id_values(batch[id_], id_, start)
+
+
+def _illustrated(image: object, text: str, column: str, row: int) -> str:
+    """An image and its text as one document; the text alone where there is no image."""
+    if image is None:
+        return text
+    (named,) = check_texts([image], column, row)
+    return named.with_text(text) if isinstance(named, NamedImage) else named
 
 
 def _check_id_values(values: Iterable[Any], column: str, start: int) -> list[str]:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from hf_posmine.core.errors import ColumnError
 from hf_posmine.data import aliases
 from hf_posmine.data.columns import column_names, require_column, splits_of
+from hf_posmine.data.images import is_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from hf_posmine.data.columns import AnyDataset
 
-Kind: TypeAlias = Literal["text", "texts", "records", "id records", "other"]
+Kind: TypeAlias = Literal["text", "texts", "image", "images", "records", "id records", "other"]
 SAMPLE_ROWS = 200
 FEW = 10
 """So many rows or more per distinct value make short texts look like labels."""
@@ -100,6 +101,11 @@ class DatasetColumns:
         """Columns of texts that look like neither ids, labels, constants nor negatives."""
         return [name for name in self.of_kind("text") if name not in taken and not self._describes(name)]
 
+    def free(self, taken: Sequence[str | None] = ()) -> list[str]:
+        """The same and columns of images behind them."""
+        images = [name for name in self.of_kind("image") if name not in taken]
+        return [*self.free_texts(taken), *(n for n in images if not n.startswith(("negative", "neg_")))]
+
     def _describes(self, name: str) -> bool:
         """Whether a column describes the row: an id, a label or a constant."""
         if aliases.names_an_id(name) or aliases.named([name], (*aliases.LABEL_NAMES, *aliases.NEGATIVE_NAMES)):
@@ -140,7 +146,7 @@ def pick_columns(
         known = _known_layout(columns)
         if known is not None:
             return known
-    query = query or aliases.only_named(columns.of_kind("text"), aliases.QUERY_NAMES, "query", "query_column")
+    query = query or aliases.only_named(columns.of_kind("text", "image"), aliases.QUERY_NAMES, "query", "query_column")
     if not positive and not positive_id:
         positive, positive_id = _positive_by_name(columns, query)
     if not query or not (positive or positive_id):
@@ -149,12 +155,12 @@ def pick_columns(
 
 
 def _known_layout(columns: DatasetColumns) -> tuple[str, str | None, str | None] | None:
-    usable = [*columns.of_kind("text"), *columns.of_kind("texts", "records", "id records")]
+    usable = [*columns.of_kind("text", "image"), *columns.of_kind("texts", "images", "records", "id records")]
     if any(len(aliases.named(usable, wanted)) > 1 for wanted in (aliases.QUERY_NAMES, aliases.POSITIVE_NAMES)):
         return None  # ambiguous, which picking by name reports
     for layout in LAYOUTS:
         found = layout.columns(usable)
-        if found is not None and columns.kinds[found[0]] == "text":
+        if found is not None and columns.kinds[found[0]] in ("text", "image"):
             query, positive = found
             return (query, None, positive) if columns.kinds[positive] == "id records" else (query, positive, None)
     return None
@@ -162,7 +168,7 @@ def _known_layout(columns: DatasetColumns) -> tuple[str, str | None, str | None]
 
 def _positive_by_name(columns: DatasetColumns, query: str | None) -> tuple[str | None, str | None]:
     """A column named positive, else one of positive ids, else an answer or document, else one of document ids."""
-    texts = [name for name in columns.of_kind("text", "texts", "records") if name != query]
+    texts = [name for name in columns.of_kind("text", "texts", "image", "images", "records") if name != query]
     ids = [name for name in columns.names if name != query and name not in columns.of_kind("records")]
     positive = aliases.only_named(texts, aliases.POSITIVE_NAMES, "positive", "positive_column")
     if positive:
@@ -182,7 +188,7 @@ def _only_texts_left(
     columns: DatasetColumns, query: str | None, positive: str | None, positive_id: str | None
 ) -> tuple[str, str | None]:
     """The query and the positive by elimination, in order."""
-    left = columns.free_texts((query, positive, positive_id))
+    left = columns.free((query, positive, positive_id))
     wanted = ["query"] * (query is None) + ["positive"] * (positive is None and positive_id is None)
     if query is None and positive is None:
         _refuse_other_tables(columns)
@@ -241,37 +247,47 @@ class CorpusColumns:
         text: the texts.
         id: the ids; None for row numbers.
         title: put before the text; None for none.
+        image: images that are a document together with the text, or alone if they are the text; None to read that off the
+            type of the text.
     """
 
     text: str
     id: str | None = None
     title: str | None = None
+    image: str | None = None
 
     def __str__(self) -> str:
         by = f"by {self.id}" if self.id else "by row number"
-        return f"{by} ({f'{self.title} + ' if self.title else ''}{self.text})"
+        parts = dict.fromkeys(name for name in (self.image, self.title, self.text) if name)
+        return f"{by} ({' + '.join(parts)})"
 
 
 def corpus_columns(
-    dataset: AnyDataset, text: str | None = None, id: str | None = None, title: str | None = None
+    dataset: AnyDataset,
+    text: str | None = None,
+    id: str | None = None,
+    title: str | None = None,
+    image: str | None = None,
 ) -> CorpusColumns:
     """The columns of a corpus: as given, else by their usual names; "" for no id or no title.
 
-    A title is looked for only where the text is, too: who names the text gets that column alone.
+    A title is looked for only where the text is, too: who names the text gets that column alone. Images are documents by
+    themselves unless both columns are named.
 
     Raises:
         ColumnError: a column that is missing, or several that could be the text.
     """
     columns = DatasetColumns(dataset)
-    for column, what in ((text, "text"), (id, "id"), (title, "title")):
+    for column, what in ((text, "text"), (id, "id"), (title, "title"), (image, "image")):
         if column:
             require_column(columns.names, column, what)
-    found = text or _corpus_text(columns, (id, title))
+    found = text or image or _corpus_text(columns, (id, title))
     if id is None:
         id = aliases.first_named((name for name in columns.names if name != found), aliases.ID_NAMES)
-    if title is None and not text:
-        title = aliases.first_named((n for n in columns.of_kind("text") if n != found), aliases.TITLE_NAMES)
-    return CorpusColumns(found, id or None, title or None)
+    if title is None and not text and not image:
+        texts = [n for n in columns.of_kind("text") if n != found and columns.kinds.get(found) != "image"]
+        title = aliases.first_named(texts, aliases.TITLE_NAMES)
+    return CorpusColumns(found, id or None, title or None, image or None)
 
 
 def source_column(dataset: AnyDataset, columns: CorpusColumns) -> str | None:
@@ -287,7 +303,8 @@ def _corpus_text(columns: DatasetColumns, taken: Sequence[str | None]) -> str:
         return found[0]
     if len(found) > 1:
         raise ColumnError(f"several columns could be the text of the corpus: {found}; name one with text=...")
-    left = found or [n for n in columns.free_texts(taken) if not aliases.named([n], aliases.TITLE_NAMES)]
+    left = found or columns.of_kind("image")
+    left = left or [n for n in columns.free_texts(taken) if not aliases.named([n], aliases.TITLE_NAMES)]
     left = left or [n for n in columns.of_kind("texts") if not aliases.names_an_id(n)]
     left = left or aliases.named(columns.names, aliases.TEXT_NAMES[:1])  # of another type, which reading it reports
     if len(left) == 1:
@@ -313,22 +330,29 @@ def judgement_columns(names: Sequence[str]) -> tuple[str, str, str | None]:
 
 
 def _kind_of_feature(feature: object) -> Kind:
-    from datasets import LargeList, List, Value
+    from datasets import Image, LargeList, List, Value
 
+    if isinstance(feature, Image):
+        return "image"
     if isinstance(feature, Value):
         return "text" if feature.dtype in ("string", "large_string", "string_view") else "other"
     if isinstance(feature, (List, LargeList)) or (isinstance(feature, list) and len(feature) == 1):
         inner = feature[0] if isinstance(feature, list) else feature.feature
         if isinstance(inner, dict):
             return _kind_of_record(list(inner), lambda name: _kind_of_feature(inner[name]))
-        return "texts" if _kind_of_feature(inner) == "text" else "other"
+        kinds: dict[Kind, Kind] = {"text": "texts", "image": "images"}
+        return kinds.get(_kind_of_feature(inner), "other")
     return "other"
 
 
 def _kind_of_value(value: object) -> Kind:
     if isinstance(value, str):
         return "text"
+    if is_image(value):
+        return "image"
     if isinstance(value, (list, tuple)) and value:
+        if is_image(value[0]):
+            return "images"
         if isinstance(value[0], dict):
             return _kind_of_record(list(value[0]), lambda name: _kind_of_value(value[0][name]))
         return "texts" if isinstance(value[0], str) else "other"

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from hf_posmine.core.types import PADDING, Rows
+from hf_posmine.data.images import ImageWriter, StoredImages
 from hf_posmine.utils.cache import build_once, checked
 from hf_posmine.utils.files import staging_folder
 from hf_posmine.utils.mapped import Appended, blocks, key_ranges, npy_file, preallocate, release_pages
@@ -187,6 +188,20 @@ class TextPart:
             return pa.array([], pa.string())
         return pa.concat_arrays(pieces).take(pa.array(np.argsort(order, kind="stable")))
 
+    @property
+    def num_images(self) -> int:
+        """How many of its texts are the names of images (:mod:`hf_posmine.data.images`)."""
+        return int(self.info.get("images", 0))
+
+    @cached_property
+    def _images(self) -> StoredImages:
+        return StoredImages(checked(self.path))
+
+    def items(self, rows: Rows) -> list[str]:
+        """The texts of ``rows`` (int64 ``[m]``), with those that name an image as one that can be opened."""
+        texts = self.take("text", rows).to_pylist()
+        return self._images.named(texts, rows) if self.num_images else texts
+
     def text_chunks(self) -> list[pa.Array]:
         """All texts in order, as memory-mapped Arrow arrays."""
         return self._table.column("text").chunks
@@ -218,6 +233,7 @@ class PartWriter:
         self._sink = pa.OSFile(str(self._raw), "wb")
         self._writer: pa.ipc.RecordBatchFileWriter | None = None
         self._keys, self._id_keys = (Appended(self._raw.with_name(n), KEY) for n in ("keys", "id_keys"))
+        self._images = ImageWriter(self._raw.parent)
 
     def __enter__(self) -> PartWriter:
         return self
@@ -233,7 +249,9 @@ class PartWriter:
         self.has_ids = ids is not None
         columns = {"text": pa.array(texts, pa.string())} | ({} if ids is None else {"id": pa.array(ids, pa.string())})
         self._write(pa.record_batch(columns))
-        self._keys.add(text_keys(texts, self.match))
+        keys = text_keys(texts, self.match)
+        self._keys.add(keys)
+        self._images.add(texts, keys)
         if ids is not None:
             self._id_keys.add(text_keys(ids, "exact"))
 
@@ -253,6 +271,7 @@ class PartWriter:
             unique = _Unique.among(keys, known, self._raw.parent)
             texts_digest, ids_digest = _copy_kept(self._raw, folder / "texts.arrow", unique.kept)
             unique.write_lookups(keys, id_keys, folder)
+            images = self._images.finish(unique.kept, unique.before, folder)
             digest = hashlib.sha256(f"{self.match} {texts_digest} {ids_digest} {len(keys) - unique.rows}".encode())
             for name in ("id_keys", "id_rows"):
                 array = np.load(folder / f"{name}.npy", mmap_mode="r") if len(id_keys) else id_keys
@@ -265,6 +284,7 @@ class PartWriter:
                 "duplicates": len(keys) - unique.rows,
                 "has_ids": self.has_ids,
                 "match": self.match,
+                "images": images,
             }
             (folder / "info.json").write_text(json.dumps(info))
             return TextPart(build_once(self.root / info["digest"][:32], partial(_move_files, folder)))

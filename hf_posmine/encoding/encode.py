@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from hf_posmine.core.errors import InputError, MissingExtraError, StoreError
+from hf_posmine.data.images import NamedImage
 from hf_posmine.encoding.attention import check_loaded
 from hf_posmine.encoding.backends import Backend, Compute, backend_of, loading_options
 from hf_posmine.encoding.batches import LEAST_TOKENS, plan_batches, run_batches, sent
 from hf_posmine.encoding.defaults import DEFAULT_MODEL, EMBEDDED
+from hf_posmine.encoding.images import IMAGES_AT_ONCE, by_kind, image_batches, opened_batches
 from hf_posmine.encoding.model_digest import is_native, model_digest
 from hf_posmine.encoding.model_parts import LengthsByRole, ModelParts, TakesInstructions
 from hf_posmine.encoding.model_role import check_role
@@ -192,7 +194,12 @@ class Encoder:
         Raises:
             StoreError: a vector that is not finite, naming its text.
         """
-        vectors = self._encode_native(texts, role, done) if self.native else self._encode_foreign(texts, role, done)
+        texts_alone = self._encode_native if self.native else self._encode_foreign
+        if any(isinstance(text, NamedImage) for text in texts):
+            images_alone = self._encode_images if self.native else self._encode_foreign_images
+            vectors = by_kind(texts, lambda t: texts_alone(t, role, done), lambda i: images_alone(i, role, done))
+        else:
+            vectors = texts_alone(texts, role, done)
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(bad):
             raise StoreError(
@@ -208,6 +215,31 @@ class Encoder:
         vectors = np.asarray(method(texts, convert_to_numpy=True, show_progress_bar=False), np.float32)
         done(len(texts))
         return vectors
+
+    def _encode_foreign_images(self, images: Sequence[NamedImage], role: Role, done: Callable[[int], object]) -> Floats:
+        method = self.model.encode_query if role == "query" else self.model.encode_document
+        batches = image_batches(len(images), IMAGES_AT_ONCE)
+        found = []
+        for items in opened_batches(images, batches):
+            found.append(np.asarray(method(items, convert_to_numpy=True, show_progress_bar=False), np.float32))
+            done(len(items))
+        return np.concatenate(found)
+
+    def _encode_images(self, images: Sequence[NamedImage], role: Role, done: Callable[[int], object]) -> Floats:
+        ModelParts.of(self.model).require_images()
+        batches = image_batches(len(images), 1 if self.on_cpu else IMAGES_AT_ONCE)
+        ready = opened_batches(images, batches)
+        self.model.eval()
+        found = []
+        for rows, values in run_batches(
+            batches,
+            lambda rows: self._preprocess(next(ready), role),
+            lambda read: self._forward(read, role),
+            side_by_side=self.on_cpu and backend_of(self.model) == "torch",
+        ):  # fmt: skip
+            found.append(values)
+            done(len(rows))
+        return np.concatenate(found)
 
     def _encode_native(self, texts: Sequence[str], role: Role, done: Callable[[int], object]) -> Floats:
         tokenized = self._tokenized(texts, role)
@@ -257,7 +289,7 @@ class Encoder:
             return None
         return TokenizedTexts.of(texts, lambda batch: self._preprocess(batch, role), tokenizer)
 
-    def _preprocess(self, batch: list[str], role: Role) -> dict[str, Any]:
+    def _preprocess(self, batch: list[Any], role: Role) -> dict[str, Any]:
         return self.model.preprocess(batch, prompt=self.prompts[role], task=role)
 
     def _features(

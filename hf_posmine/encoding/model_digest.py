@@ -42,6 +42,7 @@ def model_digest(model: SentenceTransformer) -> str:
         digest.update(piece)
     digest.update(json.dumps(_modules(model), sort_keys=True, default=str).encode())
     digest.update(_tokenizer_description(model.tokenizer).encode())
+    digest.update(_image_processor(model))
     return digest.hexdigest()
 
 
@@ -69,6 +70,12 @@ def _tokenizer_description(tokenizer: PreTrainedTokenizerBase) -> str:
         return repr(type(tokenizer))
     described = json.loads(backend.to_str())
     return json.dumps({k: v for k, v in described.items() if k not in ("truncation", "padding")}, sort_keys=True)
+
+
+def _image_processor(model: SentenceTransformer) -> bytes:
+    """How a model that reads images crops and scales them; nothing for others."""
+    processor = getattr(getattr(model[0], "processor", None), "image_processor", None)
+    return b"" if processor is None else json.dumps(processor.to_dict(), sort_keys=True, default=str).encode()
 
 
 def _tensor_bytes(tensor: torch.Tensor) -> memoryview:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from hf_posmine.core.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -41,6 +43,7 @@ class ModelParts:
         similarity: its similarity function, None if it has none.
         first: the module that reads the texts; None for an object without modules.
         names: what its model card calls it and its base, the best first.
+        modalities: what it reads, as sentence-transformers calls it; None where a model does not say.
     """
 
     prompts: Mapping[str, str] = field(default_factory=dict)
@@ -51,6 +54,7 @@ class ModelParts:
     similarity: str | None = None
     first: Any = None
     names: tuple[str, ...] = ()
+    modalities: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, model: object) -> ModelParts:
@@ -69,7 +73,21 @@ class ModelParts:
             similarity=read("similarity_fn_name"),
             first=model[0] if isinstance(model, Indexed) else None,
             names=tuple(str(name) for name in (read("model_id", card), read("base_model", card)) if name),
+            modalities=None if read("modalities") is None else tuple(map(str, read("modalities"))),
         )
+
+    def require_images(self) -> None:
+        """Refuse a model that reads texts alone.
+
+        Raises:
+            InputError: it does, with its name.
+        """
+        if self.modalities is not None and "image" not in self.modalities:
+            name = next(iter(self.names), "the model")
+            raise InputError(
+                f"{name} reads {', '.join(self.modalities)} and no images; take a model that reads both, such as a CLIP model, "
+                "or give vectors of your own"
+            )
 
     @property
     def on_cpu(self) -> bool:

@@ -254,7 +254,7 @@ class EmbeddingStore:
             self._others[folder] = OtherParts(
                 folder, lambda other, n: self._open(other / _shard_name(n), f"{key} {other.name} {n}")
             )
-        vectors = self._others[folder].encode(part.take("text", rows).to_pylist(), encode, progress)
+        vectors = self._others[folder].encode(part.items(rows), encode, progress)
         if len(vectors) != len(rows):
             raise StoreError(f"the model gave {len(vectors)} vectors for {len(rows)} texts; it must give one each")
         _write_shard(path, vectors.astype(self.dtype), place)

@@ -173,7 +173,7 @@ def _index(
     encoder = Encoder(model, document_prompt=settings.document_prompt, unit=similarity == "cosine")
     with progress_bar(len(collection.corpus), f"Encoding {collection.name}", "text") as bar:
         blocks = [
-            encoder.encode(collection.corpus.texts(np.array(rows)).to_pylist(), "document", bar.update)
+            encoder.encode(collection.corpus.items(np.array(rows)), "document", bar.update)
             for rows in batched(range(len(collection.corpus)), BLOCK)
         ]
     return ExactIndex(Vectors(tuple(blocks)), similarity, device=device)

@@ -20,6 +20,7 @@ from hf_posmine.hub.figures import score_histogram
 from hf_posmine.hub.metadata import data_folder, merge_configs, replaced_files, splits_there
 from hf_posmine.hub.repository import README, Changes, Destination, Pushed, Snapshot, check_login, publish, read_file
 from hf_posmine.hub.variants import Variant, make_configs
+from hf_posmine.mining.columns import list_column
 from hf_posmine.mining.execution.shards import MinedShards
 from hf_posmine.mining.provenance import FILE, describe_rows, read_provenance
 from hf_posmine.mining.record import MiningRecord
@@ -175,7 +176,7 @@ def _checked(mined: AnyDataset, config_name: str) -> dict[str, Any]:
             raise InputError(
                 f"split {name!r} has no rows, which would make the repository unloadable; drop it before pushing"
             )
-        if "negatives" not in split.column_names:
+        if list_column(split.column_names) is None:
             raise ColumnError(
                 f"split {name!r} has no column 'negatives' among {split.column_names}; push the mined rows themselves, other "
                 "layouts come with variants="

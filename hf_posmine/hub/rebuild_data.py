@@ -102,6 +102,7 @@ def _load_corpus(record: MiningRecord, inputs: Inputs, changes: list[InputChange
         "text": source.text,
         "id": source.id or "",
         "title": source.title or "",
+        "image": source.image,
     }  # "": the corpus was made without
     return Corpus.from_dataset(documents, **columns, match=match, keep=keep)  # type: ignore[arg-type]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_posmine.hub.compare import differing, same
 from hf_posmine.hub.inputs import InputChange
-from hf_posmine.mining.columns import MINED_COLUMNS, written_columns
+from hf_posmine.mining.columns import MINED_COLUMNS, list_column, written_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -76,7 +76,7 @@ def summary_changes(pushed: Mapping[str, Any], record: MiningRecord) -> list[Inp
     was = {"bad_rows": None, "dropped_rows": None} | json.loads(json.dumps(dict(record.summary)))
     found = None
     for splits in _subsets(list(pushed.values())):
-        if not all("negatives" in split.column_names for split in splits):
+        if any(list_column(split.column_names) is None for split in splits):
             continue
         if found is not None and sum(map(len, splits)) != was.get("rows"):
             continue

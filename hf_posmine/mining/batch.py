@@ -230,5 +230,5 @@ class RowReader:
         wanted = set(codes[codes < 0].tolist()) - texts.keys()
         if wanted and self.qrels is not None and self.qrels.documents is not None:
             ordered = sorted(wanted)
-            values = self.qrels.documents.texts(np.array([OUTSIDE - code for code in ordered], np.int64)).to_pylist()
+            values = self.qrels.documents.items(np.array([OUTSIDE - code for code in ordered], np.int64))
             texts.update(zip(ordered, values, strict=True))

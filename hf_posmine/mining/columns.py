@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from hf_posmine.core.errors import InputError
 from hf_posmine.core.filters import of_rows
 from hf_posmine.data.columns import column_names, splits_of
+from hf_posmine.data.images import NamedImage
 from hf_posmine.mining.batch import EXCLUSION_REASONS
 
 if TYPE_CHECKING:
@@ -54,6 +56,9 @@ MINED_COLUMNS: dict[str, pa.DataType] = {
     "second_rejected": pa.int64(),
 }
 """Every column that some settings let mining write, see :func:`column_types`."""
+
+ENCODED_IMAGES = pa.list_(pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+"""What a list of ``datasets.Image()`` is stored as."""
 
 JUDGED_COLUMNS: dict[str, pa.DataType] = {
     "negatives_verdicts": pa.list_(pa.string()),
@@ -146,11 +151,13 @@ def column_types(settings: MiningSettings, *, second: bool = False) -> dict[str,
     if second:
         optional["scores"] += ["negatives_second_scores", "positive_second_score"]
         optional["stats"] += ["second_rejected"]
-    names = ["negatives", *(["negatives_teachers"] if settings.ensemble else [])]
+    negatives = "negatives_ids" if settings.negatives_as == "ids" else "negatives"
+    names = [negatives, *(["negatives_teachers"] if settings.ensemble else [])]
     for kept in settings.keep:
         names += optional[kept]
     names += ["num_random"] * (settings.on_short == "random") + ["weak_positive"] * (settings.weak_positive == "flag")
-    return {name: MINED_COLUMNS[name] for name in names}
+    types = {name: MINED_COLUMNS[name] for name in names}
+    return types | ({"negatives": ENCODED_IMAGES} if settings.negatives_as == "images" else {})
 
 
 def to_columns(
@@ -166,7 +173,7 @@ def to_columns(
 
     second = mined.second
     made = {
-        "negatives": lambda: lists(corpus.texts(flat)),
+        "negatives": lambda: lists(_encoded(corpus, flat) if settings.negatives_as == "images" else corpus.texts(flat)),
         "negatives_scores": lambda: lists(_scores(mined.scores[there])),
         "negatives_teachers": lambda: lists(pa.array(np.array(teachers, object)[mined.teachers[there]], pa.string())),
         "negatives_positive_scores": lambda: lists(_scores(mined.own_scores[there])),
@@ -183,6 +190,24 @@ def to_columns(
         made["second_rejected"] = lambda: pa.array(second.rejected, pa.int64())
     types = column_types(settings, second=second is not None)
     return {name: made[name]().cast(type_) for name, type_ in types.items()}
+
+
+def _encoded(corpus: Corpus, rows: Rows) -> pa.Array:
+    """Images of the corpus as ``datasets.Image()`` stores them.
+
+    Raises:
+        InputError: images that belong to a text, which would be lost.
+    """
+    items = [item for item in corpus.items(rows) if isinstance(item, NamedImage)]
+    if any(image.caption for image in items):
+        raise InputError("negatives_as='images' leaves out the texts that belong to the images; use negatives_as='ids'")
+    values = pa.array([image.encoded() for image in items], pa.binary())
+    return pa.StructArray.from_arrays([values, pa.nulls(len(values), pa.string())], ["bytes", "path"])
+
+
+def list_column(names: Container[str]) -> str | None:
+    """The column of mined rows with one value for each negative, whichever its form; None where there is none."""
+    return next((name for name in ("negatives", "negatives_ids") if name in names), None)
 
 
 def kept_rows(mined: MinedBatch, settings: MiningSettings) -> np.ndarray:

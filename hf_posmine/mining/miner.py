@@ -17,6 +17,7 @@ from hf_posmine.core.settings import MiningSettings
 from hf_posmine.core.types import Teacher
 from hf_posmine.data.columns import ArrayLike, ColumnTable, as_dataset
 from hf_posmine.data.corpus import Corpus
+from hf_posmine.data.images import is_image, named_cells, named_images
 from hf_posmine.data.kept import check_same
 from hf_posmine.data.layouts import pick_columns
 from hf_posmine.data.lookalikes import Lookalikes
@@ -90,8 +91,9 @@ class PositiveAwareMiner:
     """Adds hard negatives that score below their positive (NV-Retriever, arXiv 2407.15831).
 
     Use it with ``dataset.map(miner, batched=True)``: rows, their order and all other columns stay, and a column
-    ``negatives`` (a list of texts) comes in. A row gets fewer only if the corpus has no more below its ceiling. Columns
-    that an earlier mining wrote and this one does not become null; :func:`~hf_posmine.mine` leaves them out.
+    ``negatives`` (a list of texts; of images ``negatives_ids``, see ``negatives_as``) comes in. A row gets fewer only if the
+    corpus has no more below its ceiling. Columns that an earlier mining wrote and this one does not become null;
+    :func:`~hf_posmine.mine` leaves them out.
 
     Args:
         corpus: the documents to choose from.
@@ -139,7 +141,7 @@ class PositiveAwareMiner:
             positive_id_column,
         )
         self._check_teachers()
-        self.settings = self._with_sources(self._with_filters())
+        self.settings = self._with_sources(self._with_filters()).for_documents(len(corpus), corpus.num_images)
         self._check()
 
     @property
@@ -355,7 +357,7 @@ class PositiveAwareMiner:
 
     def features(self, features: Features | None) -> Any:
         """The features of the mapped dataset: needed for an IterableDataset, ``map(..., features=...)``."""
-        from datasets import Features
+        from datasets import Features, Image, List
         from datasets.features.features import generate_from_arrow_type
 
         if features is None:
@@ -363,6 +365,8 @@ class PositiveAwareMiner:
         types = column_types(self.settings, second=self.second_opinion is not None)
         outdated = {name: OUTPUT_COLUMNS[name] for name in output_columns(features) if name not in types}
         new = {name: generate_from_arrow_type(type_) for name, type_ in {**outdated, **types}.items()}
+        if self.settings.negatives_as == "images":
+            new["negatives"] = List(Image())
         return Features({**features, **new})
 
     def prepare(self) -> PositiveAwareMiner:
@@ -454,7 +458,10 @@ class PositiveAwareMiner:
                 raise ColumnError(f"the batch has no column {column!r}; its columns are {names}")
         single = isinstance(batch, Mapping) and _is_row(batch[self.query_column])
         self._use_rank(extra, single)
-        columns = {name: [_plain(batch[name])] if single else _plain_list(batch[name]) for name in self._reader.columns}
+        columns = {
+            name: named_images([_plain(batch[name])]) if single else _plain_list(batch[name])
+            for name in self._reader.columns
+        }
         if single or not self.settings.skip_bad_rows:
             return self._finish(batch, self._mine(columns), single)
         return self._mine_good(batch, columns)
@@ -548,16 +555,16 @@ def _near_positives(teacher: NearDuplicates, positives: Rows, bound: float) -> l
 
 def _is_row(value: object) -> bool:
     """Whether a value of the query column is a row's own value and no column of them."""
-    return value is None or isinstance(value, (str, bytes, int, float))
+    return value is None or isinstance(value, (str, bytes, int, float)) or is_image(value)
 
 
 def _plain(value: object) -> Any:
-    if isinstance(value, (str, list)):  # nearly always; a Protocol takes 100 times as long to check
+    if isinstance(value, (str, list)) or is_image(value):  # nearly always; a Protocol takes 100 times as long to check
         return value
     return value.tolist() if isinstance(value, ArrayLike) else value
 
 
 def _plain_list(values: Any) -> list[Any]:
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
-        return values.to_pylist()
-    return [_plain(value) for value in values]
+        return named_cells(values)
+    return named_images(_plain(value) for value in values)

@@ -43,6 +43,7 @@ __all__ = ["now", "provenance", "read_provenance", "versions", "write_provenance
 FILE = "provenance.json"
 PACKAGES = (
     "hf-posmine", "datasets", "sentence-transformers", "transformers", "torch", "accelerate", "peft", "numpy", "pyarrow", "numba",
+    "pillow",
 )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ class Source:
         text: of documents, the column of the texts.
         id: of documents, the column of the ids.
         title: of documents, the column put before the text.
+        image: of documents, the column of the images that belong to the texts.
     """
 
     path: str | None = None
@@ -43,6 +44,7 @@ class Source:
     text: str | None = None
     id: str | None = None
     title: str | None = None
+    image: str | None = None
 
 
 @dataclass(frozen=True)

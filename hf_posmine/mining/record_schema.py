@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.filters import common_window
-from hf_posmine.core.settings import Keep, MiningSettings, OnShort, WeakPositive
+from hf_posmine.core.settings import Keep, MiningSettings, NegativesAs, OnShort, WeakPositive
 from hf_posmine.core.types import CeilingFrom, ScoreKind
 from hf_posmine.data.texts import Match
 from hf_posmine.mining.second_opinion import RankBy
@@ -37,7 +37,8 @@ FLOATS = ("torch.float32", "torch.float16", "torch.bfloat16", "torch.float64")
 LINE, NAME, SPELLING = text(), text(1_024), text(512)
 COUNT = whole(0, MOST_DOCUMENTS)
 SOURCE = fields(
-    {}, {name: optional(NAME) for name in ("path", "name", "split", "revision", "sha256", "text", "id", "title")}
+    {},
+    {name: optional(NAME) for name in ("path", "name", "split", "revision", "sha256", "text", "id", "title", "image")},
 )
 TEACHER = fields(
     {"name": NAME, "score_kind": one_of(get_args(ScoreKind)), "fingerprint": text(256)},
@@ -113,7 +114,7 @@ SETTINGS = fields(
         "skip_bad_rows": flag,
         "seed": whole(0, 2**64 - 1),
     },
-    {"exclude_same": items(NAME, 32)},
+    {"exclude_same": items(NAME, 32), "negatives_as": one_of(get_args(NegativesAs))},
 )
 RECORD = fields(
     {

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from hf_posmine.core.errors import ColumnError
 from hf_posmine.data.columns import column_names, splits_of
 from hf_posmine.mining.batch import EXCLUSION_REASONS
-from hf_posmine.mining.columns import output_columns, written_columns
+from hf_posmine.mining.columns import list_column, output_columns, written_columns
 from hf_posmine.mining.execution.shards import MinedShards
 from hf_posmine.utils.tables import table_text
 
@@ -78,12 +78,12 @@ class MiningSummary:
         """
         splits = [split for split in splits_of(mined) if len(split)] or splits_of(mined)[:1]
         for split in splits:
-            if "negatives" not in column_names(split):
+            if list_column(column_names(split)) is None:
                 raise ColumnError(
                     f"no column 'negatives' among {column_names(split)}; map the dataset with a miner first"
                 )
         if num_negatives is None:
-            lists = (table["negatives"] for split in splits for table in _tables(split, ["negatives"]))
+            lists = (_lists(table) for split in splits for table in _tables(split, recorded_columns(split)))
             num_negatives = max((pc.max(pc.list_value_length(column)).as_py() or 0 for column in lists), default=0)
         tables = (table for split in splits for table in _tables(split, recorded_columns(split)))
         return cls.of_tables(tables, num_negatives, _score_quantiles(splits))
@@ -208,9 +208,14 @@ def _tables(split: Dataset | MinedShards, columns: list[str]) -> Iterator[pa.Tab
         yield split.select_columns(columns).with_format("arrow")[:]
 
 
+def _lists(table: pa.Table) -> pa.ChunkedArray:
+    """The negatives of each row, in whichever form."""
+    return table[list_column(table.column_names)]
+
+
 def _part(table: pa.Table, n: int) -> MiningSummary:
     """The summary of one table without its score quantiles."""
-    counts = pc.list_value_length(table["negatives"]).to_numpy().astype(np.int64)
+    counts = pc.list_value_length(_lists(table)).to_numpy().astype(np.int64)
     filled = table["num_random"].to_numpy() if "num_random" in table.column_names else None
     short = counts < n if filled is None else (counts < n) | (filled > 0)
     return MiningSummary(

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from hf_posmine.encoding.backends import Backend, Compute
 
 
+MOST_TOKENS = 1 << 24
+"""A longer maximum length stands for none, as static embeddings and CLIP have."""
 SPELLED = ("query_prompt", "document_prompt", "similarity", "compute", "max_length", "truncate_dim")
 """Settings of a model given by name that are part of its spelling."""
 
@@ -114,7 +116,7 @@ class DenseModel:
         self.prompts = dict(self.encoder.prompts)
         self.digest = self.encoder.model_digest
         length = getattr(loaded, "max_seq_length", None)
-        self.max_seq_length = length if isinstance(length, int) else None  # static embeddings have an infinite one
+        self.max_seq_length = length if isinstance(length, int) and length <= MOST_TOKENS else None
         self.name = self.model_name or _name_of(loaded)
         self.commit = commit_of(self.model_name, settings.revision) if self.model_name else live_commit_of(loaded)
         self._computed = {**describe_backend(loaded), **describe_precision(loaded)}

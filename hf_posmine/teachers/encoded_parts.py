@@ -52,7 +52,7 @@ def encoded_parts(
 
 def _encoded(corpus: Corpus, start: int, stop: int, encode: Callable[[list[str]], Mapping[str, np.ndarray]]) -> Arrays:
     rows = np.arange(start, stop)
-    found = [encode(corpus.texts(rows[i : i + ENCODE_TEXTS]).to_pylist()) for i in range(0, len(rows), ENCODE_TEXTS)]
+    found = [encode(corpus.items(rows[i : i + ENCODE_TEXTS])) for i in range(0, len(rows), ENCODE_TEXTS)]
     return {name: np.concatenate([arrays[name] for arrays in found]) for name in found[0]}
 
 

@@ -53,7 +53,7 @@ def write_run(folder: Path, teacher: Teacher, corpus: Corpus, queries: Corpus, k
     with progress_bar(len(queries), f"Searching with {teacher.name}", "text") as bar:
         for start in range(0, len(queries), BLOCK_QUERIES):
             at = np.arange(start, min(len(queries), start + BLOCK_QUERIES))
-            ranking = teacher.search(queries.texts(at).to_pylist(), depth)
+            ranking = teacher.search(queries.items(at), depth)
             ids[at], scores[at] = ranking.doc_ids, ranking.scores
             bar.update(len(at))
     ids.flush()

@@ -80,3 +80,32 @@ def cross(folder: Path) -> Path:
         model = CrossEncoder(backbone, num_labels=1, device="cpu", model_kwargs={"ignore_mismatched_sizes": True})
         model.save_pretrained(str(folder))
     return folder
+
+
+def _byte_vocabulary(*special: str) -> dict[str, int]:
+    """Every byte as CLIP's tokenizer spells it, inside and at the end of a word, without merges."""
+    from tokenizers import pre_tokenizers
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    return {token: i for i, token in enumerate([*letters, *(f"{letter}</w>" for letter in letters), *special])}
+
+
+def clip(folder: Path) -> Path:
+    """A CLIP of two layers each, with its processor by Pillow, as transformers saves it."""
+    import torch
+    from transformers import CLIPConfig, CLIPModel, CLIPProcessor
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from transformers.models.clip.tokenization_clip import CLIPTokenizer
+
+    if not folder.is_dir():
+        vocabulary = _byte_vocabulary("<|startoftext|>", "<|endoftext|>")
+        begin, end = vocabulary["<|startoftext|>"], vocabulary["<|endoftext|>"]
+        layers = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+        texts = {"vocab_size": len(vocabulary), "bos_token_id": begin, "eos_token_id": end, "pad_token_id": end}
+        torch.manual_seed(0)
+        images = {"image_size": 32, "patch_size": 8}
+        config = CLIPConfig(text_config=layers | texts, vision_config=layers | images, projection_dim=16)
+        CLIPModel(config).save_pretrained(folder)
+        crop = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+        CLIPProcessor(crop, CLIPTokenizer(vocab=vocabulary, merges=[])).save_pretrained(folder)
+    return folder
