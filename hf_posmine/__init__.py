@@ -13,7 +13,7 @@ from hf_posmine.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from hf_posmine.core.ensembles import CrossSample, IntraSample
-    from hf_posmine.core.filters import MarginPos, MaxScore, MinScore, PercPos, RankWindow, SkipTop
+    from hf_posmine.core.filters import MarginPos, MaxFNRate, MaxScore, MinScore, PercPos, RankWindow, SkipTop
     from hf_posmine.core.samplers import SampledTopK, SimANS, Stratified, Top, Top1Sampled, Uniform
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.data.qrels import Qrels
@@ -35,6 +35,7 @@ __all__ = [
     "DenseTeacher",
     "IntraSample",
     "MarginPos",
+    "MaxFNRate",
     "MaxScore",
     "MinScore",
     "MiningSummary",
@@ -66,6 +67,7 @@ __getattr__, __dir__ = lazy_names(
         ),
         "core.filters": (
             "MarginPos",
+            "MaxFNRate",
             "MaxScore",
             "MinScore",
             "PercPos",

@@ -18,7 +18,7 @@ import hf_posmine
 ROOT = Path(__file__).parent.parent
 PUBLIC = {
     "hf_posmine": [
-        "Corpus", "CrossSample", "DenseTeacher", "IntraSample", "MarginPos", "MaxScore", "MinScore", "MiningSummary",
+        "Corpus", "CrossSample", "DenseTeacher", "IntraSample", "MarginPos", "MaxFNRate", "MaxScore", "MinScore", "MiningSummary",
         "PercPos", "PositiveAwareMiner", "Qrels", "RankWindow", "SampledTopK", "SimANS", "SkipTop", "Stratified",
         "Top", "Top1Sampled", "Uniform", "mine", "push_dataset", "push_model", "remine", "to_training", "verify",
     ],
@@ -54,8 +54,9 @@ PUBLIC = {
     "hf_posmine.report": ["MinedRows", "Report", "TableLimits", "make_report", "write_report"],
     "hf_posmine.evaluation": [
         "Asker", "Cascade", "ChatServer", "Collection", "Comparison", "DRAWS", "HubChat", "Judge", "Judgements",
-        "OracleJudge", "QuestionMaker", "QuestionSettings", "QuoteJudge", "RetrievalEvaluator", "RetrievalResult",
-        "RetrievalSettings", "Scores", "apply_judgements", "calibrate", "cascade_rates", "choose",
+        "MeasuredJudge", "OracleJudge", "QuestionMaker", "QuestionSettings", "QuoteJudge", "RetrievalEvaluator", "RetrievalResult",
+        "RetrievalSettings", "Scores", "apply_judgements", "calibrate", "cascade_rates", "certify",
+        "certify_by_judge", "choose",
         "clustering_v_measure", "compare", "compare_runs", "compare_table", "corrected", "evaluate_retrieval",
         "judge_negatives", "judgements_of_pairs", "load_collection", "load_judged", "mine_config",
         "neighbour_accuracy", "overlap_matrix", "parse_measure", "read_table", "sts_spearman", "sweep",

@@ -16,12 +16,11 @@ from hf_posmine.cli.arguments import (
     add_run_arguments,
     add_teacher_arguments,
     teacher_names,
-    teacher_options,
 )
 from hf_posmine.cli.early import methods_of
+from hf_posmine.cli.judged import load_evidence
 from hf_posmine.cli.records import save_record
 from hf_posmine.cli.show import show, show_table
-from hf_posmine.cli.work import COLUMNS, DataOptions, load_good_rows
 from hf_posmine.core.errors import InputError
 from hf_posmine.evaluation.negatives.hold_out import Hide
 
@@ -92,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
         check_image(args.plot)
     if len(teacher_names(args)) > 1:
         raise InputError(f"--teacher {args.teacher}: calibrate takes one teacher at a time")
-    corpus, judgements, teacher, taken = _load(args)
+    corpus, judgements, teacher, taken = load_evidence(args)
     show(taken)
     found = calibrate(
         corpus, judgements, teacher, families=_families(args, teacher, corpus, judgements), hide=args.hide,
@@ -134,37 +133,6 @@ def _sentence(found: Calibration, chosen: Point, *, confident: bool) -> str:
         return f"{name}, an estimate that is the lowest of {len(found.points)} settings: expect more"
     bound = found.bounds[found.points.index(chosen)]
     return f"{name}, at most {bound:.2%} with {found.level:.0%} confidence over the choice among {len(found.points)} settings"
-
-
-def _load(args: argparse.Namespace) -> tuple[Corpus, Judgements, Teacher, str]:
-    """Corpus, judgements and teacher, and the line about the data."""
-    from hf_posmine.data.corpus import Corpus
-    from hf_posmine.data.qrels import Qrels
-    from hf_posmine.data.sources import is_beir
-    from hf_posmine.evaluation.negatives.false_negatives import load_judged
-    from hf_posmine.evaluation.negatives.hold_out import judgements_of_pairs
-    from hf_posmine.mining.batch import RowReader
-    from hf_posmine.mining.mined_data import MinedData
-    from hf_posmine.teachers.factory import make_teacher
-
-    folder = Path(args.data)
-    names = {file.stem for file in folder.iterdir()} if folder.is_dir() else set()
-    if is_beir(folder) or {"corpus", "queries"} <= names:
-        corpus, judgements, _ = load_judged(folder, args.qrels, None, args.seed)
-        taken = judgements.taken(corpus)
-    else:
-        work = load_good_rows(DataOptions.of(args))
-        columns = work.columns
-        known = Qrels.from_dataset(work.rows, *columns)
-        documents = known.documents if work.corpus is None else work.corpus
-        if documents is None:
-            raise InputError(f"column {columns[2]!r} holds ids; give --corpus with the documents they name")
-        corpus = documents
-        data = MinedData.of(RowReader(corpus, known, known.resolve(corpus), None, *columns), None)
-        taken = str(data)
-        judgements = judgements_of_pairs(work.rows, corpus, **dict(zip(COLUMNS, columns, strict=True)))
-    queries = Corpus.from_texts(judgements.queries.values(), match="exact")
-    return corpus, judgements, make_teacher(args.teacher, corpus, queries=queries, **teacher_options(args)), taken
 
 
 def _methods(args: argparse.Namespace) -> list[tuple[Filter, ...]]:

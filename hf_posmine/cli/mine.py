@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from hf_posmine.cli.arguments import (
     add_data_arguments,
@@ -21,7 +21,7 @@ from hf_posmine.cli.arguments import (
     print_usage,
     push_options,
 )
-from hf_posmine.cli.early import settings_of
+from hf_posmine.cli.guarantee import add_guarantee_arguments, add_rate, choose_filters
 from hf_posmine.cli.limits import add_plan_arguments, announce, make_plan, set_limits
 from hf_posmine.cli.output import account_of, check_output, update_line, write_output
 from hf_posmine.cli.sharded import add_shard_arguments, run_sharded, shards_wanted
@@ -58,11 +58,15 @@ EXAMPLES = """examples:
   # everything from a file, one option overridden
   hf-posmine mine --config mine.yaml --seed 1
 
+  # the hardest filter with at most 5 % false negatives, with 95 % confidence, by a judged collection
+  hf-posmine mine pairs.parquet --max-fn-rate 0.05 --judged my_collection --output mined
+
   # push the rows with their record and a card, also as n-tuples
   hf-posmine mine pairs.parquet --filters "PercPos(0.95)" --output mined --push-to-hub me/mined --variants n-tuple
 
 filters:  SkipTop(n)  RankWindow(first, last)  MaxScore(s)  MinScore(s)  MarginPos(margin)  PercPos(share)
           FartherFromPositive(margin)  NearerToPositive(margin)  Consistency(k)
+          MaxFNRate(rate, confidence)
           default: PercPos(0.95); none: Naive Top-K
 samplers: Top()  Uniform(k)  SampledTopK(k, temperature)  Top1Sampled(k, temperature)
           SimANS(k, a, b)  Stratified(bins, k)
@@ -76,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_arguments(parser)
     add_teacher_arguments(parser)
     add_mining_arguments(parser)
+    add_guarantee_arguments(parser)
     output = parser.add_argument_group("output")
     output.add_argument("--output", required=True, help="a folder (save_to_disk), or a .parquet or .jsonl file")
     output.add_argument("--format", choices=FORMATS, help="a training format instead of the column 'negatives'")
@@ -102,14 +107,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser)
 
 
+def _check(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    """Refuse what would fail after hours of mining; gives the options of a push, and whether shards are wanted."""
+    from hf_posmine.hub.repository import Destination, check_login
+
+    push = push_options(args)
+    if args.plan:
+        return push, False
+    if args.push_to_hub:
+        Destination(args.push_to_hub, "dataset", create_pr=args.create_pr, revision=args.push_revision)
+        check_login()
+    sharded = shards_wanted(args)
+    if not sharded:
+        check_output(Path(args.output), [args.data, args.corpus])
+    return push, sharded
+
+
 def run(args: argparse.Namespace) -> None:
     """Mine, write, and print the summary."""
-    settings_of(args)  # before anything is imported or loaded
+    add_rate(args)  # before anything is imported or loaded, like what settings_of refuses
     from datasets import Value
 
     from hf_posmine.evaluation.negatives.index_recall import measure_approximation
     from hf_posmine.hub.push import push_dataset
-    from hf_posmine.hub.repository import Destination, check_login
     from hf_posmine.mining.execution.keeper import keep_searches
     from hf_posmine.mining.execution.local import mine
     from hf_posmine.mining.execution.plan import suited_batch
@@ -117,18 +137,15 @@ def run(args: argparse.Namespace) -> None:
 
     set_limits(args)
     args.batch_size = args.batch_size or suited_batch()
+    push, sharded = _check(args)
+    guarantee = choose_filters(args)
     if args.plan:
         work = load_work(DataOptions.of(args))
         show(make_plan(make_miner(work, args), work.rows, args.batch_size))
         return
-    push = push_options(args)
-    if args.push_to_hub:  # hours of mining should not end at a missing login
-        Destination(args.push_to_hub, "dataset", create_pr=args.create_pr, revision=args.push_revision)
-        check_login()
-    if shards_wanted(args):
-        run_sharded(args, push)
+    if sharded:
+        run_sharded(args, push, guarantee)
         return
-    check_output(Path(args.output), [args.data, args.corpus])
     work = load_work(DataOptions.of(args))
     miner = make_miner(work, args)
     announce(miner, work.rows, args.batch_size)
@@ -136,7 +153,7 @@ def run(args: argparse.Namespace) -> None:
     how = {"work_dir": args.work_dir, "batch_size": args.batch_size, "num_proc": args.num_proc, "since": args.update}
     mined = mine(work.rows, miner, **how)
     reports = measure_approximation(miner, work.rows)
-    summary, record = account_of(work, miner, mined, args.command_line)
+    summary, record = account_of(work, miner, mined, args.command_line, guarantee)
     rows, rows_record = mined, record
     if args.format:
         positive = miner.positive_column or (

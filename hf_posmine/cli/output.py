@@ -63,7 +63,11 @@ def _beside(file: Path, name: str) -> Path:
 
 
 def account_of(
-    work: MiningInput, miner: PositiveAwareMiner, mined: AnyDataset, command: str
+    work: MiningInput,
+    miner: PositiveAwareMiner,
+    mined: AnyDataset,
+    command: str,
+    guarantee: Mapping[str, Any] | None = None,
 ) -> tuple[MiningSummary, MiningRecord]:
     """What came out of a mining, and the record of how it was made."""
     from hf_posmine.mining.provenance import provenance
@@ -71,7 +75,9 @@ def account_of(
 
     summary = MiningSummary.from_dataset(mined, miner.settings.num_negatives)
     summary = replace(summary, bad_rows=miner.num_bad_rows, dropped_rows=_dropped(work.rows, miner, summary.rows))
-    facts: dict[str, Any] = {"source": work.source, "corpus_source": work.corpus_source, "command": command}
+    facts: dict[str, Any] = {
+        "source": work.source, "corpus_source": work.corpus_source, "command": command, "guarantee": guarantee,
+    }  # fmt: skip
     return summary, provenance(miner, summary=summary, mined=mined, **facts)
 
 

@@ -70,7 +70,7 @@ def shards_wanted(args: argparse.Namespace) -> bool:
     return True
 
 
-def run_sharded(args: argparse.Namespace, push: dict[str, Any]) -> None:
+def run_sharded(args: argparse.Namespace, push: dict[str, Any], guarantee: dict[str, Any] | None) -> None:
     """Mine into shards, write the provenance beside them, print the summary and push."""
     from hf_posmine.cli.arguments import print_usage
     from hf_posmine.cli.limits import announce
@@ -96,7 +96,7 @@ def run_sharded(args: argparse.Namespace, push: dict[str, Any]) -> None:
     _mine(work.rows, miner, root, args)
     mined = read_shards(root)
     reports = measure_approximation(miner, work.rows)
-    summary, record = account_of(work, miner, mined, args.command_line)
+    summary, record = account_of(work, miner, mined, args.command_line, guarantee)
     write_provenance(root / "provenance.json", record)
     show("\n\n".join(map(str, [summary, *reports])))
     print_usage(miner.teachers)

@@ -163,10 +163,43 @@ class PercPos(NeutralFilter):
             _in_score_range(self, self.zero, score_kind)
 
 
+@dataclass(frozen=True, repr=False)
+class MaxFNRate(NeutralFilter):
+    """The hardest filter of a ladder whose false-negative rate is at most ``rate``, with a confidence, by evidence.
+
+    It stands for a filter that is chosen before mining, by ``hf-posmine mine`` or
+    :func:`~hf_posmine.evaluation.negatives.certify.certify`; no miner takes it itself, and a record holds what was chosen.
+
+    Attributes:
+        rate: mean over queries of the share of false ones among a query's negatives.
+        confidence: in the rate of whatever is chosen.
+    """
+
+    rate: float
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        for name, example in (("rate", 0.05), ("confidence", 0.95)):
+            check_number(self, name)
+            value = vars(self)[name]
+            if not 0 < value < 1:
+                cure = f"; did you mean {value / 100:g}?" if 1 <= value < 100 else ""  # noqa: PLR2004
+                raise SpecError(f"MaxFNRate: {name}={value:g} is not a share between 0 and 1, such as {example}{cure}")
+
+    def __repr__(self) -> str:
+        return f"MaxFNRate({self.rate!r}, confidence={self.confidence!r})"
+
+    def check(self, score_kind: ScoreKind) -> None:
+        raise SpecError(
+            f"{self!r} is chosen from evidence before mining, by hf-posmine mine; in Python give filters=certify(...).filters"
+        )
+
+
 FILTERS = {
     cls.__name__: cls
     for cls in (
         SkipTop, RankWindow, MaxScore, MinScore, MarginPos, PercPos, FartherFromPositive, NearerToPositive, Consistency,
+        MaxFNRate,
     )
 }  # fmt: skip
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hf_posmine.evaluation.judge.cascade import Cascade, cascade_rates
     from hf_posmine.evaluation.judge.chat import ChatServer, HubChat
     from hf_posmine.evaluation.judge.judge import Judge
+    from hf_posmine.evaluation.judge.measured import MeasuredJudge
     from hf_posmine.evaluation.judge.oracle import OracleJudge
     from hf_posmine.evaluation.judge.quoting import QuoteJudge
     from hf_posmine.evaluation.judge.top_up import top_up
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from hf_posmine.evaluation.measures import Scores, parse_measure
     from hf_posmine.evaluation.negatives.agreement import overlap_matrix, teacher_agreement
     from hf_posmine.evaluation.negatives.calibrate import calibrate
+    from hf_posmine.evaluation.negatives.certify import certify, certify_by_judge
     from hf_posmine.evaluation.negatives.choice import choose, mine_config
     from hf_posmine.evaluation.negatives.false_negatives import Judgements, load_judged
     from hf_posmine.evaluation.negatives.hold_out import judgements_of_pairs
@@ -44,6 +46,7 @@ __all__ = [
     "HubChat",
     "Judge",
     "Judgements",
+    "MeasuredJudge",
     "OracleJudge",
     "QuestionMaker",
     "QuestionSettings",
@@ -55,6 +58,8 @@ __all__ = [
     "apply_judgements",
     "calibrate",
     "cascade_rates",
+    "certify",
+    "certify_by_judge",
     "choose",
     "clustering_v_measure",
     "compare",
@@ -97,6 +102,7 @@ __getattr__, __dir__ = lazy_names(
             "HubChat",
         ),
         "judge.judge": ("Judge",),
+        "judge.measured": ("MeasuredJudge",),
         "judge.oracle": ("OracleJudge",),
         "judge.quoting": ("QuoteJudge",),
         "judge.top_up": ("top_up",),
@@ -113,6 +119,10 @@ __getattr__, __dir__ = lazy_names(
             "teacher_agreement",
         ),
         "negatives.calibrate": ("calibrate",),
+        "negatives.certify": (
+            "certify",
+            "certify_by_judge",
+        ),
         "negatives.choice": (
             "choose",
             "mine_config",

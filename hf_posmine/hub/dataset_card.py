@@ -141,6 +141,7 @@ def _facts(record: MiningRecord, facts: DatasetFacts, about: About, license_: An
         "short_words": ON_SHORT_WORDS[record.settings["on_short"]],
         "ceiling_from_words": CEILING_FROM_WORDS[record.settings["ceiling_from"]],
         "teachers": [asdict(t) | {"link": _teacher_link(t)} for t in record.teachers],
+        "guarantee": record.guarantee,
         "opinion": _opinion(record.second_opinion),
         "source_words": source_words(record.source),
         "corpus_words": "the positives of the rows"

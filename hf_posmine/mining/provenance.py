@@ -55,6 +55,7 @@ def provenance(
     summary: MiningSummary | None = None,
     command: str | None = None,
     mined: AnyDataset = None,
+    guarantee: Mapping[str, Any] | None = None,
 ) -> MiningRecord:
     """The record of a mining run.
 
@@ -65,6 +66,8 @@ def provenance(
         summary: of the mined rows.
         command: the command line, if there was one; secrets are redacted.
         mined: the mined Dataset or DatasetDict, whose rows are digested.
+        guarantee: of the false-negative rate of these filters, as
+            :meth:`~hf_posmine.evaluation.negatives.certify.Certified.to_dict` gives it.
     """
     from hf_posmine.mining.execution.keeper import update_of
     from hf_posmine.mining.miner import ALGO_VERSION
@@ -86,6 +89,7 @@ def provenance(
         rows={} if mined is None else describe_rows(mined),
         second_opinion=None if miner.second_opinion is None else _describe_opinion(miner.second_opinion),
         update=None if mined is None else update_of(mined),
+        guarantee=guarantee,
     )
 
 

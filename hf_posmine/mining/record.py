@@ -131,7 +131,8 @@ class MiningRecord:
     """Everything that decided the rows, and their summary; see :func:`~hf_posmine.mining.provenance.provenance`.
 
     ``update`` counts what ``mine(..., since=...)`` took from an earlier mining: rows and documents, and the sha256 of its
-    record. It decides no row.
+    record. ``guarantee`` is the bound on the false-negative rate by which the filters were chosen, with its evidence. Both
+    decide no row.
     """
 
     algo_version: int
@@ -151,6 +152,7 @@ class MiningRecord:
     format: str | None = None
     second_opinion: OpinionRecord | None = None
     update: Mapping[str, Any] | None = None
+    guarantee: Mapping[str, Any] | None = None
     schema: int = SCHEMA
     tool: str = TOOL
 
@@ -169,7 +171,7 @@ class MiningRecord:
         plain["teachers"] = [_plain_teacher(teacher) for teacher in self.teachers]
         if self.second_opinion is not None:
             plain["second_opinion"] = self.second_opinion.to_dict()
-        for name in ("rows", "data", "format", "second_opinion", "update"):
+        for name in ("rows", "data", "format", "second_opinion", "update", "guarantee"):
             if not plain[name]:
                 del plain[name]
         return first | json.loads(json.dumps(plain))

@@ -98,6 +98,34 @@ UPDATE = fields(
     | {f"documents_{name}": COUNT for name in ("added", "removed", "changed")},
     {"previous": optional(text(256))},
 )
+FAMILY = text(128)
+GUARANTEE = fields(
+    {
+        "rate": number,
+        "confidence": number,
+        "filters": items(SPELLING, 32),
+        "estimate": number,
+        "gap": number,
+        "queries": COUNT,
+        "evidence": text(64),
+        "ladder": mapping(items(SPELLING, 1_024), FAMILY, 64),
+        "passed": mapping(COUNT, FAMILY, 64),
+        "assumptions": items(text(512), 32),
+        "corpus": text(256),
+    },
+    {
+        "judge": optional(
+            fields(
+                {
+                    "names": items(NAME, 8),
+                    "confusion": items(items(COUNT, 2), 2),
+                    "least_sensitivity": number,
+                    "greatest_specificity": number,
+                }
+            )
+        )
+    },
+)
 SETTINGS = fields(
     {
         "filters": items(SPELLING, 32),
@@ -149,6 +177,7 @@ RECORD = fields(
         "format": optional(text(64)),
         "second_opinion": optional(OPINION),
         "update": optional(UPDATE),
+        "guarantee": optional(GUARANTEE),
     },
 )
 

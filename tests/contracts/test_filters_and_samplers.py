@@ -10,7 +10,17 @@ import sys
 import numpy as np
 import pytest
 
-from hf_posmine.core.filters import FILTERS, MarginPos, MaxScore, MinScore, PercPos, RankWindow, SkipTop, parse_filter
+from hf_posmine.core.filters import (
+    FILTERS,
+    MarginPos,
+    MaxFNRate,
+    MaxScore,
+    MinScore,
+    PercPos,
+    RankWindow,
+    SkipTop,
+    parse_filter,
+)
 from hf_posmine.core.pair_filters import Consistency, FartherFromPositive, NearerToPositive
 from hf_posmine.core.samplers import SAMPLERS, SampledTopK, SimANS, Stratified, Top, Top1Sampled, Uniform, parse_sampler
 
@@ -24,6 +34,7 @@ VALUES = [
     FartherFromPositive(0.05),
     NearerToPositive(-0.05),
     Consistency(2),
+    MaxFNRate(0.05),
     Top(),
     Uniform(20),
     SampledTopK(20, 0.1),

@@ -75,6 +75,11 @@ def make_card(value: str, readme: str | None = None) -> str:
         record, teachers=(teacher,), source=source, corpus=dataclasses.replace(record.corpus, source=hub, fingerprint=value),
         command=value, settings=dict(record.settings) | {"filters": [value], "sampler": value},
         columns=dataclasses.replace(record.columns, positive=value),
+        guarantee={
+            "rate": 0.05, "confidence": 0.95, "filters": [value], "estimate": 0.02, "queries": 80, "evidence": value,
+            "ladder": {value: []}, "passed": {value: 1}, "assumptions": [value],
+            "judge": {"least_sensitivity": 0.5, "greatest_specificity": 1.0},
+        },
     )  # fmt: skip
     configs = make_configs({"train": rows}, "default", [], record.columns, 2)
     facts = DatasetFacts("me/mined", "default", configs, None, "provenance.json")

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hf_posmine import PositiveAwareMiner, Qrels
+from hf_posmine import MaxFNRate, PositiveAwareMiner, Qrels
 from hf_posmine.core.errors import InputError, PosmineError
 from hf_posmine.core.settings import MiningSettings
+from hf_posmine.evaluation import MeasuredJudge, OracleJudge
+from hf_posmine.evaluation.negatives.certified import Certified
 from hf_posmine.hub.inputs import Inputs
 from hf_posmine.hub.rebuild import rebuild
 from hf_posmine.hub.remine import mine_again
@@ -43,7 +45,13 @@ def make_record() -> tuple[DatasetDict, MiningRecord]:
     mined = splits.map(miner, batched=True)
     source = {"path": "alice/pairs", "revision": "0" * 40, "split": "train"}
     summary = MiningSummary.from_dataset(mined, 2)
-    return mined, provenance(miner, source=source, summary=summary, command="hf-posmine mine", mined=mined)
+    guarantee = Certified(
+        MaxFNRate(0.05), miner.settings.all_filters, 0.02, 0.1, 80, "judge", {"SkipTop": ("SkipTop(1)",)}, {"SkipTop": 1},
+        ("none",), "0" * 32, MeasuredJudge(OracleJudge({}), ((9, 1), (1, 9))).to_dict(0.05),
+    )  # fmt: skip
+    return mined, provenance(
+        miner, source=source, summary=summary, command="hf-posmine mine", mined=mined, guarantee=guarantee.to_dict()
+    )
 
 
 MINED, RECORD = make_record()

@@ -23,11 +23,12 @@ from hf_posmine.mining.select import select
 from hf_posmine.utils.progress import progress_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from hf_posmine.core.types import Filter, Floats, ScoreKind, Teacher
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.evaluation.negatives.false_negatives import Judgements
+    from hf_posmine.mining.select import MinedBatch
 
 BATCH_ROWS = 1024
 SHARES = (*np.round(np.arange(0.5, 0.9, 0.05), 2).tolist(), 0.9, 0.925, 0.95, 0.975, 0.99, 1.0, 1.05)
@@ -65,34 +66,18 @@ def calibrate(
         InputError: no query with two positives, or settings that contradict each other.
     """
     hidden = HiddenRows.of(corpus, judgements, hide)
-    refused = sorted({"filters", "keep", "on_short", "weak_positive"} & options.keys())
-    if refused:
-        raise InputError(f"calibrate takes no {refused[0]}=; give families={{'name': [filters, ...]}} for the filters")
-    reader = PositiveAwareMiner(
-        corpus=corpus,
-        teachers=[teacher],
-        known_positives=hidden.qrels(),
-        positive_id_column="positive_id",
-        filters=(),
-        **options,
-    )
-    if families is None:
-        families = families_for(corpus, judgements, teacher)
-    settings = [_Setting(name, as_filters(f)) for name, members in families.items() for f in members]
-    if not settings:
-        raise InputError("families hold no setting to try")
-    for setting in settings:
-        refuse_of_rows(setting.filters, "calibrate")
-        for filter_ in setting.filters:
-            filter_.check(teacher.score_kind)
-    sums = _measure(reader, hidden, [MiningSettings(filters=s.filters, **options) for s in settings])
-    spelled = tuple((s.family, " + ".join(map(repr, s.filters)) or "naive") for s in settings)
-    return Calibration(spelled, sums, reader.settings.num_negatives, resamples, level, reader.settings.seed)
+    tried = families_of(corpus, hidden, teacher) if families is None else families
+    trial = Trial.of(corpus, hidden, teacher, tried, options)
+    return trial.calibration(count_hidden(trial), resamples, level)
 
 
 def families_for(corpus: Corpus, judgements: Judgements, teacher: Teacher) -> dict[str, list[list[Filter]]]:
     """:func:`default_families` on the scores that a teacher gives one positive of each query, and one random document."""
-    hidden = HiddenRows.of(corpus, judgements, "rest")
+    return families_of(corpus, HiddenRows.of(corpus, judgements, "rest"), teacher)
+
+
+def families_of(corpus: Corpus, hidden: HiddenRows, teacher: Teacher) -> dict[str, list[list[Filter]]]:
+    """As :func:`families_for`, on the rows of a trial."""
     first = np.searchsorted(hidden.of_query, np.arange(len(hidden.queries)))
     rows = corpus.rows_of_ids([hidden.positive_ids[at][0] for at in first.tolist()])
     random = np.random.default_rng(0).integers(0, corpus.num_candidates, len(rows))
@@ -149,24 +134,83 @@ class _Setting:
     family: str
     filters: tuple[Filter, ...]
 
+    @property
+    def spelled(self) -> tuple[str, str]:
+        return self.family, " + ".join(map(repr, self.filters)) or "naive"
 
-def _measure(reader: PositiveAwareMiner, hidden: HiddenRows, settings: Sequence[MiningSettings]) -> Sums:
-    """Mine all rows with all settings, and sum per query what came of it; each query weighs the same."""
-    sums = Sums.zeros(len(settings), len(hidden.queries))
-    weights = 1 / hidden.rows_per_query
-    sums.hidden[:] = np.bincount(hidden.of_query[hidden.hidden >> DOCUMENT_BITS]) * weights
-    candidates = reader.corpus.num_candidates
-    total = len(hidden.of_query)
-    with progress_bar(total, f"Trying {len(settings)} settings", "row") as bar:
-        for start in range(0, total, BATCH_ROWS):
-            numbers = hidden.of_query[start : start + BATCH_ROWS]
-            batch, exclude, _ = reader.read(hidden.columns(start, start + BATCH_ROWS))
-            fetched = CachedTeacher(reader.teachers[0], batch, exclude, settings, candidates)
-            rngs = batch.generators(reader.corpus, reader.settings.seed)
-            rows = start + np.arange(len(numbers))
-            for at, setting in enumerate(settings):
-                mined = select(batch, [fetched], setting, candidates, exclude, rngs)
-                false = np.isin(rows[:, None] << DOCUMENT_BITS | mined.rows, hidden.hidden) & (mined.rows >= 0)
-                sums.add(at, numbers, weights, mined, false)
-            bar.update(len(numbers))
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Rows that are mined with many settings, by one search for all of them.
+
+    Attributes:
+        reader: of the rows; its filters are not used.
+        rows: the rows, and the documents hidden from them.
+        settings: S of them, each of a family.
+        options: of all settings.
+    """
+
+    reader: PositiveAwareMiner
+    rows: HiddenRows
+    settings: tuple[_Setting, ...]
+    options: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        corpus: Corpus,
+        rows: HiddenRows,
+        teacher: Teacher,
+        families: Mapping[str, Sequence[Any]],
+        options: Mapping[str, Any],
+    ) -> Trial:
+        """Arguments as of :func:`calibrate`, which raises the same."""
+        refused = sorted({"filters", "keep", "on_short", "weak_positive"} & options.keys())
+        if refused:
+            raise InputError(
+                f"calibrate takes no {refused[0]}=; give families={{'name': [filters, ...]}} for the filters"
+            )
+        reader = PositiveAwareMiner(
+            corpus=corpus, teachers=[teacher], known_positives=rows.qrels(), positive_id_column="positive_id", filters=(),
+            **options,
+        )  # fmt: skip
+        settings = tuple(_Setting(name, as_filters(f)) for name, members in families.items() for f in members)
+        if not settings:
+            raise InputError("families hold no setting to try")
+        for setting in settings:
+            refuse_of_rows(setting.filters, "calibrate")
+            for filter_ in setting.filters:
+                filter_.check(teacher.score_kind)
+        return cls(reader, rows, settings, options)
+
+    def mined(self) -> Iterator[tuple[int, int, MinedBatch]]:
+        """The number of a setting, the first of a batch of rows, and what was mined for them."""
+        settings = [MiningSettings(filters=setting.filters, **self.options) for setting in self.settings]
+        reader, candidates, total = self.reader, self.reader.corpus.num_candidates, len(self.rows.of_query)
+        with progress_bar(total, f"Trying {len(settings)} settings", "row") as bar:
+            for start in range(0, total, BATCH_ROWS):
+                batch, exclude, _ = reader.read(self.rows.columns(start, start + BATCH_ROWS))
+                fetched = CachedTeacher(reader.teachers[0], batch, exclude, settings, candidates)
+                rngs = batch.generators(reader.corpus, reader.settings.seed)
+                for at, setting in enumerate(settings):
+                    yield at, start, select(batch, [fetched], setting, candidates, exclude, rngs)
+                bar.update(len(batch.queries))
+
+    def calibration(self, sums: Sums, resamples: int = 2000, level: float = 0.95) -> Calibration:
+        """The results of what was counted; each query weighs the same."""
+        reader = self.reader.settings
+        spelled = tuple(setting.spelled for setting in self.settings)
+        return Calibration(spelled, sums, reader.num_negatives, resamples, level, reader.seed)
+
+
+def count_hidden(trial: Trial) -> Sums:
+    """Per setting and query, what came of mining; hidden positives among the negatives are false ones."""
+    rows = trial.rows
+    sums = Sums.zeros(len(trial.settings), len(rows.queries))
+    weights = 1 / rows.rows_per_query
+    sums.hidden[:] = np.bincount(rows.of_query[rows.hidden >> DOCUMENT_BITS]) * weights
+    for at, start, mined in trial.mined():
+        numbers = start + np.arange(len(mined.rows))
+        false = np.isin(numbers[:, None] << DOCUMENT_BITS | mined.rows, rows.hidden) & (mined.rows >= 0)
+        sums.add(at, rows.of_query[numbers], weights, mined, false)
     return sums

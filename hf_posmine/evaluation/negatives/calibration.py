@@ -58,6 +58,12 @@ class Sums:
             row_sums = values.sum(axis=1, dtype=np.float64) * weights[of_query]
             np.add.at(vars(self)[name][setting], of_query, row_sums)
 
+    @property
+    def shares(self) -> Doubles:
+        """Share of false ones among each query's negatives, float64 ``[S, Q]``; NaN without a negative."""
+        nothing = np.full_like(self.false, np.nan)
+        return np.divide(self.false, self.negatives, out=nothing, where=self.negatives > 0)
+
     def take(self, queries: Rows) -> Sums:
         """Some of the queries."""
         false, negatives, score, positive = (
@@ -162,7 +168,7 @@ class Calibration:
         return tuple(
             Point(
                 family, method, float(rates[at]), float(lows[at]), float(highs[at]),
-                float(sums.false[at].sum() / sums.hidden.sum()),
+                float(_ratio(sums.false[at].sum(), sums.hidden.sum())),
                 float(_ratio(sums.score[at].sum(), sums.positive[at].sum())), float(gaps[at]),
                 float(sums.negatives[at].sum() / requested),
             )

@@ -79,6 +79,27 @@ class HiddenRows:
             )
         return cls(queries, np.array(of_query, np.int64), positives, np.concatenate(hidden), unknown)
 
+    @classmethod
+    def whole(cls, corpus: Corpus, judgements: Judgements) -> HiddenRows:
+        """One row per query with all its positives in the corpus; none is hidden.
+
+        Raises:
+            InputError: no query with a positive in the corpus.
+        """
+        queries: list[str] = []
+        positives, unknown = [], []
+        for query, documents in sorted(judgements.relevant.items()):
+            rows = corpus.rows_of_ids(sorted(documents))
+            if (rows >= 0).any():
+                queries.append(judgements.queries[query])
+                positives.append(corpus.ids(np.unique(rows[rows >= 0])).to_pylist())
+                unknown.append(sorted(judgements.unknown.get(query, ())))
+        if not queries:
+            raise InputError(
+                "no query has a known positive in the corpus; give --corpus with the documents that they name"
+            )
+        return cls(queries, np.arange(len(queries)), positives, np.empty(0, np.int64), unknown)
+
     @property
     def rows_per_query(self) -> Rows:
         """Rows of each query, int64 ``[Q]``."""
