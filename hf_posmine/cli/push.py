@@ -1,8 +1,8 @@
-"""Push a mined dataset or a trained model to the Hub, with the record of how it was made and a card.
+"""Push a mined dataset, a trained model or a set of questions to the Hub, with the record of how it was made and a card.
 
-PATH is what hf-posmine mine --output or hf-posmine train wrote. Everything is pushed atomically, in one commit; pushing
-the same again changes nothing, and text that somebody wrote into the card stays. The token is that of hf auth login, or
-HF_TOKEN.
+PATH is what hf-posmine mine --output, hf-posmine questions --output or hf-posmine train wrote. Everything is pushed
+atomically, in one commit; pushing the same again changes nothing, and text that somebody wrote into the card stays. The
+token is that of hf auth login, or HF_TOKEN.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from hf_posmine.core.errors import InputError
 if TYPE_CHECKING:
     import argparse
 
-HELP = "push a mined dataset or a trained model"
+    from hf_posmine.evaluation.questions.record import QuestionsRecord
+    from hf_posmine.hub.repository import Pushed
+
+HELP = "push a mined dataset, a trained model or questions"
 EXAMPLES = """examples:
   # the rows; and in the layouts of sentence-transformers, PyLate and FlagEmbedding
   hf-posmine push mined me/nq-mined --license cc-by-sa-3.0 --language en
@@ -31,7 +34,7 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``hf-posmine push``."""
-    parser.add_argument("path", metavar="PATH", help="a mined dataset (folder, .parquet) or a model folder")
+    parser.add_argument("path", metavar="PATH", help="a mined dataset (folder, .parquet), questions, or a model folder")
     parser.add_argument("repo_id", metavar="REPO_ID", help="repository on the Hub, such as me/nq-mined")
     add_push_arguments(parser)
     add_run_arguments(parser)
@@ -39,16 +42,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Push, and print where it is."""
+    from hf_posmine.evaluation.questions.record import WHAT, read_record
     from hf_posmine.hub.push_model import push_model
 
     path = Path(args.path)
+    questions = read_record(path)
     if (path / "modules.json").is_file():
-        if args.variants or args.report or args.config_name != "default":
-            raise InputError(f"{path} is a model; --variants, --report and --config-name are for datasets")
+        _refuse_layouts(args, "a model")
         pushed = push_model(path, args.repo_id, **repository_options(args))
+    elif questions is not None:
+        _refuse_layouts(args, WHAT)
+        pushed = _push_questions(path, questions, args)
     else:
         pushed = _push_dataset(path, args)
     show(f"Pushed to {pushed.url} (commit {pushed.commit[:8]})")
+
+
+def _refuse_layouts(args: argparse.Namespace, what: str) -> None:
+    """Refuse the options of mined rows, which have no effect here."""
+    if args.variants or args.report or args.config_name != "default":
+        raise InputError(f"{args.path} is {what}; --variants, --report and --config-name are for mined datasets")
+
+
+def _push_questions(path: Path, record: QuestionsRecord, args: argparse.Namespace) -> Pushed:
+    from hf_posmine.data.sources import load_source
+    from hf_posmine.evaluation.questions.push import push_questions
+
+    return push_questions(load_source(path), args.repo_id, record, **repository_options(args))
 
 
 def _push_dataset(path: Path, args: argparse.Namespace) -> Any:

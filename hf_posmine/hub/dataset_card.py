@@ -84,20 +84,43 @@ def dataset_card(
     from huggingface_hub import DatasetCardData
 
     _, body = split_card(readme)
+    rows = sum(map(len, facts.configs[0].splits.values()))
+    new = described(metadata, facts.repo_id, rows, _sources(record), about)
+    part = marked(facts.config, render("dataset_card.md", _facts(record, facts, about, new.get("license"))))
+    return join_card(
+        DatasetCardData(**new), merge_body(body, f"# {cell(title_of(new, facts.repo_id, about))}", part, facts.config)
+    )
+
+
+def described(
+    metadata: Mapping[str, Any], repo_id: str, rows: int, sources: Sequence[Source], about: About,
+    tags: Sequence[str] = TAGS,
+) -> dict[str, Any]:  # fmt: skip
+    """Metadata of a card with what the Hub searches by: tasks, tags, size, sources, and the author's values.
+
+    Args:
+        metadata: of the card as it is.
+        repo_id: with its namespace.
+        rows: of the main configuration.
+        sources: of rows and documents.
+        about: values of the author; without them those of the old card stay.
+        tags: to add.
+    """
     new = dict(metadata)
     new |= {"task_categories": new.get("task_categories") or TASKS}
-    new |= {"tags": merged_tags(new.get("tags"), [*TAGS, *about.tags])}
-    new |= {"size_categories": [size_category(sum(map(len, facts.configs[0].splits.values())))]}
-    sources = [source.path for source in _sources(record) if is_hub_id(source)]
-    new |= (
-        {"source_datasets": merged_tags(new.get("source_datasets"), [str(path) for path in sources])} if sources else {}
-    )
+    new |= {"tags": merged_tags(new.get("tags"), [*tags, *about.tags])}
+    new |= {"size_categories": [size_category(rows)]}
+    paths = [str(source.path) for source in sources if is_hub_id(source)]
+    new |= {"source_datasets": merged_tags(new.get("source_datasets"), paths)} if paths else {}
     for name, value in (("license", about.license), ("language", about.languages), ("pretty_name", about.title)):
         new |= {name: value} if value else {}
-    title = about.title or new.get("pretty_name") or facts.repo_id.rpartition("/")[2]
-    new.setdefault("pretty_name", title)
-    part = marked(facts.config, render("dataset_card.md", _facts(record, facts, about, new.get("license"))))
-    return join_card(DatasetCardData(**new), merge_body(body, f"# {cell(title)}", part, facts.config))
+    new.setdefault("pretty_name", title_of(new, repo_id, about))
+    return new
+
+
+def title_of(metadata: Mapping[str, Any], repo_id: str, about: About) -> str:
+    """The heading of a card: the author's, that of the old card, or the name of the repository."""
+    return str(about.title or metadata.get("pretty_name") or repo_id.rpartition("/")[2])
 
 
 def is_hub_id(source: Source) -> bool:
@@ -131,7 +154,7 @@ def _facts(record: MiningRecord, facts: DatasetFacts, about: About, license_: An
         "jsonl": [config.name for config in facts.configs if config.suffix == "jsonl"],
         "features": [_column(name, str_type(kind), record, positive) for name, kind in first.features.items()],
         "example": json.dumps(
-            _shown({k: v for k, v in first[0].items() if k != "negatives_stats"}),
+            shown_row({k: v for k, v in first[0].items() if k != "negatives_stats"}),
             indent=1,
             ensure_ascii=False,
             default=str,
@@ -228,12 +251,12 @@ def _removed_words(name: str) -> str:
     return f"the {name}" if name in ("rank window", "score floor") else f"the ceiling of {code(name)}"
 
 
-def _shown(value: object) -> Any:
+def shown_row(value: object) -> Any:
     """A row with long texts cut."""
     if isinstance(value, str):
         return value if len(value) <= TEXT_SHOWN else value[:TEXT_SHOWN] + " …"
     if isinstance(value, dict):
-        return {name: _shown(held) for name, held in value.items()}
+        return {name: shown_row(held) for name, held in value.items()}
     if isinstance(value, list):
-        return [_shown(held) for held in value]
+        return [shown_row(held) for held in value]
     return round(value, 6) if isinstance(value, float) else value

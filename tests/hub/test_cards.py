@@ -199,7 +199,7 @@ def test_sources_are_named_without_their_folders():
 
 
 def test_the_templates_are_found_and_go_into_the_wheel():
-    assert {p.name for p in templates().iterdir()} == {"dataset_card.md", "model_card.md"}
+    assert {p.name for p in templates().iterdir()} == {"dataset_card.md", "model_card.md", "questions_card.md"}
     told = (templates().parent / "pyproject.toml").read_text()
     assert '"model_card_templates" = "hf_posmine/model_card_templates"' in told
 
