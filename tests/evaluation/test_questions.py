@@ -8,6 +8,7 @@ import json
 import re
 from collections import Counter
 
+import numpy as np
 import pytest
 from datasets import Dataset, disable_progress_bars, load_dataset, load_from_disk
 from hypothesis import given
@@ -23,7 +24,7 @@ from hf_posmine.evaluation.questions.record import COLUMNS, FILE, QuestionsRecor
 from hf_posmine.evaluation.questions.settings import QuestionSettings
 from hf_posmine.evaluation.questions.writing import KINDS, PassagePrompt, read_questions
 from tests.conftest import SAMPLE, real_data
-from tests.support.questions import BAD, QuestionService, Script, scripted
+from tests.support.questions import BAD, QuestionService, Script, sample_script, scripted
 
 disable_progress_bars()
 
@@ -151,14 +152,10 @@ def test_a_larger_sample_holds_a_smaller_one(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def sample_script(sample_pairs, sample_corpus):
-    questions: dict[str, list[str]] = {}
-    for query, passage in zip(sample_pairs["query"], sample_pairs["positive"], strict=True):
-        questions.setdefault(passage, []).append(query)
-    import numpy as np
-
+def script(sample_corpus):
+    """The sample's questions, planted bad ones, and a refusal and two answers that cannot be read."""
+    script = sample_script()
     passages = sample_corpus.texts(np.arange(len(sample_corpus))).to_pylist()
-    script = scripted(questions, passages)
     spare = [passage for passage in passages if passage not in script.answers]
     for passage, answer in zip(spare, ["I cannot help with that.", None, '["x"]'], strict=False):
         script.answers[passage] = {"how-why": answer}
@@ -166,9 +163,9 @@ def sample_script(sample_pairs, sample_corpus):
 
 
 @pytest.fixture
-def service(sample_script, monkeypatch, fresh_home):
+def service(script, monkeypatch, fresh_home):
     monkeypatch.setattr("hf_posmine.utils.http.LONGEST_PAUSE", 0.01)
-    return QuestionService(sample_script)
+    return QuestionService(script)
 
 
 def words_of(service, output, *more) -> list[str]:
@@ -177,9 +174,9 @@ def words_of(service, output, *more) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def run(sample_script, tmp_path_factory):
+def run(script, tmp_path_factory):
     """One run over the whole sample: the server, its output, what was dropped, and what was printed."""
-    folder, service = tmp_path_factory.mktemp("questions"), QuestionService(sample_script)
+    folder, service = tmp_path_factory.mktemp("questions"), QuestionService(script)
     output, dropped, printed = folder / "asked", folder / "dropped.jsonl", io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         patch.setenv("HF_POSMINE_HOME", str(folder / "home"))
@@ -188,12 +185,12 @@ def run(sample_script, tmp_path_factory):
     return load_from_disk(str(output)), lost, json.loads((output / FILE).read_text())["attrition"], printed.getvalue()
 
 
-def test_planted_bad_questions_are_dropped_and_the_others_kept(run, sample_script):
+def test_planted_bad_questions_are_dropped_and_the_others_kept(run, script):
     rows, lost, attrition, printed = run
     assert tuple(rows.column_names) == COLUMNS and set(rows["model"]) == {"toy"}
     kept = set(zip(rows["query"], rows["positive"], strict=True))
-    planted, good = set(sample_script.planted), sample_script.good
-    assert {sample_script.planted[pair] for pair in planted} == set(BAD)
+    planted, good = set(script.planted), script.good
+    assert {script.planted[pair] for pair in planted} == set(BAD)
     assert not kept & planted  # recall 1 of the gates together
     assert len(kept & good) >= 0.9 * len(good) and kept <= good
     reasons = Counter(row["reason"] for row in lost)
@@ -210,12 +207,12 @@ def test_planted_bad_questions_are_dropped_and_the_others_kept(run, sample_scrip
     assert "dropped: near duplicate" in printed and f"{len(rows):,} questions written to" in printed
 
 
-def test_every_reason_is_true(run, sample_script, sample_corpus):
+def test_every_reason_is_true(run, script, sample_corpus):
     texts = {row["positive_id"]: None for row in run[1]}
     texts = dict(zip(texts, sample_corpus.texts(sample_corpus.rows_of_ids(list(texts))).to_pylist(), strict=True))
     true = {"blank": {"malformed"}, "near duplicate": {"near_duplicate", "copied"}, "copied": {"copied"}}
     for row in run[1]:
-        planted = sample_script.planted.get((row["query"], texts[row["positive_id"]]))
+        planted = script.planted.get((row["query"], texts[row["positive_id"]]))
         if planted is None:  # a good question: a gate of the words or of the teacher may be wrong, the judge is not
             assert row["reason"] in ("copied", "inconsistent", "near_duplicate")
         else:
@@ -236,7 +233,7 @@ def test_the_rows_are_mined_as_they_are(service, tmp_path):
 
 @pytest.mark.parametrize("answered", [0, 7, 100, 140])
 def test_a_run_that_is_cut_off_pays_for_nothing_twice_and_gives_the_same(
-    service, sample_script, tmp_path, answered, monkeypatch
+    service, script, tmp_path, answered, monkeypatch
 ):
     output, other = tmp_path / "asked.jsonl", tmp_path / "straight.jsonl"
     service.faults = [None] * answered + [503] * 1000
@@ -245,7 +242,7 @@ def test_a_run_that_is_cut_off_pays_for_nothing_twice_and_gives_the_same(
     assert len(service.answered) == answered  # 135 prompts, and then the judge's
     service.faults = [500, 429, "drop", "garbage", "empty"]
     assert main(words) == 0
-    straight = QuestionService(sample_script)
+    straight = QuestionService(script)
     monkeypatch.setenv("HF_POSMINE_HOME", str(tmp_path / "other"))
     assert main(words_of(straight, other, "--documents", "45")) == 0
     assert other.read_bytes() == output.read_bytes()

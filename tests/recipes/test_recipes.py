@@ -80,6 +80,7 @@ def test_every_yaml_is_of_a_kind_that_is_tested_here():
     scale = RECIPES.glob("scale/*.yaml")  # tests/cli/test_encode_command.py
     ablation = RECIPES.glob("ablation/*.yaml")  # tests/recipes/test_ablation.py
     steps = {NV / f"{name}.yaml" for name in ("clusters", "evaluate", "sizes")}  # test_nv_retriever.py
+    questions = {RECIPES / "from_documents" / "questions.yaml"}  # test_from_documents.py
     assert set(RECIPES.rglob("*.yaml")) == {
         *STAGES,
         *RECIPES.glob("*/mine.yaml"),
@@ -87,6 +88,7 @@ def test_every_yaml_is_of_a_kind_that_is_tested_here():
         *scale,
         *ablation,
         *steps,
+        *questions,
     }
 
 

@@ -6,6 +6,8 @@ import json
 import random
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from hf_posmine.evaluation.questions.writing import KINDS
 from tests.support.chat import ChatService
 
@@ -94,3 +96,16 @@ def _bad(why: str, passage: str, questions: dict[str, list[str]], passages: list
         real = questions.get(passage)
         return real[0].upper().replace("?", " ?!") if real else None
     return "What does the author say about it here?" if why == VAGUE else "?! ..."
+
+
+def sample_script(every: int = 4) -> Script:
+    """The script of the bundled sample."""
+    from hf_posmine import Corpus
+    from hf_posmine.data import SAMPLE, beir_pairs
+
+    corpus, pairs = Corpus.from_beir(SAMPLE), beir_pairs(SAMPLE)
+    questions: dict[str, list[str]] = {}
+    positives = corpus.texts(corpus.rows_of_ids(pairs["positive_id"])).to_pylist()
+    for query, passage in zip(pairs["query"], positives, strict=True):
+        questions.setdefault(passage, []).append(query)
+    return scripted(questions, corpus.texts(np.arange(len(corpus))).to_pylist(), every=every)
