@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from hf_posmine.cli.show import show
 from hf_posmine.core.settings import MiningSettings, NegativesAs, OnShort, WeakPositive
 from hf_posmine.core.spec import split_list
-from hf_posmine.core.types import CeilingFrom
+from hf_posmine.core.types import CeilingFrom, Match
 from hf_posmine.encoding.defaults import DEFAULT_MODEL
 from hf_posmine.mining.second_opinion import RankBy
 from hf_posmine.teachers.factory import HELP
@@ -82,6 +82,12 @@ def add_mining_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--exclude-other-positives", action="store_true", help="exclude every document that is a positive of any row"
     )
+    group.add_argument(
+        "--match", choices=get_args(Match), default="normalized",
+        help="which texts are one document, and no negatives of each other: exact (the same), normalized (also in another case, "
+        "white space or compatible form, such as full-width letters), loose (also with invisible characters: zero-width spaces, "
+        "soft hyphens, marks of direction, variation selectors; default: %(default)s)",
+    )  # fmt: skip
     group.add_argument(
         "--exclude-same", nargs="*", metavar="COLUMN",
         help="columns of --corpus (else of DATA): exclude documents that share a value with a positive, such as doc_id for further "

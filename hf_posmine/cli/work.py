@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from datasets import Features
 
+    from hf_posmine.core.types import Match
     from hf_posmine.data.columns import AnyDataset
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.data.qrels import Qrels
@@ -47,6 +48,7 @@ class DataOptions:
         streaming: read both as streams.
         skip_bad_rows: leave out rows without a query or a positive, which else are an error.
         exclude_same: further columns that the corpus keeps.
+        match: which texts count as the same.
     """
 
     data: str | None
@@ -64,6 +66,7 @@ class DataOptions:
     streaming: bool = False
     skip_bad_rows: bool = False
     exclude_same: Sequence[str] | None = None
+    match: Match = "normalized"
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> DataOptions:
@@ -74,7 +77,7 @@ class DataOptions:
     @property
     def reading(self) -> dict[str, Any]:
         """How the corpus is read, as arguments of :meth:`~hf_posmine.data.corpus.Corpus.from_dataset`."""
-        return {"keep": self.exclude_same or ()}
+        return {"keep": self.exclude_same or (), "match": self.match}
 
 
 @dataclass
@@ -111,7 +114,7 @@ def load_work(options: DataOptions) -> MiningInput:
         corpus = Corpus.from_beir(options.data, **options.reading)
         rows = _with_texts(beir_pairs(options.data, options.split), "positive_id", corpus)
         rows = rows.to_iterable_dataset() if options.streaming else rows
-        known = Qrels.from_beir(options.data, options.split)
+        known = Qrels.from_beir(options.data, options.split, match=options.match)
         return MiningInput(rows, "query", "positive", "positive_id", corpus, known, source, source)
     rows = with_features(load_source(options.data, options.split, options.name, streaming=options.streaming))
     rows = _without_outputs(rows)

@@ -11,7 +11,7 @@ from hf_posmine.core.ensembles import ENSEMBLES
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.filters import PercPos, as_filters, by_position, common_window, of_rows
 from hf_posmine.core.samplers import Choice, Top, as_sampler
-from hf_posmine.core.types import CeilingFrom, Filter, ScoreKind
+from hf_posmine.core.types import CeilingFrom, Filter, Match, ScoreKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +48,9 @@ class MiningSettings:
         exclude_lookalikes: where the corpus lacks a known positive that is given as a text, exclude the documents that hold
             it: those that differ from it by a title or invisible characters, contain it, or have a cosine of at least
             0.95 with it (by a dense teacher).
+        match: which texts are one document, and no negatives of each other: ``exact`` equal ones, ``normalized`` those that
+            differ in case, white space or compatible forms, ``loose`` also in invisible characters. None takes that of the
+            corpus, else ``normalized``.
         exclude_same: columns of the corpus (of the rows, where their positives are the corpus): documents that share a value
             with a known positive of the query are excluded, such as further chunks of its document. None takes the column of
             source documents that the corpus evidently has; ``()`` none.
@@ -69,6 +72,7 @@ class MiningSettings:
     weak_rank: int = 1000
     near_duplicates: float | None = None
     exclude_lookalikes: bool = True
+    match: Match | None = None
     exclude_same: Sequence[str] | str | None = None
     exclude_other_positives: bool = False
     skip_bad_rows: bool = False
@@ -95,6 +99,8 @@ class MiningSettings:
         _one_of("on_short", self.on_short, OnShort)
         _one_of("ceiling_from", self.ceiling_from, CeilingFrom)
         _one_of("weak_positive", self.weak_positive, WeakPositive)
+        if self.match is not None:
+            _one_of("match", self.match, Match)
         for column in self.keep:
             _one_of("keep", column, Keep)
         if self.negatives_as is not None:

@@ -21,6 +21,8 @@ RowGenerators: TypeAlias = Callable[[int], np.random.Generator]
 
 ScoreKind: TypeAlias = Literal["cosine", "dot", "distance", "logit", "bm25", "probability"]
 CeilingFrom: TypeAlias = Literal["min", "own", "mean", "max"]
+Match: TypeAlias = Literal["exact", "normalized", "loose"]
+"""Which texts count as the same: equal ones, those equal after normalisation, or also without invisible characters."""
 
 PADDING = -1
 """The document row, or column, that stands for "nothing here"."""

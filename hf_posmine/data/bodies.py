@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hf_posmine.core.types import Rows, spans
-from hf_posmine.data.texts import KEY, Match, text_keys
+from hf_posmine.core.types import Match, Rows, spans
+from hf_posmine.data.texts import KEY, text_keys
 from hf_posmine.utils.cache import build_once, checked
 from hf_posmine.utils.files import staging_folder
 from hf_posmine.utils.mapped import Appended, key_ranges, npy_file

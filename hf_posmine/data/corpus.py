@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.core.types import PADDING, Rows
+from hf_posmine.core.types import PADDING, Match, Rows
 from hf_posmine.data import aliases
 from hf_posmine.data.bad_rows import faults_of
 from hf_posmine.data.bodies import BodyKeys, KeyRows
@@ -34,7 +34,7 @@ from hf_posmine.data.columns import (
 from hf_posmine.data.images import AT_ONCE, NamedImage, named_image, named_images, side_by_side
 from hf_posmine.data.kept import DocumentValues, ValueKeys
 from hf_posmine.data.layouts import CorpusColumns, corpus_columns, source_column
-from hf_posmine.data.texts import FORMS, KEY, KeyIndex, Match, TextPart, text_keys, write_part
+from hf_posmine.data.texts import FORMS, KEY, KeyIndex, TextPart, text_keys, write_part
 from hf_posmine.utils.cache import build_once, checked
 from hf_posmine.utils.files import cache_root
 
@@ -174,13 +174,14 @@ class Corpus:
         return aliases.first_named(shared, aliases.SOURCE_NAMES)
 
     @classmethod
-    def of(cls, documents: Any, *, keep: Sequence[str] = ()) -> Corpus:
+    def of(cls, documents: Any, *, keep: Sequence[str] = (), match: Match | None = None) -> Corpus:
         """A corpus from whatever holds documents.
 
         Args:
             documents: a Corpus, texts or images (a list, a column, an Arrow array), a dataset, a DataFrame or a list of dicts
                 with a column of texts or images, or a file, folder or Hub id (:func:`~hf_posmine.data.sources.load_source`).
             keep: as in :meth:`from_dataset`, where there are columns.
+            match: which texts count as the same; None takes that of the Corpus, else ``"normalized"``.
 
         Raises:
             InputError: something else, or a source that cannot be read.
@@ -188,16 +189,21 @@ class Corpus:
         from hf_posmine.data.sources import is_beir, load_source
 
         if isinstance(documents, Corpus):
+            if match not in (None, documents.match):
+                raise InputError(f"match={match!r}, and the corpus matches texts {documents.match!r}; make it so")
             return documents
+        how: dict[str, Any] = {"keep": keep, "match": match or "normalized"}
         if isinstance(documents, (str, Path)):
-            if is_beir(documents):
-                return cls.from_beir(documents, keep=keep)
-            return cls.from_dataset(load_source(documents), keep=keep)
+            return (
+                cls.from_beir(documents, **how)
+                if is_beir(documents)
+                else cls.from_dataset(load_source(documents), **how)
+            )
         documents = as_dataset(documents)
         if isinstance(next(iter(splits_of(documents)), None), SelectableColumns):
-            return cls.from_dataset(documents, keep=keep)
+            return cls.from_dataset(documents, **how)
         if isinstance(documents, Iterable) and not isinstance(documents, (bytes, Mapping, set, frozenset)):
-            return cls.from_texts(documents)
+            return cls.from_texts(documents, match=how["match"])
         raise InputError(
             f"corpus={type(documents).__name__}; pass a Corpus, a list of texts, a dataset, a DataFrame or a path"
         )

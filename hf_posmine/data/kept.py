@@ -13,9 +13,9 @@ import numpy as np
 
 from hf_posmine.core.check import is_whole
 from hf_posmine.core.errors import ColumnError, InputError
-from hf_posmine.core.types import PADDING, Rows, spans
+from hf_posmine.core.types import PADDING, Match, Rows, spans
 from hf_posmine.data.bodies import KeyRows
-from hf_posmine.data.texts import KEY, Match, PartWriter, TextPart, text_keys, write_part
+from hf_posmine.data.texts import KEY, PartWriter, TextPart, text_keys, write_part
 from hf_posmine.utils.cache import build_once
 from hf_posmine.utils.files import staging_folder
 from hf_posmine.utils.mapped import Appended, blocks

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.core.types import Rows, spans
+from hf_posmine.core.types import Match, Rows, spans
 from hf_posmine.data.phrases import CROWDED, Phrases, blocks_of
 from hf_posmine.data.qrels import OUTSIDE, KnownPositives, Qrels
-from hf_posmine.data.texts import FORMS, INVISIBLE, KEY, Match, loosen, text_keys
+from hf_posmine.data.texts import FORMS, INVISIBLE, KEY, loosen, text_keys
 from hf_posmine.utils.cache import build_once
 from hf_posmine.utils.digest import json_digest
 from hf_posmine.utils.files import cache_root

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.core.types import Rows, spans
+from hf_posmine.core.types import Match, Rows, spans
 from hf_posmine.data.bad_rows import BadRows
 from hf_posmine.data.columns import check_ids, check_text_lists, check_texts, iter_columns
 from hf_posmine.data.corpus import Corpus, corpora_folder, whole_part
-from hf_posmine.data.texts import KEY, Match, PartWriter, text_keys
+from hf_posmine.data.texts import KEY, PartWriter, text_keys
 from hf_posmine.utils.cache import build_once, checked
 from hf_posmine.utils.digest import json_digest
 from hf_posmine.utils.files import cache_root, staging_folder

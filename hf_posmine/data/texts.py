@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from hf_posmine.core.types import PADDING, Rows
+from hf_posmine.core.types import PADDING, Match, Rows
 from hf_posmine.data.images import ImageWriter, StoredImages
 from hf_posmine.utils.cache import build_once, checked
 from hf_posmine.utils.files import staging_folder
@@ -31,7 +31,6 @@ from hf_posmine.utils.mapped import Appended, blocks, key_ranges, npy_file, prea
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-Match: TypeAlias = Literal["exact", "normalized", "loose"]
 KEY = np.dtype("S16")
 Keys: TypeAlias = npt.NDArray[np.bytes_]
 """Keys of texts: 16 bytes each, which numpy sorts, searches and compares as they are."""

@@ -20,7 +20,13 @@ from hf_posmine.hub.cards import (
     split_card,
 )
 from hf_posmine.hub.ids import on_hub
-from hf_posmine.mining.wording import CEILING_FROM_WORDS, EXCLUSION_WORDS, FILTER_NAMES_IN_PAPER, ON_SHORT_WORDS
+from hf_posmine.mining.wording import (
+    CEILING_FROM_WORDS,
+    EXCLUSION_WORDS,
+    FILTER_NAMES_IN_PAPER,
+    MATCH_WORDS,
+    ON_SHORT_WORDS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -163,6 +169,7 @@ def _facts(record: MiningRecord, facts: DatasetFacts, about: About, license_: An
         or "Naive Top-K",
         "short_words": ON_SHORT_WORDS[record.settings["on_short"]],
         "ceiling_from_words": CEILING_FROM_WORDS[record.settings["ceiling_from"]],
+        "match_words": MATCH_WORDS[record.corpus.match],
         "teachers": [asdict(t) | {"link": _teacher_link(t)} for t in record.teachers],
         "guarantee": record.guarantee,
         "opinion": _opinion(record.second_opinion),

@@ -139,7 +139,7 @@ def _known(rows: AnyDataset, record: MiningRecord, where: object) -> Qrels | Non
         return None
     columns, match = record.columns, record.corpus.match
     if isinstance(where, (str, Path)) and is_beir(Path(where).expanduser()):
-        return Qrels.from_beir(Path(where).expanduser(), record.source.split or "train")
+        return Qrels.from_beir(Path(where).expanduser(), record.source.split or "train", match=match)
     rows = DatasetDict(rows) if isinstance(rows, dict) else rows
     skip = bool(record.settings["skip_bad_rows"])
     return Qrels.from_dataset(

@@ -14,7 +14,7 @@ from hf_posmine.mining.near import NEAR_BOUND
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hf_posmine.core.types import Rows
+    from hf_posmine.core.types import Match, Rows
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.data.lookalikes import Lookalikes
     from hf_posmine.data.qrels import Qrels
@@ -41,6 +41,7 @@ class MinedData:
         corpus: columns that they came from; None for the positives themselves or texts without columns.
         own: whether the candidates are the positives themselves.
         bad_rows: rows without a query or a positive that were left out, by fault; None where they are an error.
+        match: which texts count as the same.
         same: columns that documents may not share with a positive, and how many values each has; None without any.
     """
 
@@ -57,6 +58,7 @@ class MinedData:
     corpus: str | None
     own: bool
     bad_rows: Mapping[str, int] | None = None
+    match: Match = "normalized"
     same: Mapping[str, int] | None = None
 
     @classmethod
@@ -76,6 +78,7 @@ class MinedData:
             corpus=None if corpus.columns is None else str(corpus.columns),
             own=_is_own(reader.qrels, corpus),
             bad_rows=None if reader.qrels is None or not reader.qrels.bad_rows else reader.qrels.bad_rows.counts,
+            match=corpus.match,
             same={name: len(values.values) for name, values in reader.same.items()} or None,
         )
 
@@ -85,6 +88,8 @@ class MinedData:
         where = f"the {self.documents:,} positives" if self.own else f"{self.documents:,} documents"
         found = None if self.own else (self.in_corpus, self.positives)
         line = taken_line(self.query, positive, where, self.corpus, found)
+        if self.match != "normalized":
+            line += f" · texts match {self.match}"
         for name, values in (self.same or {}).items():
             line += f" · no negatives of the same {name} as a positive ({values:,} values)"
         if not self.bad_rows:

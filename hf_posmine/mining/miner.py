@@ -141,7 +141,7 @@ class PositiveAwareMiner:
             positive_id_column,
         )
         self._check_teachers()
-        self.settings = self._with_sources(self._with_filters()).for_documents(len(corpus), corpus.num_images)
+        self.settings = self._with_corpus(self._with_filters()).for_documents(len(corpus), corpus.num_images)
         self._check()
 
     @property
@@ -161,10 +161,14 @@ class PositiveAwareMiner:
             return replace(self.settings, filters=())
         return self.settings.for_scores([teacher.score_kind for teacher in self.teachers])
 
-    def _with_sources(self, settings: MiningSettings) -> MiningSettings:
-        """The settings with the column of source documents, where none is given and the corpus evidently has one."""
-        evident = self.corpus.source_column
-        return settings if settings.exclude_same is not None else replace(settings, exclude_same=evident or ())
+    def _with_corpus(self, settings: MiningSettings) -> MiningSettings:
+        """The settings with what follows from the corpus: how texts match, and an evident column of source documents."""
+        if settings.match not in (None, self.corpus.match):
+            raise InputError(
+                f"match={settings.match!r}, and the corpus matches texts {self.corpus.match!r}; make it so"
+            )
+        same = self.corpus.source_column or () if settings.exclude_same is None else settings.exclude_same
+        return replace(settings, match=self.corpus.match, exclude_same=same)
 
     @property
     def _same(self) -> dict[str, DocumentValues]:
@@ -307,7 +311,7 @@ class PositiveAwareMiner:
 
         settings = MiningSettings.from_options(options)
         same = settings.exclude_same or ()
-        corpus = None if corpus is None else Corpus.of(corpus, keep=same)
+        corpus = None if corpus is None else Corpus.of(corpus, keep=same, match=settings.match)
         given: list[Any] = list(teacher) if isinstance(teacher, (list, tuple)) else [teacher or DEFAULT_MODEL]
         ready = [t for t in given if isinstance(t, Teacher)]
         if ready and len(ready) == len(given) and teacher_options:
@@ -317,7 +321,7 @@ class PositiveAwareMiner:
         corpus = corpus_of(ready[0]) if ready and corpus is None else corpus
         dataset = as_dataset(dataset)
         query, positive, positive_id = pick_columns(dataset, query_column, positive_column, positive_id_column)
-        match = "normalized" if corpus is None else corpus.match
+        match = corpus.match if corpus is not None else settings.match or "normalized"
         known = Qrels.from_dataset(
             dataset, query, positive, positive_id, match=match, skip_bad_rows=settings.skip_bad_rows
         )

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.filters import common_window
 from hf_posmine.core.settings import Keep, MiningSettings, NegativesAs, OnShort, WeakPositive
-from hf_posmine.core.types import CeilingFrom, ScoreKind
-from hf_posmine.data.texts import Match
+from hf_posmine.core.types import CeilingFrom, Match, ScoreKind
 from hf_posmine.mining.second_opinion import RankBy
 from hf_posmine.utils.typed_json import (
     fields,
@@ -80,6 +79,7 @@ DATA = fields(
         "positive": optional(NAME),
         "corpus": optional(text(4_096)),
         "bad_rows": optional(mapping(COUNT, text(64), 16)),
+        "match": one_of(get_args(Match)),
         "same": optional(mapping(COUNT, NAME, 32)),
     },
 )
@@ -142,7 +142,7 @@ SETTINGS = fields(
         "skip_bad_rows": flag,
         "seed": whole(0, 2**64 - 1),
     },
-    {"exclude_same": items(NAME, 32), "negatives_as": one_of(get_args(NegativesAs))},
+    {"exclude_same": items(NAME, 32), "match": one_of(get_args(Match)), "negatives_as": one_of(get_args(NegativesAs))},
 )
 RECORD = fields(
     {

@@ -21,6 +21,11 @@ CEILING_FROM_WORDS = {
     "mean": "mean of their scores",
     "max": "highest of their scores",
 }
+MATCH_WORDS = {
+    "exact": "equal texts",
+    "normalized": "texts that differ in case, white space or compatible forms (NFKC)",
+    "loose": "texts that differ in case, white space, compatible forms (NFKC) or invisible characters",
+}
 FILTER_NAMES_IN_PAPER = {
     "PercPos": "TopK-PercPos", "MarginPos": "TopK-MarginPos", "MaxScore": "TopK-Abs", "SkipTop": "Top-K shifted by N",
     "RankWindow": "a window of ranks", "MinScore": "a least score",

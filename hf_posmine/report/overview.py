@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.mining.wording import CEILING_FROM_WORDS, EXCLUSION_WORDS, ON_SHORT_WORDS
+from hf_posmine.mining.wording import CEILING_FROM_WORDS, EXCLUSION_WORDS, MATCH_WORDS, ON_SHORT_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -125,6 +125,8 @@ def _made(side: Side) -> dict[str, str]:
         "rows with too few negatives": ON_SHORT_WORDS.get(settings.get("on_short", ""), "–"),
         "source of the rows": _source(record.source),
         "candidates": f"{corpus.candidates:,} documents, {_candidates(record)}",
+        "texts that count as one": MATCH_WORDS.get(corpus.match, "–"),
+        "documents left out that share with a positive": ", ".join(settings.get("exclude_same", ())),
         "known positives": "" if record.known_positives is None else f"{record.known_positives.judgements:,} of "
         f"{record.known_positives.queries:,} queries",
         "made with": ", ".join(f"{name} {record.versions[name]}" for name in ("hf-posmine", "datasets") if name in record.versions),

@@ -32,6 +32,7 @@ OPTIONS = {
     "near_duplicates": 0.97,
     "exclude_lookalikes": True,
     "exclude_same": [],
+    "match": "normalized",
     "exclude_other_positives": True,
     "seed": 5,
 }

@@ -251,7 +251,7 @@ def _of_reading(options: dict[str, Any]) -> dict[str, Any]:
     """The options that decide what may not be a negative."""
     return {
         name: options[name]
-        for name in ("near_duplicates", "exclude_lookalikes", "exclude_other_positives", "exclude_same")
+        for name in ("near_duplicates", "exclude_lookalikes", "exclude_other_positives", "exclude_same", "match")
         if name in options
     }
 
