@@ -40,8 +40,8 @@ PUBLIC = {
     "hf_posmine.models": ["InstructSentenceTransformer", "ModelShape", "bidirectional_encoder", "load_nv_retriever"],
     "hf_posmine.search": ["ExactIndex", "search_on"],
     "hf_posmine.teachers": [
-        "BM25", "BM25Teacher", "Cross", "CrossEncoderTeacher", "Dense", "DenseTeacher", "EmbeddingService",
-        "Endpoint", "Late", "LateInteractionTeacher", "Random", "RandomTeacher", "RemoteTeacher", "RunFile", "RunTeacher",
+        "BM25", "BM25Teacher", "BestPassageTeacher", "Cross", "CrossEncoderTeacher", "Dense", "DenseTeacher", "EmbeddingService",
+        "Endpoint", "Late", "LateInteractionTeacher", "MaxP", "Random", "RandomTeacher", "RemoteTeacher", "RunFile", "RunTeacher",
         "Sparse", "SparseTeacher", "StoredRun", "TeacherContext", "VectorFiles", "VectorTeacher", "as_teacher_spec",
         "make_teacher", "make_teachers", "select_below", "open_teacher",
     ],

@@ -13,7 +13,7 @@ from hf_posmine.core.spec import split_list
 from hf_posmine.core.suggest import did_you_mean
 from hf_posmine.data.columns import require_column
 from hf_posmine.encoding.encode import model_source
-from hf_posmine.teachers.spellings import Cross, Dense, Late, Sparse, as_teacher_spec
+from hf_posmine.teachers.spellings import Cross, Dense, Late, MaxP, Sparse, as_teacher_spec
 from hf_posmine.utils.config import read_mapping
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def _check_columns(path: Path, wanted: dict[str, str]) -> None:
 def _check_teachers(names: str) -> None:
     for name in split_list(names):
         spec = as_teacher_spec(name)
+        spec = spec.of_passages if isinstance(spec, MaxP) else spec
         if not isinstance(spec, (Cross, Dense, Late, Sparse)):
             continue
         if _is_path(spec.model) and not Path(spec.model).expanduser().exists():

@@ -82,6 +82,10 @@ class PromptedTextWarning(UserWarning):
     """Texts that begin with the prompt which the model puts before them."""
 
 
+class CutTextWarning(UserWarning):
+    """Documents that are longer than what the model reads."""
+
+
 class MissingExtraError(PosmineError, ImportError):
     """An optional capability whose packages are not installed."""
 

@@ -25,6 +25,11 @@ OnShort: TypeAlias = Literal["keep", "drop", "raise", "random"]
 WeakPositive: TypeAlias = Literal["keep", "flag", "drop"]
 NegativesAs: TypeAlias = Literal["texts", "images", "ids"]
 Keep: TypeAlias = Literal["scores", "ids", "ranks", "positive_score", "stats"]
+CHOICES = {
+    "on_short": OnShort, "ceiling_from": CeilingFrom, "weak_positive": WeakPositive, "match": Match, "negatives_as": NegativesAs,
+}  # fmt: skip
+FROM_CORPUS = ("match", "negatives_as")
+"""Choices that None leaves to the corpus."""
 
 
 @dataclass(frozen=True)
@@ -96,15 +101,7 @@ class MiningSettings:
             raise InputError(f"num_negatives={self.num_negatives}; expected at most {MOST_NEGATIVES:,} for each row")
         if self.seed >= 1 << 64:
             raise InputError(f"seed={self.seed}; expected a whole number below 2**64")
-        _one_of("on_short", self.on_short, OnShort)
-        _one_of("ceiling_from", self.ceiling_from, CeilingFrom)
-        _one_of("weak_positive", self.weak_positive, WeakPositive)
-        if self.match is not None:
-            _one_of("match", self.match, Match)
-        for column in self.keep:
-            _one_of("keep", column, Keep)
-        if self.negatives_as is not None:
-            _one_of("negatives_as", self.negatives_as, NegativesAs)
+        self._check_choices()
         near = self.near_duplicates
         if near is not None:
             if not is_number(near) or not 0 < near <= 1:
@@ -118,6 +115,13 @@ class MiningSettings:
                     "allow that; use 'keep', 'drop' or 'raise'"
                 )
         self.one_sampler.pool(self.num_negatives)
+
+    def _check_choices(self) -> None:
+        for name, choices in CHOICES.items():
+            if vars(self)[name] is not None or name not in FROM_CORPUS:
+                _one_of(name, vars(self)[name], choices)
+        for column in self.keep:
+            _one_of("keep", column, Keep)
 
     def _check_window(self, first: int, last: int | None) -> None:
         """Refuse a window of ranks that no row can fill."""

@@ -94,3 +94,14 @@ class KeyRows:
 
     def __setstate__(self, state: dict) -> None:
         object.__setattr__(self, "path", state["path"])
+
+
+def write_pairs(keys: Rows, rows: Rows, root: Path) -> KeyRows:
+    """Store pairs that are sorted by key, on disk by content."""
+    digest = hashlib.sha256(keys.tobytes() + rows.tobytes()).hexdigest()[:32]
+
+    def build(folder: Path) -> None:
+        np.save(folder / "keys.npy", keys)
+        np.save(folder / "rows.npy", rows)
+
+    return KeyRows(build_once(root / f"pairs-{digest}", build))

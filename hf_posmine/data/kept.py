@@ -14,9 +14,8 @@ import numpy as np
 from hf_posmine.core.check import is_whole
 from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.core.types import PADDING, Match, Rows, spans
-from hf_posmine.data.bodies import KeyRows
+from hf_posmine.data.bodies import KeyRows, write_pairs
 from hf_posmine.data.texts import KEY, PartWriter, TextPart, text_keys, write_part
-from hf_posmine.utils.cache import build_once
 from hf_posmine.utils.files import staging_folder
 from hf_posmine.utils.mapped import Appended, blocks
 
@@ -45,7 +44,7 @@ class DocumentValues:
         pairs = np.unique(rows * size + numbers)
         rows, numbers = pairs // size, pairs % size
         order = np.argsort(numbers, kind="stable")
-        return cls(values, _write(rows, numbers, root), _write(numbers[order], rows[order], root))
+        return cls(values, write_pairs(rows, numbers, root), write_pairs(numbers[order], rows[order], root))
 
     @property
     def digest(self) -> str:
@@ -164,17 +163,6 @@ def texts_of_value(value: object, column: str, row: int) -> list[str]:
         f"column {column!r}, row {row}: expected a text, a number or a list of them, got {value!r:.60} "
         f"({type(value).__name__})"
     )
-
-
-def _write(keys: Rows, rows: Rows, root: Path) -> KeyRows:
-    """Pairs that are sorted by key, on disk by content."""
-    digest = hashlib.sha256(keys.tobytes() + rows.tobytes()).hexdigest()[:32]
-
-    def build(folder: Path) -> None:
-        np.save(folder / "keys.npy", keys)
-        np.save(folder / "rows.npy", rows)
-
-    return KeyRows(build_once(root / f"pairs-{digest}", build))
 
 
 MOST_SHARING = 100_000

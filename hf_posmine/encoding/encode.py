@@ -261,15 +261,20 @@ class Encoder:
 
     def lengths(self, texts: Sequence[str], role: Role) -> Rows:
         """Tokens of each text with its prompt, int64 ``[m]``, after truncation; characters without a tokenizer."""
-        tokenizer = ModelParts.of(self.model).tokenizer
-        limit = self._max_length(role) or 10**9
-        full = self._with_prompts(texts, role)
-        if tokenizer is None:
-            return np.array([len(text) for text in full], np.int64)
-        encodings = tokenizer(full, truncation=False, verbose=False)
-        return np.minimum([len(ids) for ids in encodings["input_ids"]], limit).astype(np.int64)
+        counts = self.token_counts(texts, role)
+        if counts is None:
+            return np.array([len(text) for text in self._with_prompts(texts, role)], np.int64)
+        return np.minimum(counts, self.max_length(role) or 10**9)
 
-    def _max_length(self, role: Role) -> int | None:
+    def token_counts(self, texts: Sequence[str], role: Role) -> Rows | None:
+        """Tokens of each text with its prompt, int64 ``[m]``, before truncation; None without a tokenizer."""
+        tokenizer = ModelParts.of(self.model).tokenizer
+        if tokenizer is None:
+            return None
+        encodings = tokenizer(self._with_prompts(texts, role), truncation=False, verbose=False)
+        return np.array([len(ids) for ids in encodings["input_ids"]], np.int64)
+
+    def max_length(self, role: Role) -> int | None:
         """Tokens a text of this role is cut to: the role's own limit, where the model has one."""
         first, own = ModelParts.of(self.model).first, None
         if isinstance(first, LengthsByRole):

@@ -21,8 +21,8 @@ DECIDING = (
     "algo_version", "miner_fingerprint", "settings", "teachers", "columns", "corpus", "known_positives", "second_opinion",
 )  # fmt: skip
 """Parts of a record that the miner made from it has to give again."""
-MEASURED = ("approximation",)
-"""Parts of a teacher's description that are measured, and differ between machines."""
+MEASURED = ("approximation", "cut_texts")
+"""Parts of a teacher's description that are measured while it prepares."""
 MOST_SUBSETS = 64
 
 

@@ -14,6 +14,7 @@ from hf_posmine.teachers.spellings import (
     Dense,
     Endpoint,
     Late,
+    MaxP,
     Random,
     RunFile,
     Sparse,
@@ -52,6 +53,12 @@ def recorded_spec(was: TeacherRecord, *, allow_local: bool = False) -> TeacherSp
         spec = as_teacher_spec(spelling)
     except (RecursionError, MemoryError):
         raise InputError(f"the spelling of the teacher {was.name!r} is nested too deep; {GIVE}") from None
+    _check_reach(spec.of_passages if isinstance(spec, MaxP) else spec, spelling, allow_local=allow_local)
+    return spec
+
+
+def _check_reach(spec: TeacherSpec, spelling: str, *, allow_local: bool) -> None:
+    """Refuse a teacher of local files that are not allowed, or of a service."""
     if isinstance(spec, (RunFile, VectorFiles)) and not allow_local:
         raise InputError(
             f"the teacher {spelling} was made from local files; {GIVE}, such as {type_name(spec)}('<path>')"
@@ -62,7 +69,6 @@ def recorded_spec(was: TeacherRecord, *, allow_local: bool = False) -> TeacherSp
         check_model(spec.model, spec.revision, allow_local=allow_local)
     if isinstance(spec, BM25) and spec.tokenizer is not None:
         check_model(spec.tokenizer, None, allow_local=allow_local)
-    return spec
 
 
 def type_name(spec: TeacherSpec) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from hf_posmine.core.errors import ColumnError, InputError, OutsideCorpusWarning, PromptedTextWarning
+from hf_posmine.core.errors import ColumnError, CutTextWarning, InputError, OutsideCorpusWarning, PromptedTextWarning
 from hf_posmine.core.filters import common_window
 from hf_posmine.core.settings import MiningSettings
 from hf_posmine.core.types import Teacher
@@ -42,6 +42,7 @@ from hf_posmine.mining.select import select
 from hf_posmine.teachers.capabilities import (
     Lexical,
     NearDuplicates,
+    ReadsWindow,
     corpus_of,
     near_duplicates_of,
     prepare,
@@ -384,6 +385,10 @@ class PositiveAwareMiner:
         if notice is not None:
             warnings.warn(notice, OutsideCorpusWarning, stacklevel=2)
         self._warn_of_unmatched()
+        opinion_scorers = [] if opinion is None else opinion.scorers
+        for teacher in [*self.teachers, *opinion_scorers]:
+            if isinstance(teacher, ReadsWindow) and (cut := teacher.cut_texts()) is not None and cut.cut:
+                warnings.warn(cut.line(teacher.name), CutTextWarning, stacklevel=2)
         for teacher in self.teachers:
             for line in prompted_texts(teacher, self.corpus, self.known_positives):
                 warnings.warn(line, PromptedTextWarning, stacklevel=2)

@@ -60,6 +60,10 @@ TEACHER = fields(
         "k1": number,
         "b": number,
         "seed": whole(),
+        "words": whole(1, 2**24),
+        "overlap": whole(0, 2**24),
+        "passages": COUNT,
+        "cut_texts": COUNT,
     },
 )
 SUMMARY = fields(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hf_posmine.core.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from hf_posmine.teachers.best_passage import BestPassageTeacher
     from hf_posmine.teachers.bm25 import BM25Teacher
     from hf_posmine.teachers.cross_encoder import CrossEncoderTeacher
     from hf_posmine.teachers.dense import DenseTeacher
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         Dense,
         Endpoint,
         Late,
+        MaxP,
         Random,
         RunFile,
         Sparse,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BM25",
     "BM25Teacher",
+    "BestPassageTeacher",
     "Cross",
     "CrossEncoderTeacher",
     "Dense",
@@ -45,6 +48,7 @@ __all__ = [
     "Endpoint",
     "Late",
     "LateInteractionTeacher",
+    "MaxP",
     "Random",
     "RandomTeacher",
     "RemoteTeacher",
@@ -66,6 +70,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "best_passage": ("BestPassageTeacher",),
         "bm25": ("BM25Teacher",),
         "cross_encoder": ("CrossEncoderTeacher",),
         "dense": ("DenseTeacher",),
@@ -86,6 +91,7 @@ __getattr__, __dir__ = lazy_names(
             "Dense",
             "Endpoint",
             "Late",
+            "MaxP",
             "Random",
             "RunFile",
             "Sparse",

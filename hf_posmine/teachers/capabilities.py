@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hf_posmine.encoding.encode import Role
     from hf_posmine.search.approximate import ApproximateIndex
     from hf_posmine.search.exact import ExactIndex
+    from hf_posmine.teachers.window import CutTexts
 
 
 @runtime_checkable
@@ -135,6 +136,14 @@ class Lexical(Protocol):
 
     def warn_of_unmatched(self, queries: Corpus) -> None:
         """Warn, once and with their count, of queries that share no word with any document."""
+
+
+@runtime_checkable
+class ReadsWindow(Protocol):
+    """A teacher that reads of each document so many tokens alone."""
+
+    def cut_texts(self) -> CutTexts | None:
+        """The documents that are longer; None where they were not counted, or nothing limits it."""
 
 
 @runtime_checkable

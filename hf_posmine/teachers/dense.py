@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hf_posmine.core.types import Exclusions, Floats, Ranking, Rows, ScoreKind, SearchRequest
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.search.recall_report import ApproximateReport
+    from hf_posmine.teachers.window import CutTexts
 
 
 class DenseTeacher:
@@ -113,6 +114,8 @@ class DenseTeacher:
         spelling = self.model.spelling(facts["dtype"], self.approximate)
         if spelling is not None:
             facts["spelling"] = spelling
+        if self.embeddings.cut is not None:
+            facts["cut_texts"] = self.embeddings.cut.cut
         return facts | {"fingerprint": self.fingerprint}
 
     def prepare(self) -> None:
@@ -120,6 +123,11 @@ class DenseTeacher:
         known = self.embeddings.queries
         with compiling((0 if known is None else len(known)) * self.corpus.num_candidates):
             _ = self.index, self.embeddings.of_queries
+        self.embeddings.count_cut()
+
+    def cut_texts(self) -> CutTexts | None:
+        """The documents that are longer than what the model reads, once they were counted."""
+        return self.embeddings.cut
 
     def stored_shards(self) -> StoredEmbeddings:
         """The shards of its corpus and of the queries known beforehand."""

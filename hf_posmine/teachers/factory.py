@@ -17,6 +17,7 @@ from hf_posmine.teachers.spellings import (
     Dense,
     Endpoint,
     Late,
+    MaxP,
     Random,
     RunFile,
     Sparse,
@@ -195,6 +196,18 @@ def _open_endpoint(spec: Endpoint, corpus: Corpus, context: TeacherContext) -> T
     return RemoteTeacher(EmbeddingService(spec.url, model=spec.model, **access), corpus, **own, **how)
 
 
+def _open_best_passage(spec: MaxP, corpus: Corpus, context: TeacherContext) -> Teacher:
+    from hf_posmine.data.passages import Passages
+    from hf_posmine.teachers.best_passage import BestPassageTeacher
+
+    if corpus.num_images:
+        raise InputError(
+            f"{spec} cuts texts into passages, and {corpus.num_images:,} documents of the corpus are images"
+        )
+    passages = Passages.of(corpus, spec.words, spec.overlap)
+    return BestPassageTeacher(open_teacher(spec.of_passages, passages.corpus, context), passages)
+
+
 def _open_run(spec: RunFile, corpus: Corpus, context: TeacherContext) -> Teacher:
     from hf_posmine.teachers.trec_run import RunTeacher
 
@@ -209,5 +222,5 @@ def _open_vectors(spec: VectorFiles, corpus: Corpus, context: TeacherContext) ->
 
 _OPENERS: dict[type, Callable[[Any, Corpus, TeacherContext], Teacher]] = {
     BM25: _open_bm25, Cross: _open_cross, Dense: _open_dense, Endpoint: _open_endpoint, Late: _open_encoded,
-    Random: _open_random, RunFile: _open_run, Sparse: _open_encoded, VectorFiles: _open_vectors,
+    MaxP: _open_best_passage, Random: _open_random, RunFile: _open_run, Sparse: _open_encoded, VectorFiles: _open_vectors,
 }  # fmt: skip

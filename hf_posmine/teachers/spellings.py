@@ -61,6 +61,7 @@ ACCESS = ("api_key_env", "batch_size", "concurrency", "retries", "timeout", "pri
 
 TYPES: dict[str, tuple[type, ...]] = {
     "stem": (bool,), "k1": (int, float), "b": (int, float), "seed": (int,), "max_length": (int,), "truncate_dim": (int,),
+    "words": (int,), "overlap": (int,),
 }  # fmt: skip
 """Types of fields that are not texts."""
 
@@ -234,9 +235,46 @@ class VectorFiles(Spelling):
     takes = ("engine",)
 
 
-TeacherSpec: TypeAlias = BM25 | Random | Dense | Sparse | Late | Cross | Endpoint | RunFile | VectorFiles
+@dataclass(frozen=True, repr=False)
+class MaxP(Spelling):
+    """Documents by their best passage; see :class:`~hf_posmine.teachers.best_passage.BestPassageTeacher`.
+
+    Attributes:
+        teacher: who scores passages, in its spelling.
+        words: of a passage, at most; characters in scripts without spaces.
+        overlap: words that two neighbouring passages share.
+
+    >>> MaxP("bm25:german"), MaxP(Dense("intfloat/e5-base-v2", query_prompt="query: "), words=100)
+    (MaxP('bm25:german'), MaxP("Dense('intfloat/e5-base-v2', query_prompt='query: ')", words=100))
+    """
+
+    teacher: str
+    words: int = 150
+    overlap: int = 75
+    name = "MaxP"
+    first = "teacher of the passages"
+    takes = ("store", "device", "backend", "shard_rows", "engine", *ACCESS)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.teacher, Spelling):
+            object.__setattr__(self, "teacher", repr(self.teacher))
+        super().__post_init__()
+        if not 0 <= self.overlap < self.words:
+            raise InputError(
+                f"MaxP(words={self.words}, overlap={self.overlap}): the overlap must be less than the words"
+            )
+        if isinstance(self.of_passages, (RunFile, VectorFiles, MaxP)):
+            raise InputError(f"MaxP({self.teacher!r}): {self.of_passages.name} has no scores of passages; give a model")
+
+    @property
+    def of_passages(self) -> TeacherSpec:
+        """Who scores passages."""
+        return as_teacher_spec(self.teacher)
+
+
+TeacherSpec: TypeAlias = BM25 | Random | Dense | Sparse | Late | Cross | Endpoint | RunFile | VectorFiles | MaxP
 TEACHERS: dict[str, type] = {
-    kind.name: kind for kind in (BM25, Cross, Dense, Endpoint, Late, Random, RunFile, Sparse, VectorFiles)
+    kind.name: kind for kind in (BM25, Cross, Dense, Endpoint, Late, MaxP, Random, RunFile, Sparse, VectorFiles)
 }
 """Class by the name in the spelling."""
 SHORTHAND: dict[str, type] = {"bm25": BM25, "random": Random, "sparse": Sparse, "late": Late, "cross": Cross}

@@ -9,6 +9,7 @@ import numpy as np
 
 from hf_posmine.core.types import PADDING
 from hf_posmine.encoding.store import EmbeddingStore, Vectors
+from hf_posmine.teachers.window import CutTexts, cut_texts
 from hf_posmine.utils.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ class StoredEmbeddings:
 
     def __init__(self, model: DenseModel, corpus: Corpus, queries: Corpus | None, store: EmbeddingStore) -> None:
         self.model, self.corpus, self.queries, self.store = model, corpus, queries, store
+        self.cut: CutTexts | None = None
+
+    def count_cut(self) -> None:
+        """Count the documents that the model reads the beginning of alone."""
+        self.cut = cut_texts(self.model, self.corpus)
 
     @cached_property
     def of_documents(self) -> Vectors:

@@ -13,7 +13,9 @@ from datasets import Dataset, disable_progress_bars
 from hf_posmine import Corpus, DenseTeacher, MarginPos, PercPos, PositiveAwareMiner
 from hf_posmine.core.errors import SpecError
 from hf_posmine.core.types import Exclusions, ScoreKind, SearchRequest
+from hf_posmine.data.passages import Passages
 from hf_posmine.teachers import (
+    BestPassageTeacher,
     BM25Teacher,
     CrossEncoderTeacher,
     LateInteractionTeacher,
@@ -111,6 +113,16 @@ def whole_run(corpus, folder):
     return RunTeacher(corpus, {str(i): query for i, query in enumerate(QUERIES)}, lines)
 
 
+def best_passage(make):
+    """Passages of three words, many of them shared by several documents."""
+
+    def build(corpus, folder):
+        passages = Passages.of(corpus, 3, 1)
+        return BestPassageTeacher(make(passages.corpus, folder), passages)
+
+    return build
+
+
 MAKERS = {
     "dense, cosine": dense("cosine"),
     "dense, dot": dense("dot"),
@@ -127,6 +139,8 @@ MAKERS = {
     "cross-encoder": cross,
     "OpenAI-compatible service": remote("openai"),
     "text-embeddings-inference": remote("tei"),
+    "best passage, dense": best_passage(dense("cosine")),
+    "best passage, bm25": best_passage(lambda corpus, folder: BM25Teacher(corpus, store=folder)),
     "run": whole_run,
     "random": lambda corpus, folder: RandomTeacher(corpus, seed=3),
     "vectors": vectors,

@@ -20,6 +20,7 @@ from hf_posmine.teachers.spellings import (
     Dense,
     Endpoint,
     Late,
+    MaxP,
     Random,
     RunFile,
     Sparse,
@@ -45,6 +46,8 @@ SPECS = [
     Endpoint("https://host/v1/embeddings", model="e5", fingerprint="June"),
     RunFile("runs/bm25.trec", queries="queries.jsonl", score_kind="dot"),
     VectorFiles("my, vectors", similarity="euclidean"),
+    MaxP("bm25:german"),
+    MaxP(Dense("a/b", query_prompt="it's, "), words=40, overlap=0),
 ]
 SHORT = {
     "bm25": BM25(),
@@ -130,7 +133,7 @@ def opened(kind: str, corpus: Corpus, folder):
             ids=["c", "b", "a"],
         )
         return VectorFiles(str(folder / "v.npz"), "dot")
-    return {"BM25": BM25("german", k1=1.2), "Random": Random(4)}[kind]
+    return {"BM25": BM25("german", k1=1.2), "Random": Random(4), "MaxP": MaxP(BM25("german"), words=2, overlap=1)}[kind]
 
 
 @pytest.mark.parametrize("kind", TEACHERS)
