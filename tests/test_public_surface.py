@@ -67,8 +67,8 @@ PUBLIC = {
         "shared_legend",
     ],
     "hf_posmine.training": [
-        "CachedInfoNCELoss", "InfoNCELoss", "Recipe", "RecipeTrainer", "instruction_for", "load_blend", "load_student",
-        "merge_by_validation", "merge_models", "read_recipe", "recipe_from", "run_rounds", "run_stage", "typed",
+        "CachedInfoNCELoss", "InfoNCELoss", "Neighbours", "Recipe", "RecipeTrainer", "instruction_for", "load_blend",
+        "load_student", "merge_by_validation", "merge_models", "read_recipe", "recipe_from", "run_rounds", "run_stage", "typed",
     ],
     "hf_posmine.training.convert": [
         "Converted", "join_positives", "labels_to_triples", "nli_to_triples", "reranking_to_rows", "retrieval_to_rows",

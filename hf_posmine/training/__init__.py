@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from hf_posmine.training.instructions import instruction_for
     from hf_posmine.training.losses import CachedInfoNCELoss, InfoNCELoss
     from hf_posmine.training.merge import merge_by_validation, merge_models
+    from hf_posmine.training.neighbours import Neighbours
     from hf_posmine.training.recipe import Recipe, read_recipe, recipe_from
     from hf_posmine.training.rounds import run_rounds
     from hf_posmine.training.stage import run_stage
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CachedInfoNCELoss",
     "InfoNCELoss",
+    "Neighbours",
     "Recipe",
     "RecipeTrainer",
     "instruction_for",
@@ -48,6 +50,7 @@ __getattr__, __dir__ = lazy_names(
             "merge_by_validation",
             "merge_models",
         ),
+        "neighbours": ("Neighbours",),
         "recipe": (
             "Recipe",
             "read_recipe",

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from datasets import Dataset
 
-    from hf_posmine.core.types import Floats
+    from hf_posmine.core.types import Floats, Rows
+
+READ_ROWS = 8192
 
 
 class Guide:
@@ -57,16 +59,44 @@ class Guide:
 
     def vectors(self, rows: Sequence[Sequence[str]]) -> Floats:
         """Unit vectors float32 ``[B, 1 + n, d]`` of rows of texts, the query first."""
-        queries = self.teacher.embed_queries([row[0] for row in rows])
+        queries = _unit(self.teacher.embed_queries([row[0] for row in rows]))
         at = self.teacher.corpus.rows_of_texts([text for row in rows for text in row[1:]])
-        documents = self.teacher.embeddings.of_documents[at].reshape(len(rows), -1, queries.shape[1])
-        found = np.concatenate([queries[:, None], documents], axis=1)
-        return found / np.maximum(np.linalg.norm(found, axis=-1, keepdims=True), np.finfo(np.float32).tiny)
+        return np.concatenate(
+            [queries[:, None], self.document_vectors(at).reshape(len(rows), -1, queries.shape[1])], axis=1
+        )
+
+    def rows_of(self, dataset: Dataset) -> tuple[Rows, Rows]:
+        """Which of the queries int64 ``[N]`` and documents int64 ``[N, 1 + n]`` the texts of a data set are."""
+        query, *columns = text_columns(dataset.column_names)
+        known = self.teacher.embeddings.queries
+        if known is None:
+            raise InputError("the guide has no queries; make it with Guide.over")
+        documents = [self.teacher.corpus.rows_of_texts(_column(dataset, column)) for column in columns]
+        return known.rows_of_texts(_column(dataset, query)), np.stack(documents, axis=1)
+
+    def query_vectors(self, rows: Rows) -> Floats:
+        """Unit vectors float32 ``[m, d]`` of some of the queries."""
+        found = self.teacher.embeddings.of_queries
+        return _unit(np.empty((0, 0), np.float32) if found is None else found[rows])
+
+    def document_vectors(self, rows: Rows) -> Floats:
+        """Unit vectors float32 ``[m, d]`` of some of the documents."""
+        return _unit(self.teacher.embeddings.of_documents[rows])
+
+
+def _unit(vectors: Floats) -> Floats:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), np.finfo(np.float32).tiny)
+
+
+def _column(rows: Dataset, column: str) -> Iterator[str]:
+    """The texts of a column as they are trained on, which is another order than that of the table beneath a selection."""
+    for table in rows.select_columns([column]).with_format("arrow").iter(READ_ROWS):
+        yield from table[column].to_pylist()
 
 
 def _texts(datasets: Mapping[str, Dataset], *, query: bool) -> Iterator[str]:
     for rows in datasets.values():
-        for column in text_columns(rows.column_names):
-            if (column == "query") == query:
+        for number, column in enumerate(text_columns(rows.column_names)):
+            if (number == 0) == query:
                 for chunk in rows.data.column(column).chunks:
                     yield from chunk.to_pylist()

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from sentence_transformers import SentenceTransformerTrainingArguments
 
+    from hf_posmine.training.neighbours import Neighbours
+
 NUM_POSITIVES = 4
 EVAL_KEYS = ("name", "path", "instruction", "qrels")
 NO_EFFECT = {
@@ -78,6 +80,8 @@ class Contrastive:
         num_positives: at most so many positives of a query in one row, with the objective's ``several_positives``; a query
             with more has several rows.
         batches: ``homogeneous``, each of one data set, or ``mixed``.
+        neighbours: rows that are near by a teacher share a batch, and none of them is above the ceiling of another; a mapping
+            of :class:`~hf_posmine.training.neighbours.Neighbours`, such as ``{teacher: embedded, ceiling: PercPos(0.95)}``.
         query_prompt_of: the data set whose instruction becomes the stored prompt of queries; by default the retrieval set
             with the most rows.
         evals: judged collections: ``name``, ``path``, ``instruction``, ``qrels``.
@@ -95,6 +99,7 @@ class Contrastive:
     num_negatives: int | None = None
     num_positives: int | None = None
     batches: Literal["homogeneous", "mixed"] = "homogeneous"
+    neighbours: Mapping[str, Any] | None = None
     query_prompt_of: str | None = None
     evals: tuple[Mapping[str, Any], ...] = ()
     early_stopping_patience: int | None = None
@@ -109,11 +114,19 @@ class Contrastive:
                 raise InputError(f"{name}={vars(self)[name]!r}; choose one of {list(choices)}")
         if self.batches not in ("homogeneous", "mixed"):
             raise InputError(f"batches={self.batches!r} must be 'homogeneous' or 'mixed'")
+        _ = self.near
         for number, listed in enumerate(self.evals):
             if not isinstance(listed, Mapping) or "path" not in listed or not set(listed) <= set(EVAL_KEYS):
                 raise InputError(
                     f"evals.{number}: {listed!r}; expected a mapping with a path, and of {list(EVAL_KEYS)}"
                 )
+
+    @property
+    def near(self) -> Neighbours | None:
+        """The batches of near rows that ``neighbours`` asks for."""
+        from hf_posmine.training.neighbours import Neighbours
+
+        return None if self.neighbours is None else Neighbours.of(self.neighbours)
 
 
 @dataclass(frozen=True)
@@ -141,6 +154,20 @@ class Recipe:
             )
         if self.contrastive.remine_steps is not None:
             self._check_remining()
+        near = self.contrastive.near
+        if near is not None and self.trainer.get("batch_sampler") is not None:
+            raise InputError(f"batch_sampler={self.trainer['batch_sampler']!r} beside neighbours; give one of the two")
+        if near is not None and near.ceiling is not None:
+            self._hold_ceiling(near.ceiling, near.teacher)
+
+    def _hold_ceiling(self, ceiling: str, teacher: str) -> None:
+        """Let the loss leave out what is above the ceiling of the batches, by the same teacher."""
+        for key, value in (("false_negatives", ceiling), ("guide", teacher)):
+            given = vars(self.objective)[key]
+            if given not in (None, value):
+                raise InputError(f"{key}={given!r} beside neighbours, which holds {value!r}; leave {key} out")
+        held = dataclasses.replace(self.objective, false_negatives=ceiling, guide=teacher)
+        object.__setattr__(self, "objective", held)
 
     def _check_remining(self) -> None:
         """Whatever holds the negatives of the beginning, or counts in epochs of the rows, does not go with other negatives."""
@@ -154,6 +181,8 @@ class Recipe:
                 raise InputError(
                     f"{steps}: {key} has {held} of the negatives of the beginning only; leave one of the two out"
                 )
+        if self.contrastive.near is not None and self.contrastive.near.ceiling is not None:
+            raise InputError(f"{steps}: neighbours keeps the negatives of the beginning apart; leave its ceiling out")
         for key in ("save_strategy", "eval_strategy", "logging_strategy"):
             if self.trainer.get(key) == "epoch":
                 raise InputError(f"{steps}: an epoch is the steps between two minings; give {key}: steps")

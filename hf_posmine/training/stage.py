@@ -61,6 +61,11 @@ def run_stage(recipe: Recipe, announce: Callable[[str], object] = str) -> Instru
             folder.note(recipe)
             for name, columns in blend.columns.items():
                 announce(f"{name}: {columns}")
+            near = recipe.contrastive.near
+            if near is not None and near.ceiling is not None:
+                announce(
+                    f"neighbours: the loss leaves out what is above {near.ceiling} of {near.teacher} in a batch, too"
+                )
         if checkpoint is None or not was_last(trainer, checkpoint):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         return finish(recipe, trainer, blend)
@@ -149,7 +154,8 @@ def make_trainer(
     if len(blend.specs) == 1:
         rows = next(iter(blend.datasets.values()))
     name_tasks(args, model, blend, chosen.query_prompt_of)
-    guide = None if recipe.objective.guide is None else Guide.over(recipe.objective.guide, blend.datasets)
+    guides = {name: Guide.over(name, blend.datasets) for name in _guides(recipe)}
+    near, guide = chosen.near, None if recipe.objective.guide is None else guides[recipe.objective.guide]
     weights = {name: spec.weight for name, spec in blend.specs.items()}
     return RecipeTrainer(
         model=model,
@@ -157,11 +163,19 @@ def make_trainer(
         train_dataset=rows,
         loss=recipe.objective.make_loss(model),
         evaluator=evaluator,
+        near_batches=None if near is None else lambda dataset: near.within(dataset, guides[near.teacher]),
         guide=guide,
         remine=None if chosen.remine_steps is None else Remine(recipe, blend),
         callbacks=_callbacks(chosen),
         dataset_weights=weights if len(set(weights.values())) > 1 else None,
     )
+
+
+def _guides(recipe: Recipe) -> list[str]:
+    """The teachers whose vectors of the blend are needed."""
+    near = recipe.contrastive.near
+    named = [recipe.objective.guide, None if near is None else near.teacher]
+    return list(dict.fromkeys(name for name in named if name is not None))
 
 
 def _callbacks(chosen: Contrastive) -> list[TrainerCallback]:

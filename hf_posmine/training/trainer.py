@@ -12,15 +12,16 @@ from transformers import TrainerCallback
 from hf_posmine.core.errors import InputError
 from hf_posmine.models.adapters import has_adapters, restore_adapters
 from hf_posmine.models.instruct import InstructSentenceTransformer
-from hf_posmine.training.collator import RowCollator, has_negatives
+from hf_posmine.training.collator import IN_BATCH, RowCollator, has_negatives
 from hf_posmine.training.contrast import MASK_REASONS
 from hf_posmine.training.losses import CachedInfoNCELoss, InfoNCELoss, move_ceiling
+from hf_posmine.training.neighbour_batches import NeighbourBatches
 from hf_posmine.training.samplers import NoDuplicateTexts, SameDatasetPerStep, StepsPerEpoch
 from hf_posmine.training.sharded import WholeCopy
 from hf_posmine.utils.upstream import overrides_private
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import torch
     from datasets import Dataset
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
     from hf_posmine.training.guide import Guide
+    from hf_posmine.training.neighbour_batches import NearRows
     from hf_posmine.training.remine import Remine
 
 
@@ -94,6 +96,8 @@ class RecipeTrainer(SentenceTransformerTrainer):
     Args:
         *args: as the stock trainer takes them.
         dataset_weights: data set name -> weight of its steps.
+        near_batches: rows that are near by a teacher share a batch, see
+            :class:`~hf_posmine.training.neighbour_batches.NeighbourBatches`; given a data set, its near rows.
         guide: whose vectors decide which documents of a batch are false negatives; by default the student's.
         remine: mines the negatives again within the run; an epoch is then the steps between two minings.
         **kwargs: as the stock trainer takes them.
@@ -111,12 +115,13 @@ class RecipeTrainer(SentenceTransformerTrainer):
         self,
         *args: Any,
         dataset_weights: Mapping[str, float] | None = None,
+        near_batches: Callable[[Dataset], NearRows] | None = None,
         guide: Guide | None = None,
         remine: Remine | None = None,
         **kwargs: Any,
     ) -> None:
         self.remine: Remine | None = None
-        self.dataset_weights = dataset_weights
+        self.dataset_weights, self.near_batches = dataset_weights, near_batches
         super().__init__(*args, **kwargs)
         if guide is not None:
             self.data_collator.guide = guide
@@ -194,7 +199,10 @@ class RecipeTrainer(SentenceTransformerTrainer):
                 f"batches of one row with columns {dataset.column_names} have no negatives at all; raise "
                 "per_device_train_batch_size, or mine negatives"
             )
-        return NoDuplicateTexts(dataset, batch_size, drop_last, valid_label_columns, generator, seed)
+        how = (dataset, batch_size, drop_last, valid_label_columns, generator, seed)
+        if self.near_batches is None or (IN_BATCH in dataset.column_names and not any(dataset[IN_BATCH])):
+            return NoDuplicateTexts(*how)
+        return NeighbourBatches(*how, near=self.near_batches(dataset), processes=self.args.world_size)
 
     def get_multi_dataset_batch_sampler(
         self,
