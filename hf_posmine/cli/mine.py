@@ -126,7 +126,7 @@ def _check(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
 def run(args: argparse.Namespace) -> None:
     """Mine, write, and print the summary."""
     add_rate(args)  # before anything is imported or loaded, like what settings_of refuses
-    from datasets import Value
+    from datasets import Image, Value
 
     from hf_posmine.evaluation.negatives.index_recall import measure_approximation
     from hf_posmine.hub.push import push_dataset
@@ -160,12 +160,12 @@ def run(args: argparse.Namespace) -> None:
             work.positive_column if work.positive_column in mined.column_names else None
         )
         scores = "scores" in args.keep and not args.format.startswith("labeled")
-        if scores and positive and not isinstance(mined.features[positive], Value):
+        if scores and positive and not isinstance(mined.features[positive], (Image, Value)):
             scores = False
             show("scores left out of the rows: several positives of a row have one score, that of the lowest")
         mined = to_training(
             mined, args.format, miner.settings.num_negatives, query_column=miner.query_column, positive_column=positive,
-            on_short="drop", scores=scores,
+            on_short="drop", scores=scores, corpus=miner.corpus if miner.settings.negatives_as == "ids" else None,
         )  # fmt: skip
         record = dataclasses.replace(record, format=args.format)
     output = write_output(mined, Path(args.output), record)

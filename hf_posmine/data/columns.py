@@ -125,6 +125,13 @@ def iter_columns(
             start += len(batch[columns[0]]) if columns else 0
 
 
+def named_rows(dataset: AnyDataset) -> Iterator[dict[str, Any]]:
+    """Rows of plain values, in which images go by their names."""
+    for _, batch in iter_columns(dataset, column_names(dataset)):
+        for values in zip(*batch.values(), strict=True):
+            yield dict(zip(batch, values, strict=True))
+
+
 def _batches(rows: AnyDataset, batch_rows: int) -> Iterator[dict[str, list]]:
     """Batches as plain lists; of images a few at a time, still encoded."""
     if rows.features is None or not image_columns(rows.features):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from hf_posmine.core.errors import MissingExtraError
+from hf_posmine.core.errors import InputError, MissingExtraError
 from hf_posmine.utils.mapped import Appended
 
 if TYPE_CHECKING:
@@ -203,6 +203,21 @@ def encoded_bytes(value: object) -> bytes:
         return bytes(file.read())
 
 
+def encoded_item(item: str) -> Any:
+    """A document as columns hold it: a text, or an image as ``datasets.Image()`` stores it.
+
+    Raises:
+        InputError: an image with a text.
+    """
+    if not isinstance(item, NamedImage):
+        return item
+    if item.caption:
+        raise InputError(
+            "an image with a text has no column type; use lazy=True, which converts rows when they are read"
+        )
+    return {"bytes": item.encoded(), "path": None}
+
+
 def named_image(value: object, source: Source | None = None) -> NamedImage | UnreadableImage:
     """An image by its name: of Pillow, encoded, bytes or a path.
 
@@ -261,6 +276,12 @@ def named_cells(column: pa.Array | pa.ChunkedArray) -> list[Any]:
 def is_image_type(type_: pa.DataType) -> bool:
     """Whether an Arrow type is that of ``datasets.Image()``."""
     return pa.types.is_struct(type_) and {type_.field(i).name for i in range(type_.num_fields)} == STORAGE
+
+
+def holds_images(type_: pa.DataType) -> bool:
+    """Whether an Arrow type is that of images, or of lists of them."""
+    lists = pa.types.is_list(type_) or pa.types.is_large_list(type_)
+    return is_image_type(type_.value_type if lists else type_)
 
 
 def side_by_side(function: Callable[[Any], Any], values: Sequence[Any]) -> list[Any]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.data.aliases import POSITIVE_NAMES, REPLY_NAMES, first_named
+from hf_posmine.data.images import named_images
 from hf_posmine.hub.cards import (
     cell,
     code,
@@ -160,7 +161,7 @@ def _facts(record: MiningRecord, facts: DatasetFacts, about: About, license_: An
         "jsonl": [config.name for config in facts.configs if config.suffix == "jsonl"],
         "features": [_column(name, str_type(kind), record, positive) for name, kind in first.features.items()],
         "example": json.dumps(
-            shown_row({k: v for k, v in first[0].items() if k != "negatives_stats"}),
+            shown_row({k: named_images([v])[0] for k, v in first[0].items() if k != "negatives_stats"}),
             indent=1,
             ensure_ascii=False,
             default=str,

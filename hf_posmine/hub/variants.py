@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from hf_posmine.core.errors import ColumnError, InputError
-from hf_posmine.data.columns import has_numbered_rows
-from hf_posmine.mining.columns import OUTPUT_COLUMNS, written_columns
+from hf_posmine.data.columns import has_numbered_rows, image_columns
+from hf_posmine.mining.columns import OUTPUT_COLUMNS, list_column, written_columns
 from hf_posmine.mining.training_formats import to_training
 from hf_posmine.utils.progress import quiet_bars
 
@@ -78,6 +78,23 @@ class RowsAsTexts:
         return sum(len(negatives) < least for split in mined.values() for negatives in split["negatives"])
 
 
+def _check_documents(mined: Mapping[str, Any], variants: Sequence[Variant]) -> None:
+    """Refuse rows whose documents no variant can hold.
+
+    Raises:
+        InputError: negatives by id, or images where files of texts are asked for.
+    """
+    for split in mined.values():
+        if list_column(written_columns(split)) == "negatives_ids":
+            raise InputError(
+                "variants hold the negatives, and these rows name them by id; mine with negatives_as='images' (or 'texts'), or "
+                "leave variants out"
+            )
+        texts_alone = [variant for variant in variants if variant != "n-tuple"]
+        if texts_alone and image_columns(split.features):
+            raise InputError(f"variant {texts_alone[0]!r} holds texts, and these rows have images; use n-tuple")
+
+
 def make_configs(
     mined: Mapping[str, Any],
     name: str,
@@ -116,6 +133,7 @@ def make_configs(
             raise InputError(
                 "variants are made from a Dataset; load the shards with load_dataset(folder) and push that"
             )
+        _check_documents(mined, variants)
         texts = RowsAsTexts.of(mined, columns, num_negatives, on_short)
         prefix = "" if name == "default" else f"{name}-"
         makers = {"n-tuple": _n_tuples, "scored": _scored, "flag-embedding": _flag_embedding}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.data.columns import named_rows
 from hf_posmine.hub.compare import same
 from hf_posmine.hub.inputs import Inputs
 from hf_posmine.hub.pushed import read_pushed
@@ -116,7 +117,7 @@ def _compare(name: str, pushed: AnyDataset, numbers: list[int], rebuilt: Rebuilt
         return
     query, columns = rebuilt.miner.query_column, _columns(pushed, name, rebuilt)
     found = _mined(rebuilt.rows[name], numbers, len(pushed), rebuilt)
-    for number, recorded in zip(numbers, pushed.select(numbers), strict=True):
+    for number, recorded in zip(numbers, named_rows(pushed.select(numbers)), strict=True):
         row = found.get(number)
         for column in columns:
             value = None if row is None else row[column]
@@ -133,6 +134,7 @@ def _mined(rows: AnyDataset, numbers: list[int], there: int, rebuilt: Rebuilt) -
     """Rows mined again by their number in the repository; of a source also those beyond the ``there`` rows in it."""
     if rebuilt.from_source:  # rows may have been dropped in mining, so the numbers are those of the result
         made = mine_again(rows, rebuilt)
-        return {number: made[number] for number in (*numbers, *range(there, len(made))) if number < len(made)}
+        wanted = [number for number in (*numbers, *range(there, len(made))) if number < len(made)]
+        return dict(zip(wanted, named_rows(made.select(wanted)), strict=True))
     part = rows.select(numbers).add_column(ROW, numbers)
-    return {row[ROW]: row for row in mine_again(part, rebuilt)}
+    return {row[ROW]: row for row in named_rows(mine_again(part, rebuilt))}

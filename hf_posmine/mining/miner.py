@@ -17,7 +17,7 @@ from hf_posmine.core.settings import MiningSettings
 from hf_posmine.core.types import Teacher
 from hf_posmine.data.columns import ArrayLike, ColumnTable, as_dataset
 from hf_posmine.data.corpus import Corpus
-from hf_posmine.data.images import is_image, named_cells, named_images
+from hf_posmine.data.images import holds_images, is_image, named_cells, named_images
 from hf_posmine.data.kept import check_same
 from hf_posmine.data.layouts import pick_columns
 from hf_posmine.data.lookalikes import Lookalikes
@@ -51,6 +51,7 @@ from hf_posmine.teachers.capabilities import (
 )
 from hf_posmine.teachers.random import RandomTeacher
 from hf_posmine.utils.digest import json_digest
+from hf_posmine.utils.upstream import encoded_column
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -465,10 +466,12 @@ class PositiveAwareMiner:
         for column in self._reader.columns:
             if column not in names:
                 raise ColumnError(f"the batch has no column {column!r}; its columns are {names}")
-        single = isinstance(batch, Mapping) and _is_row(batch[self.query_column])
+        single = (
+            encoded_column(batch, names[0]) is None and isinstance(batch, Mapping) and _is_row(batch[self.query_column])
+        )
         self._use_rank(extra, single)
         columns = {
-            name: named_images([_plain(batch[name])]) if single else _plain_list(batch[name])
+            name: named_images([_plain(batch[name])]) if single else _column_of(batch, name)
             for name in self._reader.columns
         }
         if single or not self.settings.skip_bad_rows:
@@ -565,6 +568,14 @@ def _near_positives(teacher: NearDuplicates, positives: Rows, bound: float) -> l
 def _is_row(value: object) -> bool:
     """Whether a value of the query column is a row's own value and no column of them."""
     return value is None or isinstance(value, (str, bytes, int, float)) or is_image(value)
+
+
+def _column_of(batch: Mapping[str, Any] | pa.Table, name: str) -> list[Any]:
+    """The values of a column; images that are still encoded are not opened for it."""
+    stored = encoded_column(batch, name)
+    if stored is not None and holds_images(stored.type):
+        return named_cells(stored)
+    return _plain_list(batch[name])
 
 
 def _plain(value: object) -> Any:

@@ -6,14 +6,16 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
+from hf_posmine.data.columns import iter_columns
+
 if TYPE_CHECKING:
     from hf_posmine.data.columns import AnyDataset
-
-BATCH = 1000
 
 
 def rows_digest(dataset: AnyDataset) -> str:
     """sha256 of the values of a Dataset, columns by name and rows in order; whatever its format or its files.
+
+    Images count by their pixels.
 
     >>> from datasets import Dataset
     >>> one = Dataset.from_dict({"query": ["q", "r"], "negatives": [["a"], []]})
@@ -21,8 +23,7 @@ def rows_digest(dataset: AnyDataset) -> str:
     True
     """
     columns, digest = sorted(dataset.column_names), hashlib.sha256()
-    plain = dataset.with_format(None)
-    for batch in plain.iter(batch_size=BATCH):
+    for _, batch in iter_columns(dataset, columns):
         for row in zip(*(batch[column] for column in columns), strict=True):
             digest.update(json.dumps(row, default=str, ensure_ascii=False).encode("utf8", "surrogatepass") + b"\n")
     digest.update(json.dumps(columns).encode())

@@ -15,19 +15,22 @@ from hf_posmine.core.errors import ColumnError, InputError, ShortRowError
 from hf_posmine.data.aliases import names_an_id
 from hf_posmine.data.columns import (
     check_ids,
-    check_text_lists,
     column_names,
     has_numbered_rows,
+    image_columns,
     require_column,
     splits_of,
 )
+from hf_posmine.data.images import AT_ONCE
 from hf_posmine.data.layouts import pick_columns
-from hf_posmine.mining.columns import JUDGED_POSITIVES, without_outputs, written_columns
+from hf_posmine.mining.columns import JUDGED_POSITIVES, list_column, without_outputs, written_columns
 from hf_posmine.mining.provenance import recorded_beside
+from hf_posmine.mining.training_documents import document_feature, documents_of, documents_of_ids, member_type
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pyarrow as pa
     import torch
     from datasets import Dataset
 
@@ -55,14 +58,17 @@ class TrainingRows:
             positive), ``labeled-pair`` (one row per document, label 1 or 0) or ``labeled-list`` (all documents and labels
             in lists).
         query: column of the queries.
-        positive: column of the positives: texts, ids of ``corpus``, or lists of them.
+        positive: column of the positives: texts, images, ids of ``corpus``, or lists of them.
         num_negatives: at most so many of a row; n of an n-tuple. None: all there are.
         on_short: n-tuples with fewer than n: ``raise``, ``drop``, or ``repeat`` their negatives in turn.
         scores: whose scores are added for distillation, ``teacher`` or ``second``: ``scores`` with n-tuple and triplet (the
             positive first), and in the place of the labels ``score`` with labeled-pair and ``scores`` with labeled-list.
         positives: ``all`` of a row, or its ``first``.
-        corpus: the documents that ``positive`` names by id; None where it holds texts.
+        corpus: the documents that ``positive`` or ``negatives_ids`` name by id; None where there are no ids.
         judged: column of negatives that a judge relabelled as positives, which are among ``all``; None without it.
+        positive_by_id: whether ``positive`` names documents of ``corpus``.
+        negatives: column of the negatives, ``negatives`` or ``negatives_ids``.
+        encoded: give images as ``datasets.Image()`` stores them, instead of opened ones.
     """
 
     format: Format
@@ -74,6 +80,9 @@ class TrainingRows:
     positives: Positives = "all"
     corpus: Corpus | None = None
     judged: str | None = None
+    positive_by_id: bool = False
+    negatives: str = "negatives"
+    encoded: bool = False
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """Convert a batch of columns."""
@@ -99,14 +108,13 @@ class TrainingRows:
         negatives = ["negative"] if self.format == "triplet" else numbered
         return [self.query, self.positive, *negatives, *(["scores"] if self.scores else [])]
 
-    def _positives(self, batch: dict[str, list[Any]], row: int) -> list[str]:
-        """The texts of a row's positives."""
+    def _positives(self, batch: dict[str, list[Any]], row: int) -> list[Any]:
+        """The documents that are a row's positives."""
         values = batch[self.positive][row : row + 1]
-        if self.corpus is None:
-            texts = check_text_lists(values, self.positive, row)[0]
+        if self.positive_by_id:
+            texts = self._documents(check_ids(values, self.positive, row)[0], self.positive)
         else:
-            rows = self.corpus.required_rows(check_ids(values, self.positive, row)[0], self.positive)
-            texts = self.corpus.texts(rows).to_pylist()
+            texts = documents_of(values[0], self.positive, row)
         if self.judged is not None and self.positives == "all":
             texts = list(dict.fromkeys([*texts, *(batch[self.judged][row] or [])]))
         if self.scores and len(texts) > 1:
@@ -118,7 +126,9 @@ class TrainingRows:
 
     def _scored(self, batch: dict[str, list[Any]], row: int) -> tuple[float | None, list[Scored]]:
         """The score of the positive, and the negatives with theirs."""
-        texts = batch["negatives"][row]
+        texts = batch[self.negatives][row]
+        if self.negatives != "negatives":
+            texts = self._documents(texts, self.negatives)
         if self.scores is None:
             return None, [(text, None) for text in texts]
         own, theirs = (batch[column][row] for column in SCORE_COLUMNS[self.scores])
@@ -129,7 +139,13 @@ class TrainingRows:
             )
         return own, list(zip(texts, theirs, strict=True))
 
-    def _chosen(self, row: int, query: str, scored: list[Scored]) -> list[Scored] | None:
+    def _documents(self, ids: Sequence[str], column: str) -> list[Any]:
+        """The documents of some ids: texts, images, or dicts of both."""
+        if self.corpus is None:
+            raise ColumnError(f"column {column!r} holds ids; pass corpus= with the documents they name")
+        return documents_of_ids(self.corpus, ids, column, encoded=self.encoded)
+
+    def _chosen(self, row: int, query: object, scored: list[Scored]) -> list[Scored] | None:
         n = self.num_negatives
         if self.format != "n-tuple" or n is None or len(scored) >= n:
             return scored[:n]
@@ -138,11 +154,11 @@ class TrainingRows:
         if self.on_short == "repeat":
             return [scored[i % len(scored)] for i in range(n)]
         raise ShortRowError(
-            f"row {row} of the batch ({query[:60]!r}) has {len(scored)} of {n} negatives; use on_short='drop' or 'repeat', ask "
-            "for fewer, or take the format 'triplet'"
+            f"row {row} of the batch ({str(query)[:60]!r}) has {len(scored)} of {n} negatives; use on_short='drop' or 'repeat', "
+            "ask for fewer, or take the format 'triplet'"
         )
 
-    def _rows(self, query: str, positives: list[Scored], negatives: list[Scored]) -> list[list[Any]]:
+    def _rows(self, query: object, positives: list[Scored], negatives: list[Scored]) -> list[list[Any]]:
         """The rows of the format that a mined row becomes."""
         if self.format == "triplet":
             return [[query, p, d, [own, score]] for p, own in positives for d, score in negatives]
@@ -172,17 +188,18 @@ def to_training(  # noqa: PLR0913 - each option is a choice of its own
     """A mined dataset in a training format, with only the columns that SentenceTransformerTrainer should see.
 
     Args:
-        mined: Dataset, DatasetDict or IterableDataset with ``negatives``.
+        mined: Dataset, DatasetDict or IterableDataset with ``negatives`` or ``negatives_ids``.
         format: see :class:`TrainingRows`.
         num_negatives: by default all there are; for n-tuples as many as the provenance beside the rows has, else as many
             as the longest row. A stream needs the number.
         query_column: by default found by name.
-        positive_column: texts, or ids of the ``corpus``; by default found by name.
-        corpus: where the positives are given by id.
+        positive_column: texts, images, or ids of the ``corpus``; by default found by name.
+        corpus: where the positives or the negatives are given by id.
         positives: ``all`` of a row, those in ``judged_positives`` included, or its ``first``.
         on_short: what becomes of n-tuples with fewer than n.
         scores: add the scores of the ``teacher`` (or True) or of the ``second`` opinion (``keep=("scores",)`` when mining).
-        lazy: convert when rows are read (``with_transform``) instead of now; n-tuple and labeled-list of a Dataset.
+        lazy: convert when rows are read (``with_transform``) instead of now; n-tuple and labeled-list of a Dataset. Of images,
+            no copy is made then.
 
     Raises:
         ColumnError: a column that is missing, or ids without ``corpus``.
@@ -203,7 +220,8 @@ def to_training(  # noqa: PLR0913 - each option is a choice of its own
     if not isinstance(scores, bool) and scores not in get_args(Scores):
         raise InputError(f"scores={scores!r}; choose one of {list(get_args(Scores))}, or False")
     for split in splits_of(mined):
-        require_column(column_names(split), "negatives", "mined")
+        if list_column(column_names(split)) is None:
+            require_column(column_names(split), "negatives", "mined")
     if format == "n-tuple" and num_negatives is None:
         num_negatives = _number_of(mined)
     if num_negatives is not None and num_negatives < 1:
@@ -219,26 +237,42 @@ def to_training(  # noqa: PLR0913 - each option is a choice of its own
         )
     if whose is not None:
         _check_scores(mined, whose)
-    query, positive, ids = _columns(mined, query_column, positive_column, corpus)
+    negatives = list_column(written_columns(mined)) or "negatives"
+    query, positive, ids = _columns(mined, query_column, positive_column, corpus, negatives)
     judged = JUDGED_POSITIVES if JUDGED_POSITIVES in column_names(mined) else None
     rows = TrainingRows(
-        format, query, positive, num_negatives, on_short, whose, positives, corpus if ids else None, judged
+        format, query, positive, num_negatives, on_short, whose, positives, corpus, judged, ids, negatives, not lazy
     )
     if lazy:
         _check_lazy(mined, rows)
         return mined.with_transform(rows)
-    names = column_names(mined)
-    return mined.map(rows, batched=True, remove_columns=names, features=_features(mined, rows))
+    names, features = column_names(mined), _features(mined, rows)
+    if not image_columns(features):
+        return mined.map(rows, batched=True, remove_columns=names, features=features)
+    few: dict[str, Any] = {"batched": True, "batch_size": AT_ONCE, "remove_columns": names, "features": features}
+    if has_numbered_rows(mined):
+        return mined.with_format("arrow").map(_OfTables(rows), writer_batch_size=AT_ONCE, **few).with_format(None)
+    return mined.decode(False).map(rows, **few).decode(True)
+
+
+@dataclass(frozen=True)
+class _OfTables:
+    """Training rows of Arrow tables, in which images are still encoded; a callable for ``datasets.map``."""
+
+    rows: TrainingRows
+
+    def __call__(self, table: pa.Table) -> dict[str, list[Any]]:
+        return self.rows(table.to_pydict())
 
 
 def _check_lazy(mined: AnyDataset, rows: TrainingRows) -> None:
-    from datasets import Value
+    from datasets import Image, Value
 
     if rows.format not in ("n-tuple", "labeled-list") or rows.on_short == "drop" or not has_numbered_rows(mined):
         raise InputError(
             "lazy=True needs a Dataset, and a format with one row per row: n-tuple (not 'drop') or labeled-list"
         )
-    one = isinstance(mined.features[rows.positive], Value) and rows.judged is None
+    one = isinstance(mined.features[rows.positive], (Image, Value)) and rows.judged is None
     if rows.format == "n-tuple" and rows.positives == "all" and not one:
         raise InputError(f"lazy=True and several positives in {rows.positive!r}: use positives='first'")
 
@@ -252,7 +286,7 @@ def _check_scores(mined: AnyDataset, whose: Scores) -> None:
 
 
 def _columns(
-    mined: AnyDataset, query: str | None, positive: str | None, corpus: Corpus | None
+    mined: AnyDataset, query: str | None, positive: str | None, corpus: Corpus | None, negatives: str
 ) -> tuple[str, str, bool]:
     """The query and positive columns, and whether the latter holds ids."""
     inputs = without_outputs(mined)
@@ -263,7 +297,9 @@ def _columns(
             f"column {text or by_id!r} holds ids of the positives; pass corpus= with the documents they name, or the column "
             "of their texts as positive_column="
         )
-    if corpus is not None and not ids:
+    if negatives != "negatives" and corpus is None:
+        raise ColumnError(f"column {negatives!r} holds ids; pass corpus= with the documents they name")
+    if corpus is not None and not ids and negatives == "negatives":
         raise ColumnError(
             f"corpus= has no effect on the texts in column {text!r}; name a column of ids, or leave it out"
         )
@@ -278,7 +314,8 @@ def _number_of(mined: AnyDataset) -> int:
     recorded = recorded_beside(splits[0])
     if recorded is not None:
         return int(recorded.settings["num_negatives"])
-    lists = (split.select_columns(["negatives"]).with_format("arrow")[:]["negatives"] for split in splits)
+    column = list_column(written_columns(mined)) or "negatives"
+    lists = (split.select_columns([column]).with_format("arrow")[:][column] for split in splits)
     most = max((pc.max(pc.list_value_length(values)).as_py() or 0 for values in lists), default=0)
     if most < 1 and any(len(split) for split in splits):
         raise InputError("num_negatives=0: no row has a negative")
@@ -288,17 +325,21 @@ def _number_of(mined: AnyDataset) -> int:
 def _features(mined: Dataset, rows: TrainingRows) -> Any:
     from datasets import Features, List, Value
 
-    text, number = Value("string"), Value("float32")
+    document, number = document_feature(mined.features, rows.corpus, _document_columns(rows)), Value("float32")
     special = {
         "label": Value("int64"),
         "labels": List(Value("int64")),
-        "documents": List(text),
+        "documents": List(document),
         "score": number,
         "scores": List(number),
+        rows.query: member_type(mined.features[rows.query]) if mined.features is not None else Value("string"),
     }
-    return Features(
-        {name: text if name in (rows.query, rows.positive) else special.get(name, text) for name in rows.columns}
-    )
+    return Features({name: special.get(name, document) for name in rows.columns})
+
+
+def _document_columns(rows: TrainingRows) -> list[str]:
+    """The columns that hold documents themselves."""
+    return [*([] if rows.positive_by_id else [rows.positive]), *(["negatives"] * (rows.negatives == "negatives"))]
 
 
 @dataclass
@@ -312,6 +353,7 @@ class NegativesCollator:
         query: column of the queries.
         positive: column of the positives.
         num_negatives: n.
+        corpus: the documents that ``negatives_ids`` names, in rows without ``negatives``.
         positives: of rows with several positives (``judged_positives`` included), their ``first``, or ``all``, a row of the
             batch each; other rows' positives are negatives for in-batch losses, so ``all`` needs a loss without them. None
             refuses such rows.
@@ -322,6 +364,7 @@ class NegativesCollator:
     positive: str = "positive"
     num_negatives: int = 4
     positives: Positives | None = None
+    corpus: Corpus | None = None
 
     @property
     def valid_label_columns(self) -> Sequence[str]:
@@ -338,17 +381,21 @@ class NegativesCollator:
         return self.collator([flat for row in rows for flat in self._flat(row)])
 
     def _flat(self, row: dict[str, Any]) -> list[dict[str, Any]]:
-        negatives = row["negatives"]
+        negatives = row.get("negatives")
+        if negatives is None and self.corpus is not None:
+            negatives = documents_of_ids(self.corpus, row["negatives_ids"], "negatives_ids")
+        if negatives is None:
+            raise ColumnError("the rows name their negatives by id; give NegativesCollator(corpus=...)")
         if len(negatives) < self.num_negatives:
             raise ShortRowError(
-                f"the row {row[self.query][:60]!r} has {len(negatives)} of {self.num_negatives} negatives; mine with "
+                f"the row {str(row[self.query])[:60]!r} has {len(negatives)} of {self.num_negatives} negatives; mine with "
                 "on_short='drop' or 'random', or ask for fewer"
             )
-        positives = check_text_lists([row[self.positive]], self.positive)[0] + (row.get(JUDGED_POSITIVES) or [])
+        positives = documents_of(row[self.positive], self.positive, 0) + (row.get(JUDGED_POSITIVES) or [])
         if self.positives is None and len(positives) > 1:
             raise InputError(
-                f"the row {row[self.query][:60]!r} has {len(positives)} positives; choose NegativesCollator(positives='first') "
-                "or positives='all'"
+                f"the row {str(row[self.query])[:60]!r} has {len(positives)} positives; choose "
+                "NegativesCollator(positives='first') or positives='all'"
             )
         rest = {f"negative_{i + 1}": negatives[i] for i in range(self.num_negatives)}
         rest |= {"dataset_name": row["dataset_name"]} if "dataset_name" in row else {}

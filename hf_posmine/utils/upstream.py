@@ -148,6 +148,16 @@ def check_repo_id(repo_id: str) -> None:
         ) from None
 
 
+def encoded_column(batch: object, name: str) -> pa.ChunkedArray | None:
+    """A column of a batch of ``datasets.map`` as it is stored (``LazyBatch``, datasets 2.10 to 5.2), or None.
+
+    Reading it through the batch would open its images, and ``map`` would then save them again, JPEG with a loss.
+    """
+    from datasets.formatting.formatting import LazyBatch
+
+    return batch.pa_table[name] if isinstance(batch, LazyBatch) and name in batch.keys_to_format else None
+
+
 def parser_options(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
     """The options of a parser by the name of their value (``argparse``, Python 3.10 to 3.14)."""
     return {action.dest: action for action in parser._actions if action.dest != "help"}

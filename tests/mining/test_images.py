@@ -223,3 +223,17 @@ def test_the_command_line_mines_images_and_leaves_out_broken_ones(fresh_home, tm
     assert record.settings["negatives_as"] == "images" and record.summary["negatives"] == sum(
         map(len, mined["negatives"])
     )
+
+
+@pytest.mark.parametrize("form", ["ids", "images"])
+def test_a_map_leaves_the_bytes_of_photographs_as_they_are(fresh_home, form):
+    """datasets saves an image again that was opened in a map, and JPEG loses something each time."""
+    files = [{"bytes": encoded(image, "JPEG", quality=50), "path": None} for image in pages(TEXTS[:6])]
+    pairs = pairs_of(files, TEXTS[:6])
+    miner = PositiveAwareMiner.from_dataset(pairs, "random", num_negatives=2, negatives_as=form)
+    mined = pairs.map(miner, batched=True, features=miner.features(pairs.features))
+    stored = mined.with_format("arrow")[:]
+    assert [value["bytes"] for value in stored["image"].to_pylist()] == [value["bytes"] for value in files]
+    if form == "images":
+        held = [value["bytes"] for row in stored["negatives"].to_pylist() for value in row]
+        assert len(held) == 12 and set(held) <= {value["bytes"] for value in files}

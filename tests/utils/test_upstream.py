@@ -186,6 +186,19 @@ def test_options_of_a_command_are_found():
     assert upstream.parser_options(parser) == {"num_negatives": option}
 
 
+def test_a_batch_of_map_gives_columns_as_they_are_stored():
+    seen = []
+
+    def look(batch):
+        seen.extend([upstream.encoded_column(batch, "x").to_pylist(), upstream.encoded_column(dict(batch), "x")])
+        batch["x"] = [3, 4]
+        seen.append(upstream.encoded_column(batch, "x"))
+        return {}
+
+    Dataset.from_dict({"x": [1, 2]}).map(look, batched=True)
+    assert seen == [[1, 2], None, None]
+
+
 def test_weights_of_an_index_of_words():
     bm25s = pytest.importorskip("bm25s")
     model = bm25s.BM25(method="lucene", k1=1.2, b=0.75, backend="numpy")
