@@ -213,9 +213,7 @@ def main(given: list[str] | None = None) -> None:
     if "commands" in asked.parts:
         lines(folder / "docs.jsonl", [{"_id": number, "text": text} for number, text in texts.items()])
         seconds = first_run(folder, QuestionService(script), asked)
-        save_json(
-            folder / "commands.json", {"machine": machine(), "seconds": seconds, "sizes": sets(folder, texts, real)}
-        )
+        save_json(folder / "commands.json", {"seconds": seconds, "sizes": sets(folder, texts, real)})
     for name in SETS:
         if name in asked.parts:
             save_json(folder / f"{name}.json", train(name, folder, asked))
@@ -231,7 +229,7 @@ def write(folder: Path, asked: argparse.Namespace, found: dict[str, Any]) -> Non
     scores |= {name: json.loads((folder / f"{name}.json").read_text()) for name in SETS}
     compared = [("untrained", "gates"), ("written", "gates"), ("gates", "real")]
     record = {
-        **json.loads((folder / "commands.json").read_text()),
+        **json.loads((folder / "commands.json").read_text()), "machine": machine(),
         "asked": {name: value for name, value in vars(asked).items() if name not in ("output", "parts")},
         "gates": found, "scores": scores,
         "claims": [compare_runs(np.array(scores[a]), np.array(scores[b])).sentence(a, b) for a, b in compared],

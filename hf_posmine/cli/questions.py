@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_posmine.cli.arguments import add_run_arguments
+from hf_posmine.cli.arguments import add_run_arguments, print_usage
 from hf_posmine.cli.chats import add_chat_arguments, make_chat, price_of, show_costs
 from hf_posmine.cli.output import FILES, check_no_input, check_output, write_described, write_rows
 from hf_posmine.cli.show import show, show_table
@@ -91,7 +91,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_gates(group: argparse._ArgumentGroup, default: QuestionSettings) -> None:
-    group.add_argument("--gates", nargs="*", choices=GATES, default=list(default.gates), help="(default: all)")
+    group.add_argument(
+        "--gates",
+        nargs="*",
+        choices=GATES,
+        default=list(default.gates),
+        help="that a question has to pass, in this order; nothing behind it for none (default: all)",
+    )
     group.add_argument(
         "--copied", type=float, default=default.copied,
         help="drop a question if more of its phrases of three words are its document's (default: %(default)s)",
@@ -136,6 +142,7 @@ def run(args: argparse.Namespace) -> None:
     record = QuestionsRecord.of(maker, made, rows, source, costs, args.command_line)
     _show_attrition(made.attrition)
     show_costs(costs, prices)
+    print_usage([] if maker.teacher is None else [maker.teacher])
     if dropped is not None:
         others = dropped_rows(maker, made)
         write_file(dropped, lambda path: write_rows(others, path, dropped.suffix))

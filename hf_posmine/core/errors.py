@@ -10,7 +10,8 @@
     ├── StoreError (RuntimeError)      an embedding store that cannot be used
     │   ├── CorruptFileError           a stored file that is not as it was written
     │   │   └── CorruptShardError      a shard whose checksum does not match its content
-    │   └── ReadOnlyError              a cache that lacks something and cannot be written
+    │   ├── ReadOnlyError              a cache that lacks something and cannot be written
+    │   └── RefusedError               a service refused one request for what it holds
     ├── DiskFullError (OSError)        no space left; what is finished stays, nothing half-written is left
     ├── HubError (RuntimeError)        the Hub refused, or could not be reached
     ├── MissingExtraError (ImportError) an optional capability that is not installed
@@ -52,6 +53,10 @@ class CorruptFileError(StoreError):
 
 class ReadOnlyError(StoreError):
     """A cache that lacks something and cannot be written."""
+
+
+class RefusedError(StoreError):
+    """A request that a service refuses for what it holds, such as a text that its filter stops; others may pass."""
 
 
 class CorruptShardError(CorruptFileError):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hf_posmine.core.errors import StoreError
+from hf_posmine.core.errors import RefusedError, StoreError
 from hf_posmine.utils.redact import redact
 from hf_posmine.utils.retry import backoff, retry
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 REDIRECT, REFUSED, TOO_MANY, BROKEN = 300, 400, 429, 500
+UNFIT = (400, 413, 422)
+"""Refusals of a request for what it holds: a filter, or a text that is too long."""
 ANSWER_BYTES = 1 << 30
 """The largest answer that is read: 100,000 vectors of 512 dimensions as text."""
 SHOWN = 200
@@ -96,7 +98,8 @@ class Service:
             failed: called before every attempt after the first.
 
         Raises:
-            StoreError: no key, a refusal, a redirect, or no readable answer in all attempts.
+            RefusedError: the service refuses this request for what it holds.
+            StoreError: no key, another refusal, a redirect, or no readable answer in all attempts.
         """
         key, attempts = self._key(), 0
 
@@ -107,9 +110,8 @@ class Service:
             attempts += 1
             refusal = error if isinstance(error, _Refusal) else None
             if refusal is not None and refusal.status != TOO_MANY and refusal.status < BROKEN:
-                raise StoreError(
-                    f"{redact(self.name or self.url)} refused {what} with {refusal}{refusal.text}"
-                ) from None
+                kind = RefusedError if refusal.status in UNFIT else StoreError
+                raise kind(f"{redact(self.name or self.url)} refused {what} with {refusal}{refusal.text}") from None
             if attempts > self.retries:
                 problem = str(refusal) if refusal else f"{type(error).__name__}: {_shown(str(error), key)}"
                 raise StoreError(

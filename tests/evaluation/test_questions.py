@@ -249,6 +249,26 @@ def test_a_run_that_is_cut_off_pays_for_nothing_twice_and_gives_the_same(
     assert Counter(service.answered) == Counter(straight.answered)
 
 
+def test_documents_that_the_service_refuses_are_counted_and_asked_again(service, tmp_path, recwarn):
+    output = tmp_path / "asked.jsonl"
+    service.faults = [None] * 20 + [400, 413, 422]
+    words = words_of(service, output, "--documents", "20", "--concurrency", "1")
+    assert main(words) == 0
+    counts = json.loads((tmp_path / f"asked.jsonl.{FILE}").read_text())["attrition"]
+    assert (counts["requests"], counts["empty"]) == (60, 3)
+    assert any("3 questions without an answer; they are asked again" in str(w.message) for w in recwarn)
+    before = len(service.requests)
+    assert main(words) == 0
+    assert len(service.requests) - before >= 3
+    assert json.loads((tmp_path / f"asked.jsonl.{FILE}").read_text())["attrition"]["empty"] == 0
+
+
+def test_a_service_that_refuses_everything_ends_the_run(service, tmp_path, capsys):
+    service.faults = [400] * 500
+    assert main(words_of(service, tmp_path / "asked", "--documents", "40")) == 2
+    assert "refused the question with HTTP 400" in capsys.readouterr().err and len(service.requests) < 30
+
+
 def test_other_gates_and_more_documents_pay_only_for_what_is_new(service, tmp_path):
     output = tmp_path / "asked.jsonl"
     assert main(words_of(service, output, "--documents", "60", "--gates", "copied")) == 0

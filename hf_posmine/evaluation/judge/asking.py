@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from hf_posmine.core.errors import InputError
+from hf_posmine.core.errors import InputError, RefusedError
 from hf_posmine.evaluation.judge.candidates import Cost
 from hf_posmine.utils.digest import json_digest
 from hf_posmine.utils.files import answers_folder, cache_root
@@ -80,10 +81,10 @@ class Asker:
         return [question for key, question in keyed.items() if key not in known]
 
     def answers_to(self, form: Form, questions: Sequence[ChatQuestion]) -> list[str]:
-        """The answer to each question, all of one form.
+        """The answer to each question, all of one form; empty, with a warning, where the service refuses the question itself.
 
         Raises:
-            StoreError: the chat gave no answer; what it answered before is kept.
+            StoreError: the chat gave no answer, or refused most questions; what it answered before is kept.
         """
         keys = [_key(question) for question in questions]
         known = self._stored(form, set(keys))
@@ -93,9 +94,15 @@ class Asker:
             ThreadPoolExecutor(self.concurrency) as pool,
         ):
             futures = {pool.submit(self._ask, question): key for key, question in open_.items()}
+            refused: list[RefusedError] = []
             try:
                 for future in as_completed(futures):
-                    known[futures[future]] = self._store(form, futures[future], future.result())
+                    try:
+                        known[futures[future]] = self._store(form, futures[future], future.result())
+                    except RefusedError as error:
+                        refused.append(error)
+                        if len(refused) > max(len(known), self.concurrency) or len(refused) == len(keys):
+                            raise
                     bar.update()
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)  # requests that were not sent cost nothing
@@ -103,7 +110,12 @@ class Asker:
                     if key not in known and future.done() and not future.cancelled() and future.exception() is None:
                         self._store(form, key, future.result())
                 raise
-        return [known[key] for key in keys]
+        if refused:
+            count = f"{len(refused):,} question{'s' * (len(refused) > 1)}"
+            warnings.warn(
+                f"{count} without an answer; they are asked again in the next run ({refused[0]})", stacklevel=2
+            )
+        return [known.get(key, "") for key in keys]
 
     def _ask(self, question: ChatQuestion) -> str:
         text, messages = "", question.messages()
