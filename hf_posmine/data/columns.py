@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 from hf_posmine.core.check import is_whole
 from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.data import aliases
-from hf_posmine.data.images import AT_ONCE, UnreadableImage, named_images
+from hf_posmine.data.images import AT_ONCE, UnreadableImage, named_cells, named_images
 from hf_posmine.data.stream_faults import named_faults
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _batches(rows: AnyDataset, batch_rows: int) -> Iterator[dict[str, list]]:
         yield from rows.iter(batch_size=batch_rows)
     elif has_numbered_rows(rows):
         for table in rows.with_format("arrow").iter(batch_size=AT_ONCE):
-            yield table.to_pydict()
+            yield {name: named_cells(table[name]) for name in table.column_names}
     else:
         still_encoded = rows.decode(False) if isinstance(rows, DecodedStream) else rows
         yield from still_encoded.iter(batch_size=AT_ONCE)

@@ -7,6 +7,7 @@ another file is the same document. The bytes lie in one file per part of a corpu
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import sys
@@ -38,6 +39,8 @@ AT_ONCE = 64
 """Images that are in memory at a time while they are read."""
 CONVERTED = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV")
 """Modes that are compared as RGB(A); others, such as 16-bit grey, as they are, since RGB would lose most of them."""
+THUMBNAIL = 128
+"""Pixels of a thumbnail's longer side."""
 STORAGE = {"bytes", "path"}
 """Keys of an encoded value of ``datasets.Image()``."""
 
@@ -261,16 +264,28 @@ def named_images(values: Iterable[Any]) -> list[Any]:
 
 def named_cells(column: pa.Array | pa.ChunkedArray) -> list[Any]:
     """As :func:`named_images`, of an Arrow column; the bytes of images stay in it and are not kept in memory."""
-    if not is_image_type(column.type):
-        return named_images(column.to_pylist())
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    cells = [ArrowCell(chunk, at) for chunk in chunks for at in range(len(chunk))]
+    if is_image_type(column.type):
+        return side_by_side(_named_cell, [ArrowCell(chunk, at) for chunk in chunks for at in range(len(chunk))])
+    if not holds_images(column.type):
+        return named_images(column.to_pylist())
+    lists = [chunk[at] for chunk in chunks for at in range(len(chunk))]
+    cells = [ArrowCell(one.values, at) for one in lists if one.is_valid for at in range(len(one.values))]
+    named = iter(side_by_side(_named_cell, cells))
+    return [[next(named) for _ in range(len(one.values))] if one.is_valid else None for one in lists]
 
-    def name(cell: ArrowCell) -> NamedImage | UnreadableImage | None:
-        value = cell.values[cell.at].as_py()
-        return None if value is None else named_image(value, cell)
 
-    return side_by_side(name, cells)
+def _named_cell(cell: ArrowCell) -> NamedImage | UnreadableImage | None:
+    value = cell.values[cell.at].as_py()
+    return None if value is None else named_image(value, cell)
+
+
+def thumbnail(image: NamedImage) -> str:
+    """A small JPEG of an image as a data URI: at most 128 pixels wide and high, some 4 kB."""
+    small, buffer = image.open(), io.BytesIO()
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    small.save(buffer, "JPEG", quality=60)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def is_image_type(type_: pa.DataType) -> bool:

@@ -156,7 +156,9 @@
     element.append(...children);
     return element;
   };
-  const marked = (content) => { // searched words stand out
+  const marked = (content) => { // searched words stand out, and an image is in the place of its name
+    const name = /^image:[0-9a-f]{32}/.exec(content)?.[0], picture = name && data.images?.[name];
+    if (picture) return [make("img", { class: "thumb", src: picture, alt: name, title: name }), ...marked(content.slice(name.length))];
     const plain = state.words.filter((word) => !/^#\d+$/.test(word)).map(escaped);
     if (!plain.length) return [content];
     return content.split(new RegExp(`(${plain.join("|")})`, "iu")).map((part, i) => (i % 2 ? make("mark", {}, part) : part));

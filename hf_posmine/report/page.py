@@ -7,6 +7,7 @@ import hashlib
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from hf_posmine.data.images import NAME_LENGTH
 from hf_posmine.report import examples, figures, overview
 from hf_posmine.report.text_table import LINE_TEXTS
 
@@ -43,6 +44,7 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters |= {"number": lambda value: f"{value:,}", "percent": overview.percent}
+    environment.filters["pictured"] = lambda text: _pictured(text, payload.images)
     style, script = _file("page.css"), _file("page.js")
     facts = _facts(side, payload, limits, other)
     findings = overview.Lines("Findings of the audit", {title: (rows,) for title, rows in audit.items()})
@@ -78,6 +80,17 @@ def _facts(side: Side, payload: Payload, limits: TableLimits, other: MiningCompa
             "teachers": list(side.numbers.teacher_names),
         },
     }
+
+
+def _pictured(text: str, images: Mapping[str, str]) -> str:
+    """A text as HTML; one that begins with the name of an image, with its thumbnail in the place of the name."""
+    import markupsafe
+
+    name = text[:NAME_LENGTH]
+    if name not in images:
+        return markupsafe.escape(text)
+    image = '<img class="thumb" src="{}" alt="{}" title="{}" loading="lazy">{}'
+    return markupsafe.Markup(image).format(images[name], name, name, text[NAME_LENGTH:])
 
 
 def _file(name: str) -> str:

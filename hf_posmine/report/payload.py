@@ -19,6 +19,8 @@ from hf_posmine.report.text_table import TextTable
 from hf_posmine.utils.progress import progress_bar
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hf_posmine.core.types import Rows
     from hf_posmine.report.numbers import Numbers
     from hf_posmine.report.rows import MinedRows
@@ -30,12 +32,13 @@ DIGITS = 4
 
 @dataclass(frozen=True)
 class Payload:
-    """Rows of the table, int64 ``[m]`` ascending, their columns and texts in base64, and how many texts were cut."""
+    """Rows of the table, int64 ``[m]`` ascending, their columns and texts in base64, how many texts were cut, and thumbnails."""
 
     rows: Rows
     columns: str
     texts: str
     cut: int
+    images: Mapping[str, str] = field(default_factory=dict)
 
 
 def pack(
@@ -62,8 +65,9 @@ def pack(
             bar.update(len(block))
     rows = np.sort(np.array(found.rows, np.int64))
     columns = _columns(mined, numbers, marks, rows, found.sorted(), other)
+    columns |= {"images": table.images} if table.images else {}
     compressed = zlib.compress(json.dumps(columns, separators=(",", ":"), allow_nan=False).encode(), 6)
-    return Payload(rows, base64.b64encode(compressed).decode(), table.finish(), table.cut)
+    return Payload(rows, base64.b64encode(compressed).decode(), table.finish(), table.cut, table.images)
 
 
 @dataclass

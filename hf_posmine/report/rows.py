@@ -19,9 +19,10 @@ from hf_posmine.data.aliases import (
     named,
     only_named,
 )
-from hf_posmine.data.columns import as_splits, require_column
+from hf_posmine.data.columns import as_splits, iter_columns, require_column
+from hf_posmine.data.images import named_cells
 from hf_posmine.data.layouts import pick_columns
-from hf_posmine.mining.columns import OUTPUT_COLUMNS, without_nulls
+from hf_posmine.mining.columns import OUTPUT_COLUMNS, list_column, without_nulls
 from hf_posmine.mining.provenance import FILE, read_provenance
 
 if TYPE_CHECKING:
@@ -92,12 +93,12 @@ class MinedRows:
         if not splits:
             raise InputError(f"{name} has no rows; there is nothing to report")
         for split, rows in splits.items():
-            if "negatives" not in rows.column_names:
+            if list_column(rows.column_names) is None:
                 raise ColumnError(
                     f"{name}, split {split!r}: no column 'negatives' among {rows.column_names}; report on the rows as "
                     "they were mined, before --format"
                 )
-        splits = {split: without_nulls(rows) for split, rows in splits.items()}
+        splits = {split: _with_negatives(without_nulls(rows)) for split, rows in splits.items()}
         columns = _text_columns(next(iter(splits.values())), record, query_column, positive_column, answer_column)
         return cls(name, splits, record, columns)
 
@@ -161,7 +162,8 @@ class MinedRows:
     def batches(self, columns: Sequence[str]) -> Iterator[dict[str, list[Any]]]:
         """Batches of columns as Python values, through all splits; for columns of texts."""
         for split in self.splits.values():
-            yield from split.select_columns(list(columns)).with_format(None).iter(batch_size=BATCH_ROWS)
+            for _, batch in iter_columns(split, columns, BATCH_ROWS):
+                yield batch
 
     def take(self, rows: Rows, columns: Sequence[str]) -> dict[str, list[Any]]:
         """Columns of some rows, int64 ``[m]`` in ascending order, counted through all splits."""
@@ -170,9 +172,9 @@ class MinedRows:
         for split in self.splits.values():
             mine = rows[(rows >= start) & (rows < start + len(split))] - start
             if len(mine):
-                picked = split.select_columns(list(columns)).with_format(None)[mine.tolist()]
+                picked = split.select_columns(list(columns)).with_format("arrow")[mine.tolist()]
                 for name in columns:
-                    found[name] += picked[name]
+                    found[name] += named_cells(picked[name])
             start += len(split)
         return found
 
@@ -184,7 +186,14 @@ class MinedRows:
 def as_texts(value: object) -> list[str]:
     """A cell with a text, an id or a list of them, as a list of texts."""
     members = value if isinstance(value, list) else [value]
-    return [str(member) for member in members if member is not None]
+    return [member if isinstance(member, str) else str(member) for member in members if member is not None]
+
+
+def _with_negatives(split: Any) -> Any:
+    """A split whose negatives are named by id, with the ids in the place of the texts."""
+    return (
+        split if list_column(split.column_names) == "negatives" else split.rename_column("negatives_ids", "negatives")
+    )
 
 
 def _dataset(split: Dataset) -> Any:

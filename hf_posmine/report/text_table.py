@@ -1,4 +1,4 @@
-"""Texts of the page, each once, compressed as they come."""
+"""Texts of the page, each once, compressed as they come, and thumbnails of those that name images."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from hf_posmine.data.images import NAME_LENGTH, NamedImage, thumbnail
 from hf_posmine.data.texts import text_keys
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 LINE_TEXTS = 1000
 """Texts per line of JSON; the page reads only the lines it shows."""
+MOST_IMAGES = 2000
+"""Thumbnails on a page, some 10 MB; further images go by their names."""
 REFERENCE_BYTES = 8
 """What a text of a row takes beside itself, compressed: its number, score, rank and id, about."""
 
@@ -28,6 +31,7 @@ class TextTable:
     cut: int = 0
     written: int = 0
     references: int = 0
+    images: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._compress = zlib.compressobj(6)
@@ -43,7 +47,15 @@ class TextTable:
                 self.numbers[key] = len(self.numbers)
                 self._append(text)
             numbers.append(self.numbers[key])
+            if isinstance(text, NamedImage):
+                self._picture(text)
         return numbers
+
+    def _picture(self, image: NamedImage) -> None:
+        name = str(image)[:NAME_LENGTH]
+        if name not in self.images and len(self.images) < MOST_IMAGES:
+            self.images[name] = thumbnail(image)
+            self.written += len(self.images[name]) * 3 // 4
 
     @property
     def size(self) -> int:
