@@ -13,6 +13,7 @@ import xxhash
 
 from hf_posmine.audit.forms import same_forms
 from hf_posmine.audit.word_bits import WordBits
+from hf_posmine.data.images import NamedImage
 from hf_posmine.data.likeness import COMPARED, jaccard, pieces
 
 if TYPE_CHECKING:
@@ -88,7 +89,12 @@ class TextFacts:
     def scripts(self) -> npt.NDArray[np.int8]:
         """The script of most letters of each beginning, as places in ``SCRIPTS``; ``NO_SCRIPT`` without letters."""
         found = [
-            LATIN if text.isascii() and text[:1].isalpha() else _script_of(text) for text in self.texts
+            NO_SCRIPT
+            if isinstance(text, NamedImage)
+            else LATIN
+            if text.isascii() and text[:1].isalpha()
+            else _script_of(text)
+            for text in self.texts
         ]  # most are
         return np.array(found, np.int8)
 

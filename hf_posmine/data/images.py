@@ -122,9 +122,15 @@ class NamedImage(str):
 
 @dataclass(frozen=True)
 class UnreadableImage:
-    """An image that cannot be opened, and why."""
+    """An image that cannot be opened, and why.
+
+    Attributes:
+        reason: in a few words.
+        value: as it came.
+    """
 
     reason: str
+    value: object = None
 
 
 def pillow() -> Any:
@@ -221,6 +227,15 @@ def encoded_item(item: str) -> Any:
     return {"bytes": item.encoded(), "path": None}
 
 
+def stored_value(value: object) -> Any:
+    """A cell that may hold named images, as ``datasets.Image()`` stores them; other values as they are."""
+    if isinstance(value, UnreadableImage):
+        return value.value
+    if isinstance(value, list):
+        return [stored_value(member) for member in value]
+    return encoded_item(value) if isinstance(value, NamedImage) else value
+
+
 def named_image(value: object, source: Source | None = None) -> NamedImage | UnreadableImage:
     """An image by its name: of Pillow, encoded, bytes or a path.
 
@@ -241,7 +256,7 @@ def named_image(value: object, source: Source | None = None) -> NamedImage | Unr
     except Exception as error:  # Pillow raises many kinds for broken files, also SyntaxError and struct.error
         if isinstance(error, MissingExtraError):
             raise
-        return UnreadableImage(" ".join(str(error).split())[:80] or type(error).__name__)
+        return UnreadableImage(" ".join(str(error).split())[:80] or type(error).__name__, value)
 
 
 def named_images(values: Iterable[Any]) -> list[Any]:

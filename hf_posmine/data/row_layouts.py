@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeAlias
 from hf_posmine.core.errors import ColumnError
 from hf_posmine.data import aliases
 from hf_posmine.data.columns import id_of_record, require_column, text_of_record
+from hf_posmine.data.images import UnreadableImage
 
 Row: TypeAlias = Mapping[str, Any]
 POSITIVE_LABEL = 0.5
@@ -235,7 +236,7 @@ def as_text(value: object) -> str:
     if isinstance(value, Mapping):
         text = text_of_record(value)
         value = id_of_record(value) if isinstance(text, Mapping) else text
-    return "" if value is None else str(value)
+    return "" if value is None or isinstance(value, UnreadableImage) else str(value)
 
 
 def as_texts(value: object) -> list[str]:
@@ -245,7 +246,7 @@ def as_texts(value: object) -> list[str]:
     if value is None:
         return []
     if isinstance(value, (list, tuple)):
-        return [member if type(member) is str else as_text(member) for member in value]  # most are
+        return [member if isinstance(member, str) else as_text(member) for member in value]  # most are
     return [as_text(value)]
 
 
@@ -342,7 +343,7 @@ def layout_of(rows: Sequence[Row], given: NamedColumns | None = None) -> RowLayo
 
 
 def _lists(columns: SampledColumns, given: NamedColumns) -> RowLayout | None:
-    negatives = given.negatives or columns.named(aliases.NEGATIVE_NAMES, list)
+    negatives = given.negatives or columns.named((*aliases.NEGATIVE_NAMES, "negatives_ids"), list)
     if negatives is None or not (isinstance(columns.values[negatives], list) or columns.values[negatives] is None):
         return None
     query, positive = _query_and_positive(columns, given, negatives)
@@ -361,7 +362,13 @@ def _holds_ids(value: object, column: str) -> bool:
 
 
 def _tool(negatives: str, positive: str) -> str:
-    names = {"neg": "FlagEmbedding", "negative_passages": "Tevatron", "neg_doc": "NeMo", "negatives": "mined rows"}
+    names = {
+        "neg": "FlagEmbedding",
+        "negative_passages": "Tevatron",
+        "neg_doc": "NeMo",
+        "negatives": "mined rows",
+        "negatives_ids": "mined rows",
+    }
     return names.get(negatives, f"lists of {positive!r} and {negatives!r}")
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.data.columns import batched
+from hf_posmine.data.columns import batched, column_names, iter_columns
+from hf_posmine.data.images import named_cells, stored_value
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -87,7 +88,7 @@ class ParquetRows(RowFile):
         schema = pq.read_schema(self.file)
         with pq.ParquetWriter(target, schema) as writer:
             for batch in batched(rows, BATCH_ROWS):
-                writer.write_table(pa.Table.from_pylist(batch, schema))
+                writer.write_table(pa.Table.from_pylist([_stored(row) for row in batch], schema))
 
 
 def _values(column: pa.Array) -> list[Any]:
@@ -98,10 +99,15 @@ def _values(column: pa.Array) -> list[Any]:
     if pa.types.is_string(column.type):
         return column.to_numpy(zero_copy_only=False).tolist()
     if not pa.types.is_list(column.type) or not pa.types.is_string(column.type.value_type) or column.null_count:
-        return column.to_pylist()
+        return named_cells(column)
     texts = column.flatten().to_numpy(zero_copy_only=False).tolist()
     ends = itertools.accumulate(pc.list_value_length(column).to_pylist(), initial=0)
     return [texts[start:stop] for start, stop in itertools.pairwise(ends)]
+
+
+def _stored(row: Row) -> dict[str, Any]:
+    """A row as it is written: images by their bytes."""
+    return {name: stored_value(value) for name, value in row.items()}
 
 
 class JsonLines(RowFile):
@@ -214,7 +220,8 @@ class DatasetRows:
 
     def columns(self) -> Iterator[Mapping[str, list[Any]]]:
         """All rows, some at a time, as columns."""
-        yield from self.dataset.with_format(None).iter(batch_size=BATCH_ROWS)
+        for _, batch in iter_columns(self.dataset, column_names(self.dataset), BATCH_ROWS):
+            yield batch
 
     def batches(self) -> Iterator[list[Row]]:
         """All rows, some at a time."""
@@ -231,7 +238,7 @@ class DatasetRows:
             file = str(Path(folder) / "rows.arrow")
             with ArrowWriter(path=file, features=self.dataset.features) as writer:
                 for row in rows:
-                    writer.write(dict(row))
+                    writer.write(_stored(row))
                 writer.finalize()
             Dataset.from_file(file).save_to_disk(str(target))
 
