@@ -189,7 +189,7 @@ def as_texts(value: object) -> list[str]:
     return [member if isinstance(member, str) else str(member) for member in members if member is not None]
 
 
-def _with_negatives(split: Any) -> Any:
+def _with_negatives(split: Dataset) -> Any:
     """A split whose negatives are named by id, with the ids in the place of the texts."""
     return (
         split if list_column(split.column_names) == "negatives" else split.rename_column("negatives_ids", "negatives")
