@@ -356,6 +356,7 @@ def test_the_command_calibrates_a_judged_collection(capsys):
 
 @pytest.mark.real_data
 @pytest.mark.slow
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", ["cranfield", "vaswani"])
 def test_half_of_the_queries_predict_the_other_half(name):
     corpus, judgements, _ = load_judged(real_data(name), "qrels", None, 0)

@@ -122,7 +122,9 @@ def scifact(documents: int, queries: int) -> Collection:
     return small({row["id"]: row["text"] for row in rows}, texts, [tuple(row.values()) for row in judged], "scifact")
 
 
-@pytest.mark.parametrize("name", ["shuffled", pytest.param("scifact", marks=pytest.mark.real_data)])
+@pytest.mark.parametrize(
+    "name", ["shuffled", pytest.param("scifact", marks=[pytest.mark.real_data, pytest.mark.matrix])]
+)
 def test_parity_with_sentence_transformers_and_pytrec_eval(name, embedded_model, few):
     """One model, one set of judgements: four implementations, the same figures for every query and on average.
 

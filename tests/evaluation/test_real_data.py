@@ -67,7 +67,7 @@ def independent_rate(folder, teacher, corpus, method: str) -> float:
     return 100 * false / total
 
 
-@pytest.fixture(scope="module", params=["cranfield", "vaswani"])
+@pytest.fixture(scope="module", params=["cranfield", pytest.param("vaswani", marks=pytest.mark.matrix)])
 def collection(request):
     return request.param, load(request.param)
 
@@ -83,6 +83,7 @@ def test_false_negative_rate(collection, method):
 
 
 @pytest.mark.real_data
+@pytest.mark.matrix
 def test_the_one_difference_is_a_duplicate_document():
     """On vaswani, SkipTop(10) differs by one false negative: a duplicate counted as a rank of its own shifts the window."""
     folder, corpus, judgements, visible, teacher = load("vaswani")

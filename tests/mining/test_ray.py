@@ -51,6 +51,7 @@ def expected(pairs, model, tmp_path_factory) -> dict:
         return pairs.map(make_miner(pairs, model, home / "diary", shard_rows=SHARD_ROWS), batched=True).to_dict()
 
 
+@pytest.mark.matrix
 def test_a_killed_encoder_a_killed_miner_and_a_damaged_shard_change_no_row(
     cluster, pairs, model, expected, tmp_path, fresh_home, monkeypatch
 ):
@@ -81,6 +82,7 @@ def test_a_killed_encoder_a_killed_miner_and_a_damaged_shard_change_no_row(
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.parquet")} == before
 
 
+@pytest.mark.matrix
 def test_a_full_disk_is_a_clear_error_and_once_there_is_space_the_same_call_continues(
     cluster, pairs, model, expected, tmp_path, fresh_home
 ):
@@ -130,6 +132,7 @@ def test_the_command_mines_on_the_cluster(cluster, pairs, model, expected, tmp_p
     assert json.loads((tmp_path / "mined" / "provenance.json").read_text())["rows"]["train"]["rows"] == ROWS
 
 
+@pytest.mark.matrix
 def test_a_lost_node_changes_no_row(cluster, pairs, model, expected, tmp_path, fresh_home):
     miner = make_miner(pairs, model, tmp_path / "diary", shard_rows=SHARD_ROWS, seconds=0.2)
     data = tmp_path / "mined" / "data"

@@ -420,6 +420,7 @@ def test_a_micro_grid_from_end_to_end(config, tmp_path, capsys):
     assert "0 of 6 different cells and 0 minings are left: 0 h 0 min" in capsys.readouterr().out
 
 
+@pytest.mark.matrix
 def test_a_killed_run_goes_on_and_ends_with_the_same_table(config, tmp_path, monkeypatch):
     config["studies"]["methods"] |= {"seeds": [1], "figures": []}
     assert run(config, tmp_path / "whole", "--no-figures") == 0
@@ -449,6 +450,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_table(config, tmp_path, mon
     assert report(killed)["studies"] == report(tmp_path / "whole")["studies"]
 
 
+@pytest.mark.matrix
 def test_cells_do_not_depend_on_their_order_or_on_what_ran_before(config, tmp_path):
     found = []
     for number, backwards in enumerate((False, True)):

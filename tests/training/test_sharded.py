@@ -90,6 +90,7 @@ def test_evaluations_are_those_of_ddp(folder):
     assert (folder / "best-fsdp" / "eval" / "heldout-6.json").exists()
 
 
+@pytest.mark.matrix
 def test_an_interrupted_sharded_run_resumes_to_the_same_weights(folder):
     """Interrupted after two steps with all weights and with adapters, and while the model of the end was saved."""
     names = ("full", "adapters", "cached")
