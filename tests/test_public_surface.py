@@ -26,7 +26,8 @@ PUBLIC = {
     "hf_posmine.core": [
         "ColumnError", "Consistency", "CorruptShardError", "DiskFullError", "ENSEMBLES", "Exclusions", "FILTERS",
         "FartherFromPositive", "Filter", "HubError", "InputError", "MiningSettings", "MissingExtraError", "NearerToPositive",
-        "PosmineError", "Ranking", "SAMPLERS", "ShortRowError", "SpecError", "StoreError", "Teacher", "as_filters", "as_sampler",
+        "PerGroup", "PosmineError", "Ranking", "SAMPLERS", "ShortRowError", "SpecError", "StoreError", "Teacher",
+        "as_filters", "as_sampler",
     ],
     "hf_posmine.utils": [
         "Node", "build_once", "json_digest", "progress_bar", "quiet_bars", "remove_stale", "replace_folder", "store_root",

@@ -65,6 +65,7 @@ EXAMPLES = """examples:
   hf-posmine mine pairs.parquet --filters "PercPos(0.95)" --output mined --push-to-hub me/mined --variants n-tuple
 
 filters:  SkipTop(n)  RankWindow(first, last)  MaxScore(s)  MinScore(s)  MarginPos(margin)  PercPos(share)
+          PerGroup(column, most)
           FartherFromPositive(margin)  NearerToPositive(margin)  Consistency(k)
           MaxFNRate(rate, confidence)
           default: PercPos(0.95); none: Naive Top-K

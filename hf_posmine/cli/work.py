@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.cli.arguments import teacher_names, teacher_options
+from hf_posmine.cli.early import settings_of
 from hf_posmine.cli.show import show
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.settings import MiningSettings
@@ -47,7 +48,7 @@ class DataOptions:
         corpus_image_column: its images, which are documents alone or together with the texts.
         streaming: read both as streams.
         skip_bad_rows: leave out rows without a query or a positive, which else are an error.
-        exclude_same: further columns that the corpus keeps.
+        keep_columns: further columns that the corpus keeps.
         match: which texts count as the same.
     """
 
@@ -65,19 +66,22 @@ class DataOptions:
     corpus_image_column: str | None = None
     streaming: bool = False
     skip_bad_rows: bool = False
-    exclude_same: Sequence[str] | None = None
+    keep_columns: Sequence[str] = ()
     match: Match = "normalized"
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> DataOptions:
         """From the parsed command line."""
         given = vars(args)
-        return cls(**{field.name: given[field.name] for field in fields(cls) if field.name in given})
+        columns = settings_of(args).kept_columns if "exclude_same" in given else ()
+        return cls(
+            **{field.name: given[field.name] for field in fields(cls) if field.name in given}, keep_columns=columns
+        )
 
     @property
     def reading(self) -> dict[str, Any]:
         """How the corpus is read, as arguments of :meth:`~hf_posmine.data.corpus.Corpus.from_dataset`."""
-        return {"keep": self.exclude_same or (), "match": self.match}
+        return {"keep": self.keep_columns, "match": self.match}
 
 
 @dataclass

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from hf_posmine.core.filters import FILTERS, as_filters
     from hf_posmine.core.pair_filters import Consistency, FartherFromPositive, NearerToPositive
+    from hf_posmine.core.quotas import PerGroup
     from hf_posmine.core.samplers import SAMPLERS, as_sampler
     from hf_posmine.core.settings import MiningSettings
     from hf_posmine.core.types import Exclusions, Filter, Ranking, Teacher
@@ -42,6 +43,7 @@ __all__ = [
     "MiningSettings",
     "MissingExtraError",
     "NearerToPositive",
+    "PerGroup",
     "PosmineError",
     "Ranking",
     "ShortRowError",
@@ -77,6 +79,7 @@ __getattr__, __dir__ = lazy_names(
             "FartherFromPositive",
             "NearerToPositive",
         ),
+        "quotas": ("PerGroup",),
         "samplers": (
             "SAMPLERS",
             "as_sampler",

@@ -14,6 +14,7 @@ import numpy as np
 from hf_posmine.core.errors import SpecError
 from hf_posmine.core.neutral import NeutralFilter, check_number, check_whole
 from hf_posmine.core.pair_filters import Consistency, FartherFromPositive, NearerToPositive
+from hf_posmine.core.quotas import PerGroup, quotas_of
 from hf_posmine.core.spec import parse, shown
 from hf_posmine.core.types import ByPosition, Filter, OfRows
 
@@ -199,7 +200,7 @@ FILTERS = {
     cls.__name__: cls
     for cls in (
         SkipTop, RankWindow, MaxScore, MinScore, MarginPos, PercPos, FartherFromPositive, NearerToPositive, Consistency,
-        MaxFNRate,
+        PerGroup, MaxFNRate,
     )
 }  # fmt: skip
 
@@ -285,7 +286,7 @@ def refuse_beyond_scores(filters: Sequence[Filter], where: str) -> None:
     Raises:
         SpecError: there is one; ``where`` says what takes none.
     """
-    unfit = [*by_position(filters), *of_rows(filters)]
+    unfit = [*by_position(filters), *of_rows(filters), *quotas_of(filters)]
     if unfit:
         raise SpecError(f"{unfit[0]!r} has no effect on {where}; give it to the miner")
 

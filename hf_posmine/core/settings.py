@@ -10,6 +10,7 @@ from hf_posmine.core.check import is_number, whole
 from hf_posmine.core.ensembles import ENSEMBLES
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.filters import PercPos, as_filters, by_position, common_window, of_rows
+from hf_posmine.core.quotas import quotas_of
 from hf_posmine.core.samplers import Choice, Top, as_sampler
 from hf_posmine.core.types import CeilingFrom, Filter, Match, ScoreKind
 
@@ -109,10 +110,15 @@ class MiningSettings:
             set_(self, "near_duplicates", float(near))
         if self.filters is not None:
             self._check_window(*common_window(self.all_filters))
-            if self.on_short == "random" and by_position(self.all_filters):
+            barring = [*by_position(self.all_filters), *quotas_of(self.all_filters)]
+            if self.on_short == "random" and barring:
                 raise InputError(
-                    f"on_short='random' fills rows wherever the documents lie, and {by_position(self.all_filters)[0]!r} does not "
-                    "allow that; use 'keep', 'drop' or 'raise'"
+                    f"on_short='random' fills rows wherever the documents lie, and {barring[0]!r} does not allow that; use "
+                    "'keep', 'drop' or 'raise'"
+                )
+            if self.ensemble and quotas_of(self.all_filters):
+                raise InputError(
+                    f"{quotas_of(self.all_filters)[0]!r} counts the candidates of one teacher, and {self.sampler!r} merges several"
                 )
         self.one_sampler.pool(self.num_negatives)
 
@@ -184,6 +190,12 @@ class MiningSettings:
         if self.filters is None:
             raise InputError("filters=None: the default depends on the teacher's scores; use the settings of a miner")
         return self.filters  # type: ignore[return-value]
+
+    @property
+    def kept_columns(self) -> list[str]:
+        """The columns of the corpus that decide about negatives."""
+        quotas = quotas_of(() if self.filters is None else self.all_filters)
+        return list(dict.fromkeys([*(self.exclude_same or ()), *(quota.column for quota in quotas)]))
 
     @property
     def dropping(self) -> list[str]:

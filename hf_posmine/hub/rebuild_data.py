@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.core.settings import MiningSettings
 from hf_posmine.data.columns import as_splits
 from hf_posmine.hub.ids import on_hub
 from hf_posmine.hub.inputs import InputChange
@@ -63,7 +64,7 @@ def rebuild_corpus(
     from hf_posmine.data.corpus import Corpus
 
     was, documents = record.corpus, known.documents if known is not None else None
-    same = record.settings.get("exclude_same", ())
+    same = _kept(record)
     if same and documents is not None and was.source is None and record.columns.positive is not None:
         documents = documents.with_columns_of(dict(rows), record.columns.positive, same)  # type: ignore[arg-type]
     corpus = inputs.corpus if isinstance(inputs.corpus, Corpus) else _load_corpus(record, inputs, changes) or documents
@@ -89,7 +90,7 @@ def _load_corpus(record: MiningRecord, inputs: Inputs, changes: list[InputChange
             raise _no_corpus(record)
         if not within_reach(source, allow_local=inputs.allow_local):
             raise out_of_reach(source, "corpus", GIVE_CORPUS, allow_local=inputs.allow_local)
-    source, keep = source or Source(), record.settings.get("exclude_same", ())
+    source, keep = source or Source(), _kept(record)
     at_hub = given is None and on_hub(source.path, source.revision)
     path = Path(str(source.path if given is None else given)).expanduser()
     if not at_hub and is_beir(path):
@@ -105,6 +106,11 @@ def _load_corpus(record: MiningRecord, inputs: Inputs, changes: list[InputChange
         "image": source.image,
     }  # "": the corpus was made without
     return Corpus.from_dataset(documents, **columns, match=match, keep=keep)  # type: ignore[arg-type]
+
+
+def _kept(record: MiningRecord) -> list[str]:
+    """The columns of the documents that decide about negatives."""
+    return MiningSettings.from_options(dict(record.settings)).kept_columns
 
 
 def _load_recorded(source: Source, what: str, changes: list[InputChange]) -> Any:

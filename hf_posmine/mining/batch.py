@@ -44,6 +44,7 @@ class Batch:
         codes: int64 ``[E]``.
         reasons: int8 ``[E]``, the first of :data:`EXCLUSION_REASONS` that holds.
         texts: the text of each negative code.
+        quotas: columns of the corpus that quotas count by.
     """
 
     queries: list[str]
@@ -51,6 +52,7 @@ class Batch:
     codes: Rows
     reasons: np.ndarray
     texts: dict[int, str]
+    quotas: Mapping[str, DocumentValues] = field(default_factory=dict)
 
     @classmethod
     def of(cls, queries: list[str], groups: Sequence[tuple[Rows, Rows]], texts: dict[int, str]) -> Batch:

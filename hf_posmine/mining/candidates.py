@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hf_posmine.core.filters import common_window, highest_floor, lowest_ceiling, of_rows
+from hf_posmine.core.quotas import quotas_of
 from hf_posmine.core.types import PADDING, CeilingFrom, Exclusions, Floats, Mask, Ranking, Rows, Scorer
 from hf_posmine.mining.geometry import FoundBelow, Positions, deepen
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hf_posmine.core.quotas import PerGroup
     from hf_posmine.core.settings import MiningSettings
+    from hf_posmine.data.kept import DocumentValues
     from hf_posmine.mining.batch import Batch
 
 
@@ -75,13 +80,16 @@ def find(
     own, reference_scores = positive_scores(batch, teacher, settings.ceiling_from)
     ceilings, by = lowest_ceiling(filters, reference_scores)
     floors, placed = highest_floor(filters, reference_scores), Positions.of(batch, teacher, filters)
-    search = _Search(batch.queries, teacher, exclude, ceilings, floors, common_window(filters), placed)
+    quotas = {quota: batch.quotas[quota.column] for quota in quotas_of(filters)}
+    search = _Search(batch.queries, teacher, exclude, ceilings, floors, common_window(filters), placed, quotas)
     first = search.best(None, depth_of(settings, num_candidates, pool))
     early = first.ranks < n
     skipped = ((first.ranking.doc_ids >= 0) & ~first.inside & early).sum(axis=1)
     floored = (first.inside & ~first.keep & early).sum(axis=1)
-    if placed is not None:
-        first = deepen(first, settings.one_sampler.pool(n) if pool is None else pool, num_candidates, search.best)
+    if placed is not None or quotas:
+        wanted = settings.one_sampler.pool(n) if pool is None else pool
+        room = (quota.most * (len(values.values) + 1) for quota, values in quotas.items())
+        first = deepen(first, min([wanted, *room]), num_candidates, search.best)
     return TeacherCandidates(
         ranking=first.ranking,
         ranks=first.ranks,
@@ -107,6 +115,7 @@ class _Search:
     floors: Floats
     window: tuple[int, int | None]
     placed: Positions | None
+    quotas: Mapping[PerGroup, DocumentValues]
 
     def best(self, rows: Rows | None, depth: int) -> FoundBelow:
         """The best candidates of some rows, or of all."""
@@ -126,6 +135,9 @@ class _Search:
         more = keep[:, -1].copy()
         if self.placed is not None:
             keep &= self.placed.keep(rows, ranking.doc_ids)
+        for quota, values in self.quotas.items():
+            groups = values.first(ranking.doc_ids.ravel()).reshape(ranking.doc_ids.shape)
+            keep = quota.within(groups, keep)
         return FoundBelow(ranking, ranks, inside, keep, more)
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from hf_posmine.core.errors import ColumnError, CutTextWarning, InputError, OutsideCorpusWarning, PromptedTextWarning
 from hf_posmine.core.filters import common_window
+from hf_posmine.core.quotas import quotas_of
 from hf_posmine.core.settings import MiningSettings
 from hf_posmine.core.types import Teacher
 from hf_posmine.data.columns import ArrayLike, ColumnTable, as_dataset
@@ -177,6 +178,12 @@ class PositiveAwareMiner:
         """The columns that documents may not share with a positive."""
         return {name: self.corpus.values_of(name, "exclude_same") for name in self.settings.exclude_same or ()}
 
+    @property
+    def _quotas(self) -> dict[str, DocumentValues]:
+        """The columns that quotas count by."""
+        names = [quota.column for quota in quotas_of(self.settings.all_filters)]
+        return {name: self.corpus.values_of(name, "PerGroup column") for name in names}
+
     def __repr__(self) -> str:
         settings = self.settings
         filters = " + ".join(map(repr, settings.all_filters)) or "no filter"
@@ -205,6 +212,8 @@ class PositiveAwareMiner:
             raise InputError("near_duplicates needs a dense teacher, which can compare documents with each other")
         for name, values in self._same.items():
             check_same(name, values, self.corpus.num_candidates)
+        if self._quotas and self.second_opinion is not None:
+            raise InputError("PerGroup counts before a second opinion rejects; mine with one of them")
         if settings.exclude_other_positives and self.known_positives is None:
             raise InputError("exclude_other_positives needs known_positives=")
         ceilings = [f.ceiling(np.ones(1, np.float32))[0] for f in settings.all_filters]
@@ -312,8 +321,8 @@ class PositiveAwareMiner:
         from hf_posmine.teachers.factory import make_teachers
 
         settings = MiningSettings.from_options(options)
-        same = settings.exclude_same or ()
-        corpus = None if corpus is None else Corpus.of(corpus, keep=same, match=settings.match)
+        kept = settings.kept_columns
+        corpus = None if corpus is None else Corpus.of(corpus, keep=kept, match=settings.match)
         given: list[Any] = list(teacher) if isinstance(teacher, (list, tuple)) else [teacher or DEFAULT_MODEL]
         ready = [t for t in given if isinstance(t, Teacher)]
         if ready and len(ready) == len(given) and teacher_options:
@@ -330,7 +339,7 @@ class PositiveAwareMiner:
         if corpus is None:
             if known.documents is None:
                 raise InputError(f"column {positive_id!r} holds ids; pass corpus= with the documents they name")
-            corpus = known.documents.with_columns_of(dataset, str(positive), same) if same else known.documents
+            corpus = known.documents.with_columns_of(dataset, str(positive), kept) if kept else known.documents
         elif known.documents is not None and not ready:
             corpus = corpus.union(known.documents, candidates=False)
         return cls(
@@ -354,7 +363,7 @@ class PositiveAwareMiner:
             "known_positives": self.known_positives.fingerprint if self.known_positives is not None else None,
             "columns": [self.query_column, self.positive_column, self.positive_id_column],
             "settings": self.settings.to_dict(),
-            "same": [values.digest for values in self._same.values()],
+            "same": [values.digest for values in [*self._same.values(), *self._quotas.values()]],
         }
         opinion = self.second_opinion
         if opinion is not None:
@@ -505,6 +514,7 @@ class PositiveAwareMiner:
             batch = batch.with_near(_near_positives(near, batch.positives()[0], self.settings.near_duplicates))
         elif self._near_lookalikes is not None:
             batch = batch.with_near(self._near_lookalikes.of_rows(batch.positives()[0]))
+        batch.quotas = self._quotas
         return (batch, *batch.exclusions(self.corpus.num_candidates, self.excluded_everywhere))
 
     def _mine(self, columns: dict[str, list[Any]]) -> Any:

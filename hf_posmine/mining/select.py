@@ -230,7 +230,7 @@ def _rows_of(batch: Batch, rows: Rows) -> Batch:
     keep = np.isin(batch.entry_rows, rows)
     numbers = np.searchsorted(rows, batch.entry_rows[keep])
     queries = [batch.queries[row] for row in rows.tolist()]
-    return type(batch)(queries, numbers, batch.codes[keep], batch.reasons[keep], batch.texts)
+    return type(batch)(queries, numbers, batch.codes[keep], batch.reasons[keep], batch.texts, batch.quotas)
 
 
 def _in_order(parts: Sequence[tuple[Rows, MinedBatch]]) -> MinedBatch:

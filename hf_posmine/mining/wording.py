@@ -28,5 +28,5 @@ MATCH_WORDS = {
 }
 FILTER_NAMES_IN_PAPER = {
     "PercPos": "TopK-PercPos", "MarginPos": "TopK-MarginPos", "MaxScore": "TopK-Abs", "SkipTop": "Top-K shifted by N",
-    "RankWindow": "a window of ranks", "MinScore": "a least score",
+    "RankWindow": "a window of ranks", "MinScore": "a least score", "PerGroup": "a quota per group",
 }  # fmt: skip

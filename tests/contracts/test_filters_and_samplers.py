@@ -22,6 +22,7 @@ from hf_posmine.core.filters import (
     parse_filter,
 )
 from hf_posmine.core.pair_filters import Consistency, FartherFromPositive, NearerToPositive
+from hf_posmine.core.quotas import PerGroup
 from hf_posmine.core.samplers import SAMPLERS, SampledTopK, SimANS, Stratified, Top, Top1Sampled, Uniform, parse_sampler
 
 VALUES = [
@@ -34,6 +35,7 @@ VALUES = [
     FartherFromPositive(0.05),
     NearerToPositive(-0.05),
     Consistency(2),
+    PerGroup("lang", 2),
     MaxFNRate(0.05),
     Top(),
     Uniform(20),
