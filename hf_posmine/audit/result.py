@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.audit.kinds import KINDS
@@ -68,6 +68,7 @@ class AuditResult:
         findings: by kind, those that were found.
         repair: of the mended copy; None without one.
         num_negatives: that a row should have; None where rows hold one document.
+        languages: of each language of positives, the negatives by their language; empty unless they were asked for.
     """
 
     name: str
@@ -78,6 +79,7 @@ class AuditResult:
     findings: dict[str, KindFindings]
     repair: Repair | None = None
     num_negatives: int | None = None
+    languages: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def rows_with(self, kind: str) -> int:
         """Rows with a finding of this kind."""

@@ -80,8 +80,9 @@ def _audit_into(data: TrainingData, folder: Path, settings: AuditSettings) -> tu
     layout = f"{data.layout.name}: {data.layout.describe()}"
     assumptions = _assumptions(scan, taken, settings)
     result = AuditResult(
-        data.name, layout, scan.rows, scan.negatives, assumptions, findings, num_negatives=taken.num_negatives
-    )
+        data.name, layout, scan.rows, scan.negatives, assumptions, findings, num_negatives=taken.num_negatives,
+        languages={} if scan.languages is None else scan.languages.counts,
+    )  # fmt: skip
     return result, scan
 
 

@@ -83,6 +83,19 @@ def add_mining_arguments(parser: argparse.ArgumentParser) -> None:
         "--exclude-other-positives", action="store_true", help="exclude every document that is a positive of any row"
     )
     group.add_argument(
+        "--exclude-lookalikes", action=argparse.BooleanOptionalAction, default=default.exclude_lookalikes,
+        help="exclude documents that hold a positive which the corpus lacks (default: %(default)s)",
+    )  # fmt: skip
+    _add_documents(group)
+    group.add_argument("--seed", type=int, default=default.seed, help="random seed (default: %(default)s)")
+    _add_second_opinion(
+        parser.add_argument_group("second opinion", "another teacher, which scores candidates that matter")
+    )
+
+
+def _add_documents(group: argparse._ArgumentGroup) -> None:
+    """Which documents are one, belong together, and are of which language."""
+    group.add_argument(
         "--match", choices=get_args(Match), default="normalized",
         help="which texts are one document, and no negatives of each other: exact (the same), normalized (also in another case, "
         "white space or compatible form, such as full-width letters), loose (also with invisible characters: zero-width spaces, "
@@ -95,13 +108,10 @@ def add_mining_arguments(parser: argparse.ArgumentParser) -> None:
         "documents, where the corpus has one beside the ids of its chunks)",
     )  # fmt: skip
     group.add_argument(
-        "--exclude-lookalikes", action=argparse.BooleanOptionalAction, default=default.exclude_lookalikes,
-        help="exclude documents that hold a positive which the corpus lacks (default: %(default)s)",
+        "--language-column", metavar="COLUMN",
+        help="column of the languages of documents in --corpus, and of queries in DATA where it has one: writes the language of "
+        "each negative, and counts negatives by pair of languages in summary, record, card and report",
     )  # fmt: skip
-    group.add_argument("--seed", type=int, default=default.seed, help="random seed (default: %(default)s)")
-    _add_second_opinion(
-        parser.add_argument_group("second opinion", "another teacher, which scores candidates that matter")
-    )
 
 
 def _add_second_opinion(group: argparse._ArgumentGroup) -> None:

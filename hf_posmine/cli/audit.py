@@ -106,7 +106,7 @@ def _add_checks(parser: argparse.ArgumentParser, default: AuditSettings) -> None
     )
     checks.add_argument(
         "--languages", action="store_true",
-        help="find negatives in another language; takes 1 to 2 ms a row (extra 'language')",
+        help="find negatives in another language, and count them by pair of languages; takes 1 to 2 ms a row (extra 'language')",
     )  # fmt: skip
     teacher = parser.add_argument_group("teacher")
     teacher.add_argument(
@@ -251,6 +251,10 @@ def _report(data: TrainingData, result: AuditResult, args: argparse.Namespace) -
 
 
 def _print(result: AuditResult) -> None:
+    from hf_posmine.mining.summary import language_shares
+
+    for language, shares in language_shares(result.languages).items():
+        show(f"languages of the negatives of positives in {language}: {shares}")
     for line in result.assumptions:
         show(f"Assumed: {line}")
     show(f"{result.rows:,} rows with {result.negatives:,} negatives")

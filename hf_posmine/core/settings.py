@@ -60,6 +60,8 @@ class MiningSettings:
         exclude_same: columns of the corpus (of the rows, where their positives are the corpus): documents that share a value
             with a known positive of the query are excluded, such as further chunks of its document. None takes the column of
             source documents that the corpus evidently has; ``()`` none.
+        language_column: column of the languages of documents in the corpus and, where they have it, of queries in the rows. The
+            columns ``query_language`` and ``negatives_languages`` are then written, and the summary counts pairs.
         exclude_other_positives: also exclude every document that is a known positive of any query.
         skip_bad_rows: leave out rows with an empty query, without a positive or with an image that cannot be opened, and count
             them; else they are an error.
@@ -80,6 +82,7 @@ class MiningSettings:
     exclude_lookalikes: bool = True
     match: Match | None = None
     exclude_same: Sequence[str] | str | None = None
+    language_column: str | None = None
     exclude_other_positives: bool = False
     skip_bad_rows: bool = False
     negatives_as: NegativesAs | None = None
@@ -103,6 +106,8 @@ class MiningSettings:
         if self.seed >= 1 << 64:
             raise InputError(f"seed={self.seed}; expected a whole number below 2**64")
         self._check_choices()
+        if self.language_column is not None:
+            _names("language_column", self.language_column)
         near = self.near_duplicates
         if near is not None:
             if not is_number(near) or not 0 < near <= 1:
@@ -195,7 +200,8 @@ class MiningSettings:
     def kept_columns(self) -> list[str]:
         """The columns of the corpus that decide about negatives."""
         quotas = quotas_of(() if self.filters is None else self.all_filters)
-        return list(dict.fromkeys([*(self.exclude_same or ()), *(quota.column for quota in quotas)]))
+        languages = [] if self.language_column is None else [self.language_column]
+        return list(dict.fromkeys([*(self.exclude_same or ()), *(quota.column for quota in quotas), *languages]))
 
     @property
     def dropping(self) -> list[str]:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from hf_posmine.core.check import is_whole
 from hf_posmine.core.errors import ColumnError, InputError
@@ -77,6 +79,14 @@ class DocumentValues:
         (own, numbers), (others, theirs) = self.of_rows.pairs(), other.of_rows.pairs()
         numbers = np.append(numbers, values.by_text.rows(there)[theirs])
         return DocumentValues.of(values, np.append(own, rows[others]), numbers, root)
+
+    def first_texts(self, rows: Rows, otherwise: str) -> pa.Array:
+        """The first value of each document as a text; another text where there is none."""
+        numbers = self.first(rows)
+        found = (
+            self.values.take("text", np.maximum(numbers, 0)) if len(self.values) else pa.nulls(len(rows), pa.string())
+        )
+        return pc.if_else(pa.array(numbers >= 0), found, otherwise)
 
     def first(self, rows: Rows) -> Rows:
         """The number of the first value of each document, int64, -1 without one."""

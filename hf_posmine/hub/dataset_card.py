@@ -21,6 +21,7 @@ from hf_posmine.hub.cards import (
     split_card,
 )
 from hf_posmine.hub.ids import on_hub
+from hf_posmine.mining.summary import language_shares
 from hf_posmine.mining.wording import (
     CEILING_FROM_WORDS,
     EXCLUSION_WORDS,
@@ -49,6 +50,8 @@ MEANINGS = {
     "negatives_second_scores": "scores of the second opinion, null where it was not needed",
     "positive_second_score": "score of the positive by the second opinion",
     "second_rejected": "number of candidates that the second opinion rejected",
+    "query_language": "the language of the query",
+    "negatives_languages": "the language of each negative",
     "num_random": "how many of them were drawn at random",
     "weak_positive": "the positive is outranked by so many documents that the row is doubtful",
 }
@@ -170,6 +173,7 @@ def _facts(record: MiningRecord, facts: DatasetFacts, about: About, license_: An
         or "Naive Top-K",
         "short_words": ON_SHORT_WORDS[record.settings["on_short"]],
         "ceiling_from_words": CEILING_FROM_WORDS[record.settings["ceiling_from"]],
+        "language_shares": language_shares(summary.get("languages") or {}),
         "match_words": MATCH_WORDS[record.corpus.match],
         "teachers": [asdict(t) | {"link": _teacher_link(t)} for t in record.teachers],
         "guarantee": record.guarantee,

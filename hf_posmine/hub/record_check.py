@@ -73,7 +73,7 @@ def summary_changes(pushed: Mapping[str, Any], record: MiningRecord) -> list[Inp
 
     if record.summary is None:
         return []
-    was = {"bad_rows": None, "dropped_rows": None} | json.loads(json.dumps(dict(record.summary)))
+    was = {"bad_rows": None, "dropped_rows": None, "languages": {}} | json.loads(json.dumps(dict(record.summary)))
     found = None
     for splits in _subsets(list(pushed.values())):
         if any(list_column(split.column_names) is None for split in splits):

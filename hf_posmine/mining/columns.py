@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.filters import of_rows
@@ -43,6 +44,7 @@ SIDE_BY_SIDE: dict[str, pa.DataType] = {
     "negatives_teachers": pa.list_(pa.string()),
     "negatives_positive_scores": pa.list_(pa.float32()),
     "negatives_second_scores": pa.list_(pa.float32()),
+    "negatives_languages": pa.list_(pa.string()),
 }
 """Columns that hold one value per negative."""
 
@@ -51,6 +53,7 @@ MINED_COLUMNS: dict[str, pa.DataType] = {
     "negatives_stats": STATS,
     "positive_score": pa.float32(),
     "positive_second_score": pa.float32(),
+    "query_language": pa.string(),
     "num_random": pa.int64(),
     "weak_positive": pa.bool_(),
     "second_rejected": pa.int64(),
@@ -68,6 +71,9 @@ JUDGED_COLUMNS: dict[str, pa.DataType] = {
 
 JUDGED_POSITIVES = "judged_positives"
 """Column of the negatives that a judge relabelled: positives of the row, whatever is mined later."""
+
+UNKNOWN_LANGUAGE = "und"
+"""Undetermined, as ISO 639-2 has it."""
 
 OUTPUT_COLUMNS = {**MINED_COLUMNS, **JUDGED_COLUMNS}
 """Every column that belongs to the negatives of a row, and is outdated where others are mined."""
@@ -155,15 +161,16 @@ def column_types(settings: MiningSettings, *, second: bool = False) -> dict[str,
     names = [negatives, *(["negatives_teachers"] if settings.ensemble else [])]
     for kept in settings.keep:
         names += optional[kept]
+    names += ["query_language", "negatives_languages"] * (settings.language_column is not None)
     names += ["num_random"] * (settings.on_short == "random") + ["weak_positive"] * (settings.weak_positive == "flag")
     types = {name: MINED_COLUMNS[name] for name in names}
     return types | ({"negatives": ENCODED_IMAGES} if settings.negatives_as == "images" else {})
 
 
 def to_columns(
-    mined: MinedBatch, corpus: Corpus, settings: MiningSettings, teachers: Sequence[str]
+    mined: MinedBatch, corpus: Corpus, settings: MiningSettings, teachers: Sequence[str], languages: pa.Array
 ) -> dict[str, pa.Array]:
-    """The mined batch as Arrow columns; ``teachers`` are their names in the output."""
+    """The mined batch as Arrow columns; ``teachers`` are their names in the output, ``languages [B]`` those of the queries."""
     offsets = pa.array(np.append(0, np.cumsum(mined.found)).astype(np.int32))
     there = mined.rows >= 0
     flat: Rows = mined.rows[there]
@@ -183,6 +190,10 @@ def to_columns(
         "negatives_stats": lambda: _stats(mined, settings),
         "num_random": lambda: pa.array(mined.filled, pa.int64()),
         "weak_positive": lambda: pa.array(mined.weak(settings.weak_rank)),
+        "query_language": lambda: pc.fill_null(languages, UNKNOWN_LANGUAGE),
+        "negatives_languages": lambda: lists(
+            corpus.kept[str(settings.language_column)].first_texts(flat, UNKNOWN_LANGUAGE)
+        ),
     }
     if second is not None:
         made["negatives_second_scores"] = lambda: lists(pa.array(second.scores[there], pa.float32(), from_pandas=True))

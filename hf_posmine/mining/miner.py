@@ -19,7 +19,7 @@ from hf_posmine.core.types import Teacher
 from hf_posmine.data.columns import ArrayLike, ColumnTable, as_dataset
 from hf_posmine.data.corpus import Corpus
 from hf_posmine.data.images import holds_images, is_image, named_cells, named_images
-from hf_posmine.data.kept import check_same
+from hf_posmine.data.kept import check_same, texts_of_value
 from hf_posmine.data.layouts import pick_columns
 from hf_posmine.data.lookalikes import Lookalikes
 from hf_posmine.data.qrels import KnownPositives, Qrels
@@ -210,10 +210,7 @@ class PositiveAwareMiner:
                 filter_.check(teacher.score_kind)
         if settings.near_duplicates is not None and self._near_teacher is None:
             raise InputError("near_duplicates needs a dense teacher, which can compare documents with each other")
-        for name, values in self._same.items():
-            check_same(name, values, self.corpus.num_candidates)
-        if self._quotas and self.second_opinion is not None:
-            raise InputError("PerGroup counts before a second opinion rejects; mine with one of them")
+        self._check_columns()
         if settings.exclude_other_positives and self.known_positives is None:
             raise InputError("exclude_other_positives needs known_positives=")
         ceilings = [f.ceiling(np.ones(1, np.float32))[0] for f in settings.all_filters]
@@ -228,6 +225,15 @@ class PositiveAwareMiner:
                 f"the filters {list(settings.all_filters)} begin at rank {first:,}, and the corpus has {documents:,} "
                 "documents; skip fewer, or give a larger corpus"
             )
+
+    def _check_columns(self) -> None:
+        """Refuse columns that the corpus does not keep, or that do not tell documents apart."""
+        for name, values in self._same.items():
+            check_same(name, values, self.corpus.num_candidates)
+        if self.settings.language_column is not None:
+            self.corpus.values_of(self.settings.language_column, "language_column")
+        if self._quotas and self.second_opinion is not None:
+            raise InputError("PerGroup counts before a second opinion rejects; mine with one of them")
 
     def _check_teachers(self) -> None:
         if not self.teachers:
@@ -527,7 +533,11 @@ class PositiveAwareMiner:
         return mined
 
     def _finish(self, batch: Any, mined: Any, single: bool) -> Any:
-        columns = to_columns(mined, self.corpus, self.settings, self.teacher_names)
+        language, values = self.settings.language_column, None
+        if language is not None and language in self._column_names(batch):
+            values = [_plain(batch[language])] if single else _plain_list(batch[language])
+        languages = self._languages(values, len(mined.rows))
+        columns = to_columns(mined, self.corpus, self.settings, self.teacher_names, languages)
         columns |= nulls(self._column_names(batch), columns, len(mined.rows))
         keep = kept_rows(mined, self.settings)
         if not single:
@@ -535,6 +545,12 @@ class PositiveAwareMiner:
         if not keep.all():
             raise InputError("rows can only be dropped with batched=True; map with it, or use on_short='keep'")
         return {name: values[0].as_py() for name, values in columns.items()}
+
+    def _languages(self, values: Sequence[object] | None, rows: int) -> pa.Array:
+        """The languages of the queries, null where the rows do not have them."""
+        name = str(self.settings.language_column)
+        found = [texts_of_value(value, name, row) for row, value in enumerate(values or [None] * rows)]
+        return pa.array([texts[0] if texts else None for texts in found], pa.string())
 
     def _column_names(self, batch: Any) -> list[str]:
         if isinstance(batch, pa.Table):

@@ -55,7 +55,8 @@ TEACHER = fields(
         "index": SPELLING,
         "backend": text(32),
         "compute": text(32),
-        "language": text(32),
+        "language": optional(text(32)),
+        "tokenizer_digest": text(256),
         "stem": flag,
         "k1": number,
         "b": number,
@@ -73,6 +74,7 @@ SUMMARY = fields(
         "excluded": mapping(COUNT, text(256), 64),
         "removed": mapping(number, text(512), 64),
         "replaced": optional(number),
+        "languages": mapping(mapping(COUNT, text(64), 1_024), text(64), 1_024),
         "quantiles": mapping(mapping(number, text(32, r"[01]?\.\d+|[01]"), 64), text(64), 16),
     },
 )
@@ -146,7 +148,12 @@ SETTINGS = fields(
         "skip_bad_rows": flag,
         "seed": whole(0, 2**64 - 1),
     },
-    {"exclude_same": items(NAME, 32), "match": one_of(get_args(Match)), "negatives_as": one_of(get_args(NegativesAs))},
+    {
+        "language_column": optional(NAME),
+        "exclude_same": items(NAME, 32),
+        "match": one_of(get_args(Match)),
+        "negatives_as": one_of(get_args(NegativesAs)),
+    },
 )
 RECORD = fields(
     {

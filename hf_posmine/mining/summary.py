@@ -49,6 +49,7 @@ class MiningSummary:
             taken, that it removes: at or above its ceiling, else outside the ``rank window``, else below the ``score
             floor``; empty without ``keep="stats"``.
         replaced: share of the negatives that Naive Top-K would not have taken; None without ``keep="ranks"``.
+        languages: of each language of queries, the negatives by their language; empty without ``language_column=``.
         quantiles: of the scores of positives, of negatives, and of positive minus negative; empty without
             ``keep="scores"``.
     """
@@ -66,6 +67,7 @@ class MiningSummary:
     excluded: dict[str, int] = field(default_factory=dict)
     removed: dict[str, float] = field(default_factory=dict)
     replaced: float | None = None
+    languages: dict[str, dict[str, int]] = field(default_factory=dict)
     quantiles: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @classmethod
@@ -117,6 +119,7 @@ class MiningSummary:
             excluded={name: round(count) for name, count in _added((1, part.excluded) for part in parts).items()},
             removed={name: round(count) / (num_negatives * rows) for name, count in removed.items()},
             replaced=round(replaced[""]) / max(1, negatives) if replaced else None,
+            languages=_joined_languages(parts),
             quantiles=quantiles,
         )
 
@@ -172,6 +175,10 @@ class MiningSummary:
         lines += [
             (f"naive top {self.num_negatives} removed by {_filter_words(name)}", f"{share:.1%}")
             for name, share in self.removed.items()
+        ]
+        lines += [
+            (f"languages of the negatives of queries in {query}", shares)
+            for query, shares in language_shares(self.languages).items()
         ]
         if self.replaced is not None:
             lines.append((f"negatives that are not in the naive top {self.num_negatives}", f"{self.replaced:.1%}"))
@@ -230,7 +237,44 @@ def _part(table: pa.Table, n: int) -> MiningSummary:
         excluded=_excluded(table),
         removed=_removed(table, n),
         replaced=_replaced(table, n),
+        languages=_languages(table, counts),
     )
+
+
+def _languages(table: pa.Table, counts: np.ndarray) -> dict[str, dict[str, int]]:
+    if not {"query_language", "negatives_languages"} <= set(table.column_names):
+        return {}
+    queries = table["query_language"].take(pa.array(np.repeat(np.arange(len(counts)), counts)))
+    pairs = pa.table({"query": queries, "negative": pc.list_flatten(table["negatives_languages"])})
+    found: dict[str, dict[str, int]] = {}
+    for row in pairs.group_by(["query", "negative"]).aggregate([([], "count_all")]).to_pylist():
+        found.setdefault(row["query"], {})[row["negative"]] = row["count_all"]
+    return found
+
+
+def _joined_languages(parts: Sequence[MiningSummary]) -> dict[str, dict[str, int]]:
+    """The counts of all parts, in the order of languages."""
+    pairs = [(query, part.languages[query]) for part in parts for query in part.languages]
+    return {
+        query: {
+            name: round(count)
+            for name, count in sorted(_added((1, counts) for of, counts in pairs if of == query).items())
+        }
+        for query in sorted({query for query, _ in pairs})
+    }
+
+
+def language_shares(languages: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
+    """Of each language of queries, how its negatives divide, the most first.
+
+    >>> language_shares({"de": {"de": 3, "en": 1}})
+    {'de': 'de 75.0%, en 25.0%'}
+    """
+    shares = {}
+    for query, counts in languages.items():
+        total, ordered = sum(counts.values()), sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+        shares[query] = ", ".join(f"{name} {count / total:.1%}" for name, count in ordered)
+    return shares
 
 
 def _sum_of(table: pa.Table, column: str) -> int | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_posmine.mining.summary import language_shares
 from hf_posmine.mining.wording import CEILING_FROM_WORDS, EXCLUSION_WORDS, MATCH_WORDS, ON_SHORT_WORDS
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ def _counts(side: Side) -> dict[str, str]:
     margins = numbers.margins
     if margins is not None and len(margins):
         facts["negatives that score at least as high as their positive"] = percent(float((margins <= 0).mean()))
+    for query, shares in language_shares(summary.languages).items():
+        facts[f"languages of the negatives of queries in {query}"] = shares
     if texts.answers is not None and texts.has_answer is not None and texts.answered is not None:
         answered = _of(int(texts.answered.sum()), int(texts.has_answer.sum()))
         facts[f"positives that hold the answer (column {side.mined.columns.answer})"] = answered

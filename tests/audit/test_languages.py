@@ -41,6 +41,25 @@ def test_negatives_in_another_language_are_found(tmp_path):
     assert not rows_found(rows, tmp_path, AuditSettings())
 
 
+def test_negatives_are_counted_by_the_language_of_the_first_positive_and_their_own(tmp_path, capsys):
+    pytest.importorskip("py3langid", reason="py3langid is not installed (extra 'language')")
+    rows = [
+        {
+            "query": "how long does honey keep",
+            "pos": [ENGLISH],
+            "neg": [GERMAN, ENGLISH + " Yes.", FRENCH, GERMAN + " Ja."],
+        },
+        {"query": "honey", "pos": [GERMAN, FRENCH], "neg": [ENGLISH, "Salz"]},
+        {"query": "no positive is sure", "pos": ["12 345"], "neg": [FRENCH]},
+    ]
+    file = write_jsonl(tmp_path / "rows.jsonl", rows)
+    expected = {"de": {"en": 1, "und": 1}, "en": {"de": 2, "en": 1, "fr": 1}, "und": {"fr": 1}}
+    assert audit_data(open_training_data(file), SETTINGS).languages == expected
+    assert audit_data(open_training_data(file), AuditSettings()).languages == {}
+    main(["audit", str(file), "--languages"])
+    assert "languages of the negatives of positives in en: de 50.0%, en 25.0%, fr 25.0%" in capsys.readouterr().out
+
+
 def test_without_the_package_the_extra_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "py3langid.langid", None)
     file = write_jsonl(tmp_path / "rows.jsonl", [{"query": "q", "pos": [ENGLISH], "neg": [GERMAN]}])

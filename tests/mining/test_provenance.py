@@ -33,6 +33,7 @@ OPTIONS = {
     "exclude_lookalikes": True,
     "exclude_same": [],
     "match": "normalized",
+    "language_column": None,
     "exclude_other_positives": True,
     "seed": 5,
 }

@@ -199,7 +199,7 @@ def test_numbers_that_defaults_ask_for_are_fine_on_a_small_corpus():
     assert rebuild(dict(MINED), MiningRecord.from_dict(plain), Inputs()).miner.settings.num_negatives == 2
 
 
-ADDED = {"exclude_same", "match"}
+ADDED = {"exclude_same", "match", "language_column"}
 """Settings that records of earlier versions lack."""
 
 
