@@ -15,7 +15,7 @@ import numpy as np
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.filters import by_position
 from hf_posmine.core.types import PADDING
-from hf_posmine.search.exact import ExactIndex
+from hf_posmine.search.approximate import ApproximateIndex
 from hf_posmine.search.rescore import exact_scores
 from hf_posmine.teachers.capabilities import vectors_of
 
@@ -73,7 +73,7 @@ class Positions:
         if vectors is None:
             return None
         index, queries = vectors.index, vectors.embed_queries(batch.queries)
-        documents = (index if isinstance(index, ExactIndex) else index.exact).vectors
+        documents = index.exact.vectors if isinstance(index, ApproximateIndex) else index.vectors
         codes, own = batch.positives()
         order = np.argsort(~own, axis=1, kind="stable")[:, : own.sum(axis=1).max(initial=1)]
         codes, own = np.take_along_axis(codes, order, axis=1), np.take_along_axis(own, order, axis=1)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hf_posmine.encoding.encode import Role
     from hf_posmine.search.approximate import ApproximateIndex
     from hf_posmine.search.exact import ExactIndex
+    from hf_posmine.search.sharded import ShardedIndex
     from hf_posmine.teachers.window import CutTexts
 
 
@@ -96,7 +97,7 @@ class SearchesVectors(Protocol):
     """A teacher whose score of a query with a document follows from the vectors of these two alone."""
 
     @property
-    def index(self) -> ExactIndex | ApproximateIndex:
+    def index(self) -> ExactIndex | ApproximateIndex | ShardedIndex:
         """The index over the candidates of its corpus; what is missing is encoded."""
 
     def embed_queries(self, queries: Sequence[str]) -> Floats:

@@ -19,6 +19,7 @@ from hf_posmine.evaluation import Judgements, calibrate, sweep
 from hf_posmine.hub.record_check import summary_changes
 from hf_posmine.mining import SecondOpinion
 from hf_posmine.mining.provenance import read_provenance
+from hf_posmine.search import search_on
 from hf_posmine.teachers import BM25Teacher, StoredRun, VectorTeacher
 from hf_posmine.training.ceilings import check_ceiling
 from tests.conftest import ToyModel
@@ -146,6 +147,19 @@ def test_positives_outside_the_corpus_are_encoded(pairs, toy):
         ]
         assert set(row["negatives"]) <= set(fitting)
         assert len(row["negatives"]) == min(2, len(fitting))
+
+
+def test_an_index_in_parts_and_an_approximate_one_give_the_same_rows(pairs, toy, tmp_path):
+    def mined(change, **options):
+        teacher = DenseTeacher(ToyModel(), toy.corpus, fingerprint="toy", **options)
+        change(teacher)
+        miner = PositiveAwareMiner.from_dataset(pairs, teacher, filters=GEOMETRY, num_negatives=3, keep=("scores",))
+        return pairs.map(miner, batched=True, load_from_cache_file=False)[:]
+
+    plain = mined(lambda teacher: None)
+    assert mined(lambda teacher: search_on(teacher, ["cpu", "cpu"])) == plain
+    pytest.importorskip("faiss")
+    assert mined(lambda teacher: None, index="Flat") == plain
 
 
 def test_a_sweep_over_a_stored_run_gives_the_miners_rows(pairs, toy, tmp_path):
