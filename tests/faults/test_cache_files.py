@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from datasets import Dataset, disable_progress_bars
+from PIL import Image
 
 from hf_posmine import Corpus, DenseTeacher, PercPos, PositiveAwareMiner, Qrels, mine
 from hf_posmine.core.errors import PosmineError
@@ -28,6 +29,9 @@ from hf_posmine.teachers.sparse import SparseTeacher
 from hf_posmine.teachers.stored_run import StoredRun
 from hf_posmine.teachers.trec_run import RunTeacher
 from hf_posmine.teachers.vectors import VectorTeacher
+from hf_posmine.teachers.window import cut_texts
+from hf_posmine.training.guide import Guide
+from hf_posmine.training.neighbours import Neighbours
 from hf_posmine.utils import cache
 from tests.conftest import ToyModel
 from tests.support import tiny
@@ -123,6 +127,33 @@ def use_parquet_shards(home: Path) -> dict:
     return read_shards(home / "mined-files")["train"].table().to_pydict()
 
 
+def use_kept(home: Path) -> list:
+    """A column by which documents belong together."""
+    documents = Dataset.from_dict({"text": TEXTS, "source": [f"s{n // 3}" for n in range(len(TEXTS))]})
+    kept = Corpus.from_dataset(documents, keep=["source"]).values_of("source", "exclude_same")
+    found = kept.with_same(np.arange(10), np.arange(10, 20))
+    return [rows.tolist() for rows in found] + [kept.largest]
+
+
+def use_images(home: Path) -> list:
+    made = Corpus.from_images(Image.new("RGB", (4, 3), (n, 0, 2 * n)) for n in range(7))
+    rows = np.arange(len(made))
+    return [made.texts(rows).to_pylist(), [np.asarray(item.open()).tolist() for item in made.items(rows)]]
+
+
+def use_near_rows(home: Path) -> list:
+    rows = PAIRS.select(range(12))
+    documents, queries = (Corpus.from_texts(rows[name][:], match="exact") for name in ("positive", "query"))
+    guide = Guide(DenseTeacher(ToyModel(), documents, queries=queries, fingerprint="toy"))
+    found = Neighbours("toy", "PercPos(0.95)", k=3).within(rows, guide)
+    return [np.asarray(getattr(found, name)).tolist() for name in ("near", "ceilings", "above")]
+
+
+def use_cut(home: Path) -> list:
+    teacher = DenseTeacher("embedded", corpus())
+    return [cut_texts(teacher.model, teacher.corpus)]
+
+
 KINDS = {
     "corpus": (use_corpus, "corpora"),
     "known positives": (use_known, ""),
@@ -133,6 +164,10 @@ KINDS = {
     ),
     "bodies": (use_titles, "corpora"),
     "lookalikes": (use_titles, "lookalikes"),
+    "kept columns": (use_kept, "corpora"),
+    "images": (use_images, "corpora"),
+    "near rows": (use_near_rows, "neighbours"),
+    "cut texts": (use_cut, "cut"),
     "scan": (use_scan, "scans"),
     "bm25": (lambda home: scores(BM25Teacher(corpus())), "bm25"),
     "sparse": (lambda home: scores(SparseTeacher(str(tiny.sparse(home.parent / "sparse")), corpus())), "sparse"),
