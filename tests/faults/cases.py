@@ -152,10 +152,19 @@ class Run:
         return [line for line in lines if line.startswith(("error: ", "interrupted")) or TRACEBACK in line]
 
 
+class Chat(ChatService):
+    """Judges, and asks every other word of a passage."""
+
+    def reply(self, body: Any, asked: Any) -> str | None:
+        if "passage" in asked:
+            return json.dumps({"questions": [" ".join(asked["passage"].split()[::2])]})
+        return super().reply(body, asked)
+
+
 @cache
 def chat_service() -> ChatService:
     """One for all cases."""
-    return ChatService()
+    return Chat()
 
 
 def go_online() -> None:
@@ -234,6 +243,13 @@ COMMANDS = {
     "train": Command(("train", "--config", "{data}/recipe.yaml", "--output_dir", "{out}"), weights),
     "judge": Command(
         ("judge", "{data}/mined.parquet", "--model", "toy", "--url", "{chat}", "--output", "{out}.jsonl"), table
+    ),
+    "questions": Command(
+        (
+            *("questions", "{data}/corpus.parquet", "--model", "toy", "--url", "{chat}", "--concurrency", "2"),
+            *("--kinds", "factual", "--gates", "copied", "near", "--output", "{out}.jsonl"),
+        ),
+        table,
     ),
     "push": Command(("push", "{data}/streamed/out", "{repo}"), pushed, online=True),
 }
