@@ -68,7 +68,7 @@ def _check_reach(spec: TeacherSpec, spelling: str, *, allow_local: bool) -> None
     if isinstance(spec, (Dense, Sparse, Late, Cross)) and spec.model not in (EMBEDDED, DEFAULT_MODEL):
         check_model(spec.model, spec.revision, allow_local=allow_local)
     if isinstance(spec, BM25) and spec.tokenizer is not None:
-        check_model(spec.tokenizer, None, allow_local=allow_local)
+        check_model(spec.tokenizer, spec.revision, allow_local=allow_local)
 
 
 def type_name(spec: TeacherSpec) -> str:

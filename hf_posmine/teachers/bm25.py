@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_posmine.core.errors import InputError, MissingExtraError, NoSharedWordWarning
+from hf_posmine.teachers.dense_model import commit_of
 from hf_posmine.teachers.exhaustive import FullScores
 from hf_posmine.teachers.postings import Postings, pair_score
 from hf_posmine.teachers.spellings import BM25
@@ -55,6 +56,7 @@ class BM25Teacher(FullScores):
         b: how much long documents are discounted.
         tokenizer: Hub id or folder of a fast tokenizer whose subwords are the words; stop words and stemmer are then left
             out.
+        revision: of a tokenizer on the Hub.
         store: folder of the index, by default below :func:`~hf_posmine.utils.files.cache_root`.
 
     Raises:
@@ -73,6 +75,7 @@ class BM25Teacher(FullScores):
         k1: float = 1.5,
         b: float = 0.75,
         tokenizer: str | None = None,
+        revision: str | None = None,
         store: str | Path | None = None,
     ) -> None:
         if not (math.isfinite(k1) and k1 >= 0 and 0 <= b <= 1):
@@ -80,7 +83,9 @@ class BM25Teacher(FullScores):
         self.corpus, self.k1, self.b = corpus, float(k1), float(b)
         if tokenizer is not None and language not in ("english", None):
             raise InputError(f"language={language!r} has no effect with tokenizer={tokenizer!r}; leave one of them out")
-        self.tokenizer = tokenizer
+        if revision is not None and tokenizer is None:
+            raise InputError(f"revision={revision!r} is that of a tokenizer; give tokenizer=, too")
+        self.tokenizer, self.revision = tokenizer, revision
         self.language = None if tokenizer is not None else language
         self.stem = bool(stem and self.language is not None)
         self.name = "bm25" if self.language == "english" else f"bm25 ({tokenizer or language or 'plain'})"
@@ -107,10 +112,13 @@ class BM25Teacher(FullScores):
 
     def describe(self) -> dict[str, Any]:
         """The teacher as a provenance record holds it."""
-        words = (
-            {"language": self.language, "stem": self.stem} if self.tokenizer is None else {"tokenizer": self.tokenizer}
-        )
-        return {**self._recipe(), "spelling": repr(BM25(**words, k1=self.k1, b=self.b))}  # type: ignore[arg-type]
+        words: dict[str, Any] = {"language": self.language, "stem": self.stem}
+        recipe = self._recipe()
+        if self.tokenizer is not None:
+            commit = commit_of(self.tokenizer, self.revision)
+            words = {"tokenizer": self.tokenizer, "revision": commit or self.revision}
+            recipe |= {"commit": commit}
+        return {**recipe, "spelling": repr(BM25(**words, k1=self.k1, b=self.b))}
 
     def prepare(self) -> None:
         """Build the index, unless it is stored."""
@@ -183,7 +191,7 @@ class BM25Teacher(FullScores):
 
     @cached_property
     def _subwords(self) -> Tokenizer | None:
-        return None if self.tokenizer is None else _load_tokenizer(self.tokenizer)
+        return None if self.tokenizer is None else _load_tokenizer(self.tokenizer, self.revision)
 
     @cached_property
     def _index(self) -> tuple[Postings, dict[str, int], float]:
@@ -214,12 +222,12 @@ class BM25Teacher(FullScores):
         return {name: value for name, value in self.__dict__.items() if name not in ("_index", "_subwords")}
 
 
-def _load_tokenizer(name: str) -> Tokenizer:
+def _load_tokenizer(name: str, revision: str | None) -> Tokenizer:
     """The fast tokenizer of a Hub id or folder, without truncation."""
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision or "main")
     except (OSError, ValueError) as error:
         raise InputError(f"tokenizer={name!r} cannot be loaded: {' '.join(str(error).split())[:200]}") from error
     if not tokenizer.is_fast:

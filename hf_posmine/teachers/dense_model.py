@@ -242,7 +242,7 @@ def commit_of(name: str, revision: str | None = None) -> str | None:
 
     if Path(name).is_dir():
         return None
-    for file in ("modules.json", "config.json"):
+    for file in ("modules.json", "config.json", "tokenizer.json"):
         try:
             found = try_to_load_from_cache(name, file, revision=revision)
         except HFValidationError:

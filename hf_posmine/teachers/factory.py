@@ -114,6 +114,8 @@ def _spec_of(teacher: TeacherLike) -> TeacherSpec | None:
 def _options_of(spec: TeacherSpec) -> list[str]:
     """The options of such a teacher: its fields behind the first, which names it, and those of the context."""
     first, *others = [entry.name for entry in fields(spec)]
+    if isinstance(spec, BM25) and spec.tokenizer is None:
+        others.remove("revision")  # it is that of a tokenizer
     return [*([first] if isinstance(spec, (BM25, Random)) else []), *others, *spec.takes]
 
 
@@ -152,7 +154,8 @@ def _open_bm25(spec: BM25, corpus: Corpus, context: TeacherContext) -> Teacher:
     from hf_posmine.teachers.bm25 import BM25Teacher
 
     return BM25Teacher(
-        corpus, language=spec.language, stem=spec.stem, k1=spec.k1, b=spec.b, tokenizer=spec.tokenizer, store=context.store
+        corpus, language=spec.language, stem=spec.stem, k1=spec.k1, b=spec.b, tokenizer=spec.tokenizer, revision=spec.revision,
+        store=context.store,
     )  # fmt: skip
 
 

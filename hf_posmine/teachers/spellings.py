@@ -109,6 +109,7 @@ class BM25(Spelling):
     k1: float = 1.5
     b: float = 0.75
     tokenizer: str | None = None
+    revision: str | None = None
     name = "BM25"
     takes = ("store",)
 

@@ -191,3 +191,24 @@ def test_of_several_teachers_those_that_have_to_be_given_are_given_in_order(hub,
     ):
         verify(REPO, inputs=Inputs(teacher=[one, two, cross, "bm25"]))
     assert_again(mined, Inputs(teacher=[one, two, cross]))
+
+
+def test_the_tokenizer_of_a_lexical_teacher_comes_from_its_recorded_commit(hub, pairs, known, tmp_path, fresh_home):
+    def push_tokenizer(words):
+        from tokenizers import Tokenizer, models, pre_tokenizers
+        from transformers import PreTrainedTokenizerFast
+
+        backend = Tokenizer(
+            models.WordLevel({word: at for at, word in enumerate(["[UNK]", *words])}, unk_token="[UNK]")
+        )
+        backend.pre_tokenizer = pre_tokenizers.Whitespace()
+        PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]").save_pretrained(str(tmp_path / "words"))
+        return push_model_folder(tmp_path / "words", "alice/words")
+
+    teacher = f"BM25(tokenizer={push_tokenizer(tiny.WORDS)!r})"
+    mined = push_mined(pairs, known, make_teacher(teacher, known.documents))
+    commit = hub.repo("alice/words", "models").at("main").oid
+    assert f"revision='{commit}'" in recorded(hub)["teachers"][0]["spelling"]
+    push_tokenizer(tiny.WORDS[:3])  # fewer words are known now
+    assert remine(REPO)["train"]["negatives"][:] == mined["negatives"][:]
+    assert verify(REPO).verified

@@ -21,7 +21,7 @@ from hf_posmine.hub.teacher_inputs import recorded_spec
 from hf_posmine.mining.record import TeacherRecord
 from hf_posmine.teachers import BM25Teacher
 from hf_posmine.teachers.bm25 import WORDS
-from hf_posmine.teachers.factory import open_teacher
+from hf_posmine.teachers.factory import make_teacher, make_teachers, open_teacher
 from hf_posmine.teachers.postings import Postings
 from hf_posmine.teachers.spellings import BM25, TeacherContext, as_teacher_spec
 
@@ -200,3 +200,13 @@ def test_a_tokenizer_that_cannot_be_used_is_one_line(tmp_path):
         BM25Teacher(Corpus.from_texts(TEXTS), tokenizer=str(tmp_path)).prepare()
     with pytest.raises(InputError, match="language='german' has no effect"):
         BM25Teacher(Corpus.from_texts(TEXTS), language="german", tokenizer="a")
+
+
+def test_the_revision_of_a_model_is_not_taken_for_that_of_a_tokenizer():
+    corpus = Corpus.from_texts(TEXTS)
+    with pytest.raises(InputError, match="the teacher 'bm25' has no option 'revision'"):
+        make_teacher("bm25", corpus, revision="main")
+    with pytest.raises(InputError, match="revision='main' is that of a tokenizer; give tokenizer=, too"):
+        BM25Teacher(corpus, revision="main")
+    both = make_teachers(["bm25", "embedded"], corpus, revision="main")
+    assert [teacher.score_kind for teacher in both] == ["bm25", "cosine"]

@@ -47,6 +47,7 @@ SPECS = [
     RunFile("runs/bm25.trec", queries="queries.jsonl", score_kind="dot"),
     VectorFiles("my, vectors", similarity="euclidean"),
     MaxP("bm25:german"),
+    BM25(tokenizer="a/b", revision="0" * 40),
     MaxP(Dense("a/b", query_prompt="it's, "), words=40, overlap=0),
 ]
 SHORT = {
