@@ -226,8 +226,10 @@ def write(folder: Path, asked: argparse.Namespace, found: dict[str, Any]) -> Non
     from hf_posmine.evaluation import compare_runs
 
     scores = {"untrained": [measure(None, folder, asked)] * len(asked.seeds)}
-    scores |= {name: json.loads((folder / f"{name}.json").read_text()) for name in SETS}
-    compared = [("untrained", "gates"), ("written", "gates"), ("gates", "real")]
+    scores |= {name: json.loads(file.read_text()) for name in SETS if (file := folder / f"{name}.json").is_file()}
+    compared = [
+        pair for pair in (("untrained", "gates"), ("written", "gates"), ("gates", "real")) if {*pair} <= set(scores)
+    ]
     record = {
         **json.loads((folder / "commands.json").read_text()), "machine": machine(),
         "asked": {name: value for name, value in vars(asked).items() if name not in ("output", "parts")},

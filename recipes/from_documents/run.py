@@ -93,7 +93,8 @@ def report(out: Path, student: str) -> str:
     for name, held in json.loads((out / "split" / "split.json").read_text())["splits"].items():
         lines.append(f"| {name}: questions, documents | {held['pairs']:,}, {held['documents']:,} |")
     lines.append(f"| mined rows, of these with too few negatives | {mined['rows']:,}, {mined['short_rows']:,} |")
-    found = {r.model: r for r in map(RetrievalResult.load, sorted((out / "results").glob("*.json")))}
+    results = map(RetrievalResult.load, sorted((out / "results").glob("*.json")))
+    found = {r.model.removeprefix(f"{out}/"): r for r in results}
     lines += ["", "| model | NDCG@10 | recall@100 |", "|---|---:|---:|"]
     lines += [f"| {name} | {r.means['ndcg@10']:.4f} | {r.means['recall@100']:.4f} |" for name, r in found.items()]
     untrained = found.pop(student).scores["ndcg@10"]

@@ -146,7 +146,8 @@ def test_the_key_is_read_where_it_is_kept(service, monkeypatch):
     assert service.requests[0][1]["Authorization"] == "Bearer k"
 
 
-def test_a_model_of_the_hub_is_asked_through_its_client(monkeypatch, tmp_path):
+@pytest.mark.parametrize("usage", [None, {"prompt_tokens": 30, "completion_tokens": 4, "total_tokens": 34}])
+def test_a_model_of_the_hub_is_asked_through_its_client(monkeypatch, tmp_path, usage):
     import huggingface_hub
 
     seen = {}
@@ -154,11 +155,14 @@ def test_a_model_of_the_hub_is_asked_through_its_client(monkeypatch, tmp_path):
     def chat_completion(self, messages, **options):
         seen.update(options, model=self.model)
         choice = {"message": {"role": "assistant", "content": says(True, "equal")}, "finish_reason": "stop", "index": 0}
-        fields = {"choices": [choice], "created": 0, "id": "", "model": "m", "system_fingerprint": "", "usage": None}
+        fields = {"choices": [choice], "created": 0, "id": "", "model": "m", "system_fingerprint": "", "usage": usage}
         return huggingface_hub.ChatCompletionOutput.parse_obj_as_instance(fields)
 
     monkeypatch.setattr(huggingface_hub.InferenceClient, "chat_completion", chat_completion)
-    assert Judge(HubChat("org/model"), cache_dir=tmp_path).judge([Question("q", "p", "x")]) == ["equal"]
+    judge = Judge(HubChat("org/model"), cache_dir=tmp_path)
+    assert judge.judge([Question("q", "p", "x")]) == ["equal"]
+    (cost,) = judge.costs()
+    assert (cost.questions, cost.tokens_read, cost.tokens_written) == ((1, 30, 4) if usage else (1, 0, 0))
     assert seen["model"] == "org/model" and seen["response_format"] == response_format()
 
 
