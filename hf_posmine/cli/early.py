@@ -28,6 +28,7 @@ INPUTS = {
     "collection": "",
     "path": "",
     "against": "--against ",
+    "judged": "--judged ",
     "dataset": "--dataset ",
 }
 """Values that may name a file, and how they are given."""

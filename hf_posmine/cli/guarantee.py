@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from hf_posmine.cli.arguments import teacher_names
 from hf_posmine.cli.early import settings_of
 from hf_posmine.cli.show import show
+from hf_posmine.cli.work import COLUMNS
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.filters import MaxFNRate
 from hf_posmine.evaluation.negatives.hold_out import Hide
@@ -34,7 +35,7 @@ def add_guarantee_arguments(parser: argparse.ArgumentParser) -> None:
         "--judged", metavar="COLLECTION",
         help="judged collection, or pairs with several positives, as for calibrate (default: DATA itself)",
     )  # fmt: skip
-    group.add_argument("--qrels", default="qrels", help="judgements of a collection (default: %(default)s, or 'test')")
+    group.add_argument("--qrels", help="judgements of a collection (default: qrels, or 'test'; of DATA: --split)")
     group.add_argument(
         "--hide", choices=get_args(Hide), default="rest",
         help="all positives but one, or only one, each in turn (default: %(default)s)",
@@ -95,8 +96,7 @@ def choose_filters(args: argparse.Namespace) -> dict[str, Any] | None:
     from hf_posmine.cli.judged import load_evidence
     from hf_posmine.evaluation.negatives.certify import certify, certify_by_judge
 
-    source = args if args.judged is None else argparse.Namespace(**vars(args) | {"data": args.judged, "corpus": None})
-    corpus, judgements, teacher, taken = load_evidence(source)
+    corpus, judgements, teacher, taken = load_evidence(_source(args))
     show(f"evidence: {taken}")
     judge = _judge(args)
     if judge is None:
@@ -108,6 +108,14 @@ def choose_filters(args: argparse.Namespace) -> dict[str, Any] | None:
     show(found)
     args.filters = [repr(f) for f in found.filters]
     return found.to_dict()
+
+
+def _source(args: argparse.Namespace) -> argparse.Namespace:
+    """The arguments of the evidence; the columns of DATA are not those of another place."""
+    if args.judged is None:
+        return argparse.Namespace(**vars(args) | {"qrels": args.qrels or args.split})
+    other = {"data": args.judged, "qrels": args.qrels or "qrels", "corpus": None, **dict.fromkeys(COLUMNS)}
+    return argparse.Namespace(**vars(args) | other)
 
 
 def _judge(args: argparse.Namespace) -> MeasuredJudge | None:

@@ -22,6 +22,7 @@ from hf_posmine.evaluation.negatives.betting import is_below, queries_needed
 from hf_posmine.evaluation.negatives.ladder import declared
 from hf_posmine.mining.provenance import read_provenance
 from hf_posmine.teachers import VectorTeacher
+from tests.conftest import SAMPLE
 from tests.support.chat import ChatService, says
 
 # ---------------------------------------------------------------- the test of one rate
@@ -381,6 +382,28 @@ def test_a_model_judges_by_the_command(pairs, tmp_path, capsys, monkeypatch):
         and guarantee["queries"] == 60
     )
     assert "questions asked now" in capsys.readouterr().out and service.requests
+
+
+def test_the_evidence_may_be_a_judged_collection_or_other_pairs(pairs, tmp_path, capsys):
+    asked = ["mine", pairs, *OPTIONS[:4], "--quiet", "--output", str(tmp_path / "out"), "--families", "SkipTop"]
+    judged = [
+        "--judged",
+        str(SAMPLE),
+        "--qrels",
+        "complete",
+        "--hide",
+        "one",
+        "--max-fn-rate",
+        "0.3",
+        "--confidence",
+        "0.8",
+    ]
+    assert main([*asked, *judged, "--query-column", "query"]) == 0
+    assert "evidence: query: " in capsys.readouterr().out
+    guarantee = read_provenance(tmp_path / "out" / "provenance.json").guarantee
+    assert guarantee["evidence"] == "held out" and guarantee["filters"][0].startswith("SkipTop(")
+    assert main([*asked, "--judged", pairs.replace("pairs", "pears"), "--max-fn-rate", "0.3"]) == 2
+    assert "does not exist; did you mean" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
