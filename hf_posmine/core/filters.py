@@ -271,11 +271,15 @@ def of_rows(filters: Sequence[Filter]) -> tuple[OfRows, ...]:
 
 
 def refuse_of_rows(filters: Sequence[Filter], where: str) -> None:
-    """Refuse filters that drop rows.
+    """Refuse filters that drop rows or count by columns of the corpus.
 
     Raises:
-        SpecError: there is one; ``where`` says what keeps all rows.
+        SpecError: there is one; ``where`` says what keeps all rows, and no columns.
     """
+    if quotas_of(filters):
+        raise SpecError(
+            f"{quotas_of(filters)[0]!r} counts by a column of the corpus, and {where} keeps none; mine with it"
+        )
     if of_rows(filters):
         raise SpecError(f"{of_rows(filters)[0]!r} drops rows, and {where} keeps all; mine with it")
 

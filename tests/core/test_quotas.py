@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from hf_posmine import Corpus, PositiveAwareMiner, mine
 from hf_posmine.core.errors import InputError, SpecError
-from hf_posmine.core.filters import parse_filter
+from hf_posmine.core.filters import parse_filter, refuse_of_rows
 from hf_posmine.core.quotas import PerGroup
+from hf_posmine.evaluation import sweep
+from hf_posmine.teachers import RandomTeacher, StoredRun
 from tests.conftest import ToyModel
 
 WORDS = "red green blue cat dog bird sky sea tree stone house river".split()
@@ -96,3 +98,17 @@ def test_a_quota_that_cannot_hold_is_refused(options, message):
 def test_wrong_arguments_are_refused(spelling):
     with pytest.raises(SpecError):
         parse_filter(spelling)
+
+
+def test_what_keeps_no_columns_of_the_corpus_refuses_quotas():
+    with pytest.raises(
+        SpecError, match=r"PerGroup\('lang', 1\) counts by a column of the corpus, and a sweep keeps none"
+    ):
+        refuse_of_rows([PerGroup("lang", 1)], "a sweep")
+    rows = Dataset.from_dict({"query": ["red cat", "sea"], "positive": ["a red cat", "the sea"]})
+    with pytest.raises(SpecError, match="a sweep keeps none; mine with it"):
+        sweep(
+            StoredRun.build(RandomTeacher(Corpus.from_texts(rows["positive"])), rows, 2),
+            rows,
+            filters=["PerGroup('lang', 1)"],
+        )
