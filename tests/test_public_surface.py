@@ -42,9 +42,9 @@ PUBLIC = {
     "hf_posmine.search": ["ExactIndex", "search_on"],
     "hf_posmine.teachers": [
         "BM25", "BM25Teacher", "BestPassageTeacher", "Cross", "CrossEncoderTeacher", "Dense", "DenseTeacher", "EmbeddingService",
-        "Endpoint", "Late", "LateInteractionTeacher", "MaxP", "Random", "RandomTeacher", "RemoteTeacher", "RunFile", "RunTeacher",
-        "Sparse", "SparseTeacher", "StoredRun", "TeacherContext", "VectorFiles", "VectorTeacher", "as_teacher_spec",
-        "make_teacher", "make_teachers", "select_below", "open_teacher",
+        "Endpoint", "Late", "LateInteractionTeacher", "MaxP", "MultiVectorTeacher", "Random", "RandomTeacher", "RemoteTeacher",
+        "RunFile", "RunTeacher", "Sparse", "SparseTeacher", "StoredRun", "TeacherContext", "VectorFiles", "VectorTeacher",
+        "as_teacher_spec", "make_teacher", "make_teachers", "select_below", "open_teacher",
     ],
     "hf_posmine.mining": ["NegativesCollator", "SecondOpinion", "ragatouille", "to_margin_mse"],
     "hf_posmine.mining.execution": [

@@ -34,12 +34,7 @@ INPUTS = {
 """Values that may name a file, and how they are given."""
 COLUMNS = {
     "data": {"query_column": "query", "positive_column": "positive", "positive_id_column": "positive id"},
-    "corpus": {
-        "corpus_text_column": "text",
-        "corpus_id_column": "id",
-        "corpus_title_column": "title",
-        "corpus_image_column": "image",
-    },
+    "corpus": {f"corpus_{part}_column": part for part in ("text", "id", "title", "image")},
 }
 """Options that name a column of a file, and what the column holds."""
 TEACHERS = ("teacher", "second_opinion")

@@ -527,10 +527,8 @@ def _documents(
                 bodies.add(texts, whole)
             texts = whole
         if image is not None:
-            texts = [
-                _illustrated(i, t, image, row)
-                for row, (i, t) in enumerate(zip(batch[image], texts, strict=True), start)
-            ]
+            both = enumerate(zip(batch[image], texts, strict=True), start)
+            texts = [_illustrated(one, text_, image, row) for row, (one, text_) in both]
         values.add([[whole] for whole in texts], batch, start)
         yield texts, None if id_ is None else _check_id_values(batch[id_], id_, start)
 

@@ -122,12 +122,7 @@ class NamedImage(str):
 
 @dataclass(frozen=True)
 class UnreadableImage:
-    """An image that cannot be opened, and why.
-
-    Attributes:
-        reason: in a few words.
-        value: as it came.
-    """
+    """An image that cannot be opened: the reason, and the value as it came."""
 
     reason: str
     value: object = None
@@ -213,11 +208,7 @@ def encoded_bytes(value: object) -> bytes:
 
 
 def encoded_item(item: str) -> Any:
-    """A document as columns hold it: a text, or an image as ``datasets.Image()`` stores it.
-
-    Raises:
-        InputError: an image with a text.
-    """
+    """A document as columns hold it: a text, or an image as ``datasets.Image()`` stores it; one with a text is an error."""
     if not isinstance(item, NamedImage):
         return item
     if item.caption:
@@ -280,10 +271,10 @@ def named_images(values: Iterable[Any]) -> list[Any]:
 def named_cells(column: pa.Array | pa.ChunkedArray) -> list[Any]:
     """As :func:`named_images`, of an Arrow column; the bytes of images stay in it and are not kept in memory."""
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    if is_image_type(column.type):
-        return side_by_side(_named_cell, [ArrowCell(chunk, at) for chunk in chunks for at in range(len(chunk))])
     if not holds_images(column.type):
         return named_images(column.to_pylist())
+    if is_image_type(column.type):
+        return side_by_side(_named_cell, [ArrowCell(chunk, at) for chunk in chunks for at in range(len(chunk))])
     lists = [chunk[at] for chunk in chunks for at in range(len(chunk))]
     cells = [ArrowCell(one.values, at) for one in lists if one.is_valid for at in range(len(one.values))]
     named = iter(side_by_side(_named_cell, cells))

@@ -244,7 +244,8 @@ class Encoder:
     def _encode_native(self, texts: Sequence[str], role: Role, done: Callable[[int], object]) -> Floats:
         tokenized = self._tokenized(texts, role)
         lengths = self.lengths(texts, role) if tokenized is None else tokenized.lengths
-        batches = plan_batches(lengths, on_cpu=self.on_cpu, tokens=self._tokens)
+        alone = self.on_cpu and ModelParts.of(self.model).reads_images  # their projection sees one row of each text
+        batches = plan_batches(lengths, on_cpu=self.on_cpu, tokens=1 if alone else self._tokens)
         vectors: Floats | None = None
         self.model.eval()
         for rows, values in run_batches(

@@ -42,7 +42,7 @@ def ahead(function: Callable[[In], Out], values: Iterable[In], depth: int) -> It
 
 def opened_batches(images: Sequence[NamedImage], batches: Sequence[Rows]) -> Iterator[list[Any]]:
     """The images of each batch as encoders take them, in order."""
-    depth = max(2 * DECODERS, *(len(rows) for rows in batches[:1]))
+    depth = max([2 * DECODERS, *map(len, batches[:1])])
     ready = ahead(NamedImage.item, images, depth)
     for rows in batches:
         yield [next(ready) for _ in rows]
@@ -54,13 +54,13 @@ def by_kind(
     of_images: Callable[[list[NamedImage]], Floats],
 ) -> Floats:
     """Vectors float32 ``[m, d]`` of texts and images, each kind by a function of its own."""
-    kinds: dict[bool, list[int]] = {True: [], False: []}
-    for number, text in enumerate(texts):
-        kinds[isinstance(text, NamedImage)].append(number)
     images = [text for text in texts if isinstance(text, NamedImage)]
-    if not kinds[False]:
-        return of_images(images)
-    there, rest = of_images(images), of_texts([texts[n] for n in kinds[False]])
-    vectors = np.empty((len(texts), rest.shape[1]), np.float32)
-    vectors[kinds[True]], vectors[kinds[False]] = there, rest
+    found = of_images(images)
+    if len(images) == len(texts):
+        return found
+    vectors, at = (
+        np.empty((len(texts), found.shape[1]), np.float32),
+        np.array([isinstance(t, NamedImage) for t in texts]),
+    )
+    vectors[at], vectors[~at] = found, of_texts([text for text in texts if not isinstance(text, NamedImage)])
     return vectors

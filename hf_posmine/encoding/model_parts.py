@@ -76,13 +76,18 @@ class ModelParts:
             modalities=None if read("modalities") is None else tuple(map(str, read("modalities"))),
         )
 
+    @property
+    def reads_images(self) -> bool:
+        """Whether it reads images, by what it says."""
+        return self.modalities is not None and "image" in self.modalities
+
     def require_images(self) -> None:
         """Refuse a model that reads texts alone.
 
         Raises:
             InputError: it does, with its name.
         """
-        if self.modalities is not None and "image" not in self.modalities:
+        if self.modalities is not None and not self.reads_images:
             name = next(iter(self.names), "the model")
             raise InputError(
                 f"{name} reads {', '.join(self.modalities)} and no images; take a model that reads both, such as a CLIP model, "

@@ -79,11 +79,7 @@ class RowsAsTexts:
 
 
 def _check_documents(mined: Mapping[str, Any], variants: Sequence[Variant]) -> None:
-    """Refuse rows whose documents no variant can hold.
-
-    Raises:
-        InputError: negatives by id, or images where files of texts are asked for.
-    """
+    """Refuse rows whose documents no variant can hold: negatives by id, or images where files of texts are asked for."""
     for split in mined.values():
         if list_column(written_columns(split)) == "negatives_ids":
             raise InputError(

@@ -15,11 +15,7 @@ if TYPE_CHECKING:
 
 
 def documents_of(value: object, column: str, row: int) -> list[Any]:
-    """The documents of a cell: texts, or images as they are.
-
-    Raises:
-        ColumnError: neither.
-    """
+    """The documents of a cell: texts, or images as they are; something else is an error."""
     members = value if isinstance(value, list) else [value]
     if members and all(is_image(member) for member in members):
         return members

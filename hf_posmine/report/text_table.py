@@ -47,15 +47,11 @@ class TextTable:
                 self.numbers[key] = len(self.numbers)
                 self._append(text)
             numbers.append(self.numbers[key])
-            if isinstance(text, NamedImage):
-                self._picture(text)
+            name = text[:NAME_LENGTH]
+            if isinstance(text, NamedImage) and name not in self.images and len(self.images) < MOST_IMAGES:
+                self.images[name] = thumbnail(text)
+                self.written += len(self.images[name]) * 3 // 4
         return numbers
-
-    def _picture(self, image: NamedImage) -> None:
-        name = str(image)[:NAME_LENGTH]
-        if name not in self.images and len(self.images) < MOST_IMAGES:
-            self.images[name] = thumbnail(image)
-            self.written += len(self.images[name]) * 3 // 4
 
     @property
     def size(self) -> int:

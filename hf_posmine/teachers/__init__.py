@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hf_posmine.teachers.exhaustive import select_below
     from hf_posmine.teachers.factory import make_teacher, make_teachers, open_teacher
     from hf_posmine.teachers.late_interaction import LateInteractionTeacher
+    from hf_posmine.teachers.multi_vectors import MultiVectorTeacher
     from hf_posmine.teachers.random import RandomTeacher
     from hf_posmine.teachers.remote import RemoteTeacher
     from hf_posmine.teachers.sparse import SparseTeacher
@@ -49,6 +50,7 @@ __all__ = [
     "Late",
     "LateInteractionTeacher",
     "MaxP",
+    "MultiVectorTeacher",
     "Random",
     "RandomTeacher",
     "RemoteTeacher",
@@ -82,6 +84,7 @@ __getattr__, __dir__ = lazy_names(
             "open_teacher",
         ),
         "late_interaction": ("LateInteractionTeacher",),
+        "multi_vectors": ("MultiVectorTeacher",),
         "random": ("RandomTeacher",),
         "remote": ("RemoteTeacher",),
         "sparse": ("SparseTeacher",),

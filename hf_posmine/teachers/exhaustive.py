@@ -8,6 +8,7 @@ import numpy as np
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.types import Exclusions, Floats, Ranking, Rows, SearchRequest
+from hf_posmine.data.images import named_images
 from hf_posmine.teachers.multi_search import placed, stored_prefix
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def joined(parts: Sequence[Ranking], k: int) -> Ranking:
 
 def as_texts(values: Iterable[object], what: str) -> list[str]:
     """``values`` if they are texts."""
-    members = list(values)
+    members = named_images(values)
     texts = [text for text in members if isinstance(text, str)]
     if isinstance(values, str) or len(texts) != len(members):
         raise InputError(f"{what} must be texts, got {values!r:.60}")

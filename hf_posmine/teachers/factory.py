@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 TeacherLike: TypeAlias = str | TeacherSpec | Teacher | Encodes | Callable[[list[str]], Any]
 """A ready teacher, a spelling or its value, or a model or function that turns texts into vectors."""
 
+READS_TEXTS = (BM25, Cross, Endpoint, Sparse, MaxP)
+"""Teachers that cannot score images."""
 DEFAULTS = {("dtype", "float32"), ("backend", "torch")}
 """Options that count as not given."""
 HELP = (
@@ -52,7 +54,15 @@ def open_teacher(spec: TeacherSpec, corpus: Corpus, context: TeacherContext | No
         spec: what decides the scores.
         corpus: the documents.
         context: where and how they are computed.
+
+    Raises:
+        InputError: a teacher of texts over images.
     """
+    if isinstance(spec, READS_TEXTS) and corpus.num_images:
+        raise InputError(
+            f"{spec} reads texts, and {corpus.num_images:,} documents of the corpus are images; take a model of images, vectors "
+            "of your own, or their texts as the corpus"
+        )
     return _OPENERS[type(spec)](spec, corpus, context or TeacherContext())
 
 
@@ -203,10 +213,6 @@ def _open_best_passage(spec: MaxP, corpus: Corpus, context: TeacherContext) -> T
     from hf_posmine.data.passages import Passages
     from hf_posmine.teachers.best_passage import BestPassageTeacher
 
-    if corpus.num_images:
-        raise InputError(
-            f"{spec} cuts texts into passages, and {corpus.num_images:,} documents of the corpus are images"
-        )
     passages = Passages.of(corpus, spec.words, spec.overlap)
     return BestPassageTeacher(open_teacher(spec.of_passages, passages.corpus, context), passages)
 
@@ -218,8 +224,12 @@ def _open_run(spec: RunFile, corpus: Corpus, context: TeacherContext) -> Teacher
 
 
 def _open_vectors(spec: VectorFiles, corpus: Corpus, context: TeacherContext) -> Teacher:
+    from hf_posmine.teachers.maxsim import KINDS
+    from hf_posmine.teachers.multi_vectors import MultiVectorTeacher
     from hf_posmine.teachers.vectors import VectorTeacher
 
+    if spec.similarity in KINDS:
+        return MultiVectorTeacher.load(spec, corpus)
     return VectorTeacher.load(spec, corpus, engine=context.engine)
 
 

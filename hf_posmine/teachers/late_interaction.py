@@ -8,26 +8,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.data.images import NamedImage
 from hf_posmine.encoding.encode import Encoder, Role, load_as
+from hf_posmine.encoding.images import IMAGES_AT_ONCE, image_batches, opened_batches
 from hf_posmine.teachers.encoded_parts import encoded_parts
+from hf_posmine.teachers.maxsim import MaxSimScores
 from hf_posmine.teachers.saved_model import SavedModelTeacher
 from hf_posmine.teachers.spellings import Late
 from hf_posmine.utils.cache import build_once, parts_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from sentence_transformers import MultiVectorEncoder, SparseEncoder
 
-    from hf_posmine.core.types import Floats, Rows, ScoreKind
-
-BLOCK_SIMILARITIES = 1 << 23
-"""Similarities of query tokens with document tokens held at a time (64 MB)."""
-KINDS: dict[str, ScoreKind] = {"maxsim": "dot", "meanmaxsim": "cosine"}
+    from hf_posmine.core.types import Rows
 
 
-class LateInteractionTeacher(SavedModelTeacher):
+class LateInteractionTeacher(MaxSimScores, SavedModelTeacher):
     """Scores by MaxSim: for each token of the query the best similarity with a token of the document, summed.
 
     The vectors of all tokens of the documents are stored once, below ``store``. Scores are summed in float64 and rounded
@@ -62,11 +61,6 @@ class LateInteractionTeacher(SavedModelTeacher):
         """``maxsim`` or ``meanmaxsim``."""
         return str(self.encoder.model.similarity_fn_name)
 
-    @property
-    def score_kind(self) -> ScoreKind:
-        """A sum of cosines for MaxSim, a mean of them for MeanMaxSim."""
-        return KINDS[self.similarity]
-
     def _decisive(self) -> str:
         return self.similarity
 
@@ -78,56 +72,22 @@ class LateInteractionTeacher(SavedModelTeacher):
         """Encode the corpus, unless its token vectors are stored."""
         _ = self._tokens
 
-    def all_scores(self, queries: Sequence[str]) -> Floats:
-        """Scores float32 ``[B, N]`` of every document."""
-        tokens, starts = self._tokens
-        query_tokens, bounds = self._encode(queries, "query")
-        out = np.empty((len(queries), len(self.corpus)), np.float32)
-        for first, last in _document_blocks(starts, BLOCK_SIMILARITIES // max(1, len(query_tokens))):
-            block = np.asarray(tokens[starts[first] : starts[last]], np.float64)
-            out[:, first:last] = self._maxsim(query_tokens, bounds, block, starts[first:last] - starts[first])
-        return out
-
-    def score(self, queries: Sequence[str], doc_ids: Rows) -> Floats:
-        """Scores float32 ``[B, m]`` of corpus rows int64 ``[B, m]``, each pair alone."""
-        tokens, starts = self._tokens
-        query_tokens, bounds = self._encode(queries, "query")
-        out = np.full(doc_ids.shape, -np.inf, np.float32)
-        for row, column in np.argwhere(doc_ids >= 0).tolist():
-            mine, document = query_tokens[bounds[row] : bounds[row + 1]], doc_ids[row, column]
-            theirs = np.asarray(tokens[starts[document] : starts[document + 1]], np.float64)
-            out[row, column] = self._maxsim(mine, np.array([0, len(mine)]), theirs, np.array([0]))[0, 0]
-        return out
-
-    def score_texts(self, queries: Sequence[str], documents: Sequence[str]) -> Floats:
-        """Scores float32 ``[B]`` of query i with text i."""
-        query_tokens, bounds = self._encode(queries, "query")
-        theirs, starts = self._encode(documents, "document")
-        out = np.empty(len(queries), np.float32)
-        for row in range(len(queries)):
-            mine, document = query_tokens[bounds[row] : bounds[row + 1]], theirs[starts[row] : starts[row + 1]]
-            out[row] = self._maxsim(mine, np.array([0, len(mine)]), document, np.array([0]))[0, 0]
-        return out
-
-    def _maxsim(self, query_tokens: np.ndarray, bounds: Rows, tokens: np.ndarray, starts: Rows) -> Floats:
-        """Scores float32 ``[B, n]`` from float64 token vectors; ``bounds`` ``[B + 1]`` and ``starts`` ``[n]`` part them."""
-        best = np.maximum.reduceat(query_tokens @ tokens.T, starts, axis=1)
-        scores = np.add.reduceat(best, bounds[:-1], axis=0)
-        if self.similarity == "meanmaxsim":
-            scores /= np.diff(bounds)[:, None]
-        return scores.astype(np.float32)
-
     def _encode(self, texts: Sequence[str], role: Role) -> tuple[np.ndarray, Rows]:
         """Token vectors float64 ``[T, d]`` of texts, and where each text's begin and end, int64 ``[m + 1]``."""
-        order = {text: number for number, text in enumerate(dict.fromkeys(texts))}
         model = self.encoder.model
         method = model.encode_query if role == "query" else model.encode_document
-        found = method(
-            list(order), prompt=self.prompts[role] or None, convert_to_numpy=True, show_progress_bar=False,
-            batch_size=1 if self.encoder.on_cpu else 64,  # alone, so that no neighbour's padding moves the last bits
-        )  # fmt: skip
-        vectors = [v.astype(np.float64) if len(v) else np.zeros((1, v.shape[1])) for v in found]
-        mine = [vectors[order[text]] for text in texts]
+        how: dict[str, Any] = {
+            "prompt": self.prompts[role] or None, "convert_to_numpy": True, "show_progress_bar": False,
+            "batch_size": 1 if self.encoder.on_cpu else 64,  # alone, so that no neighbour's padding moves the last bits
+        }  # fmt: skip
+        images = [text for text in dict.fromkeys(texts) if isinstance(text, NamedImage)]
+        rest = [text for text in dict.fromkeys(texts) if not isinstance(text, NamedImage)]
+        found = dict(zip(rest, method(rest, **how), strict=True)) if rest else {}
+        batches = image_batches(len(images), IMAGES_AT_ONCE)
+        for rows, items in zip(batches, opened_batches(images, batches), strict=True):
+            found |= zip([images[row] for row in rows.tolist()], method(items, **how), strict=True)
+        vectors = {t: v.astype(np.float64) if len(v) else np.zeros((1, v.shape[1])) for t, v in found.items()}
+        mine = [vectors[text] for text in texts]
         return np.concatenate(mine), np.cumsum([0, *map(len, mine)])
 
     @cached_property
@@ -150,12 +110,3 @@ class LateInteractionTeacher(SavedModelTeacher):
         """Tokens of each text, and the vectors of all tokens, text after text."""
         tokens, bounds = self._encode(texts, "document")
         return {"counts": np.diff(bounds), "tokens": tokens.astype(np.float32)}
-
-
-def _document_blocks(starts: Rows, tokens: int) -> Iterator[tuple[int, int]]:
-    """First and last document of blocks of at most so many tokens, but at least one document."""
-    first = 0
-    while first < len(starts) - 1:
-        last = max(first + 1, int(np.searchsorted(starts, starts[first] + tokens, side="right")) - 1)
-        yield first, last
-        first = last

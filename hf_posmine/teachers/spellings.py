@@ -224,7 +224,9 @@ class RunFile(Spelling):
 class VectorFiles(Spelling):
     """Vectors on disk, spelled ``Vectors("folder")`` or ``Vectors("docs.parquet", queries="queries.parquet")``.
 
-    See :meth:`~hf_posmine.teachers.vectors.VectorTeacher.load`; ``column`` names that of the vectors in both.
+    See :meth:`~hf_posmine.teachers.vectors.VectorTeacher.load`; ``column`` names that of the vectors in both. With
+    ``similarity="maxsim"`` the folder holds several vectors of each, see
+    :meth:`~hf_posmine.teachers.multi_vectors.MultiVectorTeacher.load`.
     """
 
     path: str

@@ -79,7 +79,7 @@ class VectorTeacher:
                 "for both"
             )
         self._arrays = {
-            "documents": documents if ids is None else _aligned(corpus, documents, ids),
+            "documents": documents if ids is None else aligned(corpus, documents, ids),
             "queries": of_queries,
         }
         self.spec: VectorFiles | None = None
@@ -257,7 +257,7 @@ def _matrix(values: npt.ArrayLike, rows: int, what: str) -> np.ndarray:
     return array
 
 
-def _aligned(corpus: Corpus, vectors: np.ndarray, ids: Sequence[str]) -> np.ndarray:
+def aligned(corpus: Corpus, vectors: np.ndarray, ids: Sequence[str]) -> np.ndarray:
     """Vectors in the order of the corpus."""
     rows = corpus.required_rows([str(i) for i in ids], "ids")
     where = np.full(len(corpus), -1, np.int64)

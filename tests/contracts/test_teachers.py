@@ -19,6 +19,7 @@ from hf_posmine.teachers import (
     BM25Teacher,
     CrossEncoderTeacher,
     LateInteractionTeacher,
+    MultiVectorTeacher,
     RandomTeacher,
     RemoteTeacher,
     RunTeacher,
@@ -62,6 +63,19 @@ def vectors(corpus, folder):
     model = ToyModel()
     documents = model.encode_document(corpus.texts(np.arange(len(corpus))).to_pylist())
     return VectorTeacher(corpus, documents, QUERIES, model.encode_query(QUERIES), similarity="dot")
+
+
+def multi_vectors(corpus, folder):
+    """A vector for each word, by the toy model."""
+    model = ToyModel()
+
+    def of(texts):
+        words = [text.split() for text in texts]
+        found = np.concatenate([model.encode_document(some) for some in words])
+        return found / np.linalg.norm(found, axis=1, keepdims=True), [len(some) for some in words]
+
+    documents = of(corpus.texts(np.arange(len(corpus))).to_pylist())
+    return MultiVectorTeacher(corpus, documents, QUERIES, of(QUERIES))
 
 
 def stored(make, depth):
@@ -144,6 +158,8 @@ MAKERS = {
     "run": whole_run,
     "random": lambda corpus, folder: RandomTeacher(corpus, seed=3),
     "vectors": vectors,
+    "multi-vectors": multi_vectors,
+    "CLIP": lambda corpus, folder: DenseTeacher(str(tiny.clip(folder / "model")), corpus, store=folder, device="cpu"),
     "stored, shallow": stored(dense("euclidean"), 3),
     "stored, deep": stored(dense("cosine"), 1000),
     "stored, approximate": stored(dense("dot", "IVF2,SQ8", "faiss"), 10),
@@ -151,7 +167,7 @@ MAKERS = {
     "stored, sparse": stored(sparse, 10),
     "stored, random": stored(lambda corpus, folder: RandomTeacher(corpus), 10),
 }
-NO_MODEL = ("vectors",)
+NO_MODEL = ("vectors", "multi-vectors")
 """Teachers that cannot score a text outside their corpus, and say so."""
 NOT_IN_RUN = ("run",)
 """Teachers for which such a text lies below everything they know."""

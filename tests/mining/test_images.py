@@ -237,3 +237,33 @@ def test_a_map_leaves_the_bytes_of_photographs_as_they_are(fresh_home, form):
     if form == "images":
         held = [value["bytes"] for row in stored["negatives"].to_pylist() for value in row]
         assert len(held) == 12 and set(held) <= {value["bytes"] for value in files}
+
+
+def test_a_vision_language_model_reads_texts_images_and_both(fresh_home, tmp_path):
+    """Against vectors that sentence-transformers makes of each document alone."""
+    from sentence_transformers import SentenceTransformer
+
+    folder = str(tiny.vision_language(tmp_path / "vlm"))
+    images, model = pages(TEXTS[:9]), SentenceTransformer(folder, device="cpu")
+    rows = [
+        {"image": images[n] if n % 3 else None, "text": TEXTS[n] if n % 3 != 1 else None, "id": str(n)}
+        for n in range(9)
+    ]
+    kinds = Features({"image": ImageFeature(), "text": Value("string"), "id": Value("string")})
+    corpus = Corpus.from_dataset(Dataset.from_list(rows, features=kinds), text="text", image="image")
+    made = []
+    for row in rows:
+        both = {name: row[name] for name in ("image", "text") if row[name] is not None}
+        made.append(model.encode([both if len(both) > 1 else next(iter(both.values()))])[0])
+    unit = np.stack(made) / np.linalg.norm(made, axis=1, keepdims=True)
+    queries = [f"what is on page {n}" for n in range(9)]
+    asked = np.stack([model.encode([query])[0] for query in queries])
+    asked /= np.linalg.norm(asked, axis=1, keepdims=True)
+    teacher = DenseTeacher(folder, corpus, device="cpu")
+    assert np.allclose(teacher.embeddings.of_documents[np.arange(9)], unit, atol=1e-5)
+    assert np.allclose(teacher.embed_queries(queries), asked, atol=1e-5)
+    pairs = Dataset.from_dict({"query": queries, "positive_id": [str(n) for n in range(9)]})
+    miner = PositiveAwareMiner.from_dataset(pairs, teacher, num_negatives=NEGATIVES, filters="PercPos(0.99)")
+    assert mine(pairs, miner)["negatives_ids"][:] == [
+        [str(n) for n in row] for row in oracle((asked @ unit.T).astype(np.float32), np.arange(9), 0.99)
+    ]

@@ -109,3 +109,48 @@ def clip(folder: Path) -> Path:
         crop = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
         CLIPProcessor(crop, CLIPTokenizer(vocab=vocabulary, merges=[])).save_pretrained(folder)
     return folder
+
+
+CHAT = (
+    "{% for message in messages %}{% if message.content is string %}{{ message.content }}{% else %}"
+    "{% for part in message.content %}{% if part.type == 'image' %}<image>{% else %}{{ part.text }}{% endif %}{% endfor %}"
+    "{% endif %}{% endfor %}</s>"
+)
+
+
+def vision_language(folder: Path) -> Path:
+    """A LLaVA of two layers each, which reads images, texts and both at once, with its processor by Pillow."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import (
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaConfig,
+        LlavaModel,
+        LlavaProcessor,
+        PreTrainedTokenizerFast,
+    )
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    if not folder.is_dir():
+        special = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
+        tokens = [*special.values(), "<image>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+        bytewise = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=[]))
+        bytewise.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=bytewise, **special, additional_special_tokens=["<image>"])
+        layers = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+        config = LlavaConfig(
+            vision_config=CLIPVisionConfig(**layers, image_size=32, patch_size=8),
+            text_config=LlamaConfig(
+                **layers, num_key_value_heads=2, vocab_size=len(tokens), max_position_embeddings=256
+            ),
+            image_token_index=tokens.index("<image>"), image_seq_length=16,
+        )  # fmt: skip
+        torch.manual_seed(0)
+        LlavaModel(config).save_pretrained(folder)
+        crop = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+        LlavaProcessor(
+            crop, tokenizer, patch_size=8, vision_feature_select_strategy="default", chat_template=CHAT,
+            image_token="<image>", num_additional_image_tokens=1,
+        ).save_pretrained(folder)  # fmt: skip
+    return folder

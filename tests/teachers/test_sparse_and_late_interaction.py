@@ -68,7 +68,7 @@ def test_late_interaction_scores_are_those_of_the_model(folder, corpus, tmp_path
 def test_maxsim_does_not_depend_on_the_size_of_its_blocks(folder, corpus, tmp_path, budget, monkeypatch):
     teacher = LateInteractionTeacher(str(tiny.late(folder / "maxsim")), corpus, store=tmp_path)
     expected = teacher.all_scores(QUERIES)
-    monkeypatch.setattr("hf_posmine.teachers.late_interaction.BLOCK_SIMILARITIES", budget)
+    monkeypatch.setattr("hf_posmine.teachers.maxsim.BLOCK_SIMILARITIES", budget)
     np.testing.assert_array_equal(teacher.all_scores(QUERIES), expected)
 
 
