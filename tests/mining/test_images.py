@@ -17,7 +17,7 @@ from hf_posmine.data.images import image_name
 from hf_posmine.mining.provenance import read_provenance
 from hf_posmine.teachers import VectorTeacher
 from tests.support import tiny
-from tests.support.pages import encoded, pages
+from tests.support.pages import encoded, page, pages
 
 TEXTS = [f"page {number} of {name}" for number in range(9) for name in ("faust", "hamlet", "don quixote")]
 NEGATIVES, SHARE = 3, 0.9
@@ -171,6 +171,16 @@ def test_narrow_cosines_need_a_share_near_one_or_a_margin(fresh_home):
         miner = PositiveAwareMiner.from_dataset(pairs, teacher, num_negatives=NEGATIVES, filters=f"PercPos({share})")
         wanted = oracle(scores, np.arange(n), share)
         assert mine(pairs, miner)["negatives_ids"][:] == [[names[m] for m in row] for row in wanted]
+
+
+@pytest.mark.parametrize("make", [tiny.clip, tiny.vision_language])
+def test_a_text_that_is_a_path_is_a_text(fresh_home, tmp_path, make):
+    """sentence-transformers takes a text for an image where it is the path or the address of one."""
+    texts = [str(tmp_path / "secret.png"), "a red cat"]
+    encoder = DenseTeacher(str(make(tmp_path / "model")), Corpus.from_texts(texts)).model.encoder
+    without = encoder.encode(texts, "document")
+    page("red").save(texts[0])
+    np.testing.assert_array_equal(encoder.encode(texts, "document"), without)
 
 
 def test_a_model_of_texts_refuses_images(fresh_home, tmp_path):
