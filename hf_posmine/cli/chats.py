@@ -38,6 +38,22 @@ def make_chat(url: str | None, model: str, api_key_env: str | None) -> Chat:
     return HubChat(model)
 
 
+def other_chat(args: argparse.Namespace, role: str) -> Chat:
+    """A further model of a command, by its options ``--<role>-model``, ``-url`` and ``-api-key-env``.
+
+    The key of ``--url`` goes to ``--url`` only.
+
+    Raises:
+        InputError: a key without an address of its own.
+    """
+    model, url, key = (vars(args)[f"{role}_{what}"] for what in ("model", "url", "api_key_env"))
+    if url in (None, args.url):
+        if key is not None:
+            raise InputError(f"--{role}-api-key-env belongs to --{role}-url; without it the key of --url is used")
+        return make_chat(args.url, model, args.api_key_env)
+    return make_chat(url, model, key)
+
+
 def show_costs(costs: Sequence[Cost], prices: tuple[float, float] | None = None) -> None:
     """A line for each model: what was asked in this run, and its price.
 

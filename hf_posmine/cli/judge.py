@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from hf_posmine.cli.arguments import add_run_arguments
-from hf_posmine.cli.chats import add_chat_arguments, make_chat, show_costs
+from hf_posmine.cli.chats import add_chat_arguments, make_chat, other_chat, show_costs
 from hf_posmine.cli.judge_top_up import add_top_up_arguments, check_top_up, top_up_miner, topped_up
 from hf_posmine.cli.output import FILES, write_rows
 from hf_posmine.cli.show import show
@@ -66,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument("--cheap-model", help="a judge that reads everything first; --model reads what it suspects")
     group.add_argument("--cheap-url", help="where --cheap-model is (default: as --model)")
+    group.add_argument("--cheap-api-key-env", help="environment variable with the key of --cheap-url")
     group.add_argument("--second-model", help="a second judge at the same place, for agreement")
     group.add_argument(
         "--suspect",
@@ -139,6 +140,8 @@ def _mined(args: argparse.Namespace) -> Dataset:
     if not Path(args.data).exists() or is_mined(Path(args.data)):
         return load_source(args.data)
     data = open_training_data(args.data, columns=NamedColumns(args.query_column, args.positive_column))
+    if not data.holds_texts:
+        raise InputError(f"{args.data} names documents by id, which no judge can read; mine with --negatives-as texts")
     show(f"Read as {data.layout.name}: {data.layout.describe()}")
     args.query_column, args.positive_column = "query", "positive"
     return as_mined(data)
@@ -150,8 +153,9 @@ def _judge(args: argparse.Namespace) -> CandidateJudge:
         if args.cheap_url is not None:
             raise InputError("--cheap-url needs --cheap-model")
         return form(make_chat(args.url, args.model, args.api_key_env), **options)
-    cheap = make_chat(args.cheap_url or args.url, args.cheap_model, args.api_key_env)
-    return Cascade(form(cheap, **options), form(make_chat(args.url, args.model, args.api_key_env), **options))
+    return Cascade(
+        form(other_chat(args, "cheap"), **options), form(make_chat(args.url, args.model, args.api_key_env), **options)
+    )
 
 
 def _print_verdicts(verdicts: list[Verdict], suspect: Suspect) -> float:

@@ -32,6 +32,8 @@ from hf_posmine.core.settings import Keep
 if TYPE_CHECKING:
     import argparse
 
+    from hf_posmine.cli.work import MiningInput
+
 
 HELP = "add hard negatives to a dataset"
 EXAMPLES = """examples:
@@ -148,6 +150,7 @@ def run(args: argparse.Namespace) -> None:
         run_sharded(args, push, guarantee)
         return
     work = load_work(DataOptions.of(args))
+    _refuse_images_in_json(work, args)
     miner = make_miner(work, args)
     announce(miner, work.rows, args.batch_size)
     show(str(miner.data))
@@ -180,3 +183,16 @@ def run(args: argparse.Namespace) -> None:
     show(f"\n{len(mined):,} rows written to {args.output}, their provenance to {output}")
     if args.push_to_hub:
         show(f"Pushed to {push_dataset(rows, args.push_to_hub, rows_record, **push).url}")
+
+
+def _refuse_images_in_json(work: MiningInput, args: argparse.Namespace) -> None:
+    """Before anything is mined.
+
+    Raises:
+        InputError: rows with images, to be written as JSON.
+    """
+    from hf_posmine.core.errors import InputError
+    from hf_posmine.data.columns import image_columns, splits_of
+
+    if Path(args.output).suffix == ".jsonl" and any(image_columns(s.features or {}) for s in splits_of(work.rows)):
+        raise InputError(f"--output {args.output}: JSON holds no images; write a folder or a .parquet file")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_posmine.cli.arguments import add_run_arguments, print_usage
-from hf_posmine.cli.chats import add_chat_arguments, make_chat, price_of, show_costs
+from hf_posmine.cli.chats import add_chat_arguments, make_chat, other_chat, price_of, show_costs
 from hf_posmine.cli.output import FILES, check_no_input, check_output, write_described, write_rows
 from hf_posmine.cli.show import show, show_table
 from hf_posmine.core.errors import InputError
@@ -115,6 +115,7 @@ def _add_gates(group: argparse._ArgumentGroup, default: QuestionSettings) -> Non
     )  # fmt: skip
     group.add_argument("--judge-model", help="who checks that the document answers (default: --model)")
     group.add_argument("--judge-url", help="where --judge-model is (default: as --model)")
+    group.add_argument("--judge-api-key-env", help="environment variable with the key of --judge-url")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -129,6 +130,10 @@ def run(args: argparse.Namespace) -> None:
     check_output(output, [args.path], FILE, WHAT)
     if dropped is not None:
         check_no_input(dropped, [args.path, args.output])
+        if output.resolve() in dropped.resolve().parents:
+            raise InputError(
+                f"--dropped {dropped} is inside --output, which is replaced as a whole; choose another place"
+            )
         if dropped.suffix not in FILES:
             raise InputError(f"--dropped {dropped}: write a {' or '.join(FILES)} file")
     maker, source = _maker(args, settings)
@@ -167,8 +172,7 @@ def _maker(args: argparse.Namespace, settings: QuestionSettings) -> tuple[Questi
     if "answerable" in settings.gates:
         judge = writer
         if args.judge_model is not None:
-            where = args.judge_url or args.url
-            judge = Asker(make_chat(where, args.judge_model, args.api_key_env), concurrency=args.concurrency)
+            judge = Asker(other_chat(args, "judge"), concurrency=args.concurrency)
     teacher = _teacher(args, corpus) if "consistent" in settings.gates else None
     return QuestionMaker(corpus, writer, settings, judge, teacher), source
 

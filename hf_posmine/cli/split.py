@@ -61,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Split, write, and print the counts."""
     from hf_posmine.cli.work import DataOptions, load_good_rows
+    from hf_posmine.data.images import NamedImage
     from hf_posmine.data.split import GroupedSplit, SplitSettings
     from hf_posmine.mining.provenance import versions
     from hf_posmine.utils.files import replace_folder
@@ -71,6 +72,8 @@ def run(args: argparse.Namespace) -> None:
     _check_place(output)
     work = load_good_rows(DataOptions.of(args), args.by)
     pairs, line = _pairs_of(work, args)
+    if pairs.corpus.num_images or any(isinstance(query, NamedImage) for query in pairs.queries):
+        raise InputError(f"{args.data}: a split is written as texts, and these pairs have images; split them by rows")
     show(line)
     split = GroupedSplit.of(pairs, settings)
     counts = split.counts()

@@ -514,6 +514,8 @@ def _documents(
     image = None if columns.image == text else columns.image
     read = dict.fromkeys(c for c in (text, id_, title, image, *values.columns) if c is not None)
     for start, batch in iter_columns(dataset, list(read)):
+        if columns.image is not None:  # of a stream without types, paths or bytes
+            batch = {**batch, columns.image: side_by_side(_as_image, batch[columns.image])}
         if id_ is None and title is None and image is None:
             lists = check_text_lists(batch[text], text, start)
             values.add(lists, batch, start)
@@ -531,6 +533,10 @@ def _documents(
             texts = [_illustrated(one, text_, image, row) for row, (one, text_) in both]
         values.add([[whole] for whole in texts], batch, start)
         yield texts, None if id_ is None else _check_id_values(batch[id_], id_, start)
+
+
+def _as_image(value: object) -> object:
+    return named_image(value) if isinstance(value, (str, bytes)) else value
 
 
 def _illustrated(image: object, text: str, column: str, row: int) -> str:

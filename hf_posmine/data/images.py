@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import re
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +42,8 @@ CONVERTED = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", 
 """Modes that are compared as RGB(A); others, such as 16-bit grey, as they are, since RGB would lose most of them."""
 THUMBNAIL = 128
 """Pixels of a thumbnail's longer side."""
+ORIENTATION = 0x0112
+"""The EXIF tag of how a camera was held."""
 STORAGE = {"bytes", "path"}
 """Keys of an encoded value of ``datasets.Image()``."""
 
@@ -243,11 +246,16 @@ def named_image(value: object, source: Source | None = None) -> NamedImage | Unr
         if not is_image(value):
             raise ValueError(f"a {type(value).__name__} instead of an image")
         image: Image = value  # type: ignore[assignment]
+        if image.getexif().get(ORIENTATION, 1) != 1:
+            from PIL.ImageOps import exif_transpose
+
+            image = exif_transpose(image)
         return NamedImage(image_name(image), image)
     except Exception as error:  # Pillow raises many kinds for broken files, also SyntaxError and struct.error
         if isinstance(error, MissingExtraError):
             raise
-        return UnreadableImage(" ".join(str(error).split())[:80] or type(error).__name__, value)
+        reason = re.sub(r" ?<[^<>]* at 0x[0-9a-f]+>", "", " ".join(str(error).split()))  # an address differs each time
+        return UnreadableImage(reason[:80] or type(error).__name__, value)
 
 
 def named_images(values: Iterable[Any]) -> list[Any]:

@@ -46,6 +46,7 @@ class JudgedRun:
     name: str = "BEIR and a run"
     one_document: bool = False
     by_id: bool = True
+    negatives_by_id: bool = False
 
     def read(self, row: Row) -> RowView:
         """The view of a query; documents are ids."""

@@ -69,6 +69,10 @@ class RowLayout(Protocol):
     def by_id(self) -> bool:
         """Whether documents are ids, whose texts are elsewhere."""
 
+    @property
+    def negatives_by_id(self) -> bool:
+        """Whether negatives are ids, and positives are not."""
+
     def read(self, row: Row) -> RowView:
         """The view of a row."""
 
@@ -91,6 +95,7 @@ class ListColumns:
     negative_scores: str | None = None
     one_document: bool = False
     by_id: bool = False
+    negatives_by_id: bool = False
 
     def read(self, row: Row) -> RowView:
         """The view of a row."""
@@ -132,6 +137,7 @@ class TupleColumns:
     scores: str | None = None
     one_document: bool = False
     by_id: bool = False
+    negatives_by_id: bool = False
 
     def read(self, row: Row) -> RowView:
         """The view of a row; a negative that is None is not there."""
@@ -166,6 +172,7 @@ class PairColumns:
     label: str
     one_document: bool = True
     by_id: bool = False
+    negatives_by_id: bool = False
 
     def read(self, row: Row) -> RowView:
         """The view of a row: a positive or a negative."""
@@ -197,6 +204,7 @@ class LabelledLists:
     scores: str | None = None
     one_document: bool = False
     by_id: bool = False
+    negatives_by_id: bool = False
 
     def read(self, row: Row) -> RowView:
         """The view of a row."""
@@ -350,8 +358,10 @@ def _lists(columns: SampledColumns, given: NamedColumns) -> RowLayout | None:
     if query is None or positive is None:
         return None
     scores = (columns.named(POSITIVE_SCORES), columns.named(NEGATIVE_SCORES))
-    by_id = _holds_ids(columns.values[negatives], negatives) and _holds_ids(columns.values[positive], positive)
-    return ListColumns(_tool(negatives, positive), query, positive, negatives, *scores, by_id=by_id)
+    ids = _holds_ids(columns.values[negatives], negatives)
+    by_id = ids and _holds_ids(columns.values[positive], positive)
+    named = _tool(negatives, positive), query, positive, negatives
+    return ListColumns(*named, *scores, by_id=by_id, negatives_by_id=ids and not by_id)
 
 
 def _holds_ids(value: object, column: str) -> bool:

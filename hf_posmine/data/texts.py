@@ -271,6 +271,9 @@ class PartWriter:
             texts_digest, ids_digest = _copy_kept(self._raw, folder / "texts.arrow", unique.kept)
             unique.write_lookups(keys, id_keys, folder)
             images = self._images.finish(unique.kept, unique.before, folder)
+            if images:  # a text that reads like the name of an image is another document, with another vector
+                rows = np.load(folder / "image_rows.npy").tobytes()
+                texts_digest = hashlib.sha256(texts_digest.encode() + rows).hexdigest()
             digest = hashlib.sha256(f"{self.match} {texts_digest} {ids_digest} {len(keys) - unique.rows}".encode())
             for name in ("id_keys", "id_rows"):
                 array = np.load(folder / f"{name}.npy", mmap_mode="r") if len(id_keys) else id_keys

@@ -23,10 +23,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class IdTexts:
-    """The texts of ids, for rows that hold ids: documents, and queries where those are ids too."""
+    """The texts of ids, for rows that hold ids: documents, and queries where those are ids too.
+
+    Attributes:
+        documents: by their ids.
+        queries: by their ids; None where the rows hold their texts.
+        negatives_alone: whether the positives are texts already.
+    """
 
     documents: Corpus
     queries: Corpus | None = None
+    negatives_alone: bool = False
 
     def resolve(self, views: Sequence[RowView]) -> list[RowView]:
         """The views with texts.
@@ -34,7 +41,8 @@ class IdTexts:
         Raises:
             InputError: an id without a text.
         """
-        ids = [doc for view in views for doc in (*view.positives, *view.negatives)]
+        own = [() if self.negatives_alone else view.positives for view in views]
+        ids = [doc for positives, view in zip(own, views, strict=True) for doc in (*positives, *view.negatives)]
         texts = iter(_texts_of(self.documents, ids, "documents"))
         queries = [view.query for view in views]
         if self.queries is not None:
@@ -43,7 +51,9 @@ class IdTexts:
             replace(
                 view,
                 query=query,
-                positives=list(itertools.islice(texts, len(view.positives))),
+                positives=view.positives
+                if self.negatives_alone
+                else list(itertools.islice(texts, len(view.positives))),
                 negatives=list(itertools.islice(texts, len(view.negatives))),
             )
             for view, query in zip(views, queries, strict=True)
@@ -85,7 +95,7 @@ class TrainingData:
     @property
     def holds_texts(self) -> bool:
         """Whether documents are texts, not ids whose texts are not at hand."""
-        return self.texts is not None or not self.layout.by_id
+        return self.texts is not None or not (self.layout.by_id or self.layout.negatives_by_id)
 
     def batches(self) -> Iterator[list[RowView]]:
         """The views of all rows, some at a time."""

@@ -105,7 +105,8 @@ def _of_tables(
     if not first:
         raise InputError(f"{name} has no rows; there is nothing to audit")
     layout = layout_of(first[:SAMPLE_ROWS], columns)
-    texts = IdTexts(corpus) if corpus is not None and layout.by_id else None
+    by_id = layout.by_id or layout.negatives_by_id
+    texts = IdTexts(corpus, negatives_alone=layout.negatives_by_id) if corpus is not None and by_id else None
     return TrainingData(name, tables, layout, texts, source)
 
 

@@ -9,12 +9,13 @@ import numpy as np
 
 from hf_posmine.core.errors import CorruptFileError, CorruptShardError
 from hf_posmine.core.types import PADDING
+from hf_posmine.data.images import NamedImage
 from hf_posmine.data.texts import KeyIndex, text_keys
 from hf_posmine.utils.cache import read_json
 from hf_posmine.utils.files import write_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from hf_posmine.core.types import Floats, Rows
@@ -23,10 +24,17 @@ if TYPE_CHECKING:
 TEXTS = "texts.npy"
 
 
+def _keys(texts: Iterable[str]) -> np.ndarray:
+    """Exact keys; that of an image is not that of a text which reads like its name."""
+    return text_keys((f"\0{text}" if isinstance(text, NamedImage) else text for text in texts), "exact")
+
+
 def note_texts(folder: Path, part: TextPart) -> None:
     """Write the exact keys of a part's texts beside its vectors, unless they are there."""
     if not (folder / TEXTS).is_file():
-        keys = text_keys((text for texts in part.iter_texts() for text in texts), "exact")
+        starts = range(0, len(part), 8192)
+        blocks = (part.items(np.arange(start, min(start + 8192, len(part)))) for start in starts)
+        keys = _keys(text for texts in (blocks if part.num_images else part.iter_texts()) for text in texts)
 
         def write(temporary: Path) -> None:
             with temporary.open("wb") as file:
@@ -66,7 +74,7 @@ class OtherParts:
         progress: Callable[[int], object],
     ) -> Floats:
         """Vectors float32 ``[m, d]``: those that another part has, and the rest from ``encode``."""
-        found = self._find(text_keys(texts, "exact")) if self._parts else {}
+        found = self._find(_keys(texts)) if self._parts else {}
         if not found:
             return encode(texts, progress)
         progress(len(found))

@@ -12,11 +12,12 @@ import pyarrow.compute as pc
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.filters import of_rows
 from hf_posmine.data.columns import column_names, splits_of
-from hf_posmine.data.images import NamedImage
+from hf_posmine.data.images import NamedImage, holds_images
 from hf_posmine.mining.batch import EXCLUSION_REASONS
+from hf_posmine.utils.upstream import encoded_column
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from hf_posmine.core.settings import MiningSettings
     from hf_posmine.core.types import Floats, Rows
@@ -281,4 +282,12 @@ def taken(batch: Any, keep: Sequence[bool]) -> Any:
     """Some rows of a batch: of columns or of an Arrow table."""
     if isinstance(batch, pa.Table):
         return batch.filter(pa.array(keep, pa.bool_()))
-    return {name: list(compress(batch[name], keep)) for name in batch}
+    return {name: _kept(batch, name, keep) for name in batch}
+
+
+def _kept(batch: Mapping[str, Any], name: str, keep: Sequence[bool]) -> list[Any]:
+    """Some values of a column; images that are still encoded stay so, since ``map`` would save opened ones again."""
+    stored = encoded_column(batch, name)
+    if stored is not None and holds_images(stored.type):
+        return stored.filter(pa.array(keep, pa.bool_())).to_pylist()
+    return list(compress(batch[name], keep))

@@ -52,7 +52,7 @@ from hf_posmine.teachers.capabilities import (
 )
 from hf_posmine.teachers.random import RandomTeacher
 from hf_posmine.utils.digest import json_digest
-from hf_posmine.utils.upstream import encoded_column
+from hf_posmine.utils.upstream import encoded_column, is_lazy_row
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -481,14 +481,11 @@ class PositiveAwareMiner:
         for column in self._reader.columns:
             if column not in names:
                 raise ColumnError(f"the batch has no column {column!r}; its columns are {names}")
-        single = (
+        single = is_lazy_row(batch) or (
             encoded_column(batch, names[0]) is None and isinstance(batch, Mapping) and _is_row(batch[self.query_column])
         )
         self._use_rank(extra, single)
-        columns = {
-            name: named_images([_plain(batch[name])]) if single else _column_of(batch, name)
-            for name in self._reader.columns
-        }
+        columns = {name: _column_of(batch, name, single=single) for name in self._reader.columns}
         if single or not self.settings.skip_bad_rows:
             return self._finish(batch, self._mine(columns), single)
         return self._mine_good(batch, columns)
@@ -596,12 +593,12 @@ def _is_row(value: object) -> bool:
     return value is None or isinstance(value, (str, bytes, int, float)) or is_image(value)
 
 
-def _column_of(batch: Mapping[str, Any] | pa.Table, name: str) -> list[Any]:
+def _column_of(batch: Mapping[str, Any] | pa.Table, name: str, *, single: bool) -> list[Any]:
     """The values of a column; images that are still encoded are not opened for it."""
     stored = encoded_column(batch, name)
     if stored is not None and holds_images(stored.type):
         return named_cells(stored)
-    return _plain_list(batch[name])
+    return named_images([_plain(batch[name])]) if single else _plain_list(batch[name])
 
 
 def _plain(value: object) -> Any:

@@ -20,7 +20,7 @@ from hf_posmine.data.aliases import (
     only_named,
 )
 from hf_posmine.data.columns import as_splits, iter_columns, require_column
-from hf_posmine.data.images import named_cells
+from hf_posmine.data.images import UnreadableImage, named_cells
 from hf_posmine.data.layouts import pick_columns
 from hf_posmine.mining.columns import OUTPUT_COLUMNS, list_column, without_nulls
 from hf_posmine.mining.provenance import FILE, read_provenance
@@ -163,7 +163,7 @@ class MinedRows:
         """Batches of columns as Python values, through all splits; for columns of texts."""
         for split in self.splits.values():
             for _, batch in iter_columns(split, columns, BATCH_ROWS):
-                yield batch
+                yield {name: _readable(values) for name, values in batch.items()}
 
     def take(self, rows: Rows, columns: Sequence[str]) -> dict[str, list[Any]]:
         """Columns of some rows, int64 ``[m]`` in ascending order, counted through all splits."""
@@ -174,7 +174,7 @@ class MinedRows:
             if len(mine):
                 picked = split.select_columns(list(columns)).with_format("arrow")[mine.tolist()]
                 for name in columns:
-                    found[name] += named_cells(picked[name])
+                    found[name] += _readable(named_cells(picked[name]))
             start += len(split)
         return found
 
@@ -187,6 +187,14 @@ def as_texts(value: object) -> list[str]:
     """A cell with a text, an id or a list of them, as a list of texts."""
     members = value if isinstance(value, list) else [value]
     return [member if isinstance(member, str) else str(member) for member in members if member is not None]
+
+
+def _readable(values: list[Any]) -> list[Any]:
+    """Values with "" in the place of images that cannot be opened, as the audit has them."""
+    return [
+        _readable(value) if isinstance(value, list) else "" if isinstance(value, UnreadableImage) else value
+        for value in values
+    ]
 
 
 def _with_negatives(split: Dataset) -> Any:

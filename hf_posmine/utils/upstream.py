@@ -153,9 +153,16 @@ def encoded_column(batch: object, name: str) -> pa.ChunkedArray | None:
 
     Reading it through the batch would open its images, and ``map`` would then save them again, JPEG with a loss.
     """
-    from datasets.formatting.formatting import LazyBatch
+    from datasets.formatting.formatting import LazyDict
 
-    return batch.pa_table[name] if isinstance(batch, LazyBatch) and name in batch.keys_to_format else None
+    return batch.pa_table[name] if isinstance(batch, LazyDict) and name in batch.keys_to_format else None
+
+
+def is_lazy_row(batch: object) -> bool:
+    """Whether ``datasets.map`` passed one row (``LazyRow``, datasets 2.10 to 5.2)."""
+    from datasets.formatting.formatting import LazyRow
+
+    return isinstance(batch, LazyRow)
 
 
 def parser_options(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:

@@ -29,16 +29,18 @@ def main() -> None:
     pairs, candidates = split / "train" / "pairs.jsonl", split / "train" / "corpus.jsonl"
 
     # 1. Questions about every document; those that fail a gate are in dropped.jsonl, with the reason.
-    before = digest(out)
     places = ["--output", str(out / "asked"), "--dropped", str(out / "dropped.jsonl")]
     step("questions", args.documents, "--config", str(HERE / "questions.yaml"), *places, *more)
-    if digest(out) != before:  # other questions: models of earlier ones would be taken for finished
+    decides = json.dumps([digest(out), args.by, args.teacher, args.student, of_corpus(more)])
+    note = out / "decides.json"
+    if not note.is_file() or note.read_text() != decides:  # models of other data would be taken for finished
         for name in ("stage1", "stage2", "results"):
             shutil.rmtree(out / name, ignore_errors=True)
+        note.write_text(decides)
 
     # 2. Train, dev and test by document.
     by = ["--by", args.by] if args.by else []
-    corpus = ["--corpus", args.documents, "--positive-id-column", "positive_id"]
+    corpus = ["--corpus", args.documents, "--positive-id-column", "positive_id", *of_corpus(more)]
     step("split", str(out / "asked"), *corpus, *by, "--output", str(split))
 
     # 3. Hard negatives from the documents that are not held out.
@@ -76,6 +78,15 @@ def digest(out: Path) -> str | None:
     """What tells one set of questions from another."""
     file = out / "asked" / "questions.json"
     return json.loads(file.read_text())["digest"] if file.is_file() else None
+
+
+def of_corpus(more: list[str]) -> list[str]:
+    """The options of hf-posmine questions that say how the documents are read, which the split must read the same way."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("split", "text-column", "id-column", "title-column"):
+        parser.add_argument(f"--corpus-{name}")
+    found = vars(parser.parse_known_args(more)[0])
+    return [f"--{name.replace('_', '-')}={value}" for name, value in found.items() if value is not None]
 
 
 def report(out: Path, student: str) -> str:

@@ -52,7 +52,7 @@ def last_object(text: str, key: str) -> dict[str, Any] | None:
     while at >= 0:
         try:
             value, end = decoder.raw_decode(text, at)
-        except ValueError:
+        except (ValueError, RecursionError):
             end = at + 1
         else:
             found = value if isinstance(value, dict) and key in value else found

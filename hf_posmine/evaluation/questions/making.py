@@ -100,6 +100,15 @@ class QuestionMaker:
     teacher: Teacher | None = None
 
     def __post_init__(self) -> None:
+        if self.corpus.num_images:
+            raise InputError(
+                f"{self.corpus.num_images:,} documents are images, and the writer reads texts; give their texts"
+            )
+        if self.corpus.duplicates and not self.corpus.has_ids:
+            raise InputError(
+                f"the documents have no ids, and {self.corpus.duplicates} duplicates were dropped, so positive_id would name "
+                "other rows than those of the source; give them ids, or drop the duplicates"
+            )
         for gate, given in (("answerable", self.judge), ("consistent", self.teacher)):
             if gate in self.settings.gates and given is None:
                 needed = "judge" if gate == "answerable" else "teacher"
@@ -170,6 +179,7 @@ class QuestionMaker:
         asked = [
             (PassagePrompt(text[:most], kind, self.settings.per_kind), row)
             for row, text in zip(rows.tolist(), texts, strict=True)
+            if text.strip()
             for kind in self.settings.kinds
         ]
         return [prompt for prompt, _ in asked], [row for _, row in asked]
