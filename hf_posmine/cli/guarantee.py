@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from hf_posmine.cli.arguments import teacher_names
@@ -98,6 +99,9 @@ def choose_filters(args: argparse.Namespace) -> dict[str, Any] | None:
 
     corpus, judgements, teacher, taken = load_evidence(_source(args))
     show(f"evidence: {taken}")
+    if settings.exclude_same is None:  # rows are mined as the evidence is
+        settings = replace(settings, exclude_same=corpus.source_column or ())
+    args.exclude_same = list(settings.exclude_same or ())
     judge = _judge(args)
     if judge is None:
         found = certify(corpus, judgements, teacher, settings, families=args.families, hide=args.hide)

@@ -28,19 +28,21 @@ def load_evidence(args: argparse.Namespace) -> tuple[Corpus, Judgements, Teacher
     from hf_posmine.mining.mined_data import MinedData
     from hf_posmine.teachers.factory import make_teacher
 
-    folder = Path(args.data)
+    options, folder = DataOptions.of(args), Path(args.data)
     names = {file.stem for file in folder.iterdir()} if folder.is_dir() else set()
     if is_beir(folder) or {"corpus", "queries"} <= names:
-        corpus, judgements, _ = load_judged(folder, args.qrels, None, args.seed)
+        corpus, judgements, _ = load_judged(folder, args.qrels, None, args.seed, options.reading)
         taken = judgements.taken(corpus)
     else:
-        work = load_good_rows(DataOptions.of(args))
+        work = load_good_rows(options)
         columns = work.columns
-        known = Qrels.from_dataset(work.rows, *columns)
+        known = Qrels.from_dataset(work.rows, *columns, match=options.match)
         documents = known.documents if work.corpus is None else work.corpus
         if documents is None:
             raise InputError(f"column {columns[2]!r} holds ids; give --corpus with the documents they name")
         corpus = documents
+        if work.corpus is None and options.keep_columns:
+            corpus = documents.with_columns_of(work.rows, str(columns[1]), options.keep_columns)
         data = MinedData.of(RowReader(corpus, known, known.resolve(corpus), None, *columns), None)
         taken = str(data)
         judgements = judgements_of_pairs(work.rows, corpus, **dict(zip(COLUMNS, columns, strict=True)))

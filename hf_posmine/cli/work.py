@@ -116,7 +116,7 @@ def load_work(options: DataOptions) -> MiningInput:
     source = source_of_path(options.data, options.split, options.name)
     if is_beir(options.data):
         corpus = Corpus.from_beir(options.data, **options.reading)
-        rows = _with_texts(beir_pairs(options.data, options.split), "positive_id", corpus)
+        rows = _with_texts(beir_pairs(options.data, options.split, options.keep_columns), "positive_id", corpus)
         rows = rows.to_iterable_dataset() if options.streaming else rows
         known = Qrels.from_beir(options.data, options.split, match=options.match)
         return MiningInput(rows, "query", "positive", "positive_id", corpus, known, source, source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from hf_posmine.core.errors import SpecError
 from hf_posmine.core.neutral import NeutralFilter, check_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from hf_posmine.core.types import Filter, Mask, Rows
 
@@ -60,3 +61,20 @@ class PerGroup(NeutralFilter):
 def quotas_of(filters: Sequence[Filter]) -> tuple[PerGroup, ...]:
     """The quotas among filters."""
     return tuple(f for f in filters if isinstance(f, PerGroup))
+
+
+def within_all(groups: Mapping[PerGroup, Rows], keep: Mask) -> Mask:
+    """As :meth:`PerGroup.within`, for quotas that hold together: what one of them refuses counts in none."""
+    if len(groups) < 2:  # noqa: PLR2004 - one alone
+        for quota, of in groups.items():
+            keep = quota.within(of, keep)
+        return keep
+    kept = np.zeros_like(keep)
+    for row in range(len(keep)):
+        taken: Counter[tuple[PerGroup, int]] = Counter()
+        for column in np.flatnonzero(keep[row]).tolist():
+            mine = [(quota, int(of[row, column])) for quota, of in groups.items()]
+            if all(taken[one] < one[0].most for one in mine):
+                kept[row, column] = True
+                taken.update(mine)
+    return kept

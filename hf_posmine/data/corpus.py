@@ -32,7 +32,7 @@ from hf_posmine.data.columns import (
     with_images,
 )
 from hf_posmine.data.images import AT_ONCE, NamedImage, named_image, named_images, side_by_side
-from hf_posmine.data.kept import DocumentValues, ValueKeys
+from hf_posmine.data.kept import MOST_SHARING, DocumentValues, ValueKeys
 from hf_posmine.data.layouts import CorpusColumns, corpus_columns, source_column
 from hf_posmine.data.texts import FORMS, KEY, KeyIndex, TextPart, text_keys, write_part
 from hf_posmine.utils.cache import build_once, checked
@@ -170,7 +170,8 @@ class Corpus:
     @property
     def source_column(self) -> str | None:
         """The kept column that names the source document of chunks: by its name, and shared by several documents."""
-        shared = [name for name, values in self.kept.items() if 1 < values.largest[1] < self.num_candidates]
+        most = min(self.num_candidates, MOST_SHARING)
+        shared = [name for name, values in self.kept.items() if 1 < values.largest[1] < most]
         return aliases.first_named(shared, aliases.SOURCE_NAMES)
 
     @classmethod

@@ -62,6 +62,16 @@ class DocumentValues:
         most = int(counts.argmax())
         return self.values.take("text", numbers[most : most + 1])[0].as_py(), int(counts[most])
 
+    def groups(self, documents: int) -> int:
+        """How many groups the first documents are in at most; those without a value are one more."""
+        rows = self._rows
+        return len(self.values) + (int(np.searchsorted(rows, documents)) < documents)
+
+    @cached_property
+    def _rows(self) -> Rows:
+        """The documents that have a value, sorted."""
+        return np.unique(self.of_rows.pairs()[0])
+
     def with_same(self, at: Rows, rows: Rows) -> tuple[Rows, Rows]:
         """For documents ``rows [m]`` of batch rows ``at [m]``: each batch row and each document that shares a value with one."""
         which, numbers = self.of_rows.of(rows)

@@ -14,6 +14,8 @@ from hf_posmine.data.images import is_image
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from datasets import Dataset, IterableDataset
+
     from hf_posmine.data.columns import AnyDataset
 
 Kind: TypeAlias = Literal["text", "texts", "image", "images", "records", "id records", "other"]
@@ -292,8 +294,24 @@ def corpus_columns(
 
 def source_column(dataset: AnyDataset, columns: CorpusColumns) -> str | None:
     """The column of a corpus that by its name holds the source document of each chunk; None for none, or without ids of chunks."""
-    names = [name for name in column_names(dataset) if name not in (columns.id, columns.text)]
+    splits = splits_of(dataset)
+    names = [
+        name
+        for name in column_names(dataset)
+        if name not in (columns.id, columns.text) and all(_names_groups(split, name) for split in splits)
+    ]
     return aliases.first_named(names, aliases.SOURCE_NAMES)
+
+
+def _names_groups(split: Dataset | IterableDataset, name: str) -> bool:
+    """Whether a split has a column of texts or numbers."""
+    from datasets import Value
+
+    if name not in column_names(split):
+        return False
+    feature = None if split.features is None else split.features[name]
+    plain = ("string", "large_string", "int", "uint", "float")
+    return feature is None or (isinstance(feature, Value) and feature.dtype.startswith(plain))
 
 
 def _corpus_text(columns: DatasetColumns, taken: Sequence[str | None]) -> str:

@@ -12,6 +12,8 @@ from hf_posmine.data.tables import KINDS, kind_of, load_files, stem_of
 from hf_posmine.utils.remote import fetched, is_remote
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from datasets import Dataset
 
     from hf_posmine.data.columns import AnyDataset
@@ -198,8 +200,8 @@ def beir_qrels(folder: str | Path, split: str = "train") -> dict[str, list[Any]]
     return read_judgements(folder, split)
 
 
-def beir_pairs(folder: str | Path, split: str = "train") -> Any:
-    """One row per positive judgement: ``query_id``, ``query``, ``positive_id``."""
+def beir_pairs(folder: str | Path, split: str = "train", keep: Sequence[str] = ()) -> Any:
+    """One row per positive judgement: ``query_id``, ``query``, ``positive_id``, and ``keep`` of the table of queries."""
     import datasets
 
     queries, rows = beir_queries(folder), beir_qrels(folder, split)
@@ -212,7 +214,15 @@ def beir_pairs(folder: str | Path, split: str = "train") -> Any:
     if lost:
         raise InputError(f"split {split!r} judges {len(lost)} queries without a text, such as {lost[0]!r}")
     names = ("query_id", "query", "positive_id")
-    return datasets.Dataset.from_dict({name: [row[i] for row in kept] for i, name in enumerate(names)})
+    table = read_table(folder, "queries")
+    identifier, _ = query_columns(table.column_names)
+    more = {
+        name: dict(zip(map(str, table[identifier]), table[name], strict=True))
+        for name in keep
+        if name in table.column_names and name not in names
+    }
+    columns = {name: [row[i] for row in kept] for i, name in enumerate(names)}
+    return datasets.Dataset.from_dict(columns | {name: [of[row[0]] for row in kept] for name, of in more.items()})
 
 
 def _split_of(loaded: AnyDataset, split: str, source: object) -> Any:

@@ -16,7 +16,7 @@ from hf_posmine.mining.record import Source
 from hf_posmine.utils.digest import file_sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from hf_posmine.data.columns import AnyDataset
     from hf_posmine.data.corpus import Corpus
@@ -42,7 +42,7 @@ def rebuild_rows(
     """
     if inputs.dataset is not None:
         given = inputs.dataset
-        rows = _load_given(given, record.source, "source") if isinstance(given, (str, Path)) else given
+        rows = _load_given(given, record.source, "source", _kept(record)) if isinstance(given, (str, Path)) else given
         return _under_names(rows, own), _known(rows, record, given), True
     known = _known(own, record, None)
     if known is None or record.known_positives is None or known.fingerprint == record.known_positives.fingerprint:
@@ -52,7 +52,7 @@ def rebuild_rows(
         if untouched:
             raise out_of_reach(source, "source", GIVE_DATASET, allow_local=allow)
         return own, known, False  # the rows and the known positives are reported as changed
-    loaded = _load_recorded(source, "source", changes)
+    loaded = _load_recorded(source, "source", changes, _kept(record))
     place = None if on_hub(source.path, source.revision) else source.path
     return _under_names(loaded, own), _known(loaded, record, place), True
 
@@ -113,10 +113,10 @@ def _kept(record: MiningRecord) -> list[str]:
     return MiningSettings.from_options(dict(record.settings)).kept_columns
 
 
-def _load_recorded(source: Source, what: str, changes: list[InputChange]) -> Any:
+def _load_recorded(source: Source, what: str, changes: list[InputChange], keep: Sequence[str] = ()) -> Any:
     """A recorded source within reach, see :func:`~hf_posmine.hub.reach.check_reach`."""
     if not on_hub(source.path, source.revision):
-        return _load_given(str(source.path), source, what)
+        return _load_given(str(source.path), source, what, keep)
     head = hub_revision(str(source.path))
     if head is not None and head != source.revision:
         name = "the source dataset" if what == "source" else "the corpus"
@@ -125,13 +125,13 @@ def _load_recorded(source: Source, what: str, changes: list[InputChange]) -> Any
     return load_hub_dataset(str(source.path), str(source.revision), name=source.name, split=source.split)
 
 
-def _load_given(path: str | Path, source: Source, what: str) -> Any:
+def _load_given(path: str | Path, source: Source, what: str, keep: Sequence[str] = ()) -> Any:
     """Data that the caller named or allowed, read as the recorded source is."""
     from hf_posmine.data.sources import beir_corpus, beir_pairs, is_beir, load_source
 
     place, split = str(Path(path).expanduser()), source.split or "train"
     if is_beir(place):
-        return beir_corpus(place) if what == "corpus" else beir_pairs(place, split)
+        return beir_corpus(place) if what == "corpus" else beir_pairs(place, split, keep)
     return load_source(place, split, source.name)
 
 

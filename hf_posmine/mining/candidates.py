@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hf_posmine.core.filters import common_window, highest_floor, lowest_ceiling, of_rows
-from hf_posmine.core.quotas import quotas_of
+from hf_posmine.core.quotas import quotas_of, within_all
 from hf_posmine.core.types import PADDING, CeilingFrom, Exclusions, Floats, Mask, Ranking, Rows, Scorer
 from hf_posmine.mining.geometry import FoundBelow, Positions, deepen
 
@@ -88,7 +88,7 @@ def find(
     floored = (first.inside & ~first.keep & early).sum(axis=1)
     if placed is not None or quotas:
         wanted = settings.one_sampler.pool(n) if pool is None else pool
-        room = (quota.most * (len(values.values) + 1) for quota, values in quotas.items())
+        room = (quota.most * values.groups(num_candidates) for quota, values in quotas.items())
         first = deepen(first, min([wanted, *room]), num_candidates, search.best)
     return TeacherCandidates(
         ranking=first.ranking,
@@ -135,9 +135,8 @@ class _Search:
         more = keep[:, -1].copy()
         if self.placed is not None:
             keep &= self.placed.keep(rows, ranking.doc_ids)
-        for quota, values in self.quotas.items():
-            groups = values.first(ranking.doc_ids.ravel()).reshape(ranking.doc_ids.shape)
-            keep = quota.within(groups, keep)
+        of = {q: v.first(ranking.doc_ids.ravel()).reshape(ranking.doc_ids.shape) for q, v in self.quotas.items()}
+        keep = within_all(of, keep)
         return FoundBelow(ranking, ranks, inside, keep, more)
 
 

@@ -84,7 +84,9 @@ OFTEN_NULL = ("positive_score", "positive_second_score")
 
 def output_columns(names: Iterable[str]) -> list[str]:
     """The names that are of :data:`OUTPUT_COLUMNS`, in order."""
-    return [name for name in names if name in OUTPUT_COLUMNS]
+    names = list(names)
+    own = set() if "negatives_languages" in names else {"query_language"}  # the user's
+    return [name for name in names if name in OUTPUT_COLUMNS and name not in own]
 
 
 def without_outputs(dataset: AnyDataset | dict[str, AnyDataset]) -> Any:

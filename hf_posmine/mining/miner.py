@@ -184,6 +184,12 @@ class PositiveAwareMiner:
         names = [quota.column for quota in quotas_of(self.settings.all_filters)]
         return {name: self.corpus.values_of(name, "PerGroup column") for name in names}
 
+    @property
+    def _language(self) -> list[DocumentValues]:
+        """The languages of the documents, where they are written."""
+        name = self.settings.language_column
+        return [] if name is None else [self.corpus.values_of(name, "language_column")]
+
     def __repr__(self) -> str:
         settings = self.settings
         filters = " + ".join(map(repr, settings.all_filters)) or "no filter"
@@ -369,7 +375,7 @@ class PositiveAwareMiner:
             "known_positives": self.known_positives.fingerprint if self.known_positives is not None else None,
             "columns": [self.query_column, self.positive_column, self.positive_id_column],
             "settings": self.settings.to_dict(),
-            "same": [values.digest for values in [*self._same.values(), *self._quotas.values()]],
+            "same": [values.digest for values in [*self._same.values(), *self._quotas.values(), *self._language]],
         }
         opinion = self.second_opinion
         if opinion is not None:

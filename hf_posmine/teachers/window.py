@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from hf_posmine.core.errors import ReadOnlyError
 from hf_posmine.utils.cache import build_once
 from hf_posmine.utils.digest import json_digest
 from hf_posmine.utils.files import cache_root
@@ -67,5 +68,8 @@ def cut_texts(model: DenseModel, corpus: Corpus) -> CutTexts | None:
         (folder / "cut.json").write_text(json.dumps(cut))
 
     identity = [VERSION, model.keys["document"], tokens, [part.texts_digest for part in corpus.parts]]
-    found = build_once(cache_root() / "cut" / json_digest(identity), count)
+    try:
+        found = build_once(cache_root() / "cut" / json_digest(identity), count)
+    except ReadOnlyError:  # it decides no row
+        return None
     return CutTexts(int(json.loads((found / "cut.json").read_text())), len(corpus), tokens)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.core.filters import of_rows
 from hf_posmine.data.texts import normalize
 from hf_posmine.evaluation.judge.actions import candidates_of
 from hf_posmine.evaluation.judge.candidates import SUSPECTS, JudgedList, Suspect, Verdict
@@ -148,6 +149,7 @@ class _DeepMiner:
         changes: dict[str, Any] = {
             "num_negatives": depth if opinion is None else min(depth, opinion.depth),
             "keep": tuple(dict.fromkeys(KEPT[name] for name in columns if name in KEPT)),
+            "filters": [repr(f) for f in miner.settings.all_filters if not of_rows([f])],  # each row has its candidates
             "sampler": "Top()",
             "on_short": "keep",
             "weak_positive": "keep",

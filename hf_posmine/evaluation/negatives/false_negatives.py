@@ -237,7 +237,9 @@ def visible_qrels(judgements: Judgements, visible: Mapping[str, str], ids: Seque
     return Qrels.from_judgements(query_ids, document_ids, scores, {query: judgements.queries[query] for query in ids})
 
 
-def load_judged(folder: Path, qrels: str, visible: str | None, seed: int) -> tuple[Corpus, Judgements, dict[str, str]]:
+def load_judged(
+    folder: Path, qrels: str, visible: str | None, seed: int, reading: Mapping[str, Any] | None = None
+) -> tuple[Corpus, Judgements, dict[str, str]]:
     """Corpus, judgements, and the visible positive of each query.
 
     Args:
@@ -245,6 +247,7 @@ def load_judged(folder: Path, qrels: str, visible: str | None, seed: int) -> tup
         qrels: split or file of all judgements.
         visible: that of the visible positives; None draws them.
         seed: of the draw.
+        reading: how the corpus is read, as arguments of :meth:`~hf_posmine.data.corpus.Corpus.from_dataset`.
     """
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.data.sources import read_table
@@ -252,7 +255,7 @@ def load_judged(folder: Path, qrels: str, visible: str | None, seed: int) -> tup
     from hf_posmine.evaluation.loading import judgements_of
 
     documents, queries = read_table(folder, "corpus"), read_table(folder, "queries")
-    corpus = Corpus.from_dataset(documents)
+    corpus = Corpus.from_dataset(documents, **(reading or {}))
     judgements = Judgements.of(query_texts(queries), *judgements_of(folder, qrels))
     if visible is None:
         return corpus, judgements, judgements.draw_visible(seed)

@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from hf_posmine.core.settings import MiningSettings
     from hf_posmine.core.types import Filter
 
-PASSED_ON = ("sampler", "num_negatives", "ceiling_from", "near_duplicates", "exclude_lookalikes", "seed")
+PASSED_ON = (
+    "sampler",
+    "num_negatives",
+    "ceiling_from",
+    "near_duplicates",
+    "exclude_lookalikes",
+    "exclude_same",
+    "seed",
+)
 """Settings that the evidence is mined with, too."""
 
 
