@@ -11,7 +11,7 @@ from hf_posmine.hub.inputs import InputChange, Inputs
 from hf_posmine.hub.rebuild_data import rebuild_corpus, rebuild_rows
 from hf_posmine.hub.rebuild_teachers import rebuild_teachers
 from hf_posmine.hub.record_check import column_changes, record_changes, summary_changes
-from hf_posmine.mining.columns import MINED_COLUMNS, column_types
+from hf_posmine.mining.columns import MINED_COLUMNS, column_types, output_columns
 from hf_posmine.mining.provenance import describe_rows, versions
 from hf_posmine.mining.record_schema import check_sizes
 
@@ -97,7 +97,7 @@ def _check_sizes(record: MiningRecord, documents: int) -> None:
 
 def _without_mined(splits: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        name: split.remove_columns([column for column in split.column_names if column in MINED_COLUMNS])
+        name: split.remove_columns([column for column in output_columns(split.column_names) if column in MINED_COLUMNS])
         for name, split in splits.items()
     }
 

@@ -56,6 +56,18 @@ def pushed(teacher):
     return mined
 
 
+def test_a_column_of_the_users_own_is_not_taken_for_a_mined_one(hub, teacher, fresh_home):
+    """``query_language`` is mining's only beside ``negatives_languages``."""
+    pairs = make_splits()
+    pairs = DatasetDict(
+        {name: split.add_column("query_language", ["fr"] * len(split)) for name, split in pairs.items()}
+    )
+    miner = make_miner(pairs, teacher)
+    push_dataset(pairs.map(miner, batched=True), REPO, miner)
+    assert verify(REPO).verified
+    assert all(set(split["query_language"]) == {"fr"} for split in remine(REPO).values())
+
+
 def test_the_rows_come_again_from_the_record_alone(hub, pushed, fresh_home):
     again = remine(REPO)
     assert {name: split.to_list() for name, split in again.items()} == {n: s.to_list() for n, s in pushed.items()}

@@ -44,6 +44,7 @@ def declared(
     Raises:
         InputError: a name that the teacher's scores do not allow, or no query left.
     """
+    families = [families] if isinstance(families, str) else families
     if families is not None and not isinstance(families, (list, tuple)):
         return judgements, families  # type: ignore[return-value]
     names = sorted(query for query, found in judgements.relevant.items() if len(found) > several)
