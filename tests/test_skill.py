@@ -35,7 +35,7 @@ def test_the_front_matter_is_that_of_a_skill():
 @pytest.mark.parametrize("page", sorted(SKILL.rglob("*.md")), ids=lambda page: page.stem)
 def test_commands_and_options_exist(page):
     text = page.read_text()
-    for verb, words in re.findall(r"`hf-posmine (\S+)([^`]*)`", text):
+    for verb, words in re.findall(r"`hf-posmine ([^\s`]+)([^`]*)`", text):
         if verb != "COMMAND":
             assert verb in VERBS
             options = parser_options(make_parser(command_of(verb)))

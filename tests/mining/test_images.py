@@ -174,9 +174,10 @@ def test_narrow_cosines_need_a_share_near_one_or_a_margin(fresh_home):
 
 
 @pytest.mark.parametrize("make", [tiny.clip, tiny.vision_language])
-def test_a_text_that_is_a_path_is_a_text(fresh_home, tmp_path, make):
+def test_a_text_that_is_a_path_is_a_text(fresh_home, tmp_path, monkeypatch, make):
     """sentence-transformers takes a text for an image where it is the path or the address of one."""
-    texts = [str(tmp_path / "secret.png"), "a red cat"]
+    monkeypatch.chdir(tmp_path)
+    texts = ["secret.png", "a red cat"]
     encoder = DenseTeacher(str(make(tmp_path / "model")), Corpus.from_texts(texts)).model.encoder
     without = encoder.encode(texts, "document")
     page("red").save(texts[0])
