@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,16 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 COLLECTIONS = ("adi", "cranfield", "vaswani", "scifact")
 N = 4
 """Negatives per query."""
+
+
+def asked() -> argparse.Namespace:
+    """The arguments of such a script, which needs no network."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--collections", nargs="+", default=COLLECTIONS)
+    parser.add_argument("--output", required=True)
+    os.environ["HF_POSMINE_OFFLINE"] = "1"
+    return parser.parse_args()
 
 
 @dataclass(frozen=True)

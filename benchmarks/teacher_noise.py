@@ -9,14 +9,12 @@ the scores of one that knows nothing are those of the query in another order. Al
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.judged_scores import COLLECTIONS, JudgedScores, equal_ceiling, mined
+from benchmarks.judged_scores import JudgedScores, asked, equal_ceiling, mined
 
 LEVELS = ("oracle", "an oracle's ranking", "half of its lead", 0.0, 0.25, 0.5, 1.0, 2.0, 4.0, "useless")
 
@@ -82,12 +80,7 @@ def measure(data: JudgedScores, level: float | str, seed: int) -> dict[str, dict
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--collections", nargs="+", default=COLLECTIONS)
-    parser.add_argument("--output", required=True)
-    args = parser.parse_args()
-    os.environ["HF_POSMINE_OFFLINE"] = "1"
+    args = asked()
     table = []
     for name in args.collections:
         data = JudgedScores.load(name)

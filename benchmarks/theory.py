@@ -7,14 +7,12 @@ The teacher is the embedded all-MiniLM-L6-v2; the student is the teacher itself,
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.judged_scores import COLLECTIONS, JudgedScores, equal_ceiling, mined, unit
+from benchmarks.judged_scores import JudgedScores, asked, equal_ceiling, mined, unit
 
 TEMPERATURE = 0.05
 
@@ -146,12 +144,7 @@ def mean_of(values: list) -> object:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--collections", nargs="+", default=COLLECTIONS)
-    parser.add_argument("--output", required=True)
-    args = parser.parse_args()
-    os.environ["HF_POSMINE_OFFLINE"] = "1"
+    args = asked()
     table = []
     for name in args.collections:
         data = JudgedScores.load(name)

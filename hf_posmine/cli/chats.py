@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hf_posmine.cli.show import show
 from hf_posmine.core.errors import InputError
@@ -23,35 +23,51 @@ def add_chat_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--concurrency", type=int, default=8, help="requests at a time (default: %(default)s)")
 
 
-def make_chat(url: str | None, model: str, api_key_env: str | None) -> Chat:
-    """A model at an address, or of the Hub without one.
+def chat_of(args: argparse.Namespace, role: str = "") -> Chat:
+    """The model of ``--model``, ``--url`` and ``--api-key-env``, or of these with a role before them; of the Hub without a URL.
 
     Raises:
         InputError: a key without an address.
     """
-    from hf_posmine.evaluation.judge.chat import ChatServer, HubChat
+    model, url, key = _options(args, role)
+    if url is None and key is not None:
+        before = f"{role}-" if role else ""
+        raise InputError(
+            f"--{before}api-key-env belongs to --{before}url; the Hub's models use the login of hf auth login"
+        )
+    return make_chat(model, url, key)
 
-    if url is not None:
-        return ChatServer(url, model, api_key_env)
-    if api_key_env is not None:
-        raise InputError("--api-key-env belongs to --url; the Hub's models use the login of hf auth login")
-    return HubChat(model)
 
-
-def other_chat(args: argparse.Namespace, role: str) -> Chat:
-    """A further model of a command, by its options ``--<role>-model``, ``-url`` and ``-api-key-env``.
+def other_chat(args: argparse.Namespace, role: str) -> Chat | None:
+    """A further model, such as that of ``--judge-model``, by default at ``--url``; None where none is named.
 
     The key of ``--url`` goes to ``--url`` only.
 
     Raises:
-        InputError: a key without an address of its own.
+        InputError: an address without a model, or a key without an address of its own.
     """
-    model, url, key = (vars(args)[f"{role}_{what}"] for what in ("model", "url", "api_key_env"))
-    if url in (None, args.url):
-        if key is not None:
-            raise InputError(f"--{role}-api-key-env belongs to --{role}-url; without it the key of --url is used")
-        return make_chat(args.url, model, args.api_key_env)
-    return make_chat(url, model, key)
+    model, url, key = _options(args, role)
+    if model is None:
+        if url is not None or key is not None:
+            raise InputError(f"--{role}-{'api-key-env' if url is None else 'url'} needs --{role}-model")
+        return None
+    if url not in (None, args.url):
+        return make_chat(model, url, key)
+    if key is not None:
+        raise InputError(f"--{role}-api-key-env belongs to --{role}-url; without it the key of --url is used")
+    return make_chat(model, args.url, args.api_key_env)
+
+
+def _options(args: argparse.Namespace, role: str) -> tuple[Any, Any, Any]:
+    before, given = f"{role}_" if role else "", vars(args)
+    return given[f"{before}model"], given[f"{before}url"], given[f"{before}api_key_env"]
+
+
+def make_chat(model: str, url: str | None, key: str | None) -> Chat:
+    """A model at an address, with the environment variable of its key, or of the Hub."""
+    from hf_posmine.evaluation.judge.chat import ChatServer, HubChat
+
+    return HubChat(model) if url is None else ChatServer(url, model, key)
 
 
 def show_costs(costs: Sequence[Cost], prices: tuple[float, float] | None = None) -> None:

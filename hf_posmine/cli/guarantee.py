@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from hf_posmine.cli.arguments import teacher_names
+from hf_posmine.cli.chats import chat_of, show_costs
 from hf_posmine.cli.early import settings_of
 from hf_posmine.cli.show import show
 from hf_posmine.cli.work import COLUMNS
@@ -107,8 +108,7 @@ def choose_filters(args: argparse.Namespace) -> dict[str, Any] | None:
         found = certify(corpus, judgements, teacher, settings, families=args.families, hide=args.hide)
     else:
         found = certify_by_judge(corpus, judgements, teacher, settings, judge, families=args.families)
-        for cost in judge.judge.costs():
-            show(f"{cost.name}: {cost.questions:,} questions asked now, {cost.characters:,} characters")
+        show_costs(judge.judge.costs())
     show(found)
     args.filters = [repr(f) for f in found.filters]
     return found.to_dict()
@@ -125,13 +125,8 @@ def _source(args: argparse.Namespace) -> argparse.Namespace:
 def _judge(args: argparse.Namespace) -> MeasuredJudge | None:
     if args.judge_model is None:
         return None
-    from hf_posmine.evaluation.judge.chat import ChatServer, HubChat
     from hf_posmine.evaluation.judge.judge import Judge
     from hf_posmine.evaluation.judge.measured import MeasuredJudge
 
     no_no, no_yes, yes_no, yes_yes = args.judge_confusion
-    if args.judge_url is None and args.judge_api_key_env is not None:
-        raise InputError("--judge-api-key-env belongs to --judge-url; the Hub's models use the login of hf auth login")
-    url, key = args.judge_url, args.judge_api_key_env
-    chat = HubChat(args.judge_model) if url is None else ChatServer(url, args.judge_model, key)
-    return MeasuredJudge(Judge(chat), ((no_no, no_yes), (yes_no, yes_yes)), args.judge_queries)
+    return MeasuredJudge(Judge(chat_of(args, "judge")), ((no_no, no_yes), (yes_no, yes_yes)), args.judge_queries)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from hf_posmine.cli.arguments import add_run_arguments
-from hf_posmine.cli.chats import add_chat_arguments, make_chat, other_chat, show_costs
+from hf_posmine.cli.chats import add_chat_arguments, chat_of, make_chat, other_chat, show_costs
 from hf_posmine.cli.judge_top_up import add_top_up_arguments, check_top_up, top_up_miner, topped_up
 from hf_posmine.cli.output import FILES, write_rows
 from hf_posmine.cli.show import show
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> None:
     if args.collection:
         _print_agreement("people", agreement(flat, _truth(mined, args), of_row, suspect=args.suspect), observed)
     if args.second_model:
-        other = FORMS[args.form](make_chat(args.url, args.second_model, args.api_key_env), concurrency=args.concurrency)
+        other = FORMS[args.form](make_chat(args.second_model, args.url, args.api_key_env), concurrency=args.concurrency)
         judges.append(other)
         second = [verdict for row in judge_negatives(mined, other, **columns) for verdict in row]
         _print_agreement(
@@ -149,13 +149,8 @@ def _mined(args: argparse.Namespace) -> Dataset:
 
 def _judge(args: argparse.Namespace) -> CandidateJudge:
     form, options = FORMS[args.form], {"concurrency": args.concurrency}
-    if args.cheap_model is None:
-        if args.cheap_url is not None:
-            raise InputError("--cheap-url needs --cheap-model")
-        return form(make_chat(args.url, args.model, args.api_key_env), **options)
-    return Cascade(
-        form(other_chat(args, "cheap"), **options), form(make_chat(args.url, args.model, args.api_key_env), **options)
-    )
+    cheap, judge = other_chat(args, "cheap"), form(chat_of(args), **options)
+    return judge if cheap is None else Cascade(form(cheap, **options), judge)
 
 
 def _print_verdicts(verdicts: list[Verdict], suspect: Suspect) -> float:

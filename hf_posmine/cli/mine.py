@@ -27,6 +27,7 @@ from hf_posmine.cli.output import account_of, check_output, update_line, write_o
 from hf_posmine.cli.sharded import add_shard_arguments, run_sharded, shards_wanted
 from hf_posmine.cli.show import show
 from hf_posmine.cli.work import DataOptions, load_work, make_miner
+from hf_posmine.core.errors import InputError
 from hf_posmine.core.settings import Keep
 
 if TYPE_CHECKING:
@@ -191,7 +192,6 @@ def _refuse_images_in_json(work: MiningInput, args: argparse.Namespace) -> None:
     Raises:
         InputError: rows with images, to be written as JSON.
     """
-    from hf_posmine.core.errors import InputError
     from hf_posmine.data.columns import image_columns, splits_of
 
     if Path(args.output).suffix == ".jsonl" and any(image_columns(s.features or {}) for s in splits_of(work.rows)):

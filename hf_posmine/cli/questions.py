@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_posmine.cli.arguments import add_run_arguments, print_usage
-from hf_posmine.cli.chats import add_chat_arguments, make_chat, other_chat, price_of, show_costs
+from hf_posmine.cli.chats import add_chat_arguments, chat_of, other_chat, price_of, show_costs
 from hf_posmine.cli.output import FILES, check_no_input, check_output, write_described, write_rows
 from hf_posmine.cli.show import show, show_table
 from hf_posmine.core.errors import InputError
@@ -162,17 +162,14 @@ def _maker(args: argparse.Namespace, settings: QuestionSettings) -> tuple[Questi
     from hf_posmine.evaluation.judge.asking import Asker
     from hf_posmine.evaluation.questions.making import QuestionMaker
 
-    if args.judge_url is not None and args.judge_model is None:
-        raise InputError("--judge-url needs --judge-model")
+    other = other_chat(args, "judge")
     names = ("corpus_split", "corpus_text_column", "corpus_id_column", "corpus_title_column")
     options = DataOptions(None, corpus=args.path, **{name: vars(args)[name] for name in names})
     corpus, source = load_corpus(options)
-    writer = Asker(make_chat(args.url, args.model, args.api_key_env), concurrency=args.concurrency)
+    writer = Asker(chat_of(args), concurrency=args.concurrency)
     judge = None
     if "answerable" in settings.gates:
-        judge = writer
-        if args.judge_model is not None:
-            judge = Asker(other_chat(args, "judge"), concurrency=args.concurrency)
+        judge = writer if other is None else Asker(other, concurrency=args.concurrency)
     teacher = _teacher(args, corpus) if "consistent" in settings.gates else None
     return QuestionMaker(corpus, writer, settings, judge, teacher), source
 
@@ -193,7 +190,7 @@ def _show_estimate(maker: QuestionMaker, prices: tuple[float, float] | None) -> 
     read, written = found.tokens_read + found.judge_read, found.tokens_written + found.judge_written
     money = "" if prices is None else f", about {price_of(read, written, prices):.4f} at most"
     show(
-        f"{len(maker.rows()):,} of {maker.corpus.num_candidates:,} documents, kinds: {', '.join(maker.settings.kinds)}, "
+        f"{found.documents:,} of {maker.corpus.num_candidates:,} documents, kinds: {', '.join(maker.settings.kinds)}, "
         f"gates: {', '.join(maker.settings.gates) or 'none'}"
     )
     show(

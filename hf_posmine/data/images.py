@@ -146,11 +146,16 @@ def pillow() -> Any:
 
 def opened(encoded: bytes) -> Image:
     """An encoded image, decoded, and turned as its EXIF data says, which is how ``datasets.Image()`` gives it."""
-    from PIL.ImageOps import exif_transpose
-
     image = pillow().open(io.BytesIO(encoded))
     image.load()
-    return exif_transpose(image) if image.getexif() else image  # type: ignore[no-any-return]
+    return _upright(image)
+
+
+def _upright(image: Image) -> Image:
+    """An image as the camera was held; the same object where it says nothing of that."""
+    from PIL.ImageOps import exif_transpose
+
+    return exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
 
 
 def as_rgb(image: Image) -> Image:
@@ -245,11 +250,7 @@ def named_image(value: object, source: Source | None = None) -> NamedImage | Unr
             return NamedImage(image_name(opened(held)), source or held)
         if not is_image(value):
             raise ValueError(f"a {type(value).__name__} instead of an image")
-        image: Image = value  # type: ignore[assignment]
-        if image.getexif().get(ORIENTATION, 1) != 1:
-            from PIL.ImageOps import exif_transpose
-
-            image = exif_transpose(image)
+        image = _upright(value)  # type: ignore[arg-type]
         return NamedImage(image_name(image), image)
     except Exception as error:  # Pillow raises many kinds for broken files, also SyntaxError and struct.error
         if isinstance(error, MissingExtraError):

@@ -296,9 +296,8 @@ class Encoder:
         return TokenizedTexts.of(texts, lambda batch: self._preprocess(batch, role), tokenizer)
 
     def _preprocess(self, batch: list[Any], role: Role) -> dict[str, Any]:
-        if ModelParts.of(
-            self.model
-        ).reads_images:  # it opens a text that is an address or path of an image, if not named one
+        if ModelParts.of(self.model).reads_images:
+            # It would open a text that is the path or the address of an image.
             batch = [{"text": item} if isinstance(item, str) else item for item in batch]
         return self.model.preprocess(batch, prompt=self.prompts[role], task=role)
 

@@ -9,7 +9,7 @@ import xxhash
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.encoding.backends import Backend, backend_of, graph_of
-from hf_posmine.encoding.model_parts import NativeModel
+from hf_posmine.encoding.model_parts import ModelParts, NativeModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +74,7 @@ def _tokenizer_description(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def _image_processor(model: SentenceTransformer) -> bytes:
     """How a model that reads images crops and scales them; nothing for others."""
-    processor = getattr(getattr(model[0], "processor", None), "image_processor", None)
+    processor = ModelParts.of(model).image_processor
     return b"" if processor is None else json.dumps(processor.to_dict(), sort_keys=True, default=str).encode()
 
 

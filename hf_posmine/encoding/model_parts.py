@@ -61,7 +61,7 @@ class ModelParts:
         """The parts of a model: of sentence-transformers, or any object with ``encode_query`` and ``encode_document``."""
 
         def read(name: str, of: object = model) -> Any:
-            return getattr(of, name, None)  # the one place where a part of somebody's model is optional
+            return _part(of, name)
 
         tokenizer, card = read("tokenizer"), read("model_card_data")
         return cls(
@@ -75,6 +75,11 @@ class ModelParts:
             names=tuple(str(name) for name in (read("model_id", card), read("base_model", card)) if name),
             modalities=None if read("modalities") is None else tuple(map(str, read("modalities"))),
         )
+
+    @property
+    def image_processor(self) -> Any:
+        """How it crops and scales images; None for a model of texts."""
+        return _part(_part(self.first, "processor"), "image_processor")
 
     @property
     def reads_images(self) -> bool:
@@ -121,3 +126,8 @@ class LengthsByRole(Protocol):
 
     query_length: int | None
     document_length: int | None
+
+
+def _part(of: object, name: str) -> Any:
+    """The one place where a part of somebody's model is optional."""
+    return getattr(of, name, None)

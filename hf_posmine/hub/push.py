@@ -18,7 +18,7 @@ from hf_posmine.hub.cards import part_in, split_card
 from hf_posmine.hub.dataset_card import DatasetFacts, dataset_card
 from hf_posmine.hub.figures import score_histogram
 from hf_posmine.hub.metadata import data_folder, merge_configs, replaced_files, splits_there
-from hf_posmine.hub.repository import README, Changes, Destination, Pushed, Snapshot, check_login, publish, read_file
+from hf_posmine.hub.repository import README, Changes, Destination, Pushed, Snapshot, check_login, publish, record_there
 from hf_posmine.hub.variants import Variant, make_configs
 from hf_posmine.mining.columns import list_column
 from hf_posmine.mining.execution.shards import MinedShards
@@ -120,7 +120,7 @@ class _Push:
         """
         name = self.configs[0].name
         path = FILE if name == "default" else f"{name}/{FILE}"
-        old = _old_record(there, to, path)
+        old = record_there(there, to, path, lambda text: MiningRecord.from_json(text, path))
         metadata, _ = split_card(there.readme)
         record = _merged(self.record, old, name, metadata)
         figure = ("figures/scores.png" if name == "default" else f"figures/{name}-scores.png") if self.figure else None
@@ -235,15 +235,6 @@ def _report_page(splits: Mapping[str, Any], record: MiningRecord, repo_id: str) 
 
 def _counts(rows: Mapping[str, Any]) -> str:
     return ", ".join(f"{held.rows:,} in {name!r}" for name, held in rows.items())
-
-
-def _old_record(there: Snapshot, to: Destination, path: str) -> MiningRecord | None:
-    if path not in there.files:
-        return None
-    try:
-        return MiningRecord.from_json(read_file(to.api, there.repo_id, "dataset", there.commit, path), path)
-    except InputError:
-        return None
 
 
 def _merged(new: MiningRecord, old: MiningRecord | None, config: str, metadata: Mapping[str, Any]) -> MiningRecord:

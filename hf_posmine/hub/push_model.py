@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hf_posmine.core.errors import InputError
 from hf_posmine.hub.card_values import About
 from hf_posmine.hub.model_card import model_card
-from hf_posmine.hub.repository import README, Changes, Destination, Pushed, Snapshot, check_login, publish, read_file
+from hf_posmine.hub.repository import README, Changes, Destination, Pushed, Snapshot, check_login, publish, record_there
 from hf_posmine.hub.training_record import (
     TrainingRecord,
     describe_model,
@@ -93,10 +93,5 @@ def _load(folder: Path) -> SentenceTransformer:
 
 def _unless_same(record: TrainingRecord, there: Snapshot, to: Destination) -> TrainingRecord:
     """The record in the repository if it differs in nothing but its time, so that the same push makes no commit."""
-    if FILE not in there.files:
-        return record
-    try:
-        old = TrainingRecord.from_json(read_file(to.api, there.repo_id, "model", there.commit, FILE))
-    except InputError:
-        return record
-    return old if without_time(old).to_json() == without_time(record).to_json() else record
+    old = record_there(there, to, FILE, TrainingRecord.from_json)
+    return old if old is not None and without_time(old).to_json() == without_time(record).to_json() else record

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from hf_posmine.core.errors import HubError, InputError
 from hf_posmine.hub.retry import LOG_IN, with_retry
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 Kind: TypeAlias = Literal["dataset", "model"]
+Read = TypeVar("Read")
 README = "README.md"
 
 
@@ -187,6 +188,16 @@ def read_file(api: HfApi, repo_id: str, kind: Kind, commit: str | None, path: st
         return Path(file).read_bytes().decode("utf8")
     except UnicodeDecodeError:
         raise InputError(f"{repo_id}/{path} is not UTF-8 text") from None
+
+
+def record_there(there: Snapshot, to: Destination, path: str, read: Callable[[str], Read]) -> Read | None:
+    """A record that the repository has; None without one, or where this package cannot read it."""
+    if path not in there.files:
+        return None
+    try:
+        return read(read_file(to.api, there.repo_id, to.kind, there.commit, path))
+    except InputError:
+        return None
 
 
 def _open_pull_request(api: HfApi, repo_id: str, kind: Kind, title: str) -> str | None:

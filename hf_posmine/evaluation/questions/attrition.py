@@ -15,7 +15,7 @@ class Attrition:
 
     Attributes:
         documents: in the corpus, each text once.
-        asked: documents that were asked about.
+        asked: documents that were asked about, those without text left out.
         cut: of these, longer than the model was given.
         requests: a document and a kind each.
         empty: answers without a text, such as refusals.

@@ -59,6 +59,7 @@ class AskingEstimate:
     """What is still to be asked, before it is.
 
     Attributes:
+        documents: that are asked about, those without text left out.
         requests: to the writer.
         tokens_read: of these, at four characters a token.
         tokens_written: of their answers.
@@ -67,6 +68,7 @@ class AskingEstimate:
         judge_written: tokens of their answers.
     """
 
+    documents: int
     requests: int
     tokens_read: int
     tokens_written: int
@@ -124,7 +126,7 @@ class QuestionMaker:
 
     def estimate(self) -> AskingEstimate:
         """What :meth:`make` would send; answers that are there cost nothing."""
-        prompts, _ = self._prompts()
+        prompts, rows = self._prompts()
         new = self.writer.unanswered(WRITE, prompts)
         read = sum(len(message["content"]) for prompt in new for message in prompt.messages())
         written = len(new) * self.settings.per_kind * QUESTION_CHARACTERS
@@ -135,7 +137,7 @@ class QuestionMaker:
             each = (QuoteQuestion(blank, prompt.passage).messages() for prompt in prompts)
             judge_read = sum(len(m["content"]) for messages in each for m in messages) * self.settings.per_kind
         tokens = [count // CHARACTERS_PER_TOKEN for count in (read, written, judge_read, judged * QUOTED_CHARACTERS)]
-        return AskingEstimate(len(new), tokens[0], tokens[1], judged, tokens[2], tokens[3])
+        return AskingEstimate(len(set(rows)), len(new), tokens[0], tokens[1], judged, tokens[2], tokens[3])
 
     def make(self) -> MadeQuestions:
         """Ask, read, and pass every gate.
@@ -155,7 +157,7 @@ class QuestionMaker:
         texts = self.corpus.texts(self.rows()).to_pylist()
         attrition = Attrition(
             documents=self.corpus.num_candidates,
-            asked=len(texts),
+            asked=len(set(rows)),
             cut=sum(len(text) > self.settings.max_characters for text in texts),
             requests=len(prompts),
             empty=sum(not answer.strip() for answer in answers),

@@ -16,7 +16,7 @@ from hf_posmine.hub.cards import cell, join_card, marked, merge_body, render, sp
 from hf_posmine.hub.dataset_card import described, shown_row, source_words, title_of
 from hf_posmine.hub.metadata import merge_configs, replaced_files
 from hf_posmine.hub.push import write_configs
-from hf_posmine.hub.repository import README, Changes, Destination, Pushed, Snapshot, check_login, publish, read_file
+from hf_posmine.hub.repository import README, Changes, Destination, Pushed, Snapshot, check_login, publish, record_there
 from hf_posmine.hub.variants import Config
 from hf_posmine.mining.provenance import describe_rows
 from hf_posmine.mining.record import Source, of_known
@@ -96,10 +96,5 @@ def _card(
 
 def _unless_same(record: QuestionsRecord, there: Snapshot, to: Destination) -> QuestionsRecord:
     """The record in the repository where the rows are the same, so that the same push makes no commit."""
-    if FILE not in there.files:
-        return record
-    try:
-        old = QuestionsRecord.from_json(read_file(to.api, there.repo_id, "dataset", there.commit, FILE))
-    except InputError:
-        return record
-    return old if dataclasses.replace(old, created=record.created) == record else record
+    old = record_there(there, to, FILE, QuestionsRecord.from_json)
+    return old if old is not None and dataclasses.replace(old, created=record.created) == record else record
