@@ -49,16 +49,21 @@ def test_the_key_of_one_service_never_goes_to_another(documents, tmp_path, monke
         assert keys_of(judge) == {expected and f"Bearer {expected}"}
         bodies = [json.loads(body["messages"][1]["content"])["passage"] for _, _, body in writer.requests]
         assert all(passage.strip() for passage in bodies)  # nothing is asked about an empty document
+        counts = json.loads((tmp_path / f"asked{number}.jsonl.questions.json").read_text())["attrition"]
+        assert (counts["documents"], counts["asked"]) == (7, 6)
 
 
-def test_the_key_of_a_judge_never_goes_to_a_cheap_one(tmp_path, monkeypatch, fresh_home):
+def test_the_key_of_a_judge_never_goes_to_a_cheap_one(tmp_path, monkeypatch, fresh_home, capsys):
     monkeypatch.setenv("DEAR_KEY", "secret-of-the-dear-one")
     rows = {"query": ["q"], "positive": ["a positive"], "negatives": [["relevant one", "another"]]}
     Dataset.from_dict(rows).to_parquet(str(tmp_path / "rows.parquet"))
     dear, cheap = ChatService(), ChatService()
     words = ["judge", str(tmp_path / "rows.parquet"), "--url", dear.url, "--model", "m", "--api-key-env", "DEAR_KEY"]
-    more = ["--cheap-model", "c", "--cheap-url", cheap.url, "--output", str(tmp_path / "out.jsonl"), "--quiet"]
-    assert main([*words, *more]) == 0
+    out = ["--output", str(tmp_path / "out.jsonl"), "--quiet"]
+    for alone in (["--cheap-url", cheap.url], ["--cheap-api-key-env", "DEAR_KEY"]):
+        assert main([*words, *alone, *out]) == 2
+        assert f"{alone[0]} needs --cheap-model" in capsys.readouterr().err
+    assert main([*words, "--cheap-model", "c", "--cheap-url", cheap.url, *out]) == 0
     assert keys_of(dear) == {"Bearer secret-of-the-dear-one"} and keys_of(cheap) == {None}
 
 
