@@ -296,9 +296,7 @@ class Encoder:
         return TokenizedTexts.of(texts, lambda batch: self._preprocess(batch, role), tokenizer)
 
     def _preprocess(self, batch: list[Any], role: Role) -> dict[str, Any]:
-        if ModelParts.of(self.model).reads_images:
-            # It would open a text that is the path or the address of an image.
-            batch = [{"text": item} if isinstance(item, str) else item for item in batch]
+        batch = ModelParts.of(self.model).as_texts(batch)
         return self.model.preprocess(batch, prompt=self.prompts[role], task=role)
 
     def _features(

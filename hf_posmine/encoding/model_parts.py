@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from hf_posmine.core.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 
 @runtime_checkable
@@ -85,6 +85,16 @@ class ModelParts:
     def reads_images(self) -> bool:
         """Whether it reads images, by what it says."""
         return self.modalities is not None and "image" in self.modalities
+
+    def as_texts(self, items: Sequence[Any]) -> list[Any]:
+        """Items in which texts are marked as such, for a model that would open one that is the path or address of an image.
+
+        >>> ModelParts(modalities=("text", "image")).as_texts(["cat.jpg"]), ModelParts().as_texts(["cat.jpg"])
+        ([{'text': 'cat.jpg'}], ['cat.jpg'])
+        """
+        if not self.reads_images:
+            return list(items)
+        return [{"text": item} if isinstance(item, str) else item for item in items]
 
     def require_images(self) -> None:
         """Refuse a model that reads texts alone.

@@ -11,6 +11,7 @@ from hf_posmine.core.errors import InputError
 from hf_posmine.data.images import NamedImage
 from hf_posmine.encoding.encode import Encoder, Role, load_as
 from hf_posmine.encoding.images import IMAGES_AT_ONCE, image_batches, opened_batches
+from hf_posmine.encoding.model_parts import ModelParts
 from hf_posmine.teachers.encoded_parts import encoded_parts
 from hf_posmine.teachers.maxsim import MaxSimScores
 from hf_posmine.teachers.saved_model import SavedModelTeacher
@@ -82,7 +83,7 @@ class LateInteractionTeacher(MaxSimScores, SavedModelTeacher):
         }  # fmt: skip
         images = [text for text in dict.fromkeys(texts) if isinstance(text, NamedImage)]
         rest = [text for text in dict.fromkeys(texts) if not isinstance(text, NamedImage)]
-        found = dict(zip(rest, method(rest, **how), strict=True)) if rest else {}
+        found = dict(zip(rest, method(ModelParts.of(model).as_texts(rest), **how), strict=True)) if rest else {}
         batches = image_batches(len(images), IMAGES_AT_ONCE)
         for rows, items in zip(batches, opened_batches(images, batches), strict=True):
             found |= zip([images[row] for row in rows.tolist()], method(items, **how), strict=True)
