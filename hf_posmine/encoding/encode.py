@@ -7,7 +7,7 @@ which is what lets a streaming run and a prepared run agree to the last bit. It 
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -188,13 +188,21 @@ class Encoder:
             return self._fingerprint
         return model_digest(self.model)
 
-    def encode(self, texts: Sequence[str], role: Role, done: Callable[[int], object] = lambda count: None) -> Floats:
+    def encode(
+        self,
+        texts: Sequence[str],
+        role: Role,
+        done: Callable[[int], object] = lambda count: None,
+        measured: Callable[[int, int], object] = lambda count, cut: None,
+    ) -> Floats:
         """Vectors float32 ``[m, d]`` of ``texts`` in their order; ``done`` is called with the number of texts that are ready.
+
+        ``measured`` is called with a number of texts and how many of them are longer than what the model reads, if it tells.
 
         Raises:
             StoreError: a vector that is not finite, naming its text.
         """
-        texts_alone = self._encode_native if self.native else self._encode_foreign
+        texts_alone = partial(self._encode_native, measured=measured) if self.native else self._encode_foreign
         if any(isinstance(text, NamedImage) for text in texts):
             images_alone = self._encode_images if self.native else self._encode_foreign_images
             vectors = by_kind(texts, lambda t: texts_alone(t, role, done), lambda i: images_alone(i, role, done))
@@ -241,9 +249,13 @@ class Encoder:
             done(len(rows))
         return np.concatenate(found)
 
-    def _encode_native(self, texts: Sequence[str], role: Role, done: Callable[[int], object]) -> Floats:
+    def _encode_native(
+        self, texts: Sequence[str], role: Role, done: Callable[[int], object], measured: Callable[[int, int], object]
+    ) -> Floats:
         tokenized = self._tokenized(texts, role)
         lengths = self.lengths(texts, role) if tokenized is None else tokenized.lengths
+        if tokenized is not None and tokenized.cut is not None:
+            measured(len(texts), tokenized.cut)
         alone = self.on_cpu and ModelParts.of(self.model).reads_images  # their projection sees one row of each text
         batches = plan_batches(lengths, on_cpu=self.on_cpu, tokens=1 if alone else self._tokens)
         vectors: Floats | None = None
@@ -266,6 +278,11 @@ class Encoder:
         if counts is None:
             return np.array([len(text) for text in self._with_prompts(texts, role)], np.int64)
         return np.minimum(counts, self.max_length(role) or 10**9)
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether the model has a tokenizer that counts."""
+        return ModelParts.of(self.model).tokenizer is not None
 
     def token_counts(self, texts: Sequence[str], role: Role) -> Rows | None:
         """Tokens of each text with its prompt, int64 ``[m]``, before truncation; None without a tokenizer."""

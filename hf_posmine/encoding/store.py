@@ -7,6 +7,7 @@ checksum of its vectors and its place (model, texts, number), which are compared
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import os
@@ -14,7 +15,7 @@ import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import xxhash
@@ -37,6 +38,16 @@ STORE_VERSION = 1
 MANIFEST = "manifest.json"
 FILLING = "shards"
 """Named by the lock of a folder: ``shards.lock``."""
+UNREADABLE = (OSError, ValueError, AttributeError, RecursionError, KeyError, TypeError, OverflowError, MemoryError)
+"""Errors of reading a file that is damaged."""
+
+
+@runtime_checkable
+class CountsCut(Protocol):
+    """A function from texts to vectors that counts the texts of which the model reads the beginning alone."""
+
+    def cut_among(self, texts: int) -> int | None:
+        """How many of the last texts those were, if all of them were encoded and counted."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +166,18 @@ class EmbeddingStore:
         starts = [int(path.stem.rsplit("-", 1)[1]) * rows for path in folder.glob("shard-*.safetensors")]
         return len(part) - sum(min(rows, len(part) - start) for start in starts)
 
+    def cut_texts(self, key: str, part: TextPart) -> Iterator[tuple[Rows, int | None]]:
+        """The rows of each shard, int64 ``[m]``, and how many of their texts were cut when they were encoded.
+
+        That is None for a shard that is not there, is damaged, or was written without the count.
+        """
+        folder, size = self.folder(key, part), self.shard_rows
+        with contextlib.suppress(FileNotFoundError, CorruptFileError):
+            size = self._manifest(folder, part)["shard_rows"]
+        for number, start in enumerate(range(0, len(part), size)):
+            rows = np.arange(start, min(start + size, len(part)))
+            yield rows, _read_cut(folder / _shard_name(number), _place(key, part, number))
+
     def fill(
         self,
         key: str,
@@ -168,7 +191,7 @@ class EmbeddingStore:
         Args:
             key: the model, its prompts and so on, as a digest.
             part: the texts.
-            encode: texts, and a callback for counts -> float32 ``[m, d]``.
+            encode: texts, and a callback for counts -> float32 ``[m, d]``; it may be one that :class:`CountsCut`.
             describe: a description of the model for the manifest.
             progress: called with the number of texts that are done, those found on disk included.
         """
@@ -257,7 +280,8 @@ class EmbeddingStore:
         vectors = self._others[folder].encode(part.items(rows), encode, progress)
         if len(vectors) != len(rows):
             raise StoreError(f"the model gave {len(vectors)} vectors for {len(rows)} texts; it must give one each")
-        _write_shard(path, vectors.astype(self.dtype), place)
+        cut = encode.cut_among(len(rows)) if isinstance(encode, CountsCut) else None
+        _write_shard(path, vectors.astype(self.dtype), place, cut)
         return True
 
     def _is_whole(self, path: Path, place: str, repair: bool) -> bool:
@@ -337,12 +361,32 @@ def _checksum(vectors: np.ndarray) -> str:
     return xxhash.xxh3_128(np.ascontiguousarray(vectors).view(np.uint8).data).hexdigest()
 
 
-def _write_shard(path: Path, vectors: np.ndarray, place: str) -> None:
+def _write_shard(path: Path, vectors: np.ndarray, place: str, cut: int | None) -> None:
     from safetensors.numpy import save_file
 
-    vectors = np.ascontiguousarray(vectors)
+    tensors = {"vectors": np.ascontiguousarray(vectors)}
+    if cut is not None:
+        tensors["cut"] = np.frombuffer(_cut_bytes(cut, place), np.uint8)
     metadata = {"checksum": f"{_checksum(vectors)} {place}"}  # one entry: safetensors writes several in any order
-    write_file(path, lambda temporary: save_file({"vectors": vectors}, temporary, metadata=metadata))
+    write_file(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+
+
+def _cut_bytes(cut: int, place: str) -> bytes:
+    """A count, and a checksum of it, in 16 bytes."""
+    return cut.to_bytes(8, "little") + xxhash.xxh3_64_digest(f"{cut} {place}".encode())
+
+
+def _read_cut(path: Path, place: str) -> int | None:
+    """How many texts of a shard were cut; None where it does not hold that, or cannot be read."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            file.seek(8 + length + json.loads(file.read(length))["cut"]["data_offsets"][0])
+            found = file.read(16)
+    except UNREADABLE:
+        return None
+    cut = int.from_bytes(found[:8], "little")
+    return cut if found == _cut_bytes(cut, place) else None
 
 
 def _read_shard(path: Path) -> tuple[np.ndarray, str, str]:
@@ -362,16 +406,7 @@ def _read_shard(path: Path) -> tuple[np.ndarray, str, str]:
         vectors = np.memmap(path, dtype, "r", 8 + length + begin, shape)
         checksum, place = header["__metadata__"]["checksum"].split(" ", 1)
         return vectors, checksum, place
-    except (
-        OSError,
-        ValueError,
-        AttributeError,
-        RecursionError,
-        KeyError,
-        TypeError,
-        OverflowError,
-        MemoryError,
-    ) as error:
+    except UNREADABLE as error:
         raise CorruptShardError(
             f"shard {str(path)!r} cannot be read ({str(error)[:80]}); delete the file and run again, which encodes only these rows"
         ) from None

@@ -27,6 +27,13 @@ class Pads(Protocol):
     padding_side: str
 
 
+@runtime_checkable
+class Encodings(Protocol):
+    """Features as a fast tokenizer gives them: with an encoding of each text, which holds the tokens that were cut off."""
+
+    encodings: Sequence[Any] | None
+
+
 @dataclass(frozen=True)
 class TokenizedTexts:
     """The features of texts without their padding.
@@ -38,6 +45,7 @@ class TokenizedTexts:
         padding: per feature the value of padding.
         left: whether padding comes first.
         others: what the features of every batch hold besides.
+        cut: how many texts are longer than what the model reads; None where its tokenizer does not say.
     """
 
     lengths: Rows
@@ -46,6 +54,7 @@ class TokenizedTexts:
     padding: dict[str, int]
     left: bool
     others: dict[str, Any]
+    cut: int | None
 
     @classmethod
     def of(
@@ -64,6 +73,7 @@ class TokenizedTexts:
         order = np.argsort([len(text) for text in texts], kind="stable")  # little padding within a chunk
         lengths, parts = np.zeros(len(texts), np.int64), list[dict[str, np.ndarray]]()
         others: dict[str, Any] = {}
+        cut: list[int | None] = []
         for at in range(0, len(order), CHUNK):
             rows = order[at : at + CHUNK]
             features = preprocess([texts[i] for i in rows.tolist()])
@@ -77,11 +87,13 @@ class TokenizedTexts:
             lengths[rows], others = here.sum(axis=1), rest
             if mask.shape != (len(rows), lengths[rows].max()) or not _padded_as(tensors, here, padding):
                 return None
+            cut.append(_longer(features))
             parts.append({name: v[here].astype(np.int32) for name, v in tensors.items() if name != MASK})
         starts = np.empty(len(texts), np.int64)
         starts[order] = np.cumsum(lengths[order]) - lengths[order]
         values = {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
-        return cls(lengths, starts, values, padding, tokenizer.padding_side == "left", others)
+        total = None if None in cut else sum(count or 0 for count in cut)
+        return cls(lengths, starts, values, padding, tokenizer.padding_side == "left", others, total)
 
     def features(self, rows: Rows) -> dict[str, Any]:
         """The features of a batch: what ``preprocess`` makes of these texts."""
@@ -97,6 +109,13 @@ class TokenizedTexts:
             for name, values in self.values.items()
         }
         return {**self.others, **made, MASK: torch.from_numpy(here.astype(np.int64))}
+
+
+def _longer(features: object) -> int | None:
+    """How many texts of a batch lost tokens; None where that is not known."""
+    if not isinstance(features, Encodings) or features.encodings is None:
+        return None
+    return sum(bool(encoding.overflowing) for encoding in features.encodings)
 
 
 def _padded_as(tensors: dict[str, np.ndarray], here: np.ndarray, padding: dict[str, int]) -> bool:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hf_posmine.core.types import Floats
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.data.texts import TextPart
-    from hf_posmine.encoding.encode import Role
+    from hf_posmine.encoding.encode import Encoder, Role
     from hf_posmine.teachers.dense_model import DenseModel
 
 
@@ -38,7 +38,7 @@ class StoredEmbeddings:
 
     def count_cut(self) -> None:
         """Count the documents that the model reads the beginning of alone."""
-        self.cut = cut_texts(self.model, self.corpus)
+        self.cut = cut_texts(self.model, self.corpus, self.store)
 
     @cached_property
     def of_documents(self) -> Vectors:
@@ -92,8 +92,8 @@ class StoredEmbeddings:
         with progress_bar(len(part), f"Encoding {role} texts", "text") as bar:
             return self.store.fill(key, part, self._encode_as(role), self._manifest(role), bar.update)
 
-    def _encode_as(self, role: Role) -> Callable[[Sequence[str], Callable[[int], object]], Floats]:
-        return lambda texts, done: self.model.encoder.encode(texts, role, done)
+    def _encode_as(self, role: Role) -> CountingEncoder:
+        return CountingEncoder(self.model.encoder, role)
 
     def _manifest(self, role: Role) -> dict[str, Any]:
         """What the manifest of a part tells people."""
@@ -102,6 +102,32 @@ class StoredEmbeddings:
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("of_documents", "of_queries")}
+
+
+class CountingEncoder:
+    """Encodes texts of one role, and counts those that are longer than what the model reads.
+
+    Args:
+        encoder: the model with its prompts.
+        role: of the texts.
+    """
+
+    def __init__(self, encoder: Encoder, role: Role) -> None:
+        self.encoder, self.role = encoder, role
+        self._texts = self._cut = 0
+
+    def __call__(self, texts: Sequence[str], done: Callable[[int], object]) -> Floats:
+        """Vectors float32 ``[m, d]``."""
+        return self.encoder.encode(texts, self.role, done, self._measured)
+
+    def _measured(self, texts: int, cut: int) -> None:
+        self._texts, self._cut = self._texts + texts, self._cut + cut
+
+    def cut_among(self, texts: int) -> int | None:
+        """How many texts since the last call are longer; None where others than so many were measured."""
+        found = self._cut if self._texts == texts else None
+        self._texts = self._cut = 0
+        return found
 
 
 class QueryVectors:

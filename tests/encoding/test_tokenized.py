@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 
+from hf_posmine import PositiveAwareMiner
 from hf_posmine.encoding.batches import sent
 from hf_posmine.encoding.encode import Encoder
 from hf_posmine.encoding.tokenized import TokenizedTexts
+from hf_posmine.teachers.stored_embeddings import CountingEncoder
 from tests.support.distributed import WORDS, tiny_model
 
 ROLES = ("query", "document")
@@ -46,6 +51,53 @@ def test_each_text_is_tokenised_once(model, texts, monkeypatch):
     Encoder(model, query_prompt="find: ").encode(texts, "query")
     seen = [text for text in seen if text != "find: "]  # the model counts the tokens of its prompt, too
     assert sorted(seen) == sorted("find: " + text for text in texts if text)
+
+
+def prepared(pairs, model) -> PositiveAwareMiner:
+    how = {"shard_rows": 64, "document_prompt": "find: "}
+    return PositiveAwareMiner.from_dataset(pairs, model, teacher_options=how, num_negatives=1).prepare()
+
+
+@pytest.mark.filterwarnings("ignore::hf_posmine.core.errors.CutTextWarning")
+def test_preparing_a_miner_tokenises_each_text_once_and_knows_which_are_too_long(model, texts, fresh_home, monkeypatch):
+    documents = list(dict.fromkeys(filter(None, texts)))
+    pairs = Dataset.from_dict({"query": [f"question {n}" for n in range(len(documents))], "positive": documents})
+    whole = [f"find: {text}" for text in documents]
+    longer = sum(len(ids) > 64 for ids in model.tokenizer(whole, truncation=False)["input_ids"])
+    seen = counted(monkeypatch, model)
+    miner = prepared(pairs, model)
+    assert sorted(text for text in seen if text != "find: ") == sorted([*pairs["query"], *whole])
+    assert miner.teachers[0].cut_texts().cut == longer > 100
+    seen.clear()
+    shutil.rmtree(fresh_home / "cut")
+    assert prepared(pairs, model).teachers[0].describe()["cut_texts"] == longer  # as the shards have it
+    assert seen == []
+    part, stored = miner.corpus.parts[0], miner.teachers[0].embeddings
+    (stored.store.folder(stored.model.keys["document"], part) / "shard-000001.safetensors").unlink()
+    shutil.rmtree(fresh_home / "cut")
+    assert prepared(pairs, model).teachers[0].cut_texts().cut == longer
+    assert sorted(text for text in seen if text != "find: ") == sorted(whole[64:128])
+
+
+@pytest.mark.parametrize("damage", ["older", "flipped"])
+@pytest.mark.filterwarnings("ignore::hf_posmine.core.errors.CutTextWarning")
+def test_a_shard_without_a_whole_count_is_measured_again(model, texts, fresh_home, monkeypatch, damage):
+    documents = list(dict.fromkeys(filter(None, texts)))[:100]
+    pairs = Dataset.from_dict({"query": [f"question {n}" for n in range(100)], "positive": documents})
+    if damage == "older":
+        monkeypatch.setattr(CountingEncoder, "cut_among", lambda *_: None)
+    miner = prepared(pairs, model)
+    found = miner.teachers[0].cut_texts()
+    for shard in fresh_home.rglob("shard-*.safetensors"):
+        content = bytearray(shard.read_bytes())
+        assert (b'"cut"' in content) == (damage == "flipped")
+        if damage == "flipped":
+            content[-16] ^= 1
+            shard.write_bytes(content)
+    seen = counted(monkeypatch, model)
+    shutil.rmtree(fresh_home / "cut")
+    assert prepared(pairs, model).teachers[0].cut_texts() == found
+    assert sorted(seen) == sorted(f"find: {text}" for text in documents)
 
 
 @pytest.mark.parametrize("side", ["right", "left"])

@@ -151,7 +151,7 @@ def use_near_rows(home: Path) -> list:
 
 def use_cut(home: Path) -> list:
     teacher = DenseTeacher("embedded", corpus())
-    return [cut_texts(teacher.model, teacher.corpus)]
+    return [cut_texts(teacher.model, teacher.corpus, teacher.embeddings.store)]
 
 
 KINDS = {
