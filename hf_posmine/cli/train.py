@@ -19,9 +19,11 @@ from hf_posmine.utils.printable import printable
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from rich.console import Console
 
+    from hf_posmine.training.blend import BlendLine
     from hf_posmine.training.objective import Objective
     from hf_posmine.training.plan import StagePlan
     from hf_posmine.training.recipe import Recipe
@@ -88,19 +90,25 @@ def node_of(args: argparse.Namespace) -> Node | None:
 
 def show_plan(recipe: Recipe, console: Console, node: Node | None = None) -> None:
     """Load and check everything, and print what would be done."""
+    from hf_posmine.encoding.model_parts import ModelParts
+    from hf_posmine.training.blend import describe
     from hf_posmine.training.plan import make_plan
     from hf_posmine.training.stage import prepare, quiet_models
 
     with quiet_models():
         trainer, blend = prepare(recipe)
-        plan = make_plan(recipe.objective, trainer, blend)
-    if trainer.is_world_process_zero():
-        _show_data(plan, console)
+        counted = not ModelParts.of(trainer.model).reads_images
+        plan = make_plan(recipe.objective, trainer, blend) if counted else None
+    if trainer.is_world_process_zero() and plan is None:
+        _show_data(describe(blend), console)
+        show("The student reads images, of which tokens, memory and hours are not estimated.")
+    elif plan is not None and trainer.is_world_process_zero():
+        _show_data(plan.lines, console)
         _show_work(plan, recipe, console, node)
         _show_examples(plan, console)
 
 
-def _show_data(plan: StagePlan, console: Console) -> None:
+def _show_data(lines: Sequence[BlendLine], console: Console) -> None:
     """A line for each data set, and below it what stands before its queries and what became of its rows."""
     from rich.padding import Padding
     from rich.text import Text
@@ -115,12 +123,12 @@ def _show_data(plan: StagePlan, console: Console) -> None:
             "yes" if line.in_batch_negatives else "no",
             f"{line.query_words:.0f} / {line.document_words:.0f}",
         )
-        for line in plan.lines
+        for line in lines
     ]
     widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
     spelt = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (heads, *cells)]
     console.print(Text(spelt[0], style="bold"))
-    for row, line in zip(spelt[1:], plan.lines, strict=True):
+    for row, line in zip(spelt[1:], lines, strict=True):
         console.print(Text(printable(row)))
         where = "queries and documents" if line.symmetric else "queries"
         counts = ", ".join(f"{why.replace('_', ' ')} {count:,}" for why, count in line.counts.items() if count)

@@ -332,10 +332,12 @@ def _corpus_text(columns: DatasetColumns, taken: Sequence[str | None]) -> str:
     raise ColumnError(f"no column with the texts of a corpus among {columns.names}; name one with text=...")
 
 
-def query_columns(names: Sequence[str]) -> tuple[str, str]:
-    """The id and text columns of a table of queries."""
+def query_columns(names: Sequence[str], images: Sequence[str] = ()) -> tuple[str, str]:
+    """The id and text columns of a table of queries; where no column is named as a text, the only one of images."""
     identifier = aliases.required_named(names, aliases.QUERY_ID_NAMES, "query ids")
     rest = [name for name in names if name != identifier]
+    if len(images) == 1 and aliases.first_named(rest, aliases.QUERY_TEXT_NAMES) is None:
+        return identifier, images[0]
     return identifier, aliases.required_named(rest, aliases.QUERY_TEXT_NAMES, "query texts")
 
 

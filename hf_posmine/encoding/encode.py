@@ -277,7 +277,7 @@ class Encoder:
         counts = self.token_counts(texts, role)
         if counts is None:
             return np.array([len(text) for text in self._with_prompts(texts, role)], np.int64)
-        return np.minimum(counts, self.max_length(role) or 10**9)
+        return np.minimum(counts, min(self.max_length(role) or 10**9, 10**9))  # some tokenizers give 10**30
 
     @property
     def counts_tokens(self) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.data.aliases import ID_NAMES
-from hf_posmine.data.columns import check_texts
+from hf_posmine.data.columns import check_texts, image_columns, iter_columns
 from hf_posmine.data.corpus import Corpus
 from hf_posmine.data.layouts import corpus_columns, query_columns
 from hf_posmine.data.taken import judged_line
@@ -44,7 +44,7 @@ class Collection:
     def of(
         cls, name: str, documents: Dataset, queries: Mapping[str, str], judgements: Iterable[tuple[Any, Any, float]]
     ) -> Collection:
-        """From a dataset of documents (columns id, text, perhaps title), queries, and (query, document, score) rows.
+        """From a dataset of documents (columns id, text or image, perhaps title), queries, and (query, document, score) rows.
 
         Documents without any text are left out: they have no content to retrieve, and instruction models refuse them.
 
@@ -104,13 +104,18 @@ class Collection:
 
 
 def query_texts(queries: Dataset) -> dict[str, str]:
-    """Text by query id of a dataset of queries."""
-    identifier, text = query_columns(queries.column_names)
-    return dict(zip(map(str, queries[identifier]), check_texts(queries[text], text), strict=True))
+    """Text by query id of a dataset of queries, or image."""
+    identifier, text = query_columns(queries.column_names, image_columns(queries.features or {}))
+    found: dict[str, str] = {}
+    for start, batch in iter_columns(queries, [identifier, text]):
+        found |= zip(map(str, batch[identifier]), check_texts(batch[text], text, start), strict=True)
+    return found
 
 
 def _with_text(documents: Dataset, columns: list[str]) -> Any:
-    """The documents with a text in any of the columns; other kinds of column are left for the corpus to refuse."""
+    """The documents with a text in any of the columns, or images; other kinds of column are left for the corpus to refuse."""
+    if set(columns) & set(image_columns(documents.features or {})):
+        return documents
     rows = zip(*(documents[column] for column in columns), strict=True)
     full = [number for number, texts in enumerate(rows) if any(not isinstance(t, str) or t.strip() for t in texts)]
     return documents if len(full) == len(documents) else documents.select(full)

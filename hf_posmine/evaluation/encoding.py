@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.data.images import NamedImage
 from hf_posmine.encoding.encode import Encoder, Role, accepts_instructions
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def encode_texts(
     if instruction is not None and prompt is not None:
         raise InputError(f"give an instruction ({instruction!r}) or a prompt ({prompt!r}), not both")
     rows: Any = texts
+    if instruction is not None and any(isinstance(text, NamedImage) for text in texts):
+        raise InputError(f"the instruction {instruction!r} is for texts, and queries are images; leave it out")
     if instruction is not None and accepts_instructions(model):
         rows = [(instruction, text) for text in texts]
     elif instruction is not None:

@@ -12,6 +12,7 @@ from sentence_transformers.base.modules.transformer import Transformer
 from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardData
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.data.images import NamedImage
 from hf_posmine.encoding.attention import MARK, check_loaded
 from hf_posmine.encoding.encode import Encoder, Role
 from hf_posmine.models.adapters import has_adapters, merge_adapters
@@ -30,7 +31,7 @@ from hf_posmine.utils.progress import progress_bar
 from hf_posmine.utils.upstream import overrides_private
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from datasets import Dataset, DatasetDict
     from torch import nn
@@ -45,7 +46,33 @@ PLACEHOLDER = re.compile(r"<!--\s*(?:#|- \*\*)(?:(?!-->).)*-->\n*", re.DOTALL)
 
 @overrides_private("_compute_column_stats")
 class _CardData(SentenceTransformerModelCardData):
-    """Says nothing of columns that cannot be embedded, such as instructions, which may be empty; its parent would fail."""
+    """Says nothing of columns that cannot be embedded, such as instructions, which may be empty; its parent would fail.
+
+    Attributes:
+        images: texts -> the same with images in the place of their names, which rows hold; None where rows hold none.
+    """
+
+    images: Callable[[list[str]], list[str]] | None = None
+
+    def extract_dataset_metadata(
+        self, dataset: Dataset | DatasetDict, *args: object, **how: object
+    ) -> list[dict[str, Any]]:
+        """As its parent, of the images themselves."""
+        return super().extract_dataset_metadata(self._shown(dataset), *args, **how)
+
+    def _shown(self, dataset: Dataset | DatasetDict) -> Any:
+        if self.images is None or not dataset:
+            return dataset
+        if isinstance(dataset, dict):
+            return type(dataset)({name: self._shown(part) for name, part in dataset.items()})
+        return dataset.with_transform(self._open)
+
+    def _open(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """A few rows with their images."""
+        columns = {name: values for name, values in batch.items() if values and isinstance(values[0], str)}
+        named = {name: self.images(values) for name, values in columns.items()} if self.images else {}
+        opened = {n: [t.open() if isinstance(t, NamedImage) else t for t in texts] for n, texts in named.items()}
+        return {**batch, **opened}
 
     def _compute_column_stats(self, dataset: Dataset, column: str, task: str | None = None) -> dict[str, Any]:
         try:
@@ -59,7 +86,7 @@ class _CardData(SentenceTransformerModelCardData):
         names = {name for part in parts for name in part.column_names or () if name.endswith("_instruction")}
         for name in names:
             dataset = _without(dataset, name)
-        super().set_widget_examples(dataset)
+        super().set_widget_examples(self._shown(dataset))
 
 
 def _without(dataset: Dataset | DatasetDict, column: str) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sentence_transformers.base.modules.transformer import Transformer
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.encoding.model_parts import ModelParts
 from hf_posmine.models.adapters import restore_adapters
 from hf_posmine.models.items import DEFAULT_TEMPLATE, Row, RowError, instruction_mask, read_rows
 from hf_posmine.models.varlen import VARLEN, check_kernel, register_varlen, without_padding
@@ -154,7 +155,8 @@ class InstructionTransformer(Transformer):
         instructed = any(row.prefix for row in rows)
         if instructed:
             processing_kwargs = _with_offsets(processing_kwargs)
-        features = super().preprocess(texts, processing_kwargs=processing_kwargs, **kwargs)
+        items = ModelParts.of(self).as_texts(texts)
+        features = super().preprocess(items, processing_kwargs=processing_kwargs, **kwargs)
         if instructed:
             features[MASK] = self._mask(inputs, rows, features.pop("offset_mapping"), features["attention_mask"])
         _check_tokens(inputs, features["attention_mask"])

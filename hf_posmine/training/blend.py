@@ -14,7 +14,9 @@ import numpy as np
 
 from hf_posmine.core.check import whole
 from hf_posmine.core.errors import InputError
+from hf_posmine.data.images import NamedImage
 from hf_posmine.training.collator import positive_columns, text_columns
+from hf_posmine.training.convert.images import all_images, with_images
 from hf_posmine.training.convert.shared import negative_columns
 from hf_posmine.training.dataset_rows import rows_of
 from hf_posmine.training.dataset_spec import DatasetSpec
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from datasets import Dataset
 
+    from hf_posmine.data.corpus import Corpus
     from hf_posmine.training.role_columns import RoleColumns
 
 SAMPLED_ROWS = 2000
@@ -40,12 +43,14 @@ class Blend:
         specs: what they were made from, by name.
         counts: what became of the raw rows, by name; see :class:`~hf_posmine.training.convert.Converted`.
         columns: which columns they were made from, by name.
+        images: what the names of images in their rows open; None where there are none.
     """
 
     datasets: Any
     specs: dict[str, DatasetSpec]
     counts: dict[str, dict[str, int]]
     columns: dict[str, RoleColumns]
+    images: Corpus | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class BlendLine:
         instruction: the text before the queries.
         symmetric: whether it also stands before the documents.
         in_batch_negatives: whether other rows' documents are negatives.
-        query_words: mean number of words of a query, from at most 2,000 rows.
+        query_words: mean number of words of a query, from at most 2,000 rows; those beside an image, where there is one.
         document_words: likewise of the positives and negatives.
         counts: what became of the raw rows.
         columns: the line about the columns that were taken.
@@ -111,7 +116,7 @@ def load_blend(
     again = [name for i, name in enumerate(names) if name in names[:i]]
     if again:
         raise InputError(f"two data sets are named {again[0]!r}; give each its own name")
-    made, counts, columns = datasets.DatasetDict(), {}, {}
+    made, counts, columns, images = datasets.DatasetDict(), {}, {}, []
     with progress_bar(len(ready), "Loading the blend", "data set") as bar:
         for spec in ready:
             try:
@@ -120,8 +125,9 @@ def load_blend(
                 raise type(error)(f"data set {spec.name!r}: {error}") from error
             made[spec.name] = _with_constants(converted.dataset, spec)
             counts[spec.name] = converted.counts
+            images.append(_without_instructions(converted.images, made[spec.name], spec))
             bar.update()
-    return Blend(made, dict(zip(names, ready, strict=True)), counts, columns)
+    return Blend(made, dict(zip(names, ready, strict=True)), counts, columns, all_images(images))
 
 
 def mixed(blend: Blend) -> Any:
@@ -196,7 +202,8 @@ def _line(blend: Blend, name: str) -> BlendLine:
     sample = dataset.select(at)
 
     def words(columns: list[str]) -> float:
-        return float(np.mean([len(text.split()) for column in columns for text in sample[column]]))
+        texts = [text for column in columns for text in with_images(sample[column], blend.images)]
+        return float(np.mean([len((t.caption if isinstance(t, NamedImage) else t).split()) for t in texts]))
 
     return BlendLine(
         name=name,
@@ -217,6 +224,19 @@ def _negatives(dataset: Dataset) -> int:
     return sum(
         column.startswith("negative_") and not column.endswith("_instruction") for column in dataset.column_names
     )
+
+
+def _without_instructions(images: Corpus | None, rows: Dataset, spec: DatasetSpec) -> Corpus | None:
+    """The images of a data set; one that an instruction stands before is an error."""
+    for column in text_columns(rows.column_names):
+        if images is None or f"{column}_instruction" not in rows.column_names:
+            continue
+        if (images.rows_of_texts(rows[column][:]) >= 0).any():
+            raise InputError(
+                f"data set {spec.name!r}: column {column!r} holds images, and the instruction {spec.text_before!r} is for texts; "
+                "give instruction: ''"
+            )
+    return images
 
 
 def _with_constants(dataset: Dataset, spec: DatasetSpec) -> Any:

@@ -13,7 +13,9 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 
 from hf_posmine.core.errors import ColumnError, InputError
+from hf_posmine.data.images import NamedImage, side_by_side
 from hf_posmine.data.texts import text_numbers
+from hf_posmine.training.convert.images import with_images
 from hf_posmine.training.row_labels import UNSET, row_labels
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from hf_posmine.core.types import Floats
+    from hf_posmine.data.corpus import Corpus
 
 IN_BATCH = "in_batch_negatives"
 INSTRUCTION = "_instruction"
@@ -82,6 +85,7 @@ class RowCollator(SentenceTransformerDataCollator):
     Attributes:
         guide: whose vectors of the texts decide which documents of the batch are false negatives; by default the student's.
         negatives: what was mined within the run; by default the rows keep theirs.
+        images: what the names of images in the rows open; by default there are none.
         one_positive: draw one of a row's positives, and leave the others out of the batch; which one follows from the
             row's texts, ``seed`` and ``epoch`` alone, so that a resumed run draws the same.
         seed: of these draws.
@@ -94,6 +98,7 @@ class RowCollator(SentenceTransformerDataCollator):
 
     guide: RowVectors | None = None
     negatives: RowNegatives | None = None
+    images: Corpus | None = None
     one_positive: bool = False
     seed: int = 0
     epoch: int = 0
@@ -110,12 +115,20 @@ class RowCollator(SentenceTransformerDataCollator):
         if columns != given:
             features, others = self._drawn(features, columns[0], several)
         labels = _labels(features, columns, self.guide, max(1, len(positive_columns(columns))), others)
-        rows = [{c: self._item(f, c) for c in columns} for f in features]
+        rows = [{c: self._item(f, c) for c in columns} for f in self._opened(features, columns)]
         for feature, row, label in zip(features, rows, labels, strict=True):
             if DATASET_NAME in feature:
                 row[DATASET_NAME] = feature[DATASET_NAME]
             row[self.valid_label_columns[0]] = label
         return super().__call__(rows)
+
+    def _opened(self, features: list[dict[str, Any]], columns: Sequence[str]) -> list[dict[str, Any]]:
+        """The rows with their images as models read them."""
+        if self.images is None:
+            return features
+        named = with_images([feature[column] for feature in features for column in columns], self.images)
+        found = iter(side_by_side(lambda item: item.item() if isinstance(item, NamedImage) else item, named))
+        return [{**feature, **{column: next(found) for column in columns}} for feature in features]
 
     def embedded(self, columns: Sequence[str]) -> list[str]:
         """The columns whose texts reach the model."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_posmine.core.errors import InputError
+from hf_posmine.core.errors import ColumnError, InputError
+from hf_posmine.data.aliases import names_an_id
+from hf_posmine.data.columns import image_columns
 from hf_posmine.data.sources import beir_pairs, is_beir, load_source
+from hf_posmine.mining.columns import list_column
 from hf_posmine.mining.provenance import recorded_at
 from hf_posmine.mining.rows_digest import rows_digest
 from hf_posmine.mining.training_formats import SCORE_COLUMNS
@@ -21,6 +25,7 @@ from hf_posmine.training.convert import (
     retrieval_to_rows,
     sts_to_pairs,
 )
+from hf_posmine.training.convert.images import image_rows
 from hf_posmine.training.dataset_spec import IN_BATCH
 from hf_posmine.training.role_columns import RoleColumns
 from hf_posmine.utils.cache import build_once
@@ -110,7 +115,8 @@ def _beir_rows(folder: Path, split: str) -> Any:
 def _with_negatives(spec: DatasetSpec, dataset: Dataset, roles: RoleColumns, n: int, seed: int) -> Converted:
     columns: list[Any] = list(roles.by_role.values())
     if spec.task == "retrieval":
-        return retrieval_to_rows(dataset, *columns, num_negatives=n, scores=_score_columns(spec))
+        named = _documents(spec, dataset, roles)
+        return retrieval_to_rows(dataset, *columns, num_negatives=n, scores=_score_columns(spec), corpus=named)
     if spec.task == "reranking":
         return reranking_to_rows(dataset, *columns, num_negatives=n)
     texts = spec.label_texts
@@ -126,7 +132,26 @@ def _pairs(spec: DatasetSpec, dataset: Dataset, roles: RoleColumns) -> Converted
     if spec.task == "sts":
         min_score = MIN_STS_SCORE if spec.min_score is None else spec.min_score
         return sts_to_pairs(dataset, *columns, min_score=min_score)
-    return retrieval_to_rows(dataset, *columns, num_negatives=0)
+    return retrieval_to_rows(dataset, *columns, num_negatives=0, corpus=_documents(spec, dataset, roles))
+
+
+def _documents(spec: DatasetSpec, dataset: Dataset, roles: RoleColumns) -> Corpus | None:
+    """What the columns of ids name; None without such columns.
+
+    Raises:
+        ColumnError: texts by id without a corpus, or a corpus without ids.
+    """
+    from hf_posmine.data.corpus import Corpus
+
+    by_id = [column for role, column in roles.by_role.items() if role != "query" and column and names_an_id(column)]
+    source, positive = spec.corpus or (spec.mine or {}).get("corpus"), str(roles.by_role["positive"])
+    if spec.corpus and not by_id:
+        raise ColumnError(f"corpus={spec.corpus!r} has no effect on rows without ids; their columns are {roles}")
+    if not by_id or source:
+        return Corpus.of(source) if by_id else None
+    if positive in image_columns(dataset.features):  # whose names are the ids
+        return Corpus.from_dataset(dataset, positive, id="")
+    raise ColumnError(f"column {by_id[0]!r} holds ids; give corpus: with the documents that they name")
 
 
 def _mined(spec: DatasetSpec, everything: Converted, pairs: Converted, n: int, seed: int) -> Converted:
@@ -136,7 +161,7 @@ def _mined(spec: DatasetSpec, everything: Converted, pairs: Converted, n: int, s
 
     mine = spec.mine or {}
     miner = PositiveAwareMiner.from_dataset(
-        everything.dataset,
+        image_rows(everything.dataset, everything.images),
         mine.get("teacher"),
         query_column="query",
         positive_column="positive",
@@ -145,15 +170,16 @@ def _mined(spec: DatasetSpec, everything: Converted, pairs: Converted, n: int, s
         second_opinion=SecondOpinion(**mine["second_opinion"]) if mine.get("second_opinion") else None,
         **{"seed": seed} | spec.mining_options | {"num_negatives": n},
     )
-    mined = _mined_once(pairs.dataset, miner)
+    mined = _mined_once(image_rows(pairs.dataset, pairs.images), miner)
     if not len(mined):
         raise InputError(
             f"no row found {n} negatives below its ceiling among {miner.corpus.num_candidates:,} documents; give a corpus, ask "
             "for fewer, or use on_short: random"
         )
-    rows = retrieval_to_rows(mined, num_negatives=n, scores=_score_columns(spec))
+    found = list_column(mined.column_names)
+    rows = retrieval_to_rows(mined, negatives=found, num_negatives=n, scores=_score_columns(spec), corpus=miner.corpus)
     short = {"dropped_short": len(pairs.dataset) - len(rows.dataset)}
-    return Converted(rows.dataset, pairs.counts | short | {"rows_out": len(rows.dataset)})
+    return replace(rows, counts=pairs.counts | short | {"rows_out": len(rows.dataset)})
 
 
 def _score_columns(spec: DatasetSpec) -> tuple[str, str] | None:
@@ -168,7 +194,7 @@ def _mined_once(pairs: Dataset, miner: PositiveAwareMiner) -> Any:
     import datasets
 
     def build(folder: Path) -> None:
-        pairs.map(miner, batched=True).to_parquet(str(folder / "rows.parquet"))
+        pairs.map(miner, batched=True, features=miner.features(pairs.features)).to_parquet(str(folder / "rows.parquet"))
 
     key = json_digest([rows_digest(pairs), miner.fingerprint])
     folder = build_once(cache_root() / "blends" / key, build)
@@ -191,4 +217,6 @@ def _sample(rows: Converted, most: int | None, seed: int) -> Converted:
     at = np.sort(np.random.default_rng([seed, 1]).choice(total, most, replace=False))
     with quiet_bars():
         dataset = rows.dataset.select(at).flatten_indices(keep_in_memory=True)
-    return Converted(dataset, rows.counts | {"dropped_by_max_samples": total - most, "rows_out": most}, rows.pool)
+    return replace(
+        rows, dataset=dataset, counts=rows.counts | {"dropped_by_max_samples": total - most, "rows_out": most}
+    )

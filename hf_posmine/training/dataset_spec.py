@@ -33,6 +33,7 @@ ONLY_FOR = {
     "scores": ("retrieval",),
     "judged_positives": ("retrieval",),
     "mine": ("sts", "retrieval"),
+    "corpus": ("retrieval",),
 }
 OPINION = ("teacher", "filters", "rank_by", "depth", "band")
 """Keys of a second opinion, as :class:`~hf_posmine.mining.second_opinion.SecondOpinion` takes them."""
@@ -64,6 +65,8 @@ class DatasetSpec:
         scores: of mined retrieval rows, whose scores are learnt by the recipe's ``distillation``: ``teacher`` or ``second``.
         judged_positives: whether the column of that name, of ``hf-posmine judge --action relabel``, holds positives too; by
             default where it is there.
+        corpus: of retrieval, the documents that columns of ids name: a BEIR folder or a source with texts or images. Rows of
+            images need none where all of their negatives are positives of other rows.
         max_samples: at most so many rows, drawn by ``seed``.
         weight: for sampling between data sets by weight.
         seed: of the draws, by default the blend's.
@@ -92,6 +95,7 @@ class DatasetSpec:
     min_score: float | None = None
     scores: Literal["teacher", "second"] | None = None
     judged_positives: bool | None = None
+    corpus: str | None = None
     max_samples: int | None = None
     weight: float = 1.0
     seed: int | None = None
@@ -157,7 +161,7 @@ class DatasetSpec:
         for name in ("name", "path", "task", "split"):
             if not isinstance(given[name], str) or not given[name]:
                 self._refuse(f"{name}={given[name]!r}; expected a text")
-        for name in ("config", "revision", "instruction"):
+        for name in ("config", "revision", "instruction", "corpus"):
             if not isinstance(given[name], (str, type(None))):
                 self._refuse(f"{name}={given[name]!r}; expected a text")
         for name in ("symmetric", "in_batch_negatives", "judged_positives"):

@@ -15,6 +15,7 @@ from hf_posmine.data.corpus import Corpus
 from hf_posmine.teachers.dense import DenseTeacher
 from hf_posmine.teachers.factory import make_teacher
 from hf_posmine.training.collator import text_columns
+from hf_posmine.training.convert.images import with_images
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -37,18 +38,19 @@ class Guide:
         self.teacher = teacher
 
     @classmethod
-    def over(cls, spelling: str, datasets: Mapping[str, Dataset]) -> Guide:
+    def over(cls, spelling: str, datasets: Mapping[str, Dataset], images: Corpus | None = None) -> Guide:
         """Encode the texts of training rows, unless the store has them.
 
         Args:
             spelling: of a dense teacher, such as ``embedded`` or ``Dense("id", query_prompt="query: ")``.
             datasets: rows ``query, positive, negative_1..n`` by name.
+            images: what the names of images open.
 
         Raises:
             InputError: a teacher of another kind.
         """
-        documents = Corpus.from_texts(_texts(datasets, query=False), match="exact")
-        queries = Corpus.from_texts(_texts(datasets, query=True), match="exact")
+        documents = Corpus.from_texts(_texts(datasets, images, query=False), match="exact")
+        queries = Corpus.from_texts(_texts(datasets, images, query=True), match="exact")
         teacher = make_teacher(spelling, documents, queries=queries)
         if not isinstance(teacher, DenseTeacher):
             raise InputError(
@@ -94,9 +96,9 @@ def _column(rows: Dataset, column: str) -> Iterator[str]:
         yield from table[column].to_pylist()
 
 
-def _texts(datasets: Mapping[str, Dataset], *, query: bool) -> Iterator[str]:
+def _texts(datasets: Mapping[str, Dataset], images: Corpus | None, *, query: bool) -> Iterator[str]:
     for rows in datasets.values():
         for number, column in enumerate(text_columns(rows.column_names)):
             if (number == 0) == query:
                 for chunk in rows.data.column(column).chunks:
-                    yield from chunk.to_pylist()
+                    yield from with_images(chunk.to_pylist(), images)

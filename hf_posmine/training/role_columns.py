@@ -9,7 +9,7 @@ from hf_posmine.core.errors import ColumnError
 from hf_posmine.core.suggest import respelled
 from hf_posmine.data.columns import column_names
 from hf_posmine.data.layouts import pick_columns
-from hf_posmine.mining.columns import JUDGED_POSITIVES, without_outputs
+from hf_posmine.mining.columns import JUDGED_POSITIVES, list_column, without_outputs
 from hf_posmine.training.convert.lists import find_negatives
 from hf_posmine.training.dataset_spec import ROLES
 
@@ -49,7 +49,8 @@ class RoleColumns:
         roles = {role: spec.columns.get(role, defaults[role]) for role in ROLES[spec.task]}
         if spec.task in NEGATIVES:
             try:
-                roles |= _found(dataset, roles, NEGATIVES[spec.task] if wanted and spec.mine is None else None)
+                by_id = spec.corpus is not None or "corpus" in (spec.mine or {})
+                roles |= _found(dataset, roles, NEGATIVES[spec.task] if wanted and spec.mine is None else None, by_id)
             except ColumnError as error:
                 hints = {"query_column": "query", "positive_column": "positive", "negatives": NEGATIVES[spec.task]}
                 keys = {argument: f"columns: {{{role}: ...}}" for argument, role in hints.items()}
@@ -83,17 +84,29 @@ def _judged(spec: DatasetSpec, dataset: Dataset, named: str | None) -> str | Non
 def _recorded(recorded: MiningRecord, dataset: Dataset) -> dict[str, str]:
     """The roles of the columns that the miner read and wrote."""
     named = {"query": recorded.columns.query, "positive": recorded.columns.positive}
-    named |= dict.fromkeys(NEGATIVES.values(), "negatives")
+    named |= dict.fromkeys(NEGATIVES.values(), list_column(column_names(dataset)) or "negatives")
     return {role: column for role, column in named.items() if column in column_names(dataset)}
 
 
-def _found(dataset: Dataset, roles: Mapping[str, str | None], negatives: str | None) -> dict[str, str | None]:
-    """The roles that are not given, by layout and name; ``negatives`` is their role where they are wanted."""
+def _found(
+    dataset: Dataset, roles: Mapping[str, str | None], negatives: str | None, named: bool
+) -> dict[str, str | None]:
+    """The roles that are not given, by layout and name; ``negatives`` is their role where they are wanted.
+
+    Args:
+        dataset: the rows.
+        roles: as given.
+        negatives: the role of the negatives; None where they are not read.
+        named: whether a corpus has the documents of ids.
+    """
     query, positive, by_id = pick_columns(without_outputs(dataset), roles["query"], roles["positive"], None)
-    if positive is None:
+    if positive is None and not named:
         raise ColumnError(
-            f"column {by_id!r} holds ids of the positives, and training takes texts; name their column with positive_column="
+            f"column {by_id!r} holds ids of the positives; give corpus: with the documents that they name, or name their column "
+            "with positive_column="
         )
-    given = negatives and roles[negatives]
-    found = {negatives: given or find_negatives(column_names(dataset), (query, positive))} if negatives else {}
-    return {"query": query, "positive": positive, **found}
+    positive = positive or by_id
+    if negatives is None:
+        return {"query": query, "positive": positive}
+    given = roles[negatives] or find_negatives(column_names(dataset), (query, str(positive)))
+    return {"query": query, "positive": positive, negatives: given}

@@ -7,10 +7,12 @@ recipe, its folder, the evaluations, then the blend, the student and the trainer
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_posmine.core.errors import InputError, MissingExtraError
+from hf_posmine.encoding.model_parts import ModelParts
 from hf_posmine.evaluation.evaluator import RetrievalEvaluator, retrieval_evaluators
 from hf_posmine.evaluation.loading import load_collection
 from hf_posmine.evaluation.retrieval import RetrievalSettings
@@ -20,6 +22,7 @@ from hf_posmine.models.instruct import InstructSentenceTransformer
 from hf_posmine.models.items import prefix_of
 from hf_posmine.training.blend import Blend, load_blend, mixed
 from hf_posmine.training.collator import text_columns
+from hf_posmine.training.convert.images import with_images
 from hf_posmine.training.guide import Guide
 from hf_posmine.training.remine import Remine
 from hf_posmine.training.run_folder import STATE, RunFolder
@@ -154,7 +157,10 @@ def make_trainer(
     if len(blend.specs) == 1:
         rows = next(iter(blend.datasets.values()))
     name_tasks(args, model, blend, chosen.query_prompt_of)
-    guides = {name: Guide.over(name, blend.datasets) for name in _guides(recipe)}
+    guides = {name: Guide.over(name, blend.datasets, blend.images) for name in _guides(recipe)}
+    if blend.images is not None:
+        _check_images(recipe, model)
+        model.model_card_data.images = partial(with_images, images=blend.images)
     near, guide = chosen.near, None if recipe.objective.guide is None else guides[recipe.objective.guide]
     weights = {name: spec.weight for name, spec in blend.specs.items()}
     return RecipeTrainer(
@@ -165,10 +171,24 @@ def make_trainer(
         evaluator=evaluator,
         near_batches=None if near is None else lambda dataset: near.within(dataset, guides[near.teacher]),
         guide=guide,
+        images=blend.images,
         remine=None if chosen.remine_steps is None else Remine(recipe, blend),
         callbacks=_callbacks(chosen),
         dataset_weights=weights if len(set(weights.values())) > 1 else None,
     )
+
+
+def _check_images(recipe: Recipe, model: InstructSentenceTransformer) -> None:
+    """Refuse what cannot be done with rows that hold images.
+
+    Raises:
+        InputError: a student of texts, or negatives that are mined within the run.
+    """
+    ModelParts.of(model).require_images()
+    if recipe.contrastive.remine_steps is not None:
+        raise InputError(
+            "remine_steps mines texts; with images give rounds: instead, which mines between two trainings"
+        )
 
 
 def _guides(recipe: Recipe) -> list[str]:

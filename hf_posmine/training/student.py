@@ -10,6 +10,7 @@ from hf_posmine.encoding.encode import model_source
 from hf_posmine.models.bidirectional import add_lora, bidirectional_encoder
 from hf_posmine.models.instruct import InstructSentenceTransformer
 from hf_posmine.models.pooling import InstructionPooling
+from hf_posmine.models.transformer import InstructionTransformer
 from hf_posmine.training.run_folder import NOTE, RunFolder
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def load_student(student: Student) -> InstructSentenceTransformer:
     path = model_source(student.model)
     check_finished(Path(path))
     try:
-        model = _saved(path, student) if _is_saved(path) else _decoder(path, student)
+        model = _saved(path, student) if _is_saved(path) else _without_pooling(path, student)
     except PosmineError:
         raise
     except (OSError, ValueError, ImportError) as error:
@@ -87,6 +88,25 @@ def set_pooling(model: InstructSentenceTransformer, pool_instructions: bool | No
             module.include_prompt = kept
 
 
+def _without_pooling(path: str, student: Student) -> InstructSentenceTransformer:
+    """A decoder, which is made an embedder; or a model such as CLIP's, which gives one vector for a text or an image.
+
+    Raises:
+        InputError: a vision-language decoder, whose pooling nobody chose.
+    """
+    from transformers import AutoConfig
+
+    if "vision_config" not in AutoConfig.from_pretrained(path).to_dict():
+        return _decoder(path, student)
+    model = InstructSentenceTransformer(modules=[InstructionTransformer(path, model_kwargs=_options(student))])
+    if model[0].module_output_name != "sentence_embedding":
+        raise InputError(
+            f"the student {student.model!r} gives a vector for each token; choose how they are pooled: "
+            "SentenceTransformer(...).save(folder), and name the folder"
+        )
+    return model
+
+
 def _decoder(path: str, student: Student) -> InstructSentenceTransformer:
     options: dict[str, Any] = {
         "max_query_length": student.max_query_length,
@@ -115,7 +135,10 @@ def keep_layers(model: InstructSentenceTransformer, layers: int) -> None:
 
 
 def _check_tokenizer(model: InstructSentenceTransformer) -> None:
-    rows = model[0].model.get_input_embeddings().weight.shape[0]
+    try:
+        rows = model[0].model.get_input_embeddings().weight.shape[0]
+    except NotImplementedError:  # of two towers, such as CLIP
+        return
     if len(model.tokenizer) > rows:
         raise InputError(
             f"the tokenizer knows {len(model.tokenizer)} tokens, but the model embeds {rows}; this is another model's "

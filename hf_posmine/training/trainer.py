@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch.utils.data import BatchSampler, ConcatDataset, DataLoader
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
+    from hf_posmine.data.corpus import Corpus
     from hf_posmine.training.guide import Guide
     from hf_posmine.training.neighbour_batches import NearRows
     from hf_posmine.training.remine import Remine
@@ -99,6 +100,7 @@ class RecipeTrainer(SentenceTransformerTrainer):
         near_batches: rows that are near by a teacher share a batch, see
             :class:`~hf_posmine.training.neighbour_batches.NeighbourBatches`; given a data set, its near rows.
         guide: whose vectors decide which documents of a batch are false negatives; by default the student's.
+        images: what the names of images in the rows open; by default there are none.
         remine: mines the negatives again within the run; an epoch is then the steps between two minings.
         **kwargs: as the stock trainer takes them.
 
@@ -117,12 +119,14 @@ class RecipeTrainer(SentenceTransformerTrainer):
         dataset_weights: Mapping[str, float] | None = None,
         near_batches: Callable[[Dataset], NearRows] | None = None,
         guide: Guide | None = None,
+        images: Corpus | None = None,
         remine: Remine | None = None,
         **kwargs: Any,
     ) -> None:
         self.remine: Remine | None = None
         self.dataset_weights, self.near_batches = dataset_weights, near_batches
         super().__init__(*args, **kwargs)
+        self.data_collator.images = images
         if guide is not None:
             self.data_collator.guide = guide
         if remine is not None:

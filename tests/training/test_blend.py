@@ -314,7 +314,7 @@ AMBIGUOUS = {
     ),
     "ids": (
         {"query": "q", "positive_id": "d1", "negatives": ["n"]},
-        r"column 'positive_id' holds ids of the positives, .* name their column with columns: {positive: ...}",
+        r"column 'positive_id' holds ids of the positives; give corpus: .* or name their column with columns: {positive: ...}",
     ),
 }
 

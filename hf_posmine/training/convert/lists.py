@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +12,15 @@ from hf_posmine.core.errors import ColumnError, InputError, ShortRowError
 from hf_posmine.data.aliases import NEGATIVE_NAMES, named, names_an_id
 from hf_posmine.data.columns import check_texts, column_names, iter_columns, require_column, text_of_record
 from hf_posmine.data.texts import normalize
+from hf_posmine.training.convert.images import documents_by_id
 from hf_posmine.training.convert.shared import Converted, converted, negative_columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from datasets import Dataset, IterableDataset
+
+    from hf_posmine.data.corpus import Corpus
 
 
 def reranking_to_rows(
@@ -58,19 +61,21 @@ def retrieval_to_rows(
     *,
     num_negatives: int = 1,
     scores: tuple[str, str] | None = None,
+    corpus: Corpus | None = None,
 ) -> Converted:
     """Mined rows -> one row per positive, with the first n negatives in columns of their own.
 
     Args:
         dataset: a Dataset or an IterableDataset.
         query: column of the queries.
-        positive: column of the positives, texts or lists of texts.
+        positive: column of the positives, texts or images, or lists of them.
         negatives: column of the lists of negatives; by default ``negatives``, ``negative_1`` to ``negative_n``,
             ``negative``, ``neg`` or another usual name.
         judged_positives: column of lists of further positives: negatives that a judge relabelled.
         num_negatives: n; 0 for pairs that have in-batch negatives only.
         scores: columns of the positive's score and of the lists of the negatives' scores; then the rows have ``scores``, the
             positive's first, null where one of them is.
+        corpus: the documents that columns of ids name, such as ``negatives_ids``.
 
     Raises:
         ColumnError: a column that is missing or holds something else, or scores of a row with several positives.
@@ -78,7 +83,7 @@ def retrieval_to_rows(
     """
     whole("num_negatives", num_negatives)
     columns = _negative_columns(column_names(dataset), negatives, num_negatives)
-    return _convert(dataset, _Explode(query, positive, columns, num_negatives, True, scores, judged_positives))
+    return _convert(dataset, _Explode(query, positive, columns, num_negatives, True, scores, judged_positives, corpus))
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,7 @@ class _Explode:
     strict: bool
     scores: tuple[str, str] | None = None
     judged: str | None = None
+    corpus: Corpus | None = None
 
     def __call__(self, batch: dict[str, list[Any]], rows: Sequence[int]) -> dict[str, list[Any]]:
         return self.explode(batch, rows[0] if rows else 0)[0]
@@ -112,6 +118,9 @@ class _Explode:
         """The training rows of a batch, and its rows dropped by reason; ``start`` is its first row's number."""
         out: dict[str, list[Any]] = {name: [] for name in self.outputs}
         dropped = dict.fromkeys(("dropped_no_positive", "dropped_few_negatives"), 0)
+        if self.corpus is not None:
+            by_id = [column for column in (self.positive, *self.negatives) if names_an_id(column)]
+            batch = {**batch, **{column: documents_by_id(self.corpus, batch[column], column) for column in by_id}}
         for offset, query in enumerate(check_texts(batch[self.query], self.query, start)):
             row = start + offset
             seen = {normalize(query), ""}
@@ -176,6 +185,8 @@ def _convert(dataset: Dataset | IterableDataset, explode: _Explode) -> Converted
     names = column_names(dataset)
     for column in explode.inputs:
         require_column(names, column, "the")
+        if explode.corpus is None and column in explode.negatives and names_an_id(column):
+            raise ColumnError(f"column {column!r} holds ids; give the corpus with the documents that they name")
     if not isinstance(dataset, Sized):
         return Converted(_stream(dataset, explode, names))
     columns: dict[str, list[Any]] = {name: [] for name in explode.outputs}
@@ -194,7 +205,7 @@ def _convert(dataset: Dataset | IterableDataset, explode: _Explode) -> Converted
     import pyarrow as pa
 
     table = made.dataset.data.table.append_column("scores", pa.array(scores, pa.list_(pa.float64())))
-    return Converted(type(made.dataset)(table), made.counts)
+    return replace(made, dataset=type(made.dataset)(table))
 
 
 def _stream(dataset: Dataset | IterableDataset, explode: _Explode, names: list[str]) -> Any:
@@ -234,6 +245,8 @@ def find_negatives(names: Sequence[str], taken: Sequence[str] = ()) -> str | Non
     usual = [name for name in NEGATIVE_NAMES if not names_an_id(name)]
     found = [name for name in named(names, usual) if name not in taken]
     numbered = _numbered(names)
+    if not found and not numbered and "negatives_ids" in names:  # the miner's name for documents by id
+        return "negatives_ids"
     if len(found) + bool(numbered) != 1:
         several = f"several columns ({', '.join([*found, *numbered[:1]])})"
         what = several if found else "no column"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,7 +70,7 @@ def join_positives(rows: Converted, num_positives: int) -> Converted:
     several = sum(len(positives) > 1 for _, positives, _ in joined)
     counts = {"rows_joined": len(dataset) - len(joined) - short, "rows_with_several_positives": several}
     counts["dropped_few_negatives"] = rows.counts.get("dropped_few_negatives", 0) + short
-    return converted(made, rows.counts | counts, rows.pool)
+    return replace(converted(made, rows.counts | counts, rows.pool), images=rows.images)
 
 
 def _by_query(keys: np.ndarray) -> list[Rows]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.data.columns import check_texts, iter_columns
+from hf_posmine.training.convert.images import images_among
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from hf_posmine.core.types import Mask, Rows
+    from hf_posmine.data.corpus import Corpus
 
 BLOCK_ROWS = 10_000
 
@@ -26,14 +28,16 @@ class Converted:
     """Training rows made from a raw dataset, and what became of the raw rows.
 
     Attributes:
-        dataset: columns of strings ``query``, ``positive``, ``negative_1`` to ``negative_n``.
+        dataset: columns of strings ``query``, ``positive``, ``negative_1`` to ``negative_n``; images go by their names.
         counts: ``rows_in``, ``rows_out``, and rows dropped by reason; empty for a stream, which is not read yet.
         pool: texts to mine negatives from, where the data have none of their own (STS).
+        images: what the names of images open; None where there are none.
     """
 
     dataset: Any
     counts: dict[str, int] = field(default_factory=dict)
     pool: tuple[str, ...] = ()
+    images: Corpus | None = None
 
 
 def negative_columns(count: int) -> list[str]:
@@ -117,7 +121,8 @@ def converted(columns: dict[str, list[str]], counts: dict[str, int], pool: Seque
     if not rows:
         why = ", ".join(f"{reason} {count:,}" for reason, count in counts.items() if count)
         raise InputError(f"no row is left to train on ({why}); check the columns and the options")
-    return Converted(text_dataset(columns), counts | {"rows_out": rows}, tuple(pool))
+    images = images_among(text for texts in columns.values() for text in texts)
+    return Converted(text_dataset(columns), counts | {"rows_out": rows}, tuple(pool), images)
 
 
 def text_dataset(columns: dict[str, list[str]]) -> Any:
