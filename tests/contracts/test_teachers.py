@@ -1,4 +1,4 @@
-"""What every teacher promises. A new one is one line in ``MAKERS``."""
+"""What every teacher promises, over texts and over images. A new one is one line in ``MAKERS`` or ``OVER_IMAGES``."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from tests.conftest import ToyModel
 from tests.contracts.test_index import assert_same, oracle_search
 from tests.models.conftest import random_encoder
 from tests.support import services, tiny
+from tests.support.pages import page, pages
 
 disable_progress_bars()
 WORDS = "red green blue cat dog bird sky sea tree stone house river".split()
@@ -43,10 +44,15 @@ def texts() -> list[str]:
     return list(dict.fromkeys(" ".join(rng.choice(WORDS, rng.integers(1, 6))) for _ in range(60)))
 
 
+OUTSIDE = ["red cat sea", "the outside", "dog dog dog dog sky"]
+
+
 @pytest.fixture(scope="module")
-def corpus() -> Corpus:
+def corpus(name) -> Corpus:
     """Candidates, and at the end three documents that are none."""
-    return Corpus.from_texts(texts()).union(["red cat sea", "the outside", "dog dog dog dog sky"], candidates=False)
+    if name in OVER_IMAGES:
+        return Corpus.from_images(pages(texts())).union(Corpus.from_images(pages(OUTSIDE)), candidates=False)
+    return Corpus.from_texts(texts()).union(OUTSIDE, candidates=False)
 
 
 def dense(similarity, index=None, package="numpy"):
@@ -167,19 +173,54 @@ MAKERS = {
     "stored, sparse": stored(sparse, 10),
     "stored, random": stored(lambda corpus, folder: RandomTeacher(corpus), 10),
 }
-NO_MODEL = ("vectors", "multi-vectors")
+
+
+class Colours:
+    """A model of nobody's over Pillow images and texts: some pixels, and those of the page of a text."""
+
+    def encode_document(self, items, **_):
+        made = [np.asarray(page(item) if isinstance(item, str) else item, np.float64) for item in items]
+        return np.stack([one[::9, ::7].ravel()[:90] - 200 for one in made])
+
+    encode_query = encode_document
+
+
+def colours(corpus, folder):
+    queries = Corpus.from_texts(QUERIES, match="exact")
+    return DenseTeacher(Colours(), corpus, queries=queries, fingerprint="colours", store=folder)
+
+
+def late_pages(corpus, folder):
+    return LateInteractionTeacher(str(tiny.late_pages(folder / "model")), corpus, store=folder)
+
+
+OVER_IMAGES = {
+    "CLIP over images": MAKERS["CLIP"],
+    "any encoder over images": colours,
+    "late interaction over images": late_pages,
+    "vectors of images": vectors,
+    "multi-vectors of images": multi_vectors,
+    "stored, over images": stored(colours, 5),
+    "random over images": MAKERS["random"],
+}
+NO_MODEL = ("vectors", "multi-vectors", "vectors of images", "multi-vectors of images")
 """Teachers that cannot score a text outside their corpus, and say so."""
 NOT_IN_RUN = ("run",)
 """Teachers for which such a text lies below everything they know."""
 
 
-@pytest.fixture(scope="module", params=MAKERS)
-def made(request, corpus, tmp_path_factory):
+@pytest.fixture(scope="module", params=[*MAKERS, *OVER_IMAGES])
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def made(name, corpus, tmp_path_factory):
     """The teacher's name here, how to make it again, and the teacher."""
-    folder = tmp_path_factory.mktemp("teacher")
-    teacher = MAKERS[request.param](corpus, folder)
+    folder, make = tmp_path_factory.mktemp("teacher"), {**MAKERS, **OVER_IMAGES}[name]
+    teacher = make(corpus, folder)
     prepare(teacher)
-    return request.param, lambda: MAKERS[request.param](corpus, folder), teacher
+    return name, lambda: make(corpus, folder), teacher
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +301,7 @@ def test_a_query_alone_gets_what_it_gets_in_a_batch(teacher, scores):
 
 def test_a_text_scores_as_the_document_it_is(made, scores, corpus):
     name, _, teacher = made
-    documents = corpus.texts(np.arange(len(QUERIES))).to_pylist()
+    documents = corpus.items(np.arange(len(QUERIES)))
     if name in NO_MODEL:
         with pytest.raises(ValueError, match="not in the corpus"):
             teacher.score_texts(QUERIES, documents)
@@ -282,7 +323,7 @@ def test_it_pickles_as_its_recipe_and_finds_the_same(teacher):
 
 
 def test_it_mines_the_same_rows_in_any_batch(teacher, corpus):
-    pairs = Dataset.from_dict({"query": QUERIES, "positive": corpus.texts(np.arange(0, 60, 10)[:6]).to_pylist()})
+    pairs = Dataset.from_dict({"query": QUERIES, "positive_id": corpus.ids(np.arange(0, 60, 10)[:6]).to_pylist()})
     options = {"filters": MarginPos(0), "sampler": "SampledTopK(k=6)", "num_negatives": 3, "keep": ("scores", "ids")}
     miner = PositiveAwareMiner.from_dataset(pairs, teacher, **{"filters": (), **options})
     mined = pairs.map(miner, batched=True)

@@ -8,17 +8,19 @@ import pickle
 import numpy as np
 import pyarrow as pa
 import pytest
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, Features, Image, Value
 from datasets.fingerprint import Hasher
 
 from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.data import qrels as qrels_module
 from hf_posmine.data import texts as texts_module
 from hf_posmine.data.corpus import Corpus
+from hf_posmine.data.images import image_name
 from hf_posmine.data.qrels import OUTSIDE, Qrels
 from hf_posmine.data.texts import KeyIndex, text_keys
 from hf_posmine.utils import mapped as mapped_module
 from tests.conftest import SAMPLE
+from tests.support.pages import encoded, page
 
 TEXTS = ["Paris is in France.", "paris is  in france.", "Rome is in Italy.", "Oslo is in Norway."]
 UNIQUE = [TEXTS[0], TEXTS[2], TEXTS[3]]
@@ -87,23 +89,62 @@ SOURCES = {
 }
 
 
+def pictures() -> Dataset:
+    """The same with a page for each text, the second of which is the first in another file."""
+    same = [TEXTS[0], TEXTS[0], *TEXTS[2:]]
+    files = [encoded(page(text), form) for text, form in zip(same, ("PNG", "BMP", "PNG", "PNG"), strict=True)]
+    kinds = Features({"id": Value("int64"), "text": Image(), "other": Value("string")})
+    values = {"id": [7, 8, 9, 10], "text": [{"bytes": file, "path": None} for file in files], "other": [None] * 4}
+    return Dataset.from_dict(values, features=kinds)
+
+
+OF_IMAGES = {
+    "list": lambda tmp: Corpus.from_images(pictures()["text"][:], ids=["7", "8", "9", "10"]),
+    "encoded": lambda tmp: Corpus.from_images([v["bytes"] for v in undecoded()["text"]], ids=range(7, 11)),
+    "generator": lambda tmp: Corpus.from_images((i for i in pictures()["text"]), ids=(i for i in range(7, 11))),
+    "column": lambda tmp: Corpus.from_texts(pictures()["text"], ids=pictures()["id"]),
+    "Dataset": lambda tmp: Corpus.from_dataset(pictures(), id="id"),
+    "undecoded Dataset": lambda tmp: Corpus.from_dataset(undecoded(), id="id"),
+    "formatted Dataset": lambda tmp: Corpus.from_dataset(pictures().with_format("numpy"), id="id"),
+    "IterableDataset": lambda tmp: Corpus.from_dataset(pictures().to_iterable_dataset(), id="id"),
+    "nameless IterableDataset": lambda tmp: Corpus.from_dataset(pictures().to_iterable_dataset().map(dict), id="id"),
+    "DatasetDict": lambda tmp: Corpus.from_dataset(
+        DatasetDict({"a": pictures().select([0, 1]), "b": pictures().select([2, 3])}), id="id"
+    ),
+    "parquet": lambda tmp: from_file(tmp, "parquet", of=pictures()),
+    "union": lambda tmp: Corpus.from_dataset(pictures().select([0, 1]), id="id").union(
+        Corpus.from_dataset(pictures().select([1, 2, 3]), id="id")
+    ),
+}
+
+
+def undecoded() -> Dataset:
+    return pictures().cast_column("text", Image(decode=False))
+
+
 def dataset() -> Dataset:
     return rows({"id": [7, 8, 9, 10], "text": TEXTS, "other": [None] * 4})
 
 
-def from_file(folder, kind: str, suffix: str | None = None) -> Corpus:
+def from_file(folder, kind: str, suffix: str | None = None, of: Dataset | None = None) -> Corpus:
+    whole = (dataset() if of is None else of).remove_columns("other")
     files = [folder / f"{part}.{suffix or kind}" for part in "ab"]
     for number, file in enumerate(files):
-        getattr(dataset().remove_columns("other").shard(2, number, contiguous=True), f"to_{kind}")(str(file))
+        getattr(whole.shard(2, number, contiguous=True), f"to_{kind}")(str(file))
     return Corpus.from_files(files, id="id")
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_every_kind_of_source_gives_the_same_corpus(source, tmp_path):
-    corpus = SOURCES[source](tmp_path)
-    assert all_texts(corpus) == UNIQUE
-    assert all_ids(corpus) == ["7", "9", "10"]
-    assert corpus.fingerprint == SOURCES["list"](tmp_path).fingerprint
+@pytest.mark.parametrize(
+    ("kind", "source"), [*(("texts", name) for name in SOURCES), *(("images", name) for name in OF_IMAGES)]
+)
+def test_every_kind_of_source_gives_the_same_corpus(kind, source, tmp_path):
+    sources = SOURCES if kind == "texts" else OF_IMAGES
+    corpus = sources[source](tmp_path)
+    assert all_texts(corpus) == (UNIQUE if kind == "texts" else [image_name(page(text)) for text in UNIQUE])
+    assert all_ids(corpus) == ["7", "9", "10"] and corpus.rows_of_ids(range(7, 12)).tolist() == [0, 0, 1, 2, -1]
+    if kind == "images":
+        assert [image_name(item.open()) for item in corpus.items(np.arange(3))] == all_texts(corpus)
+    assert source == "union" or corpus.fingerprint == sources["list"](tmp_path).fingerprint
 
 
 def test_lists_of_texts_become_one_document_each():

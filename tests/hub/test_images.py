@@ -8,7 +8,7 @@ import pytest
 from datasets import Dataset, Features, Value, load_dataset
 from datasets import Image as ImageFeature
 from huggingface_hub import hf_hub_download
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import MultiVectorEncoder, SentenceTransformer
 
 from hf_posmine import Corpus, PositiveAwareMiner, mine, push_dataset, remine, to_training, verify
 from hf_posmine.core.errors import InputError
@@ -26,10 +26,14 @@ def _no_figure(monkeypatch):
     monkeypatch.setattr("hf_posmine.hub.push.score_histogram", lambda _: None)
 
 
-@pytest.fixture
-def teacher(hub, tmp_path) -> str:
-    SentenceTransformer(str(tiny.clip(tmp_path / "clip")), device="cpu").push_to_hub(TEACHER, exist_ok=True)
-    return TEACHER
+@pytest.fixture(params=["one vector", "late interaction"])
+def teacher(hub, tmp_path, request) -> str:
+    """A spelling of a model on the Hub."""
+    if request.param == "one vector":
+        SentenceTransformer(str(tiny.clip(tmp_path / "clip")), device="cpu").push_to_hub(TEACHER, exist_ok=True)
+        return TEACHER
+    MultiVectorEncoder(str(tiny.late_pages(tmp_path / "late")), device="cpu").push_to_hub(TEACHER, exist_ok=True)
+    return f"Late('{TEACHER}')"
 
 
 def pairs_in(folder) -> Dataset:
@@ -81,7 +85,7 @@ def test_types_and_rows_survive_and_the_record_gives_them_again(teacher, tmp_pat
     assert list(named_rows(again)) == want and again.features == back.features
 
 
-def test_variants_refuse_what_they_cannot_hold(teacher, tmp_path):
+def test_variants_refuse_what_they_cannot_hold(hub, tmp_path):
     pairs = pairs_in(tmp_path)
     for form, variant, reason in (("ids", "n-tuple", "name them by id"), ("images", "scored", "holds texts")):
         miner = PositiveAwareMiner.from_dataset(pairs, "random", num_negatives=2, negatives_as=form)

@@ -69,6 +69,18 @@ def late(folder: Path, similarity: str = "maxsim") -> Path:
     return folder
 
 
+def late_pages(folder: Path) -> Path:
+    """A ColPali-like MultiVectorEncoder, which reads images and texts."""
+    from sentence_transformers import MultiVectorEncoder
+    from sentence_transformers.base.modules import Normalize, Transformer
+    from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+
+    if not folder.is_dir():
+        transformer = Transformer(str(vision_language(folder.with_name("pages-backbone"))))
+        MultiVectorEncoder(modules=[transformer, MultiVectorMask(), Normalize()], device="cpu").save(str(folder))
+    return folder
+
+
 def cross(folder: Path) -> Path:
     """A CrossEncoder with one label."""
     import torch

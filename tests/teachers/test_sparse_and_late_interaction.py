@@ -8,11 +8,14 @@ import pickle
 
 import numpy as np
 import pytest
+from datasets import Dataset
 
-from hf_posmine import Corpus, DenseTeacher, PositiveAwareMiner
+from hf_posmine import Corpus, DenseTeacher, PositiveAwareMiner, mine
 from hf_posmine.core.errors import InputError, StoreError
-from hf_posmine.teachers import LateInteractionTeacher, SparseTeacher, encoded_parts
+from hf_posmine.data.images import named_images
+from hf_posmine.teachers import LateInteractionTeacher, SparseTeacher, encoded_parts, make_teacher
 from tests.support import tiny
+from tests.support.pages import pages
 
 TEXTS = ["red cat", "a dog of stone", "blue sky in a river", "cat", "bird tree house stone sea", "green green green"]
 QUERIES = ["a cat", "blue river", "stone house in a tree"]
@@ -62,6 +65,31 @@ def test_late_interaction_scores_are_those_of_the_model(folder, corpus, tmp_path
     teacher = LateInteractionTeacher(str(path), corpus, store=tmp_path)
     assert teacher.score_kind == {"maxsim": "dot", "meanmaxsim": "cosine"}[similarity]
     np.testing.assert_allclose(teacher.all_scores(QUERIES), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["images", "mixed"])
+def test_late_interaction_over_images_mines_what_numpy_finds(folder, tmp_path, fresh_home, kind):
+    """Patches of each page alone by sentence-transformers, MaxSim in numpy; queries are texts and an image."""
+    path = tiny.late_pages(folder / "pages")
+    model, images = load("MultiVectorEncoder", path), pages(TEXTS)
+    documents = images if kind == "images" else [*images[:3], *TEXTS[3:]]
+    items = [{"text": item} if isinstance(item, str) else item for item in documents]
+    tokens = [model.encode_document([item])[0].numpy().astype(np.float64) for item in items]
+    asked = [model.encode_query([query])[0].numpy().astype(np.float64) for query in QUERIES]
+    wanted = np.array([[(q @ d.T).max(axis=1).sum() for d in tokens] for q in asked])
+    corpus = Corpus.from_texts(named_images(documents), [f"d{n}" for n in range(len(documents))])
+    teacher = make_teacher(f"Late({str(path)!r})", corpus)
+    np.testing.assert_allclose(teacher.all_scores(QUERIES), wanted, rtol=1e-5)
+    pairs = Dataset.from_dict({"query": QUERIES, "positive_id": ["d0", "d2", "d4"]})
+    miner = PositiveAwareMiner.from_dataset(pairs, teacher, num_negatives=2, filters="PercPos(0.999)", keep=("ids",))
+    for row, (own, ids) in enumerate(zip((0, 2, 4), mine(pairs, miner)["negatives_ids"], strict=True)):
+        below = [
+            n for n in np.argsort(-wanted[row], kind="stable") if wanted[row, n] < 0.999 * wanted[row, own] and n != own
+        ]
+        assert ids == [f"d{n}" for n in below[:2]]
+    page_asked = model.encode_query([images[1]])[0].numpy().astype(np.float64)
+    found = teacher.score(named_images([images[1]]), np.arange(len(documents))[None])
+    np.testing.assert_allclose(found[0], [(page_asked @ d.T).max(axis=1).sum() for d in tokens], rtol=1e-5)
 
 
 @pytest.mark.parametrize("budget", [1, 40, 10**6])
