@@ -46,7 +46,7 @@ PUBLIC = {
         "RunFile", "RunTeacher", "Sparse", "SparseTeacher", "StoredRun", "TeacherContext", "VectorFiles", "VectorTeacher",
         "as_teacher_spec", "make_teacher", "make_teachers", "select_below", "open_teacher",
     ],
-    "hf_posmine.mining": ["NegativesCollator", "SecondOpinion", "ragatouille", "to_margin_mse"],
+    "hf_posmine.mining": ["NegativesCollator", "SecondOpinion", "ragatouille", "to_margin_mse", "with_texts"],
     "hf_posmine.mining.execution": [
         "MapWithMiner", "Rank", "Workers", "encode_all", "mine_on_ray", "mine_share", "read_shards",
     ],

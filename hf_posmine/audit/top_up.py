@@ -57,6 +57,11 @@ class ToppingUp:
             raise InputError(
                 f"{data.name}: rows that {what} cannot be topped up; mine again with hf-posmine mine, or leave --top-up out"
             )
+        if settings.corpus.num_images:
+            raise InputError(
+                f"{settings.corpus.num_images:,} documents of the corpus are images, and --top-up writes texts; mine again with "
+                "hf-posmine mine, or leave --top-up out"
+            )
         refuse_of_rows(settings.filters, "an audit")
         self.num_negatives = num_negatives
         self.miner = PositiveAwareMiner.from_dataset(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, get_args
 
 from hf_posmine.cli.arguments import add_run_arguments
 from hf_posmine.cli.chats import add_chat_arguments, chat_of, make_chat, other_chat, show_costs
-from hf_posmine.cli.judge_top_up import add_top_up_arguments, check_top_up, top_up_miner, topped_up
+from hf_posmine.cli.judge_top_up import add_top_up_arguments, check_top_up, read_texts, top_up_miner, topped_up
 from hf_posmine.cli.output import FILES, write_rows
 from hf_posmine.cli.show import show
 from hf_posmine.core.errors import ColumnError, InputError
@@ -98,6 +98,7 @@ def run(args: argparse.Namespace) -> None:
     check_top_up(args)
     mined = _mined(args)
     miner = top_up_miner(mined, args, recorded_at(Path(args.data)))
+    mined = read_texts(mined, args, miner)
     if args.rows is not None:
         mined = mined.shuffle(seed=args.seed).select(range(min(args.rows, len(mined))))
     judge = _judge(args)
@@ -133,15 +134,21 @@ def run(args: argparse.Namespace) -> None:
 def _mined(args: argparse.Namespace) -> Dataset:
     """Mined rows; training data in another layout as such."""
     from hf_posmine.audit.grouping import as_mined
+    from hf_posmine.data.corpus import Corpus
     from hf_posmine.data.row_layouts import NamedColumns
     from hf_posmine.data.sources import load_source
     from hf_posmine.data.training_sources import is_mined, open_training_data
 
-    if not Path(args.data).exists() or is_mined(Path(args.data)):
+    place = Path(args.data)
+    if not place.exists() or recorded_at(place) is not None or is_mined(place):
         return load_source(args.data)
-    data = open_training_data(args.data, columns=NamedColumns(args.query_column, args.positive_column))
+    named = NamedColumns(args.query_column, args.positive_column)
+    data = open_training_data(args.data, columns=named)
+    if not data.holds_texts and args.corpus is not None:
+        data = open_training_data(args.data, columns=named, corpus=Corpus.of(args.corpus))
+        args.corpus = args.corpus if args.top_up else None  # it has had its effect
     if not data.holds_texts:
-        raise InputError(f"{args.data} names documents by id, which no judge can read; mine with --negatives-as texts")
+        raise InputError(f"{args.data} names documents by id, which no judge can read; give their texts with --corpus")
     show(f"Read as {data.layout.name}: {data.layout.describe()}")
     args.query_column, args.positive_column = "query", "positive"
     return as_mined(data)

@@ -27,7 +27,10 @@ def add_top_up_arguments(parser: argparse.ArgumentParser) -> None:
         "--top-up", metavar="TEACHER", nargs="?", const=RECORDED,
         help="mine and judge new negatives in the place of suspects: as the record beside MINED has it, or by this teacher",
     )  # fmt: skip
-    group.add_argument("--corpus", help="documents for --top-up, where no record names them: a file, folder or Hub id")
+    group.add_argument(
+        "--corpus",
+        help="documents for --top-up, where no record names them, and of rows that hold ids: a file, folder or Hub id",
+    )
     group.add_argument("--filters", nargs="*", metavar="FILTER", help="ceilings of the teacher of --top-up")
     group.add_argument("--num-negatives", type=int, help="that every row should have (default: as mined)")
     group.add_argument(
@@ -42,7 +45,7 @@ def check_top_up(args: argparse.Namespace) -> None:
         InputError: there is one.
     """
     if args.top_up is None:
-        given = [name for name in ("corpus", "filters", "num_negatives") if vars(args)[name] is not None]
+        given = [name for name in ("filters", "num_negatives") if vars(args)[name] is not None]
         if given:
             raise InputError(f"--{given[0].replace('_', '-')} has no effect without --top-up")
     elif args.action == "flag":
@@ -69,6 +72,26 @@ def top_up_miner(whole: Dataset, args: argparse.Namespace, record: MiningRecord 
     if args.top_up is None:
         return None
     return _recorded(whole, args, record) if args.top_up == RECORDED else _of_teacher(whole, args)
+
+
+def read_texts(mined: Dataset, args: argparse.Namespace, miner: PositiveAwareMiner | None) -> Dataset:
+    """The rows with the texts of documents that they name by id, by ``--corpus`` or the recorded one.
+
+    Raises:
+        InputError: ids without a corpus, or a corpus without use.
+    """
+    from hf_posmine.data.corpus import Corpus
+    from hf_posmine.mining.by_id import with_texts
+    from hf_posmine.mining.columns import list_column
+
+    if list_column(mined.column_names) != "negatives_ids":
+        if args.corpus is not None and miner is None:
+            raise InputError("--corpus has no effect without --top-up on rows that hold texts")
+        return mined
+    if args.corpus is None and miner is None:
+        raise InputError(f"{args.data} names documents by id, which no judge can read; give their texts with --corpus")
+    corpus = Corpus.of(args.corpus) if miner is None else miner.corpus
+    return with_texts(mined, corpus)
 
 
 def topped_up(

@@ -10,6 +10,7 @@ from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.core.filters import as_filters, highest_floor, lowest_ceiling
 from hf_posmine.data.columns import check_text_lists, check_texts
 from hf_posmine.data.layouts import pick_columns
+from hf_posmine.mining.by_id import require_texts
 from hf_posmine.mining.columns import without_outputs, written_columns, written_side_by_side
 from hf_posmine.mining.second_opinion import RankBy, check_effect, far_below, second_opinion
 from hf_posmine.teachers.cross_encoder import score_kind_of, score_pairs
@@ -84,8 +85,7 @@ def _check(
     rank_by: RankBy,
     band: float | None,
 ) -> None:
-    if "negatives" not in candidates.column_names:
-        raise ColumnError(f"no column 'negatives' among {candidates.column_names}; give a mined dataset")
+    require_texts(candidates, "a cross-encoder")
     if n < 1:
         raise InputError(f"num_negatives={n}; expected at least 1")
     if band is not None and not {"negatives_scores", "positive_score"} <= set(written_columns(candidates)):

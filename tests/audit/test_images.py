@@ -6,7 +6,9 @@ import pytest
 from datasets import Dataset, Features, List, Value, load_dataset, load_from_disk
 from datasets import Image as ImageFeature
 
-from hf_posmine.audit import audit_data
+from hf_posmine import Corpus
+from hf_posmine.audit import TopUp, audit_data
+from hf_posmine.core.errors import InputError
 from hf_posmine.data import open_training_data
 from hf_posmine.data.images import image_name
 from tests.support.pages import encoded, pages
@@ -52,6 +54,19 @@ def test_planted_faults_are_found_and_mended(fresh_home, tmp_path, kind):
     for number, (was, now) in enumerate(zip(before, after, strict=True)):
         left = [one for at, one in enumerate(was["negatives"]) if at != gone.get(number)]
         assert now == was | {"negatives": left}
+
+
+def test_rows_of_images_are_not_topped_up(fresh_home, tmp_path):
+    planted().save_to_disk(str(tmp_path / "rows"))
+    with pytest.raises(
+        InputError, match="12 documents of the corpus are images, and --top-up writes texts; mine again"
+    ):
+        audit_data(
+            open_training_data(tmp_path / "rows"),
+            repair=tmp_path / "mended",
+            top_up=TopUp(Corpus.from_images(pages(TEXTS))),
+        )
+    assert not (tmp_path / "mended").exists()
 
 
 def test_negatives_by_id_are_read_by_the_names_of_images(fresh_home, tmp_path):

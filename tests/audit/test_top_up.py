@@ -53,9 +53,15 @@ def test_rows_are_full_again_in_their_layout(write, tmp_path):
     assert sum(entry["action"] == "negative added" for entry in log) == result.repair.negatives_added
 
 
-def test_ids_and_records_keep_their_form(tmp_path):
+@pytest.mark.parametrize("positives", ["ids", "texts"])
+def test_ids_and_records_keep_their_form(tmp_path, positives):
     rows = [{"query": f"q{n}", "positive_ids": [f"d{1000 + n}"], "negative_ids": [f"d{1040 + n}"]} for n in range(6)]
     rows[2]["negative_ids"] = rows[2]["positive_ids"]
+    if positives == "texts":  # as mining writes them with negatives_as="ids"
+        rows = [
+            {"query": row["query"], "positive": CORPUS[row["positive_ids"][0]], "negative_ids": row["negative_ids"]}
+            for row in rows
+        ]
     path = write_jsonl(tmp_path / "ids.jsonl", rows)
     given = corpus()
     audit_data(open_training_data(path, corpus=given), repair=tmp_path / "mended.jsonl", top_up=TopUp(given, "random"))

@@ -230,7 +230,7 @@ def test_judgements_of_another_dataset_are_refused(mined):
     with pytest.raises(InputError, match="action='delete'"):
         apply_judgements(mined, VERDICTS, action="delete")
     with pytest.raises(ColumnError, match="no column 'negatives'"):
-        judge_negatives(mined.remove_columns("negatives"), None)
+        judge_negatives(mined.remove_columns(["negatives", "negatives_ids"]), None)
 
 
 def test_each_negative_is_judged_beside_its_own_positive(service, judge, mined):

@@ -7,10 +7,11 @@ import threading
 
 import numpy as np
 import pytest
-from datasets import Dataset, disable_progress_bars, load_from_disk
+from datasets import Dataset, Image, disable_progress_bars, load_from_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hf_posmine import Corpus
 from hf_posmine.cli.main import main
 from hf_posmine.core.errors import InputError
 from hf_posmine.evaluation.judge.actions import apply_judgements, judge_negatives
@@ -22,10 +23,13 @@ from hf_posmine.evaluation.judge.oracle import OracleJudge
 from hf_posmine.evaluation.judge.quoting import QUOTE, RANK, QuoteJudge, read_quote, read_ranking
 from hf_posmine.evaluation.judge.top_up import top_up
 from hf_posmine.evaluation.negatives.false_negatives import load_judged
+from hf_posmine.mining import with_texts
 from hf_posmine.mining.miner import PositiveAwareMiner
+from hf_posmine.mining.rerank import rerank
 from hf_posmine.mining.second_opinion import SecondOpinion
 from tests.conftest import SAMPLE
 from tests.support.chat import ChatService, says
+from tests.support.pages import pages
 
 disable_progress_bars()
 
@@ -428,7 +432,7 @@ def test_a_cascade_that_quotes_costs_the_dear_model_little(service, tmp_path, ca
 @pytest.mark.parametrize(
     ("options", "says_"),
     [
-        (("--corpus", "x"), "--corpus has no effect without --top-up"),
+        (("--corpus", "x"), "--corpus has no effect without --top-up on rows that hold texts"),
         (("--num-negatives", 3), "--num-negatives has no effect without --top-up"),
         (("--top-up",), "flag takes nothing"),
         (("--top-up", "bm25", "--action", "drop"), "name the documents with --corpus"),
@@ -455,3 +459,73 @@ def test_rows_without_a_record_are_topped_up_by_a_named_teacher(service, collect
     judged = load_from_disk(str(tmp_path / "judged"))
     assert [len(row) for row in judged["negatives"]] == [2] * len(pairs)
     assert not any(service.relevant(row["query"], text) for row in judged for text in row["negatives"])
+
+
+@pytest.mark.parametrize("top_up", [False, True])
+def test_rows_of_ids_are_judged_as_those_with_texts(service, tmp_path, capsys, top_up):
+    """By the recorded corpus, or by the one that is named."""
+    judged = {}
+    for form in ("texts", "ids"):
+        mine = [
+            "mine",
+            str(SAMPLE),
+            "--teacher",
+            "bm25",
+            "--num-negatives",
+            "3",
+            "--keep",
+            "ids",
+            "--negatives-as",
+            form,
+        ]
+        assert main([*mine, "--quiet", "--output", str(tmp_path / form)]) == 0
+        options = ["--action", "drop", "--rows", 24, *(["--top-up"] if top_up else [])]
+        if form == "ids" and not top_up:
+            capsys.readouterr()
+            assert judge_command(service, tmp_path, *options, data=form) == 2
+            assert (
+                "names documents by id, which no judge can read; give their texts with --corpus"
+                in capsys.readouterr().err
+            )
+            options += ["--corpus", str(SAMPLE)]
+        assert judge_command(service, tmp_path, *options, data=form) == 0
+        judged[form] = load_from_disk(str(tmp_path / "judged"))
+    assert "negatives" not in load_from_disk(str(tmp_path / "ids")).column_names
+    assert judged["ids"].select_columns(judged["texts"].column_names)[:] == judged["texts"][:]
+    assert min(map(len, judged["ids"]["negatives"])) < 3 or top_up
+
+
+def test_rows_of_another_layout_name_their_documents_by_id(service, tmp_path, capsys):
+    rows = [{"query": f"q{n}", "positive_ids": [f"d{n}"], "negative_ids": [f"d{n + 1}"]} for n in range(3)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    texts = [{"id": f"d{n}", "text": f"document {n}"} for n in range(4)]
+    (tmp_path / "documents.jsonl").write_text("".join(json.dumps(row) + "\n" for row in texts))
+    assert judge_command(service, tmp_path, data="rows.jsonl") == 2
+    assert "names documents by id, which no judge can read; give their texts with --corpus" in capsys.readouterr().err
+    assert judge_command(service, tmp_path, "--corpus", tmp_path / "documents.jsonl", data="rows.jsonl") == 0
+    assert load_from_disk(str(tmp_path / "judged"))["negatives"][:] == [[f"document {n + 1}"] for n in range(3)]
+
+
+def test_readers_of_texts_refuse_ids_and_images():
+    rows = Dataset.from_dict({"query": ["q"], "positive_id": ["a"], "negatives_ids": [["b"]]})
+    nobody = OracleJudge({})
+    texts = with_texts(rows, Corpus.from_texts(["one", "two"], ids="ab"))
+    assert texts[0] == rows[0] | {"negatives": ["two"], "positive": ["one"]} and judge_negatives(texts, nobody)
+    for ask, who in (
+        (lambda r: judge_negatives(r, nobody), "a judge"), (lambda r: rerank(r, None, (), 1), "a cross-encoder"),
+    ):  # fmt: skip
+        with pytest.raises(
+            InputError, match=rf"'negatives_ids' holds ids, and {who} reads texts; add them with .*with_texts"
+        ):
+            ask(rows)
+        pictured = Dataset.from_dict({"query": ["q"], "image": pages(["a"]), "negatives": [["b"]]})
+        with pytest.raises(
+            InputError, match=f"'image' holds images, and {who} reads texts; mine with a second opinion"
+        ):
+            ask(pictured.cast_column("image", Image()))
+    with pytest.raises(InputError, match="'negatives_ids' names images of the corpus"):
+        with_texts(rows, Corpus.from_images(pages(["a", "b"]), ids="ab"))
+    with pytest.raises(InputError, match="'negatives_ids': the corpus has no document with id 'b'"):
+        with_texts(rows, Corpus.from_texts(["one"], ids="a"))
+    with pytest.raises(InputError, match="the rows do not name negatives by id alone"):
+        with_texts(texts, Corpus.from_texts(["one"], ids="a"))

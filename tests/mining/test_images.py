@@ -14,6 +14,7 @@ from hf_posmine import Corpus, DenseTeacher, PositiveAwareMiner, mine
 from hf_posmine.cli.main import main
 from hf_posmine.core.errors import InputError
 from hf_posmine.data.images import image_name
+from hf_posmine.mining import SecondOpinion
 from hf_posmine.mining.provenance import read_provenance
 from hf_posmine.teachers import VectorTeacher
 from tests.support import tiny
@@ -278,3 +279,29 @@ def test_a_vision_language_model_reads_texts_images_and_both(fresh_home, tmp_pat
     assert mine(pairs, miner)["negatives_ids"][:] == [
         [str(n) for n in row] for row in oracle((asked @ unit.T).astype(np.float32), np.arange(9), 0.99)
     ]
+
+
+def test_a_second_opinion_reads_images(fresh_home, tmp_path, clip, vectors_of):
+    """One vector each finds them, patches decide: both in numpy, over rows that hold ids alone."""
+    from sentence_transformers import MultiVectorEncoder
+
+    images, folder = pages(TEXTS), str(tiny.late_pages(tmp_path / "late"))
+    model = MultiVectorEncoder(folder, device="cpu")
+    tokens, asked = (
+        [of([item])[0].numpy().astype(np.float64) for item in items]
+        for of, items in ((model.encode_document, images), (model.encode_query, TEXTS))
+    )
+    second = np.array([[(q @ d.T).max(axis=1).sum() for d in tokens] for q in asked])
+    first = vectors_of(TEXTS) @ vectors_of(images).T
+    pairs = pairs_of(images, TEXTS)
+    opinion = SecondOpinion(f"Late({folder!r})", filters="MarginPos(0.05)", depth=len(images) - 1)
+    miner = PositiveAwareMiner.from_dataset(
+        pairs, clip, num_negatives=NEGATIVES, filters=(), second_opinion=opinion, keep=("ids",)
+    )
+    rejected = 0
+    for row, ids in enumerate(mine(pairs, miner)["negatives_ids"]):
+        order = [n for n in np.argsort(-first[row], kind="stable") if n != row]
+        good = [n for n in order if second[row, n] < second[row, row] - 0.05]
+        assert ids == [image_name(images[n]) for n in good[:NEGATIVES]]
+        rejected += good[:NEGATIVES] != order[:NEGATIVES]
+    assert rejected > 5

@@ -210,7 +210,7 @@ def test_what_has_no_effect_or_no_meaning_is_refused(cross_encoder, candidates):
     with pytest.raises(ColumnError, match=r"mine with keep=\('scores',\)"):
         rerank(candidates.remove_columns("negatives_scores"), cross_encoder, PercPos(0.9), 3, band=0.1)
     with pytest.raises(ColumnError, match="no column 'negatives'"):
-        rerank(candidates.remove_columns("negatives"), cross_encoder, PercPos(0.9), 3)
+        rerank(candidates.remove_columns(["negatives", "negatives_ids"]), cross_encoder, PercPos(0.9), 3)
     import torch
 
     logits = Counting(cross_encoder)

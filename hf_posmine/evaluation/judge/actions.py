@@ -8,6 +8,7 @@ from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.data.columns import check_text_lists, check_texts
 from hf_posmine.data.layouts import pick_columns
 from hf_posmine.evaluation.judge.candidates import SUSPECTS, JudgedList, Suspect, Verdict
+from hf_posmine.mining.by_id import require_texts
 from hf_posmine.mining.columns import JUDGED_POSITIVES, without_outputs, written_columns, written_side_by_side
 
 if TYPE_CHECKING:
@@ -40,10 +41,10 @@ def candidates_of(
     """The negatives of every row as candidates of a judge.
 
     Raises:
-        ColumnError: no negatives, or no texts of positives.
+        ColumnError: no texts of negatives or of positives.
+        InputError: images.
     """
-    if "negatives" not in mined.column_names:
-        raise ColumnError(f"no column 'negatives' among {mined.column_names}; give a mined dataset")
+    require_texts(mined, "a judge")
     query, positive, _ = pick_columns(without_outputs(mined), query_column, positive_column, None)
     if positive is None:
         raise ColumnError("a judge compares with the text of the positive; give positive_column=")

@@ -151,6 +151,7 @@ class _DeepMiner:
             "keep": tuple(dict.fromkeys(KEPT[name] for name in columns if name in KEPT)),
             "filters": [repr(f) for f in miner.settings.all_filters if not of_rows([f])],  # each row has its candidates
             "sampler": "Top()",
+            "negatives_as": "texts",
             "on_short": "keep",
             "weak_positive": "keep",
         }

@@ -1,0 +1,82 @@
+"""Mined rows that name their documents by id, for what reads texts: judges and cross-encoders."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hf_posmine.core.errors import ColumnError, InputError
+from hf_posmine.data.columns import check_ids, column_names, image_columns, iter_columns
+from hf_posmine.data.images import NamedImage
+from hf_posmine.data.layouts import pick_columns
+from hf_posmine.mining.columns import list_column, without_outputs
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from hf_posmine.data.corpus import Corpus
+
+
+def require_texts(mined: Dataset, reader: str) -> None:
+    """Refuse rows whose documents are ids or images.
+
+    Args:
+        mined: mined rows.
+        reader: who reads texts, such as ``a judge``.
+
+    Raises:
+        ColumnError: no negatives, or only their ids.
+        InputError: a column of images.
+    """
+    found = list_column(column_names(mined))
+    if found is None:
+        raise ColumnError(f"no column 'negatives' among {column_names(mined)}; give a mined dataset")
+    images = image_columns(mined.features or {})
+    if images:
+        raise InputError(
+            f"column {images[0]!r} holds images, and {reader} reads texts; mine with a second opinion that reads images instead"
+        )
+    if found != "negatives":
+        raise ColumnError(
+            f"column {found!r} holds ids, and {reader} reads texts; add them with hf_posmine.mining.with_texts(mined, corpus)"
+        )
+
+
+def with_texts(mined: Dataset, corpus: Corpus) -> Dataset:
+    """Rows that name documents by id, with the texts in ``negatives``, and in ``positive`` where positives are named so.
+
+    Args:
+        mined: rows with ``negatives_ids`` and without ``negatives``.
+        corpus: the documents.
+
+    Raises:
+        ColumnError: rows without such a column.
+        InputError: an id that the corpus lacks, or one of an image.
+
+    >>> from datasets import Dataset
+    >>> from hf_posmine import Corpus
+    >>> rows = Dataset.from_dict({"query": ["q"], "positive_id": ["a"], "negatives_ids": [["c", "b"]]})
+    >>> with_texts(rows, Corpus.from_texts(["one", "two", "three"], ids="abc"))[0]["negatives"]
+    ['three', 'two']
+    """
+    if list_column(column_names(mined)) != "negatives_ids":
+        raise ColumnError(f"the rows do not name negatives by id alone; their columns are {column_names(mined)}")
+    made = mined.add_column("negatives", _texts(mined, "negatives_ids", corpus))
+    _, positive, by_id = pick_columns(without_outputs(mined), None, None, None)
+    return made if positive or by_id is None else made.add_column("positive", _texts(mined, by_id, corpus))
+
+
+def _texts(mined: Dataset, column: str, corpus: Corpus) -> list[list[str]]:
+    """The texts that the cells of a column name."""
+    made = []
+    for start, batch in iter_columns(mined, [column]):
+        cells = [[] if ids == [] else check_ids([ids], column, start)[0] for ids in batch[column]]
+        rows = corpus.required_rows([one for ids in cells for one in ids], column)
+        texts = corpus.items(rows)
+        if any(isinstance(text, NamedImage) for text in texts):
+            raise InputError(
+                f"column {column!r} names images of the corpus, and judges and cross-encoders read texts; mine with a second "
+                "opinion that reads images instead"
+            )
+        rest = iter(texts)
+        made += [[next(rest) for _ in ids] for ids in cells]
+    return made
