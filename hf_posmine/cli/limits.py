@@ -6,8 +6,13 @@ import os
 from collections.abc import Sized
 from typing import TYPE_CHECKING
 
+from hf_posmine.cli.arguments import teacher_names
+from hf_posmine.cli.early import settings_of
 from hf_posmine.cli.show import show
+from hf_posmine.core.filters import by_position
+from hf_posmine.teachers.spellings import Dense, as_teacher_spec
 from hf_posmine.utils import memory
+from hf_posmine.utils.node import has_accelerator
 
 if TYPE_CHECKING:
     import argparse
@@ -63,7 +68,16 @@ def announce(miner: PositiveAwareMiner, rows: AnyDataset, batch_size: int) -> No
         show(plan.short())
 
 
-def make_plan(miner: PositiveAwareMiner, rows: AnyDataset, batch_size: int) -> JobEstimate:
+def may_stay_unloaded(args: argparse.Namespace) -> bool:
+    """Whether a plan may do without weights: dense teachers, by torch in float32 on a CPU, in no less memory than they like."""
+    dense = [isinstance(as_teacher_spec(name), Dense) for name in teacher_names(args)]
+    placed = by_position(settings_of(args).all_filters if args.filters is not None else ())
+    on_cpu = args.device == "cpu" or (args.device is None and not has_accelerator())
+    usual = args.compute is None and args.backend in (None, "torch") and args.second_opinion is None
+    return all(dense) and on_cpu and usual and not placed and memory.Budget.current().memory is None
+
+
+def make_plan(miner: PositiveAwareMiner, rows: AnyDataset, batch_size: int | None) -> JobEstimate:
     """The plan of mining ``rows``, which may be a stream or a dict of splits."""
     from hf_posmine.mining.execution.plan import plan_mining
 

@@ -22,7 +22,7 @@ from hf_posmine.cli.arguments import (
     push_options,
 )
 from hf_posmine.cli.guarantee import add_guarantee_arguments, add_rate, choose_filters
-from hf_posmine.cli.limits import add_plan_arguments, announce, make_plan, set_limits
+from hf_posmine.cli.limits import add_plan_arguments, announce, make_plan, may_stay_unloaded, set_limits
 from hf_posmine.cli.output import account_of, check_output, update_line, write_output
 from hf_posmine.cli.sharded import add_shard_arguments, run_sharded, shards_wanted
 from hf_posmine.cli.show import show
@@ -116,8 +116,6 @@ def _check(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     from hf_posmine.hub.repository import Destination, check_login
 
     push = push_options(args)
-    if args.plan:
-        return push, False
     if args.push_to_hub:
         Destination(args.push_to_hub, "dataset", create_pr=args.create_pr, revision=args.push_revision)
         check_login()
@@ -130,6 +128,9 @@ def _check(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
 def run(args: argparse.Namespace) -> None:
     """Mine, write, and print the summary."""
     add_rate(args)  # before anything is imported or loaded, like what settings_of refuses
+    if args.plan:
+        show_plan(args)
+        return
     from datasets import Image, Value
 
     from hf_posmine.evaluation.negatives.index_recall import measure_approximation
@@ -143,10 +144,6 @@ def run(args: argparse.Namespace) -> None:
     args.batch_size = args.batch_size or suited_batch()
     push, sharded = _check(args)
     guarantee = choose_filters(args)
-    if args.plan:
-        work = load_work(DataOptions.of(args))
-        show(make_plan(make_miner(work, args), work.rows, args.batch_size))
-        return
     if sharded:
         run_sharded(args, push, guarantee)
         return
@@ -184,6 +181,19 @@ def run(args: argparse.Namespace) -> None:
     show(f"\n{len(mined):,} rows written to {args.output}, their provenance to {output}")
     if args.push_to_hub:
         show(f"Pushed to {push_dataset(rows, args.push_to_hub, rows_record, **push).url}")
+
+
+def show_plan(args: argparse.Namespace) -> None:
+    """Print what the job takes; weights are loaded where its teachers have to be tried."""
+    set_limits(args)
+    push_options(args)  # refuses what a push would
+    choose_filters(args)
+    work = load_work(dataclasses.replace(DataOptions.of(args), counted=True))
+    miner = make_miner(work, args, **({"weights": False} if may_stay_unloaded(args) else {}))
+    known = miner.known_positives
+    if known is not None and known.by_id:
+        known.resolve(miner.corpus)  # refuses ids that the corpus lacks
+    show(make_plan(miner, work.rows, args.batch_size))
 
 
 def _refuse_images_in_json(work: MiningInput, args: argparse.Namespace) -> None:

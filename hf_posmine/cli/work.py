@@ -50,6 +50,7 @@ class DataOptions:
         skip_bad_rows: leave out rows without a query or a positive, which else are an error.
         keep_columns: further columns that the corpus keeps.
         match: which texts count as the same.
+        counted: parquet files are read for their counts and texts alone, without ``datasets``.
     """
 
     data: str | None
@@ -68,6 +69,7 @@ class DataOptions:
     skip_bad_rows: bool = False
     keep_columns: Sequence[str] = ()
     match: Match = "normalized"
+    counted: bool = False
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> DataOptions:
@@ -82,6 +84,15 @@ class DataOptions:
     def reading(self) -> dict[str, Any]:
         """How the corpus is read, as arguments of :meth:`~hf_posmine.data.corpus.Corpus.from_dataset`."""
         return {"keep": self.keep_columns, "match": self.match}
+
+    def load(self, source: str, split: str, name: str | None = None) -> Any:
+        """The rows of a source, as ``streaming`` and ``counted`` want them."""
+        from hf_posmine.data.plain_table import PlainTable
+        from hf_posmine.data.sources import load_source
+
+        plain = self.counted and not self.streaming and not self.corpus_image_column
+        table = PlainTable.open(source) if plain else None
+        return load_source(source, split, name, streaming=self.streaming) if table is None else table
 
 
 @dataclass
@@ -107,7 +118,7 @@ def load_work(options: DataOptions) -> MiningInput:
     """Load the dataset, the corpus and the known positives."""
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.data.qrels import Qrels
-    from hf_posmine.data.sources import beir_pairs, is_beir, load_source
+    from hf_posmine.data.sources import beir_pairs, is_beir
     from hf_posmine.mining.provenance import source_of_path
     from hf_posmine.utils.upstream import with_features
 
@@ -120,14 +131,14 @@ def load_work(options: DataOptions) -> MiningInput:
         rows = rows.to_iterable_dataset() if options.streaming else rows
         known = Qrels.from_beir(options.data, options.split, match=options.match)
         return MiningInput(rows, "query", "positive", "positive_id", corpus, known, source, source)
-    rows = with_features(load_source(options.data, options.split, options.name, streaming=options.streaming))
-    rows = _without_outputs(rows)
+    rows = options.load(options.data, options.split, options.name)
+    rows = _without_outputs(rows if options.counted else with_features(rows))
     if options.corpus is None:
         return MiningInput(
             rows, options.query_column, options.positive_column, options.positive_id_column, None, None, source, None
         )
     corpus, corpus_source = load_corpus(options)
-    if options.positive_id_column:
+    if options.positive_id_column and not options.counted:
         rows = _with_texts(rows, options.positive_id_column, corpus)
     return MiningInput(
         rows,
@@ -176,7 +187,7 @@ def _without_outputs(rows: AnyDataset) -> Any:
 def load_corpus(options: DataOptions) -> tuple[Corpus, Source]:
     """The corpus that ``--corpus`` names."""
     from hf_posmine.data.corpus import Corpus
-    from hf_posmine.data.sources import is_beir, load_source
+    from hf_posmine.data.sources import is_beir
     from hf_posmine.mining.provenance import source_of_path
 
     if options.corpus is None:
@@ -184,7 +195,7 @@ def load_corpus(options: DataOptions) -> tuple[Corpus, Source]:
     source = source_of_path(options.corpus, options.corpus_split)
     if is_beir(options.corpus):
         return Corpus.from_beir(options.corpus, **options.reading), source
-    documents = load_source(options.corpus, options.corpus_split, streaming=options.streaming)
+    documents = options.load(options.corpus, options.corpus_split)
     corpus = Corpus.from_dataset(
         documents, options.corpus_text_column, options.corpus_id_column, options.corpus_title_column,
         options.corpus_image_column, **options.reading,
@@ -192,9 +203,12 @@ def load_corpus(options: DataOptions) -> tuple[Corpus, Source]:
     return corpus, replace(source, **asdict(corpus.columns))  # type: ignore[arg-type]
 
 
-def make_miner(work: MiningInput, args: argparse.Namespace) -> PositiveAwareMiner:
-    """The miner that the arguments describe; a default filter is printed, since it depends on the teacher."""
-    miner = _miner_of(work, args)
+def make_miner(work: MiningInput, args: argparse.Namespace, **more: bool) -> PositiveAwareMiner:
+    """The miner that the arguments, and more options of teachers, describe.
+
+    A default filter is printed, since it depends on the teacher.
+    """
+    miner = _miner_of(work, args, teacher_options(args) | more)
     if args.filters is None:
         kinds = " and ".join(dict.fromkeys(teacher.score_kind for teacher in miner.teachers))
         filters = " + ".join(map(repr, miner.settings.all_filters)) or "none"
@@ -202,7 +216,7 @@ def make_miner(work: MiningInput, args: argparse.Namespace) -> PositiveAwareMine
     return miner
 
 
-def _miner_of(work: MiningInput, args: argparse.Namespace) -> PositiveAwareMiner:
+def _miner_of(work: MiningInput, args: argparse.Namespace, of_teachers: dict[str, Any]) -> PositiveAwareMiner:
     """The miner, its teachers opened over the corpus."""
     from hf_posmine.mining.miner import PositiveAwareMiner
     from hf_posmine.teachers.factory import make_teachers
@@ -213,9 +227,9 @@ def _miner_of(work: MiningInput, args: argparse.Namespace) -> PositiveAwareMiner
     if work.known is None or work.corpus is None:
         return PositiveAwareMiner.from_dataset(
             work.rows, teacher_names(args), query_column=work.query_column, positive_column=work.positive_column,
-            positive_id_column=work.positive_id_column, corpus=work.corpus, teacher_options=teacher_options(args), **settings,
+            positive_id_column=work.positive_id_column, corpus=work.corpus, teacher_options=of_teachers, **settings,
         )  # fmt: skip
-    how = {"queries": work.known.queries, **teacher_options(args)}
+    how = {"queries": work.known.queries, **of_teachers}
     teachers = make_teachers(teacher_names(args), work.corpus, **how)
     return PositiveAwareMiner(
         corpus=work.corpus, teachers=teachers, known_positives=work.known, query_column="query",

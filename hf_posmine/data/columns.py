@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     )
 
 
+SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 @runtime_checkable
 class NumberedRows(Protocol):
     """Rows that can be chosen by number, as those of a Dataset; a stream has none."""
@@ -79,13 +82,15 @@ class ArrayLike(Protocol):
 
 def as_dataset(rows: object) -> Any:
     """A DataFrame or a list of dicts as a Dataset; any dataset as it is."""
-    import datasets
-    import pandas as pd
+    if isinstance(rows, ColumnTable):
+        import pandas as pd
+        from datasets import Dataset
 
-    if isinstance(rows, pd.DataFrame):
-        return datasets.Dataset.from_pandas(rows, preserve_index=False)
+        return Dataset.from_pandas(rows, preserve_index=False) if isinstance(rows, pd.DataFrame) else rows
     if isinstance(rows, list) and rows and isinstance(rows[0], dict):
-        return datasets.Dataset.from_list(rows)
+        from datasets import Dataset
+
+        return Dataset.from_list(rows)
     return rows
 
 
@@ -175,7 +180,7 @@ def check_texts(values: Iterable[Any], column: str, start: int = 0) -> list[str]
                 f"column {column!r}, row {start + offset}: expected a text, got {_show(value)}; "
                 "drop the row or fill it before mining"
             )
-        if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        if not value.isascii() and SURROGATE.search(value):
             raise ColumnError(
                 f"column {column!r}, row {start + offset}: {_show(value)} is not valid Unicode, half of a surrogate pair is "
                 "missing; repair the text"
@@ -241,7 +246,10 @@ def check_ids(values: Iterable[Any], column: str, start: int = 0) -> list[list[s
     """Each value as a list of ids, spelled as strings (whole numbers are accepted)."""
     lists = []
     for row, value in enumerate(values, start):
-        several = isinstance(value, Sized) and not isinstance(value, (str, Mapping))
+        if isinstance(value, str):
+            lists.append([value])
+            continue
+        several = isinstance(value, Sized) and not isinstance(value, Mapping)
         members = [id_of_record(member) for member in (value if several else [value])]
         if not members:
             raise ColumnError(f"column {column!r}, row {row}: an empty list; every row needs a positive")

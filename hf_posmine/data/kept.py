@@ -136,6 +136,8 @@ class ValueKeys:
 
     def add(self, texts: Sequence[Sequence[str]], batch: Mapping[str, Sequence[Any]], start: int) -> None:
         """Some rows: the texts of the documents of each, and a batch that has the columns."""
+        if not self.columns:
+            return
         keys = text_keys((text for row in texts for text in row), self.match)
         counts = np.array([len(row) for row in texts], np.int64)
         starts = np.cumsum(counts) - counts

@@ -305,13 +305,14 @@ def source_column(dataset: AnyDataset, columns: CorpusColumns) -> str | None:
 
 def _names_groups(split: Dataset | IterableDataset, name: str) -> bool:
     """Whether a split has a column of texts or numbers."""
-    from datasets import Value
-
     if name not in column_names(split):
         return False
-    feature = None if split.features is None else split.features[name]
-    plain = ("string", "large_string", "int", "uint", "float")
-    return feature is None or (isinstance(feature, Value) and feature.dtype.startswith(plain))
+    if split.features is None:
+        return True
+    from datasets import Value
+
+    feature, plain = split.features[name], ("string", "large_string", "int", "uint", "float")
+    return isinstance(feature, Value) and feature.dtype.startswith(plain)
 
 
 def _corpus_text(columns: DatasetColumns, taken: Sequence[str | None]) -> str:

@@ -62,6 +62,18 @@ def read_config(source: str, file: str, revision: str | None) -> Mapping[str, An
     return found if isinstance(found, dict) else {}
 
 
+def require_file(source: str, file: str, revision: str | None) -> Path:
+    """A file of a model that is on this machine.
+
+    Raises:
+        FileNotFoundError: it is not.
+    """
+    path = _file(source, file, revision)
+    if path is None:
+        raise FileNotFoundError(file)
+    return path
+
+
 def _file(source: str, file: str, revision: str | None) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError

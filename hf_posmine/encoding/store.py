@@ -28,7 +28,7 @@ from hf_posmine.utils.memory import allow_files
 from hf_posmine.utils.upstream import mapped_buffer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from hf_posmine.core.types import Floats, Rows
     from hf_posmine.data.texts import TextPart
@@ -165,6 +165,15 @@ class EmbeddingStore:
         rows = int(json.loads((folder / "manifest.json").read_text())["shard_rows"])
         starts = [int(path.stem.rsplit("-", 1)[1]) * rows for path in folder.glob("shard-*.safetensors")]
         return len(part) - sum(min(rows, len(part) - start) for start in starts)
+
+    def held(self, part: TextPart, described: Mapping[str, Any]) -> int:
+        """Texts of ``part`` with a stored vector by a model whose manifest has these entries; the most by any such model."""
+        counts = [0]
+        for file in self.root.glob(f"*-{self.dtype.name}/{part.texts_digest[:32]}/{MANIFEST}"):
+            with contextlib.suppress(CorruptFileError):
+                if described.items() <= read_json(file).items():
+                    counts.append(len(part) - self.missing(file.parts[-3].rsplit("-", 1)[0], part))
+        return max(counts)
 
     def cut_texts(self, key: str, part: TextPart) -> Iterator[tuple[Rows, int | None]]:
         """The rows of each shard, int64 ``[m]``, and how many of their texts were cut when they were encoded.

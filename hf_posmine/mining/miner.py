@@ -51,6 +51,7 @@ from hf_posmine.teachers.capabilities import (
     use_rank,
 )
 from hf_posmine.teachers.random import RandomTeacher
+from hf_posmine.teachers.unloaded import UnloadedTeacher
 from hf_posmine.utils.digest import json_digest
 from hf_posmine.utils.upstream import encoded_column, is_lazy_row
 
@@ -146,6 +147,8 @@ class PositiveAwareMiner:
         self._check_teachers()
         self.settings = self._with_corpus(self._with_filters()).for_documents(len(corpus), corpus.num_images)
         self._check()
+        if not all(isinstance(teacher, UnloadedTeacher) for teacher in self.teachers):  # a plan needs no datasets
+            _hash_by_fingerprint(type(self))
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -574,12 +577,9 @@ class PositiveAwareMiner:
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in CACHED}
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        _hash_by_fingerprint(cls)
-
-
-_hash_by_fingerprint(PositiveAwareMiner)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        _hash_by_fingerprint(type(self))
 
 
 def _require_corpus(corpus: object) -> None:

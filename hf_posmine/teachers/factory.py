@@ -155,8 +155,14 @@ def _dense(model: str | SentenceTransformer, corpus: Corpus, **options: Any) -> 
 
 
 def _open_dense(spec: Dense, corpus: Corpus, context: TeacherContext) -> Teacher:
+    if not context.weights:
+        from hf_posmine.teachers.unloaded import ModelFacts, UnloadedTeacher
+
+        facts = ModelFacts.of(spec)
+        if facts is not None:
+            return UnloadedTeacher(facts, spec, corpus, context)
     own = {name: value for name, value in vars(spec).items() if name != "model"}
-    how = {name: vars(context)[name] for name in spec.takes}
+    how = {name: vars(context)[name] for name in spec.takes if name != "weights"}
     return _dense(spec.model, corpus, queries=context.queries, **own, **how)
 
 

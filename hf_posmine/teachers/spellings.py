@@ -39,6 +39,7 @@ class TeacherContext:
         retries: further attempts after a failure.
         timeout: seconds per request.
         price: per million tokens.
+        weights: load those of a dense model; else, where its configuration says enough, the teacher serves to plan alone.
     """
 
     queries: Corpus | None = None
@@ -53,6 +54,7 @@ class TeacherContext:
     retries: int | None = None
     timeout: float | None = None
     price: float | None = None
+    weights: bool = True
 
 
 ACCESS = ("api_key_env", "batch_size", "concurrency", "retries", "timeout", "price")
@@ -143,7 +145,7 @@ class Dense(Spelling):
     truncate_dim: int | None = None
     name = "Dense"
     first = "model"
-    takes = ("store", "device", "backend", "shard_rows", "engine")
+    takes = ("store", "device", "backend", "shard_rows", "engine", "weights")
 
 
 @dataclass(frozen=True, repr=False)

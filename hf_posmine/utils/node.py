@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from hf_posmine.core.errors import InputError
 
@@ -11,6 +13,15 @@ PEAKS = {"A100": 312, "H100": 989, "H200": 989, "L4": 121, "L40S": 362}
 """TFLOP/s of dense products in 16 bits, from NVIDIA's data sheets (SXM where there are several)."""
 USED = 0.4
 SPELLING = re.compile(r"(\d+)x([A-Za-z]\w*|\d+(?:\.\d+)?)(?:@(0?\.\d+|1))?")
+
+
+ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""Devices of NVIDIA's, AMD's and Windows' drivers."""
+
+
+def has_accelerator() -> bool:
+    """Whether torch may find an accelerator on this machine; known without it."""
+    return sys.platform == "darwin" or any(Path(name).exists() for name in ACCELERATORS)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 _IMPORTED_BY = os.getpid()
 
 
+def num_threads() -> int:
+    """The threads that torch has, or would have if it were imported."""
+    if "torch" in sys.modules:
+        return int(sys.modules["torch"].get_num_threads())
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdigit() and int(given) else len(os.sched_getaffinity(0))
+
+
 def use_one_thread() -> None:
     """Give torch and FAISS, where they are imported, one thread: a forked process has OpenMP's lock but not its threads."""
     if "torch" in sys.modules:

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+import sys
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
+from sentence_transformers import SentenceTransformer
 
 from hf_posmine import Corpus, PercPos, PositiveAwareMiner
 from hf_posmine.cli import limits
 from hf_posmine.cli.main import main
 from hf_posmine.core.errors import InputError
+from hf_posmine.data.plain_table import PlainTable
 from hf_posmine.mining.execution import plan as module
 from hf_posmine.mining.execution.plan import JobEstimate, Step, plan_mining
+from hf_posmine.teachers.dense import DenseTeacher
+from hf_posmine.teachers.spellings import Dense
+from hf_posmine.teachers.unloaded import ModelFacts, UnloadedTeacher
 from hf_posmine.utils.memory import parse_size
 from tests.conftest import SAMPLE, ToyModel
+from tests.support import tiny
+from tests.support.distributed import tiny_model
 
 PAIRS = {"query": [f"question {n % 90}" for n in range(100)], "positive": [f"answer number {n}" for n in range(100)]}
 MIB = 1 << 20
@@ -160,3 +174,194 @@ def test_only_long_jobs_are_announced(miner, monkeypatch, capsys):
 def test_batches_give_every_core_a_span():
     assert 1000 <= module.suited_batch() <= 5000
     assert np.issubdtype(type(module.suited_batch()), np.integer) or isinstance(module.suited_batch(), int)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Files of a model with prompts, a dense layer and weights in two files."""
+    from sentence_transformers.sentence_transformer.modules import Dense as Layer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    folder = tmp_path_factory.mktemp("facts")
+    loaded = SentenceTransformer(str(tiny_model(folder)), device="cpu", prompts={"query": "q: ", "passage": "d: "})
+    layers = [loaded[0], Pooling(16, pooling_mode=("mean", "max")), Layer(32, 24)]
+    whole = SentenceTransformer(modules=layers, device="cpu", prompts=loaded.prompts, similarity_fn_name="dot")
+    whole.save(str(folder / "whole"))
+    return folder / "whole"
+
+
+def parquet(folder, **columns):
+    for name, values in columns.items():
+        pq.write_table(pa.table(values), folder / f"{name}.parquet")
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Pairs by id and a corpus, with documents that are one, and queries that come again."""
+    documents = [f"document number {n % 280}" for n in range(300)]
+    parquet(
+        tmp_path,
+        corpus={"id": [f"d{n}" for n in range(300)], "title": ["A title"] * 300, "text": documents},
+        pairs={"query": PAIRS["query"], "positive_id": [f"d{n}" for n in range(100)]},
+    )
+    return tmp_path
+
+
+def planned(files, *more: str) -> list[str]:
+    arguments = [
+        str(files / "pairs.parquet"),
+        "--corpus",
+        str(files / "corpus.parquet"),
+        "--output",
+        str(files / "mined"),
+    ]
+    return ["mine", *arguments, "--positive-id-column", "positive_id", "--device", "cpu", "--plan", *more]
+
+
+def test_a_plan_of_a_dense_teacher_imports_no_library_of_models(files, model):
+    code = """
+import json, sys
+from hf_posmine.cli.main import main
+assert main(json.loads(sys.argv[1])) == 0
+heavy = ("torch", "transformers", "sentence_transformers", "datasets", "numba")
+found = [name for name in heavy if name in sys.modules]
+assert not found, found
+"""
+    words = json.dumps(planned(files, "--teacher", str(model)))
+    done = subprocess.run([sys.executable, "-c", code, words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "280 documents" in done.stdout and "90 queries" in done.stdout and "100 x 280, d = 24" in done.stdout
+    assert "follow from the tokens of 256 of 280 documents and 90 of 90 queries" in done.stdout
+
+
+def test_facts_of_a_model_are_those_of_the_loaded_one(model, embedded_model, tmp_path):
+    for name, loaded in ((str(model), SentenceTransformer(str(model), device="cpu")), ("embedded", embedded_model)):
+        facts, teacher = ModelFacts.of(Dense(name)), DenseTeacher(name, Corpus.from_texts(["a"]), store=tmp_path)
+        assert facts.dimensions == loaded.encode("a").shape[0]
+        assert facts.tokens == dict.fromkeys(("query", "document"), loaded.max_seq_length)
+        assert (facts.similarity, facts.prompts) == (teacher.similarity, teacher.model.prompts)
+        assert (facts.name, facts.commit) == (teacher.name, teacher.model.commit)
+        backbone = loaded[0].auto_model
+        assert facts.weights == sum(w.numel() for w in backbone.encoder.parameters() if w.ndim > 1)
+        held = 4 * sum(w.numel() for w in backbone.parameters())
+        assert held <= facts.size < 1.01 * held + 4096
+    spec = Dense(str(model), query_prompt="", document_prompt="x ", similarity="cosine", max_length=8, truncate_dim=7)
+    facts = ModelFacts.of(spec)
+    assert (facts.dimensions, facts.similarity, facts.prompts) == (7, "cosine", {"query": "", "document": "x "})
+    text, width = "[UNK] " * 50, 2 * facts.weights * 8 + 4 * 2 * 16 * 64
+    assert facts.operations([text, text], "query") == width  # cut to 8 tokens, in two layers of 16 dimensions
+
+
+def test_weights_in_several_files_count_together(model, tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    whole = ModelFacts.of(Dense(str(model)))
+    shutil.copytree(model, tmp_path / "split")
+    file = tmp_path / "split" / "model.safetensors"
+    tensors = load_file(file)
+    file.unlink()
+    names = sorted(tensors)
+    weight_map = {name: f"part-{number % 2}.safetensors" for number, name in enumerate(names)}
+    for part in sorted(set(weight_map.values())):
+        save_file({name: tensors[name] for name in names if weight_map[name] == part}, file.with_name(part))
+    file.with_name("model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    split = ModelFacts.of(Dense(str(tmp_path / "split")))
+    assert (split.weights, split.size, split.dimensions) == (whole.weights, whole.size, 24)
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("config.json", {"num_experts": 8}),
+        ("config.json", {"is_encoder_decoder": True}),
+        ("config.json", {"hidden_size": None}),
+        ("modules.json", [{"idx": 0, "name": "0", "path": "", "type": "custom.Transformer"}]),
+        ("model.safetensors", None),
+        ("tokenizer.json", None),
+    ],
+)
+def test_a_model_whose_files_leave_its_work_open_has_no_facts(model, tmp_path, file, change):
+    shutil.copytree(model, tmp_path / "other")
+    path = tmp_path / "other" / file
+    if change is None:
+        path.unlink()
+    else:
+        read = json.loads(path.read_text())
+        path.write_text(json.dumps({**read, **change} if isinstance(change, dict) else change))
+    assert ModelFacts.of(Dense(str(tmp_path / "other"))) is None
+
+
+def test_a_static_model_is_loaded_and_one_of_another_kind_refused(tmp_path):
+    assert ModelFacts.of(Dense(str(tiny.static(tmp_path / "static")))) is None
+    with pytest.raises(InputError, match="was saved as a CrossEncoder"):
+        ModelFacts.of(Dense(str(tiny.cross(tmp_path / "cross"))))
+
+
+def test_a_plan_without_weights_counts_as_one_with_them(files, model, capsys, monkeypatch):
+    estimates = []
+    monkeypatch.setattr("hf_posmine.cli.mine.show", estimates.append)
+    for more in ([], ["--max-memory", "1TiB"]):  # with a limit, what the program holds is measured
+        assert main(planned(files, "--teacher", str(model), *more)) == 0
+    monkeypatch.delenv("HF_POSMINE_MAX_MEMORY", raising=False)
+    fast, tried = estimates
+    assert [step.about for step in fast.steps] == [True, True, True, False] and not any(s.about for s in tried.steps)
+    for one, other in zip(fast.steps, tried.steps, strict=True):
+        assert (one.name, one.amount, one.reads, one.writes) == (other.name, other.amount, other.reads, other.writes)
+    assert "in all" in str(fast) and "about" in str(fast) and "about" not in str(tried)
+    assert all(step.seconds > 0 for step in fast.steps) and fast.program > 400 * MIB
+
+
+def test_what_is_stored_goes_by_the_name_of_the_model(files, model, monkeypatch):
+    estimates = []
+    monkeypatch.setattr("hf_posmine.cli.mine.show", estimates.append)
+    corpus = Corpus.from_files(files / "corpus.parquet")
+    DenseTeacher(str(model), corpus, shard_rows=64).prepare()
+    next(corpus.parts[0].path.parents[1].rglob("shard-000001*")).unlink()
+    assert main(planned(files, "--teacher", str(model))) == 0
+    assert main(planned(files, "--teacher", str(model), "--document-prompt", "other")) == 0
+    stored, other = estimates
+    assert stored.steps[0].amount == "64 documents (216 stored already)" and "was not compared" not in str(other)
+    assert other.steps[0].amount == "280 documents" and "its weights were not compared" in str(stored)
+
+
+def test_a_plan_refuses_what_mining_would(files, model, capsys):
+    assert main(planned(files, "--teacher", str(model), "--filters", "SkipTop(500)")) == 2
+    assert "begin at rank 500" in capsys.readouterr().err
+    parquet(files, pairs={"query": ["a", "b"], "positive_id": ["d1", "lost"]})
+    assert main(planned(files, "--teacher", str(model))) == 2
+    assert "name document ids that the corpus lacks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("columns", "plain"),
+    [
+        ({"a": ["x"], "b": [1], "c": [["x", "y"]], "d": [0.5]}, True),
+        ({"a": [None, "x"]}, False),
+        ({"a": [[]], "b": ["x"]}, False),
+        ({"a": [{"text": "x"}]}, False),
+        ({"a": [b"image"]}, False),
+    ],
+)
+def test_a_table_is_read_plainly_only_where_a_row_shows_what_columns_hold(tmp_path, columns, plain):
+    parquet(tmp_path, rows=columns)
+    table = PlainTable.open(str(tmp_path / "rows.parquet"))
+    assert (table is not None) == plain
+    if table is not None:
+        assert (len(table), table.column_names) == (1, list(columns))
+        assert list(table.select_columns(["b", "a"]).iter(10)) == [{"b": [1], "a": ["x"]}]
+        assert list(table.remove_columns(["c", "d"])) == [{"a": "x", "b": 1}]
+
+
+def test_other_files_are_not_read_plainly(tmp_path):
+    (tmp_path / "damaged.parquet").write_bytes(b"PAR1")
+    (tmp_path / "rows.jsonl").write_text("{}")
+    assert not any(PlainTable.open(str(tmp_path / name)) for name in ("damaged.parquet", "rows.jsonl", "lost.parquet"))
+
+
+def test_a_teacher_that_was_not_loaded_is_only_for_plans(files, model):
+    corpus = Corpus.from_files(files / "corpus.parquet")
+    rows = Dataset.from_parquet(str(files / "pairs.parquet"))
+    how = {"corpus": corpus, "positive_id_column": "positive_id", "teacher_options": {"weights": False}}
+    miner = PositiveAwareMiner.from_dataset(rows, str(model), **how)
+    assert isinstance(miner.teachers[0], UnloadedTeacher)
+    assert miner.teachers[0].fingerprint != DenseTeacher(str(model), corpus).fingerprint

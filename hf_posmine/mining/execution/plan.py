@@ -11,14 +11,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.mining.execution.steps import (
+    LIBRARIES,
+    WHAT,
+    Step,
+    cpu_search_bytes,
+    encode_step,
+    plan_unloaded,
+    sample_texts,
+    text_bytes,
+)
 from hf_posmine.search.block_sizes import Sizes, TorchSizes
 from hf_posmine.search.compiling import compiling
 from hf_posmine.search.exact import ExactIndex
-from hf_posmine.search.prepared import row_bytes
 from hf_posmine.teachers.dense import DenseTeacher
+from hf_posmine.teachers.unloaded import UnloadedTeacher
 from hf_posmine.utils.memory import Budget, ask_size, own_memory, show_size
 from hf_posmine.utils.node import show_duration
 from hf_posmine.utils.tables import table_text
+from hf_posmine.utils.threads import num_threads
 
 if TYPE_CHECKING:
     from hf_posmine.core.types import Floats
@@ -32,18 +43,6 @@ ROW_SECONDS = 1e-5
 """Of everything around the search, per row (docs/benchmarks/mining-triplet.md)."""
 LONG_SECONDS = 120
 LEAST_BATCH, MOST_BATCH = 1000, 5000
-
-
-@dataclass(frozen=True)
-class Step:
-    """One part of a job: bytes it reads, holds (of its own, at most) and writes, and seconds if they were estimated."""
-
-    name: str
-    amount: str
-    reads: int = 0
-    holds: int = 0
-    writes: int = 0
-    seconds: float | None = 0.0
 
 
 @dataclass(frozen=True)
@@ -116,16 +115,22 @@ class JobEstimate:
         table.add_column("")
         for name in ("reads", "holds", "writes", "takes"):
             table.add_column(name, justify="right")
-        for step in self.steps:
-            sizes = [show_size(size) if size else "" for size in (step.reads, step.holds, step.writes)]
-            table.add_row(step.name, step.amount, *sizes, show_duration(step.seconds))
+        about = {step: "about " * step.about for step in self.steps}
+        for step, mark in about.items():
+            reads, writes = (show_size(size) if size else "" for size in (step.reads, step.writes))
+            holds = mark + show_size(step.holds) if step.holds else ""
+            table.add_row(step.name, step.amount, reads, holds, writes, mark + show_duration(step.seconds))
         table.add_section()
-        limit = "" if self.limit is None else f"of {show_size(self.limit)} allowed"
-        table.add_row("in all", limit, "", show_size(self.holds), show_size(self.writes), show_duration(self.seconds))
+        limit, mark = (
+            "" if self.limit is None else f"of {show_size(self.limit)} allowed",
+            max(about.values(), default=""),
+        )
+        holds, takes = mark + show_size(self.holds), mark + show_duration(self.seconds)
+        table.add_row("in all", limit, "", holds, show_size(self.writes), takes)
         lines = [
-            table_text(table, width=100),
-            f"The program and its model hold {show_size(self.program)} of that already. Maps of files are not counted: the "
-            "system takes them back.",
+            table_text(table, width=110),
+            f"The program and its model {'will ' * bool(mark)}hold {mark}{show_size(self.program)} of that"
+            f"{'' if mark else ' already'}. Maps of files are not counted: the system takes them back.",
             f"{self.place} has {show_size(self.free)} free.",
             *self.notes,
         ]
@@ -143,15 +148,21 @@ def plan_mining(miner: PositiveAwareMiner, rows: int | None, *, batch_size: int 
     Raises:
         InputError: a memory limit that is too small.
     """
-    budget, steps, notes, place = Budget.current(), [], [], None
+    budget, steps, notes, place, program = Budget.current(), [], [], None, 0
     for name, teacher in zip(miner.teacher_names, miner.teachers, strict=True):
         if not isinstance(teacher, DenseTeacher):
             steps.append(Step(f"search by {name}", "", seconds=None))
             notes.append(f"What {name} takes is not estimated: it is not a dense teacher.")
             continue
-        place = teacher.embeddings.store.root
-        found, dimensions = _encoding(teacher)
-        steps += [*found, _searching(teacher, dimensions, rows, budget)]
+        if isinstance(teacher, UnloadedTeacher):
+            found, lines = plan_unloaded(teacher, rows)
+            place, program = teacher.store.root, max(program, LIBRARIES) + teacher.facts.size
+            notes += lines
+        else:
+            place = teacher.embeddings.store.root
+            found, dimensions = _encoding(teacher)
+            found.append(_searching(teacher, dimensions, rows, budget))
+        steps += found
         if teacher.approximate is not None:
             notes.append(f"The time of {teacher.approximate!r} is not known: an exact search would take what is shown.")
     if miner.second_opinion is not None:
@@ -160,7 +171,7 @@ def plan_mining(miner: PositiveAwareMiner, rows: int | None, *, batch_size: int 
     place = _existing(place or Path.cwd())
     return JobEstimate(
         tuple(steps),
-        own_memory(),
+        max(program, own_memory()),
         budget.memory,
         shutil.disk_usage(place).free,
         str(place),
@@ -173,36 +184,22 @@ def plan_mining(miner: PositiveAwareMiner, rows: int | None, *, batch_size: int 
 
 def suited_batch() -> int:
     """Rows per step that give every core a whole span of queries."""
-    import torch
-
-    return int(np.clip(Sizes.queries * torch.get_num_threads(), LEAST_BATCH, MOST_BATCH))
+    return int(np.clip(Sizes.queries * num_threads(), LEAST_BATCH, MOST_BATCH))
 
 
 def _encoding(teacher: DenseTeacher) -> tuple[list[Step], int]:
     """A step for documents and one for queries, by the rate of a sample; and the dimensions of their vectors."""
     steps, dimensions, stored = [], 0, teacher.embeddings
-    roles: tuple[tuple[Role, str], ...] = (("document", "documents"), ("query", "queries"))
-    for role, what in roles:
+    for role, what in WHAT.items():
         parts = [part for its, part in stored.parts() if its == role]
         missing = {part: stored.missing(role, part) for part in parts}
-        total, left = sum(map(len, parts)), sum(missing.values())
-        if not total:
+        left = sum(missing.values())
+        if not sum(map(len, parts)):
             continue
         before = own_memory()
         seconds, dimensions = _encode_sample(teacher, role, max(parts, key=len), PROBE_SECONDS if left else 0)
-        grown, itemsize = max(0, own_memory() - before), stored.store.dtype.itemsize
-        rows = min(total, stored.store.shard_rows)
-        amount = f"{left:,} {what}" + (f" ({total - left:,} stored already)" if left < total else "")
-        steps.append(
-            Step(
-                "encode",
-                amount,
-                reads=sum(_bytes(part) * count // max(1, len(part)) for part, count in missing.items()),
-                holds=grown + 8 * rows * dimensions,
-                writes=left * dimensions * itemsize,
-                seconds=left * seconds,
-            )
-        )
+        grown = max(0, own_memory() - before)
+        steps.append(encode_step(what, missing, stored.store, dimensions, grown, left * seconds, about=False))
     return steps, dimensions
 
 
@@ -220,8 +217,7 @@ def _encode_sample(teacher: DenseTeacher, role: Role, part: TextPart, seconds: f
 
 
 def _encode(teacher: DenseTeacher, role: Role, part: TextPart, count: int) -> Floats:
-    rows = np.linspace(0, len(part) - 1, count).astype(np.int64)
-    return teacher.model.encoder.encode(part.take("text", rows).to_pylist(), role)
+    return teacher.model.encoder.encode(sample_texts(part, count), role)
 
 
 def _searching(teacher: DenseTeacher, dimensions: int, rows: int | None, budget: Budget) -> Step:
@@ -235,9 +231,7 @@ def _searching(teacher: DenseTeacher, dimensions: int, rows: int | None, budget:
     fixed, per_document, prepared = _search_sample(teacher, dimensions, device)
     if device == "cpu":
         sizes, threads = Sizes.fit(budget, dimensions, torch.get_num_threads()), torch.get_num_threads()
-        columns = documents * row_bytes(dimensions, int8=True)
-        holds = sizes.per_thread(dimensions) * threads + (columns if columns <= sizes.held else 0)
-        writes = columns if columns > sizes.held else 0
+        holds, writes = cpu_search_bytes(documents, dimensions, sizes, threads)
     else:
         holds, writes = Sizes().per_thread(dimensions), 0
         if device.startswith("cuda"):
@@ -282,13 +276,9 @@ def _seconds(index: ExactIndex, queries: Floats) -> float:
 def _writing(miner: PositiveAwareMiner, rows: int | None) -> Step:
     """The mined rows: a query, a positive and the negatives, as long as the corpus's texts are on average."""
     corpus, count = miner.corpus, rows or 0
-    text = sum(map(_bytes, corpus.parts)) // max(1, len(corpus))
+    text = sum(map(text_bytes, corpus.parts)) // max(1, len(corpus))
     size = text * (miner.settings.num_negatives + 1) + 16 * miner.settings.num_negatives + 200
     return Step("write rows", f"{count:,} rows", writes=2 * count * size, seconds=count * ROW_SECONDS)
-
-
-def _bytes(part: TextPart) -> int:
-    return (part.path / "texts.arrow").stat().st_size
 
 
 def _existing(path: Path) -> Path:
