@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from hf_posmine.teachers.dense import DenseTeacher
 from hf_posmine.teachers.spellings import Dense
 from hf_posmine.teachers.unloaded import ModelFacts, UnloadedTeacher
 from hf_posmine.utils.memory import parse_size
+from hf_posmine.utils.threads import num_threads
 from tests.conftest import SAMPLE, ToyModel
 from tests.support import tiny
 from tests.support.distributed import tiny_model
@@ -171,6 +173,16 @@ def test_only_long_jobs_are_announced(miner, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("Plan: encode 400 documents (")
 
 
+def test_threads_are_counted_without_torch(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert num_threads() == 3
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert num_threads() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert num_threads() == os.cpu_count()
+
+
 def test_batches_give_every_core_a_span():
     assert 1000 <= module.suited_batch() <= 5000
     assert np.issubdtype(type(module.suited_batch()), np.integer) or isinstance(module.suited_batch(), int)
@@ -308,6 +320,7 @@ def test_a_plan_without_weights_counts_as_one_with_them(files, model, capsys, mo
     for one, other in zip(fast.steps, tried.steps, strict=True):
         assert (one.name, one.amount, one.reads, one.writes) == (other.name, other.amount, other.reads, other.writes)
     assert "in all" in str(fast) and "about" in str(fast) and "about" not in str(tried)
+    assert "about under" not in str(fast) and "under 1 s" in str(fast)
     assert all(step.seconds > 0 for step in fast.steps) and fast.program > 400 * MIB
 
 

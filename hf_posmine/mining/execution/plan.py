@@ -119,13 +119,13 @@ class JobEstimate:
         for step, mark in about.items():
             reads, writes = (show_size(size) if size else "" for size in (step.reads, step.writes))
             holds = mark + show_size(step.holds) if step.holds else ""
-            table.add_row(step.name, step.amount, reads, holds, writes, mark + show_duration(step.seconds))
+            table.add_row(step.name, step.amount, reads, holds, writes, _takes(mark, step.seconds))
         table.add_section()
         limit, mark = (
             "" if self.limit is None else f"of {show_size(self.limit)} allowed",
             max(about.values(), default=""),
         )
-        holds, takes = mark + show_size(self.holds), mark + show_duration(self.seconds)
+        holds, takes = mark + show_size(self.holds), _takes(mark, self.seconds)
         table.add_row("in all", limit, "", holds, show_size(self.writes), takes)
         lines = [
             table_text(table, width=110),
@@ -135,6 +135,12 @@ class JobEstimate:
             *self.notes,
         ]
         return "\n".join(lines)
+
+
+def _takes(mark: str, seconds: float | None) -> str:
+    """A duration, with its mark unless it is a bound."""
+    shown = show_duration(seconds)
+    return shown if shown.startswith("under") else mark + shown
 
 
 def plan_mining(miner: PositiveAwareMiner, rows: int | None, *, batch_size: int | None = None) -> JobEstimate:
