@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NEGATIVES, SHARE = 4, 0.95
 WARM_UP = (300, 6000)  # queries and documents: enough that some queries need the second scan, which is compiled too
 QUERY, POSITIVE = "query", "positive"
-CONTENDERS = ("peer-faiss", "peer-torch", "ours-int8", "ours-float32", "ours-drop-in")
+CONTENDERS = ("peer-faiss", "peer-torch", "ours", "ours-float32", "ours-drop-in")
 
 
 class Peer:
@@ -175,7 +175,7 @@ def make(arguments: argparse.Namespace) -> Peer | Ours:
     if arguments.name == "ours-drop-in":
         return DropIn(arguments.range_max, arguments.format)
     if arguments.name.startswith("ours"):
-        return Ours(arguments.engine if arguments.name == "ours-int8" else "float32")
+        return Ours(arguments.engine if arguments.name == "ours" else "float32")
     return Peer(arguments.name == "peer-faiss", arguments.range_max, arguments.format)
 
 

@@ -27,7 +27,6 @@ def run(args: argparse.Namespace) -> None:
 
     from hf_posmine.mining.provenance import versions
     from hf_posmine.search import kernels
-    from hf_posmine.search.scan_cpu import int8_is_faster
     from hf_posmine.utils.files import cache_root
 
     lines = versions() | {
@@ -35,10 +34,21 @@ def run(args: argparse.Namespace) -> None:
         "processors": str(os.cpu_count()),
         "cuda devices": str(torch.cuda.device_count()),
         "compiled scan": "yes" if kernels.AVAILABLE else "no (pip install 'hf-posmine[fast]')",
-        "int8 products faster": "yes" if kernels.AVAILABLE and int8_is_faster(384) else "no",
+        "products of the search": _products() if kernels.AVAILABLE else "float32",
         "cache": str(cache_root()),
         "offline": os.environ.get("HF_POSMINE_OFFLINE", "0"),
     }
     width = max(map(len, lines))
     for name, value in lines.items():
         show(f"{name:<{width}}  {value}")
+
+
+def _products() -> str:
+    """What a compiled search multiplies on this processor, for vectors of 384 dimensions."""
+    from hf_posmine.search.exact import SLOW
+    from hf_posmine.search.product_speed import int8_is_faster, int16_share
+
+    if int8_is_faster(384):
+        return "int8"
+    share = int16_share(384)
+    return f"{'16-bit' if share <= SLOW else 'float32'} (16-bit ones take {share:.2f} of float32's time)"

@@ -1,7 +1,7 @@
 """Cheap products with a proved error: what a CPU scan multiplies before it scores the few documents that stay open.
 
 Both kinds give values ``products * factor[i] * scale[j] + bias[j]``, off by at most ``spread[i] * distance[j] + error[i]``:
-int8 codes of whole vectors, and float32 coordinates along the first principal axes.
+int8 codes of whole vectors, and 16-bit codes along the first principal axes or along all.
 """
 
 from __future__ import annotations
@@ -9,22 +9,29 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
 from hf_posmine.search import resident
+from hf_posmine.search.axis_codes import AxisCodes, axis_error
 from hf_posmine.search.error_bounds import Coded, Int8, int8_error
-from hf_posmine.search.principal_axes import Prefix, choose_length, prefix_error
+from hf_posmine.search.principal_axes import expected
 from hf_posmine.utils.mapped import release_pages
 from hf_posmine.utils.upstream import int8_product
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from hf_posmine.core.types import Floats
+    from hf_posmine.search.axis_codes import Codes
     from hf_posmine.search.error_bounds import Documents, Queries
     from hf_posmine.search.rescore import Similarity
+
+LOOK, SAMPLE = 16, 512
+"""Queries of a span, and documents, that the number of axes is chosen by."""
+MOST_OPEN = 512
+"""Documents of a query that may stay open: about what a span of queries has room for; more would be scanned again."""
 
 
 @dataclass(frozen=True)
@@ -32,18 +39,25 @@ class CoarseQueries:
     """Queries in the form that is multiplied, and the bounds of the products.
 
     Attributes:
-        vectors: int8 or float32 ``[B, p]``.
+        vectors: int8 or int16 ``[B, p]``.
+        length: how many numbers of each count.
         factor: float32 ``[B]``.
         spread: float64 ``[B]``.
         error: float64 ``[B]``.
         distance: float32 ``[N]``, rounded up.
+        narrow: whether the bounds are so narrow that float32 would tell little more.
     """
 
     vectors: np.ndarray
+    length: int
     factor: Floats
     spread: np.ndarray
     error: np.ndarray
     distance: Floats
+    narrow: bool = False
+
+
+InReach: TypeAlias = "Callable[[Floats], CoarseQueries | None]"
 
 
 class Coarse(Protocol):
@@ -57,20 +71,17 @@ class Coarse(Protocol):
     def rows(self) -> int:
         """Documents per block."""
 
-    @property
-    def head(self) -> int:
-        """Documents that are multiplied in full first, because wide intervals need a good bound to begin with."""
-
-    def queries(
-        self, similarity: Similarity, queries: Queries, documents: Documents, low: Floats
-    ) -> CoarseQueries | None:
-        """Queries as the documents are; None where a plain scan of the next documents takes less.
+    def span(self, similarity: Similarity, queries: Queries, documents: Documents) -> InReach:
+        """Queries as the documents are.
 
         Args:
             similarity: cosine, dot or euclidean.
             queries: the query vectors.
             documents: scale, bias and the largest lengths.
-            low: float32 ``[B]``, the least value that matters to each query so far.
+
+        Returns:
+            What gives them for products, by the least value float32 ``[B]`` that matters to each query so far; None where a
+            plain scan of the next documents is expected to take less.
         """
 
     def products(self, queries: CoarseQueries, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -88,24 +99,23 @@ class Int8Products:
         coded: the documents.
         bias: float32 ``[N]`` of the documents, whose pages are released together with the codes.
         rows: documents per block.
-        head: see :class:`Coarse`.
     """
 
     coded: Coded
     bias: Floats
     rows: int
-    head: int = 0
 
     @property
     def scale(self) -> Floats:
         """See :class:`Coarse`."""
         return self.coded.scale
 
-    def queries(self, similarity: Similarity, queries: Queries, documents: Documents, low: Floats) -> CoarseQueries:
+    def span(self, similarity: Similarity, queries: Queries, documents: Documents) -> InReach:
         """See :class:`Coarse`."""
         q = Int8.of(queries.vectors)
         error = int8_error(similarity, queries, q, documents)
-        return CoarseQueries(q.codes, q.steps, q.lengths, error, self.coded.quantization_error)
+        made = CoarseQueries(q.codes, q.codes.shape[1], q.steps, q.lengths, error, self.coded.quantization_error)
+        return lambda low: made
 
     def products(self, queries: CoarseQueries, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
         """See :class:`Coarse`."""
@@ -134,54 +144,87 @@ class Int8Products:
 
 
 @dataclass
-class PrefixProducts:
-    """Products of coordinates along the first principal axes, in float32.
+class AxisProducts:
+    """Products of 16-bit codes along axes, compiled: along as many axes as suit the queries.
 
     Attributes:
-        prefix: the documents.
-        documents_scale: float32 ``[N]``.
-        bias: float32 ``[N]``.
+        coded: the documents.
+        bias: float32 ``[N]`` of the documents.
         rows: documents per block.
-        head: see :class:`Coarse`.
+        product: time of a product of codes as a share of that of a float32 product.
     """
 
-    prefix: Prefix
-    documents_scale: Floats
+    coded: AxisCodes
     bias: Floats
     rows: int
-    head: int
+    product: float
 
     @property
     def scale(self) -> Floats:
         """See :class:`Coarse`."""
-        return self.documents_scale
+        return self.coded.scale
 
-    def queries(
-        self, similarity: Similarity, queries: Queries, documents: Documents, low: Floats
-    ) -> CoarseQueries | None:
-        """See :class:`Coarse`: along as many axes as suit these queries."""
-        axes = self.prefix.axes
-        coordinates, rest = axes.coordinates(queries.vectors)
-        chosen = choose_length(self.prefix, coordinates, rest, low, documents, self.head)
-        if chosen is None:
-            return None
-        inside = np.ascontiguousarray(coordinates[:, : axes.lengths[chosen]])
-        error = prefix_error(similarity, queries, inside, rest[chosen], documents, axes.eta)
-        ones = np.ones(len(inside), np.float32)
-        return CoarseQueries(inside, ones, rest[chosen], error, self.prefix.rest[chosen])
+    def span(self, similarity: Similarity, queries: Queries, documents: Documents) -> InReach:
+        """See :class:`Coarse`."""
+        own = self.coded.axes.codes(queries.vectors)
+
+        def in_reach(low: Floats) -> CoarseQueries | None:
+            number = self._best_length(own, low)
+            if number is None:
+                return None
+            length = int(self.coded.axes.lengths[number])
+            error = axis_error(similarity, queries, own, number, documents, self.coded)
+            rest, left = own.rest[number], self.coded.rest[number]
+            return CoarseQueries(own.codes, length, own.steps, rest, error, left, narrow=length == own.codes.shape[1])
+
+        return in_reach
 
     def products(self, queries: CoarseQueries, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
         """See :class:`Coarse`."""
-        documents, vectors = self.prefix.coordinates, queries.vectors
-        out = np.empty((len(vectors), self.rows), np.float32)
-        passing = _Passing((documents, self.documents_scale, queries.distance, self.bias), start)
+        codes = self.coded.codes
+        whole = np.empty((len(queries.vectors), self.rows), np.int32)
+        passing = _Passing((codes, self.coded.scale, queries.distance, self.bias), start)
         for first in range(start, stop, self.rows):
             passing.release_before(first)
-            block = np.asarray(documents[first : min(first + self.rows, stop), : vectors.shape[1]])
-            yield first, np.matmul(vectors, block.T, out=out if len(block) == self.rows else None)
+            end = min(first + self.rows, stop)
+            out = whole if end - first == self.rows else None
+            yield first, self.coded.products(queries.vectors, first, end, queries.length, out)
 
     def open(self) -> None:
-        """See :class:`Coarse`: nothing is shared but memory maps."""
+        """See :class:`Coarse`."""
+        _ = self._sample
+
+    def _best_length(self, own: Codes, low: Floats) -> int | None:
+        """The number, among the lengths of the axes, of the quickest one; None where a plain scan is expected to be quicker.
+
+        ``low`` rises later, so the shares of open documents that are counted here, in a sample, are too high.
+        """
+        lengths, documents = self.coded.axes.lengths, len(self.scale)
+        shares = np.zeros(len(lengths))  # with all axes hardly a document stays open
+        if len(lengths) > 1:
+            shares[:-1] = self._open_shares(own, low)
+        costs = expected(lengths, shares, self.coded.axes.dimensions, self.product)
+        costs = np.where(shares * documents <= MOST_OPEN, costs, np.inf)
+        best = int(np.argmin(costs))
+        return best if costs[best] < 1 else None
+
+    def _open_shares(self, own: Codes, low: Floats) -> np.ndarray:
+        """Share of a sample of documents that may matter to some of the queries, float64 ``[L - 1]``."""
+        coordinates, bias, rest = self._sample
+        at = np.linspace(0, len(low) - 1, min(LOOK, len(low))).astype(np.int64)
+        values, shares, start = np.zeros((len(at), len(bias)), np.float32), [], 0
+        for number, length in enumerate(self.coded.axes.lengths[:-1].tolist()):  # each adds products to those before
+            mine = own.codes[at, start:length] * own.steps[at, None]
+            values, start = values + mine @ coordinates[:, start:length].T, length
+            reach = values + bias + own.rest[number, at, None] * rest[number]
+            shares.append(float((reach >= low[at, None]).mean()))
+        return np.array(shares)
+
+    @cached_property
+    def _sample(self) -> tuple[Floats, Floats, Floats]:
+        """Coordinates float32 ``[S, p]``, biases ``[S]`` and what each length leaves out ``[L, S]`` of some documents."""
+        at = np.unique(np.linspace(0, len(self.scale) - 1, min(SAMPLE, len(self.scale))).astype(np.int64))
+        return self.coded.coordinates(at), self.bias[at], np.stack([rest[at] for rest in self.coded.rest])
 
 
 class _Passing:

@@ -14,13 +14,15 @@ from hf_posmine.core.types import PADDING, Exclusions, Floats, Ranking, Rows
 from hf_posmine.encoding.store import EMBEDDING_SHARD_ROWS, Vectors
 from hf_posmine.search import kernels
 from hf_posmine.search.block_sizes import Sizes, TorchSizes
-from hf_posmine.search.coarse import Int8Products, PrefixProducts
+from hf_posmine.search.coarse import AxisProducts, Int8Products
 from hf_posmine.search.error_bounds import Queries
-from hf_posmine.search.prepared import prepare
-from hf_posmine.search.principal_axes import stored_prefix
+from hf_posmine.search.groups import GROUP
+from hf_posmine.search.prepared import prepare, prepare_axes
+from hf_posmine.search.principal_axes import stored_axes
+from hf_posmine.search.product_speed import int8_is_faster, int16_share
 from hf_posmine.search.rescore import check_similarity, exact_scores, to_scan
 from hf_posmine.search.scan import Ceilings, Scan, ScanResult
-from hf_posmine.search.scan_cpu import CpuScan, int8_is_faster
+from hf_posmine.search.scan_cpu import CpuScan
 from hf_posmine.search.scan_torch import TorchScan
 from hf_posmine.utils.memory import Budget
 
@@ -30,10 +32,10 @@ if TYPE_CHECKING:
     from hf_posmine.search.coarse import Coarse
     from hf_posmine.search.error_bounds import Documents
 
-Engine: TypeAlias = Literal["auto", "int8", "prefix", "float32", "torch"]
+Engine: TypeAlias = Literal["auto", "int8", "int16", "float32", "torch"]
 CPU_BLOCK = Sizes.block_rows
-HEAD_BLOCKS = 2
-"""Blocks that a scan of coordinates begins with in full."""
+SLOW = 0.9
+"""16-bit products that take this share of float32's time are not worth their codes."""
 MORE = 8
 """How many times the room a query gets that is scanned once more."""
 
@@ -51,8 +53,8 @@ class ExactIndex:
         device: where to multiply.
         engine: ``auto`` searches with torch alone until so many pairs were compared that compiled loops are worth their
             compilation (:data:`~hf_posmine.search.kernels.WORTH_COMPILING`). Then, on a CPU with numba, it takes int8 products
-            where the processor is faster at them, else those of a prefix of the principal axes where these hold enough of the
-            documents. No choice changes a result.
+            where the processor has instructions for them, else 16-bit ones where these are quicker than float32, along as many
+            principal axes as decide most documents. No choice changes a result.
         block_rows: documents per block; by default what suits the device and the budget.
         budget: memory it may take, by default that of the environment (:mod:`hf_posmine.utils.memory`).
 
@@ -83,7 +85,7 @@ class ExactIndex:
         self.budget = Budget.current() if budget is None else budget
         if engine not in get_args(Engine):
             raise InputError(f"engine={engine!r}; choose one of {', '.join(map(repr, get_args(Engine)))}")
-        if engine in ("int8", "prefix", "float32") and not kernels.AVAILABLE:
+        if engine in ("int8", "int16", "float32") and not kernels.AVAILABLE:
             raise MissingExtraError(f"engine={engine!r}", "fast")
 
     def search(
@@ -161,11 +163,16 @@ class ExactIndex:
     @cached_property
     def _compiled_scans(self) -> list[Scan]:
         """The scans of a CPU to try in turn: each is certain of more queries than the one before, and slower."""
-        wanted = self.engine == "int8" or (self.engine == "auto" and int8_is_faster(self.vectors.dim))
-        documents = self._prepared(int8=wanted and self.similarity != "manhattan")
-        common = (self.similarity, self.vectors, documents, self._sizes)
-        cheap = self._coarse(documents)
-        return [*([CpuScan(*common, cheap)] if cheap is not None else []), CpuScan(*common)]
+        products = self.similarity != "manhattan"
+        int8 = products and (self.engine == "int8" or (self.engine == "auto" and int8_is_faster(self.vectors.dim)))
+        documents = self._prepared(int8=int8)
+        plain = CpuScan(self.similarity, self.vectors, documents, self._sizes)
+        coarse: Coarse | None = None
+        if documents.coded is not None:
+            coarse = Int8Products(documents.coded, documents.bias, self._sizes.int8_rows)
+        elif products and self.engine in ("auto", "int16"):
+            coarse = self._along_axes(documents)
+        return [plain] if coarse is None else [dataclasses.replace(plain, coarse=coarse), plain]
 
     @cached_property
     def _portable_scans(self) -> list[Scan]:
@@ -182,19 +189,17 @@ class ExactIndex:
             self.similarity, self.vectors, self.num_candidates, int8=int8, rows=sizes.block_rows, held=sizes.held
         )
 
-    def _coarse(self, documents: Documents) -> Coarse | None:
-        """The products of a first scan: int8 codes where they were prepared, else coordinates where axes help."""
-        if documents.coded is not None:
-            return Int8Products(documents.coded, documents.bias, self._sizes.int8_rows)
-        if self.engine not in ("auto", "prefix"):
+    def _along_axes(self, documents: Documents) -> AxisProducts | None:
+        """Products of 16-bit codes, unless neither they nor the axes make anything quicker."""
+        product = int16_share(self.vectors.dim)
+        axes = stored_axes(self.similarity, self.vectors, self.num_candidates)
+        if axes.basis is None and product > SLOW and self.engine == "auto":
             return None
-        rows = self._sizes.block_rows
-        prefix = stored_prefix(self.similarity, self.vectors, self.num_candidates, documents, rows)
-        return (
-            None
-            if prefix is None
-            else PrefixProducts(prefix, documents.scale, documents.bias, rows, head=HEAD_BLOCKS * rows)
+        sizes = self._sizes
+        coded = prepare_axes(
+            self.similarity, self.vectors, self.num_candidates, axes, rows=sizes.block_rows, held=sizes.held
         )
+        return AxisProducts(coded, documents.bias, -(-sizes.int8_rows // GROUP) * GROUP, product)
 
     @cached_property
     def _halves(self) -> tuple[str, ...]:

@@ -73,6 +73,12 @@ def round_to_int8(vectors: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, n
     return steps, quantization_error, lengths
 
 
+def int16_products(queries: np.ndarray, documents: np.ndarray, length: int, out: np.ndarray) -> np.ndarray:
+    """Write int32 products ``[B, N]`` of codes; see :func:`hf_posmine.search.int16_tiles.products`."""
+    _kernel("int16")(*map(_read_only, (queries, documents)), length, out)
+    return out
+
+
 def pair_products(queries: np.ndarray, at: np.ndarray, documents: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Float32 dot products of query ``at[i]`` with row ``rows[i]`` of float32 ``documents``."""
     out = np.empty(len(rows), np.float32)
@@ -109,6 +115,8 @@ def _kernel(name: str) -> Callable[..., Any]:
 def _compile() -> None:
     import numba
 
+    from hf_posmine.search import int16_tiles
+
     strict = numba.njit(nogil=True, cache=True, error_model="numpy")
     # sums may be reordered, so that they use vector registers; NaN must keep its meaning where it hides documents
     reordered = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
@@ -118,6 +126,7 @@ def _compile() -> None:
     _compiled["collect"] = strict(_collect)
     _compiled["prune"] = strict(_prune_all)
     _compiled["pick"] = strict(_pick)
+    _compiled["int16"] = strict(int16_tiles.products)
     finite = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "nnan", "nsz"})
     _compiled["round"] = finite(_round)
     _compiled["products"] = reordered(_products)

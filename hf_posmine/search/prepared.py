@@ -15,7 +15,9 @@ import numpy as np
 import xxhash
 
 from hf_posmine.core.errors import ReadOnlyError
+from hf_posmine.search.axis_codes import AxisCodes
 from hf_posmine.search.error_bounds import PAD, Coded, Documents, Int8, refuse_tiny, scale_and_bias
+from hf_posmine.search.groups import GROUP, grouped
 from hf_posmine.utils.cache import build_once
 from hf_posmine.utils.files import cache_root
 from hf_posmine.utils.mapped import npy_file
@@ -24,7 +26,9 @@ from hf_posmine.utils.progress import progress_bar
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from hf_posmine.core.types import Floats
     from hf_posmine.encoding.store import Vectors
+    from hf_posmine.search.axis_codes import Axes
     from hf_posmine.search.rescore import Similarity
 
 VERSION = 1
@@ -47,11 +51,34 @@ def prepare(similarity: Similarity, vectors: Vectors, stop: int, *, int8: bool, 
         rows: documents at a time.
         held: bytes that may stay in memory; beyond, the columns are files.
     """
-    layout = _layout(vectors.dim, int8)
-    blocks = _measured(similarity, vectors, stop, rows, int8)
-    if stop * row_bytes(vectors.dim, int8=int8) <= held:
+    layout, blocks = _layout(vectors.dim, int8), _measured(similarity, vectors, stop, rows, int8)
+    columns, largest = _made(content_digest(similarity, vectors, stop, int8), layout, blocks, vectors, stop, held)
+    coded = None
+    if int8:
+        most = largest["quantization_error"]
+        coded = Coded(columns["codes"], columns["coded_scale"], columns["quantization_error"], most)
+    return Documents(columns["scale"], columns["bias"], largest["length"], largest["square"], coded)
+
+
+def prepare_axes(similarity: Similarity, vectors: Vectors, stop: int, axes: Axes, *, rows: int, held: int) -> AxisCodes:
+    """The first ``stop`` documents as codes along axes; arguments as in :func:`prepare`."""
+    rests = [f"rest_{length}" for length in axes.lengths.tolist()]
+    layout: Layout = {"codes": (np.int16, (axes.padded,)), "scale": (np.float32, ())}
+    layout |= dict.fromkeys(rests, (np.float32, ()))
+    own = "" if axes.basis is None else xxhash.xxh3_64(axes.basis.tobytes()).hexdigest()
+    name = f"{content_digest(similarity, vectors, stop, int8=False)}-axes{own}"
+    blocks = _along_axes(similarity, vectors, stop, axes, rows)
+    columns, largest = _made(name, layout, blocks, vectors, stop, held)
+    found = tuple(columns[rest] for rest in rests)
+    return AxisCodes(axes, columns["codes"], columns["scale"], found, largest["quantization_error"])
+
+
+def _made(
+    name: str, layout: Layout, blocks: Iterator[dict[str, np.ndarray]], vectors: Vectors, stop: int, held: int
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """The columns of a layout, in memory or from files, and the largest of what goes into error bounds."""
+    if stop * _bytes(layout) <= held:
         return _in_memory(layout, blocks, stop)
-    name = content_digest(similarity, vectors, stop, int8)
     roots = scan_folders(vectors)
     for root in roots:
         try:
@@ -64,7 +91,12 @@ def prepare(similarity: Similarity, vectors: Vectors, stop: int, *, int8: bool, 
 
 def row_bytes(dimensions: int, *, int8: bool) -> int:
     """Bytes per document of what :func:`prepare` makes."""
-    return sum(np.dtype(dtype).itemsize * int(np.prod(tail)) for dtype, tail in _layout(dimensions, int8).values())
+    return _bytes(_layout(dimensions, int8))
+
+
+def _bytes(layout: Layout) -> int:
+    """Bytes of a row."""
+    return sum(np.dtype(dtype).itemsize * int(np.prod(tail)) for dtype, tail in layout.values())
 
 
 def _layout(dimensions: int, int8: bool) -> Layout:
@@ -100,7 +132,35 @@ def _measured(
         yield columns
 
 
-def _in_memory(layout: Layout, blocks: Iterator[dict[str, np.ndarray]], stop: int) -> Documents:
+def _along_axes(
+    similarity: Similarity, vectors: Vectors, stop: int, axes: Axes, rows: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """The columns of codes along axes, block by block, and beside them what the extremes are of."""
+    for block in _whole_groups(vectors, stop, rows):
+        squares = np.einsum("ij,ij->i", block, block, dtype=np.float64)
+        scale, coded = scale_and_bias(similarity, squares)[0], axes.codes(block)
+        columns = {"codes": grouped(coded.codes), "scale": coded.steps * scale, "squares": squares}
+        for length, rest in zip(axes.lengths.tolist(), coded.rest, strict=True):
+            columns[f"rest_{length}"] = np.nextafter((rest * scale).astype(np.float32), np.float32(np.inf))
+        yield columns | {"quantization_error": coded.apart[-1] * scale}
+
+
+def _whole_groups(vectors: Vectors, stop: int, rows: int) -> Iterator[Floats]:
+    """Blocks of about ``rows`` documents, float32; all but the last have a multiple of 8, whatever the shards are."""
+    left = np.empty((0, vectors.dim), np.float32)
+    for _, block in vectors.blocks(rows, stop, once=True):
+        block = np.concatenate([left, np.asarray(block, np.float32)])
+        whole = len(block) // GROUP * GROUP
+        left = block[whole:]
+        if whole:
+            yield block[:whole]
+    if len(left):
+        yield left
+
+
+def _in_memory(
+    layout: Layout, blocks: Iterator[dict[str, np.ndarray]], stop: int
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     columns = {name: np.empty((stop, *tail), dtype) for name, (dtype, tail) in layout.items()}
     extremes, at = _Extremes(), 0
     for block in blocks:
@@ -108,10 +168,12 @@ def _in_memory(layout: Layout, blocks: Iterator[dict[str, np.ndarray]], stop: in
         for name, column in columns.items():
             column[at : at + size] = block[name]
         at += size
-    return extremes.documents(columns)
+    return columns, extremes.largest
 
 
-def _on_disk(folder: Path, layout: Layout, blocks: Iterator[dict[str, np.ndarray]], stop: int) -> Documents:
+def _on_disk(
+    folder: Path, layout: Layout, blocks: Iterator[dict[str, np.ndarray]], stop: int
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """The columns as files, written now unless they are there."""
 
     def build(new: Path) -> None:
@@ -119,7 +181,7 @@ def _on_disk(folder: Path, layout: Layout, blocks: Iterator[dict[str, np.ndarray
 
     build_once(folder, build)
     columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in layout}
-    return _Extremes(json.loads((folder / EXTREMES).read_text())).documents(columns)
+    return columns, json.loads((folder / EXTREMES).read_text())
 
 
 def _write(new: Path, layout: Layout, blocks: Iterator[dict[str, np.ndarray]], stop: int) -> _Extremes:
@@ -140,8 +202,8 @@ def _write(new: Path, layout: Layout, blocks: Iterator[dict[str, np.ndarray]], s
 class _Extremes:
     """The largest of what goes into error bounds."""
 
-    def __init__(self, largest: dict[str, float] | None = None) -> None:
-        self.largest = largest or {"length": 0.0, "square": 0.0, "quantization_error": 0.0}
+    def __init__(self) -> None:
+        self.largest = {"length": 0.0, "square": 0.0, "quantization_error": 0.0}
 
     def see(self, block: dict[str, np.ndarray]) -> int:
         """Take note of a block; returns its rows."""
@@ -154,18 +216,6 @@ class _Extremes:
             if values is not None:
                 self.largest[name] = max(self.largest[name], float(values.max(initial=0)))
         return len(lengths)
-
-    def documents(self, columns: dict[str, np.ndarray]) -> Documents:
-        """The columns with what was noted of them."""
-        coded = None
-        if "codes" in columns:
-            coded = Coded(
-                columns["codes"],
-                columns["coded_scale"],
-                columns["quantization_error"],
-                self.largest["quantization_error"],
-            )
-        return Documents(columns["scale"], columns["bias"], self.largest["length"], self.largest["square"], coded)
 
 
 def scan_folders(vectors: Vectors) -> list[Path]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hf_posmine.encoding.store import Vectors
 
-RESIDENT = 128 << 20
+RESIDENT = 64 << 20
 """Bytes of mapped vectors that may stay resident: below, touching them again costs more than they do."""
 STRIDE = 8 << 20
 

@@ -8,24 +8,21 @@ best k; those are scored in float32 next.
 from __future__ import annotations
 
 import functools
-import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hf_posmine.core.types import PADDING, Exclusions, Floats, Rows, spans
 from hf_posmine.search import kernels, resident
-from hf_posmine.search.error_bounds import PAD, Documents, Queries, float_error
+from hf_posmine.search.error_bounds import Documents, Queries, float_error
 from hf_posmine.search.rescore import in_shards
 from hf_posmine.search.scan import Ceilings, ScanResult
 from hf_posmine.utils.mapped import release_pages
-from hf_posmine.utils.threads import one_torch_thread_each
-from hf_posmine.utils.upstream import int8_product
+from hf_posmine.utils.threads import one_blas_thread, one_torch_thread_each
 
 if TYPE_CHECKING:
-    import contextlib
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from hf_posmine.encoding.store import Vectors
     from hf_posmine.search.block_sizes import Sizes
@@ -35,6 +32,8 @@ if TYPE_CHECKING:
 SHARPEN = 4
 """The best candidates are scored in float32 after the first block, and when the documents seen have grown so often."""
 SPARE_PICKS = 2
+BESIDE = np.array([*range(-8, 0), *range(1, 9)])
+"""Places of documents beside another."""
 CANDIDATE = np.dtype([("row", np.int64), ("lower", np.float32), ("upper", np.float32)])
 
 
@@ -69,7 +68,7 @@ class CpuScan:
         def one(span: Rows) -> ScanResult:
             return scan(queries.take(span), k, limits.take(span), room)
 
-        with _one_blas_thread():
+        with one_blas_thread():
             if threads <= 1:
                 results = [one(span) for span in parts]
             else:
@@ -114,27 +113,28 @@ class CpuScan:
     def _scan_coarse(self, coarse: Coarse, queries: Queries, k: int, limits: Ceilings, room: int) -> ScanResult:
         settled = float_error(self.similarity, queries, self.documents)
         candidates = _Candidates.of(k, limits, room, self.sizes.records)
-        start, documents = min(coarse.head, len(self.documents.scale)), len(self.documents.scale)
-        self._collect_full(candidates, queries, settled, limits, 0, start)
-        candidates.prune()
-        # Intervals of coarse products are wide, so a bound learned from them prunes little. The best few candidates are
-        # therefore scored in float32 early, and again each time the documents seen have quadrupled: each look costs k + 2
-        # products and cuts the candidates of all later blocks. The better the bound, the coarser the next products may be.
+        in_reach = coarse.span(self.similarity, queries, self.documents)
+        candidates.raise_low(self._beside_excluded(queries, settled, candidates))
+        # Wide intervals prune little. The best few candidates are therefore scored in float32 early, and again each time the
+        # documents seen have quadrupled: each look costs k + 2 products and cuts the candidates of all later blocks. The better
+        # the bound, the coarser the next products may be.
+        start, documents, wide = 0, len(self.documents.scale), False
         while start < documents:
             stop = min(documents, max(SHARPEN * start, coarse.rows))
-            q = coarse.queries(self.similarity, queries, self.documents, candidates.low)
+            q = in_reach(candidates.low)
             if q is None:
                 self._collect_full(candidates, queries, settled, limits, start, stop)
             else:
                 self._collect_coarse(candidates, coarse, q, limits, start, stop)
-            start = stop
-            if start < documents:
+            if q is None or q.narrow:
+                candidates.prune()
+            else:
+                wide = True
                 self._settle(candidates, queries, settled, k + SPARE_PICKS)
+            start = stop
         candidates.give_up_full()
-        self._settle(
-            candidates, queries, settled, k + SPARE_PICKS
-        )  # the best first: most others then drop out unscored
-        self._settle(candidates, queries, settled, 0)
+        if wide:  # the best were scored, so most others drop out unscored
+            self._settle(candidates, queries, settled, 0)
         return candidates.rows()
 
     def _collect_coarse(
@@ -150,6 +150,26 @@ class CpuScan:
         at, places = candidates.pick(want, _up(4 * error))
         values = self._values(queries.vectors, at, candidates.found["row"][places])
         candidates.settle(places, values, _up(error)[at])
+
+    def _beside_excluded(self, queries: Queries, error: np.ndarray, candidates: _Candidates) -> Floats:
+        """A value float32 ``[B]`` that k documents beside an excluded one certainly reach; ``-inf`` where there are fewer.
+
+        The excluded documents are a query's positives, and passages of one source often stand together.
+        """
+        exclude, documents, k = candidates.limits.exclude, len(self.documents.scale), candidates.k
+        at = np.flatnonzero(np.diff(exclude.bounds) > 0)
+        rows = exclude.rows[exclude.bounds[at]][:, None] + BESIDE
+        here = (rows >= 0) & (rows < documents)
+        hidden = np.repeat(np.arange(len(exclude.bounds) - 1), np.diff(exclude.bounds)) * documents + exclude.rows
+        here &= ~np.isin(at[:, None] * documents + rows, hidden) & ~np.isin(rows, exclude.everywhere)
+        lowest = np.full((len(queries.vectors), len(BESIDE)), -np.inf, np.float32)
+        values = self._values(queries.vectors, np.repeat(at, here.sum(axis=1)), rows[here])
+        ends = np.full(rows.shape, -np.inf, np.float32)
+        margin = np.broadcast_to(_up(error)[at, None], rows.shape)[here]
+        below = np.broadcast_to(candidates.below[at, None], rows.shape)[here]
+        ends[here] = np.where(values + margin < below, values - margin, -np.inf)
+        lowest[at] = ends
+        return np.sort(lowest, axis=1)[:, -k] if k <= len(BESIDE) else np.full(len(lowest), -np.inf, np.float32)
 
     def _values(self, queries: Floats, at: Rows, rows: Rows) -> Floats:
         """Scan values float32 ``[m]`` of query ``at[i]`` with document ``rows[i]``."""
@@ -258,6 +278,10 @@ class _Candidates:
             self.full,
         )
 
+    def raise_low(self, low: Floats) -> None:
+        """Take note of a value float32 ``[B]`` that k documents certainly reach."""
+        np.maximum(self.low, low, out=self.low)
+
     def give_up_full(self) -> None:
         """Forget the queries whose records overflowed: they are scanned again."""
         self.count[self.full] = 0
@@ -292,6 +316,8 @@ def warm_up() -> None:
     kernels.round_to_int8(one, np.empty(one.shape, np.int8))
     kernels.pair_products(one, at, one, at)
     kernels.pair_scores("dot", one, at, one, at)
+    codes = np.zeros((kernels.GROUP, kernels.GROUP), np.int16)
+    kernels.int16_products(codes, codes, kernels.GROUP, np.empty(codes.shape, np.int32))
     for products in (one, one.astype(np.int32)):
         limits = Ceilings(np.full(1, np.inf), Exclusions.given(None, 1))
         candidates = _Candidates.of(1, limits, kernels.GROUP, kernels.GROUP)
@@ -303,56 +329,3 @@ def warm_up() -> None:
 def _up(values: np.ndarray) -> Floats:
     """Float32, rounded up."""
     return np.nextafter(values.astype(np.float32), np.float32(np.inf))
-
-
-def _one_blas_thread() -> contextlib.AbstractContextManager[Any]:
-    """One BLAS thread per call while our own threads run side by side."""
-    from threadpoolctl import ThreadpoolController
-
-    global _controller  # noqa: PLW0603 - finding the libraries takes milliseconds, so it is done once
-    _controller = _controller or ThreadpoolController()
-    return _controller.limit(limits=1, user_api="blas")
-
-
-_controller: Any = None
-
-
-@functools.cache
-def int8_is_faster(dimensions: int) -> bool:
-    """Whether this processor multiplies int8 faster than float32: measured once per process, in milliseconds.
-
-    The choice moves no result, since both scans are exact.
-    """
-    try:
-        return all(_int8_ratio(dimensions, *shape) < most for shape, most in PROBES.items())
-    except (RuntimeError, AttributeError):  # a private operator of torch: absent or refused on some builds
-        return False
-
-
-PROBES = {(32, 512): 2.0, (256, 2048): 0.7}
-"""Queries and documents -> the largest share of float32's time. A processor without int8 products takes ten times as long as
-in float32, which a small product shows; at full size its probe would take seconds."""
-
-
-def _int8_ratio(dimensions: int, queries: int, documents: int) -> float:
-    """Time of an int8 product as a share of the same in float32, on one core."""
-    import torch
-
-    padded = -(-dimensions // PAD) * PAD
-    a8, b8 = torch.ones((queries, padded), dtype=torch.int8), torch.ones((documents, padded), dtype=torch.int8)
-    a, b = np.ones((queries, dimensions), np.float32), np.ones((documents, dimensions), np.float32)
-    with _one_blas_thread(), one_torch_thread_each(1) as pool:
-        int8, float32 = (
-            pool.submit(_best_of, run).result() for run in (lambda: int8_product(a8, b8.t()), lambda: a @ b.T)
-        )
-    return int8 / float32
-
-
-def _best_of(action: Callable[[], object], times: int = 5) -> float:
-    """The least CPU seconds of this thread, which other work on the machine disturbs little."""
-    best = float("inf")
-    for _ in range(times):
-        start = time.thread_time()
-        action()
-        best = min(best, time.thread_time() - start)
-    return best

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +39,18 @@ def be_forked() -> None:
     """Use one thread in a process that was forked, which would wait for the threads it lacks for ever."""
     if os.getpid() != _IMPORTED_BY:
         use_one_thread()
+
+
+def one_blas_thread() -> contextlib.AbstractContextManager[Any]:
+    """One BLAS thread per call while our own threads run side by side."""
+    from threadpoolctl import ThreadpoolController
+
+    global _controller  # noqa: PLW0603 - finding the libraries takes milliseconds, so it is done once
+    _controller = _controller or ThreadpoolController()
+    return _controller.limit(limits=1, user_api="blas")
+
+
+_controller: Any = None
 
 
 @contextlib.contextmanager

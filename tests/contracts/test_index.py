@@ -16,13 +16,16 @@ from hypothesis import strategies as st
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.types import Exclusions, Ranking
 from hf_posmine.encoding.store import Vectors
-from hf_posmine.search import exact, principal_axes
+from hf_posmine.search import principal_axes
+from hf_posmine.search.axis_codes import Axes, axis_error
 from hf_posmine.search.block_sizes import Sizes, TorchSizes
+from hf_posmine.search.coarse import AxisProducts
 from hf_posmine.search.error_bounds import Documents, Int8, Queries, float_error, half_error, int8_error
 from hf_posmine.search.exact import ExactIndex
-from hf_posmine.search.prepared import prepare
+from hf_posmine.search.groups import ungrouped
+from hf_posmine.search.prepared import prepare, prepare_axes
 
-ENGINES = ("torch", "torch-float16", "float32", "int8", "prefix")
+ENGINES = ("torch", "torch-float16", "float32", "int8", "int16")
 ALL_ENGINES = (*ENGINES, "torch-bfloat16")
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
@@ -77,13 +80,11 @@ def vectors(kind: str, rows: int, dimensions: int, seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module", autouse=True)
 def axes_for_any_documents():
-    """The engine ``prefix`` refuses small collections and axes that do not help; here it takes them all."""
+    """The engine ``int16`` looks for axes in large collections, and takes a few where these help; here it always does."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(principal_axes, "STEP", 1)
         patch.setattr(principal_axes, "LEAST_DOCUMENTS", 1)
         patch.setattr(principal_axes, "WORTH", np.inf)
-        patch.setattr(principal_axes, "MOST_OPEN", np.inf)
-        patch.setattr(exact, "HEAD_BLOCKS", 1)
+        patch.setattr(AxisProducts, "_best_length", lambda self, own, low: len(low) % len(self.coded.axes.lengths))
         yield
 
 
@@ -419,27 +420,35 @@ def int8_scan(similarity: str, q: Queries, documents: Documents) -> tuple[np.nda
     return values, int8_error(similarity, q, own, documents)[:, None] + own.lengths[:, None] * coded.quantization_error
 
 
-def prefix_scan(similarity: str, q: Queries, documents: np.ndarray, prepared: Documents, length: int):
-    """Values of a scan of coordinates along an orthonormal basis, as the compiled loop computes them, and their bounds."""
+def basis_of(kind: str, dimensions: int) -> np.ndarray | None:
+    """None, an orthonormal basis, or one that rounding spoilt."""
+    if kind == "own":
+        return None
     rng = np.random.default_rng(5)
-    basis = np.linalg.qr(rng.standard_normal((documents.shape[1], length)))[0].T
-    axes = principal_axes.Axes.of(np.ascontiguousarray(basis))
-    inside, outside = axes.coordinates(documents)
-    rest = np.nextafter((outside[-1] * prepared.scale).astype(np.float32), np.float32(np.inf))
-    own, left = axes.coordinates(q.vectors)
-    own_rest = left[-1]
-    values = (own @ inside.T) * prepared.scale + prepared.bias
-    error = principal_axes.prefix_error(similarity, q, own, own_rest, prepared, axes.eta)
-    return values, error[:, None] + own_rest[:, None] * rest
+    basis = np.linalg.qr(rng.standard_normal((dimensions, dimensions)))[0].T
+    return np.ascontiguousarray(basis + (1e-6 * rng.standard_normal(basis.shape) if kind == "spoilt" else 0))
 
 
-@pytest.mark.parametrize("length", [1, 64, 199])
+@pytest.mark.parametrize("kind", ["own", "orthonormal", "spoilt"])
 @pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean"])  # Manhattan distances are no products
-def test_the_bound_of_coordinates_holds(similarity, scanned, length):
+def test_the_bounds_of_16_bit_codes_hold(similarity, scanned, kind):
     q, vectors, documents, true, scores = scanned
-    values, bound = prefix_scan(similarity, q, vectors, documents, length)
-    assert (np.abs(values - true) <= bound).all()
-    assert_order_is_certain(values, bound, scores)
+    axes = Axes(200, basis_of(kind, 200))
+    coded = prepare_axes(similarity, Vectors((vectors,)), len(vectors), axes, rows=100, held=1 << 20)
+    own = axes.codes(q.vectors)
+    assert axes.lengths.tolist() == ([224] if kind == "own" else [32, 64, 96, 224])
+    for number, length in enumerate(axes.lengths.tolist()):
+        products = own.codes[:, :length].astype(np.int64) @ ungrouped(coded.codes)[:, :length].astype(np.int64).T
+        assert np.abs(products).max() < 2**31
+        # as the compiled loop computes them
+        values = products.astype(np.float32) * own.steps[:, None] * coded.scale + documents.bias
+        bound = axis_error(similarity, q, own, number, documents, coded)[:, None]
+        bound = bound + own.rest[number][:, None] * coded.rest[number]
+        assert (np.abs(values - true) <= bound).all()
+        assert_order_is_certain(values, bound, scores)
+    if kind != "spoilt":  # codes along all axes are near the vectors
+        reach = np.sqrt(q.squares)[:, None] * documents.length + documents.square + q.squares[:, None]
+        assert (bound <= 2e-3 * reach).all()
 
 
 def test_the_float32_bound_holds(similarity, scanned):

@@ -13,7 +13,8 @@ import pytest
 from hf_posmine import Corpus
 from hf_posmine.search import compiling, kernels
 from hf_posmine.search.exact import ExactIndex
-from hf_posmine.search.scan_cpu import int8_is_faster, warm_up
+from hf_posmine.search.product_speed import int8_is_faster
+from hf_posmine.search.scan_cpu import warm_up
 from hf_posmine.teachers.vectors import VectorTeacher
 
 pytest.importorskip("numba")
@@ -127,7 +128,7 @@ def test_the_wait_for_the_compiler_is_named_and_ends_before_the_block_is_left(fr
     assert "compiling the loops of the search" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("engine", ["float32", "int8", "prefix"])
+@pytest.mark.parametrize("engine", ["float32", "int8", "int16"])
 def test_the_warm_up_compiles_all_that_scans_of_mapped_files_call(tmp_path, engine):
     if engine == "int8" and not int8_is_faster(48):
         pytest.skip("this processor is slower at int8")

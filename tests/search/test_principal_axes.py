@@ -1,4 +1,4 @@
-"""Scans along principal axes: used where they help, exact always, stored once."""
+"""Scans along principal axes: a few where they help, all otherwise, exact always, stored once."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from hf_posmine.encoding.store import Vectors
-from hf_posmine.search import principal_axes
-from hf_posmine.search.coarse import PrefixProducts
-from hf_posmine.search.error_bounds import Documents
+from hf_posmine.search import exact, kernels, principal_axes
+from hf_posmine.search.axis_codes import Axes, AxisCodes
+from hf_posmine.search.coarse import AxisProducts
 from hf_posmine.search.exact import ExactIndex
-from hf_posmine.search.principal_axes import Axes, Prefix, choose_length, find_axes
+from hf_posmine.search.groups import grouped, ungrouped
+from hf_posmine.search.prepared import prepare_axes
+from hf_posmine.search.principal_axes import find_axes
 
-DIMENSIONS, ROWS = 128, 40_000
+DIMENSIONS, ROWS = 128, 10_000
 
 
 @pytest.fixture(autouse=True)
@@ -32,61 +34,85 @@ def noise(rows: int = ROWS) -> np.ndarray:
     return np.random.default_rng(3).standard_normal((rows, DIMENSIONS)).astype(np.float32)
 
 
-def scan_of(index: ExactIndex):
+def products_of(index: ExactIndex) -> AxisProducts | None:
     return index._compiled_scans[0].coarse
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean"])
-def test_a_prefix_is_taken_where_axes_hold_most_and_gives_the_same(similarity):
-    documents, queries = low_rank(), low_rank(300, seed=1)
+@pytest.mark.parametrize("documents", [low_rank(), noise()], ids=["few directions", "isotropic"])
+def test_the_results_are_those_of_the_plain_scan(similarity, documents):
+    queries = documents[:300] + noise(300) / 4
     plain = ExactIndex(documents, similarity, engine="float32")
     below = np.sort(plain.score(queries, np.tile(np.arange(50), (300, 1))), axis=1)[:, -2]
     exclude = [[i, i + 1, 5] for i in range(300)]
-    prefix = ExactIndex(documents, similarity, engine="prefix")
-    found = prefix.search(queries, 7, below=below, exclude=exclude)
+    coded = ExactIndex(documents, similarity, engine="int16")
+    found = coded.search(queries, 7, below=below, exclude=exclude)
     expected = plain.search(queries, 7, below=below, exclude=exclude)
     for name in ("doc_ids", "scores", "above"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
-    assert isinstance(scan_of(prefix), PrefixProducts)
-    assert scan_of(prefix).prefix.coordinates.shape[1] == DIMENSIONS // 2
+    assert isinstance(products_of(coded), AxisProducts)
 
 
 @pytest.mark.parametrize(
     "documents", [noise(), low_rank(2000), low_rank()[:, :48]], ids=["isotropic", "few documents", "few dimensions"]
 )
-def test_otherwise_the_plain_scan_is_used(documents):
-    assert scan_of(ExactIndex(np.ascontiguousarray(documents), engine="prefix")) is None
+def test_otherwise_all_dimensions_are_multiplied(documents, monkeypatch):
+    index = ExactIndex(np.ascontiguousarray(documents), engine="int16")
+    assert products_of(index).coded.axes.lengths.tolist() == [-(-documents.shape[1] // 32) * 32]
+    monkeypatch.setattr(exact, "int8_is_faster", lambda _: False)
+    monkeypatch.setattr(exact, "int16_share", lambda _: 0.95)
+    monkeypatch.setattr(kernels, "WORTH_COMPILING", 1)
+    assert products_of(ExactIndex(np.ascontiguousarray(documents))) is None  # where codes are no quicker, none are made
 
 
 def test_axes_are_found_once_and_then_read(monkeypatch):
     documents, queries = low_rank(), low_rank(20, seed=1)
-    first = ExactIndex(documents, "dot", engine="prefix").search(queries, 3)
+    first = ExactIndex(documents, "dot", engine="int16").search(queries, 3)
     monkeypatch.setattr(principal_axes, "find_axes", lambda *_: pytest.fail("found again"))
-    again = ExactIndex(documents, "dot", engine="prefix")
+    again = ExactIndex(documents, "dot", engine="int16")
     np.testing.assert_array_equal(again.search(queries, 3).doc_ids, first.doc_ids)
-    assert isinstance(scan_of(again), PrefixProducts)
+    assert products_of(again).coded.axes.lengths.tolist() == [32, 64, 128]
 
 
-def test_axes_of_a_processor_that_rounds_differently_stay_exact():
-    """Any basis is allowed, orthonormal or nearly so: the bound takes what it is."""
-    documents = low_rank(500)
-    basis = np.linalg.qr(np.random.default_rng(0).standard_normal((DIMENSIONS, 64)))[0].T
-    axes = Axes.of(basis + 1e-6 * np.random.default_rng(1).standard_normal(basis.shape))
-    inside, rest = axes.coordinates(documents)
-    assert len(axes.lengths) == len(rest) == 2
-    for length, outside in zip(axes.lengths.tolist(), rest, strict=True):
-        left = documents.astype(np.float64) - inside[:, :length].astype(np.float64) @ axes.basis[:length]
-        assert (np.linalg.norm(left, axis=1) <= outside).all()
-
-
-def test_a_span_chooses_a_short_prefix_where_few_axes_hold_most():
+def test_a_span_chooses_few_axes_once_its_bounds_are_good():
     documents, queries = low_rank(), low_rank(40, seed=1)
-    axes = find_axes("dot", Vectors((documents,)), ROWS)
-    assert axes is not None and axes.eta < 1e-12
-    inside, outside = axes.coordinates(documents)
-    prefix = Prefix(axes, inside, outside.astype(np.float32))
-    own, rest = axes.coordinates(queries)
-    low = np.sort(queries @ documents[:4096].T, axis=1)[:, -4]
-    plain = Documents(np.ones(ROWS, np.float32), np.zeros(ROWS, np.float32), 1.0, 1.0)
-    assert choose_length(prefix, own, rest, low, plain, 4096) == 0
-    assert choose_length(prefix, own, rest, np.full(40, -np.inf, np.float32), plain, 4096) is None
+    basis = find_axes("dot", Vectors((documents,)), ROWS)
+    assert basis is not None
+    assert Axes(DIMENSIONS, basis).eta < 1e-12
+    products = products_of(ExactIndex(documents, "dot", engine="int16"))
+    own, low = products.coded.axes.codes(queries), np.sort(queries @ documents.T, axis=1)[:, -4]
+    products.product = 0.5
+    assert products._best_length(own, low) == 0
+    assert products._best_length(own, np.full(40, -np.inf, np.float32)) == 2
+    products.product = 1.1
+    assert products._best_length(own, np.full(40, -np.inf, np.float32)) is None
+
+
+@pytest.mark.parametrize(("queries", "documents"), [(1, 1), (2, 8), (5, 67), (7, 130), (513, 18), (4, 208)])
+def test_compiled_products_are_exact(queries, documents):
+    rng = np.random.default_rng(0)
+    left, right = (rng.integers(-3000, 3001, (rows, 160)).astype(np.int16) for rows in (queries, documents))
+    left[0], right[0] = 3600, 3600  # near the largest sum
+    ones = np.ones(documents, np.float32)
+    coded = AxisCodes(Axes(160), grouped(right), ones, (), 0.0)
+    for length in (32, 96, 160):
+        for start in range(0, documents, 8):
+            out = coded.products(left, start, documents, length)
+            expected = left[:, :length].astype(np.int64) @ right[start:, :length].astype(np.int64).T
+            np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(ungrouped(grouped(right)), right)
+    at = np.unique(rng.integers(0, documents, 9))
+    np.testing.assert_array_equal(coded.coordinates(at), right[at])
+
+
+def test_shards_of_any_size_are_coded_alike():
+    documents = low_rank(1003)
+    parts = Vectors(tuple(np.split(documents, [3, 8, 300, 301, 990])))
+    for axes in (Axes(DIMENSIONS), Axes(DIMENSIONS, np.linalg.qr(noise(DIMENSIONS).astype(np.float64))[0])):
+        one, other = (
+            prepare_axes("cosine", vectors, 1003, axes, rows=64, held=1 << 30)
+            for vectors in (Vectors((documents,)), parts)
+        )
+        np.testing.assert_array_equal(one.codes, other.codes)
+        np.testing.assert_array_equal(ungrouped(one.codes), axes.codes(documents).codes)
+        np.testing.assert_array_equal(np.stack(one.rest), np.stack(other.rest))

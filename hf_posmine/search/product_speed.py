@@ -1,0 +1,66 @@
+"""The speed of products of codes on this processor, measured once per process, in milliseconds. It moves no result."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hf_posmine.search import kernels
+from hf_posmine.search.error_bounds import PAD
+from hf_posmine.utils.threads import one_blas_thread, one_torch_thread_each
+from hf_posmine.utils.upstream import int8_product
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PROBES = {(32, 512): 2.0, (256, 2048): 0.7}
+"""Queries and documents -> the largest share of float32's time for int8. A processor without int8 products takes ten times as
+long as in float32, which a small product shows; at full size its probe would take seconds."""
+SHAPE = (256, 1024)
+"""The same of 16-bit products."""
+
+
+@functools.cache
+def int8_is_faster(dimensions: int) -> bool:
+    """Whether torch multiplies int8 faster than float32 here: with VNNI, AMX and the like."""
+    try:
+        return all(_int8_share(dimensions, *shape) < most for shape, most in PROBES.items())
+    except (RuntimeError, AttributeError):  # a private operator of torch: absent or refused on some builds
+        return False
+
+
+@functools.cache
+def int16_share(dimensions: int) -> float:
+    """Time of the compiled 16-bit products as a share of float32's."""
+    queries, documents = (np.ones((rows, -(-dimensions // PAD) * PAD), np.int16) for rows in SHAPE)
+    length, out = queries.shape[1], np.empty(SHAPE, np.int32)
+    return _share(lambda: kernels.int16_products(queries, documents, length, out), dimensions, *SHAPE)
+
+
+def _int8_share(dimensions: int, queries: int, documents: int) -> float:
+    import torch
+
+    padded = -(-dimensions // PAD) * PAD
+    a, b = torch.ones((queries, padded), dtype=torch.int8), torch.ones((documents, padded), dtype=torch.int8)
+    return _share(lambda: int8_product(a, b.t()), dimensions, queries, documents)
+
+
+def _share(product: Callable[[], object], dimensions: int, queries: int, documents: int) -> float:
+    """Time of a product as a share of the same in float32, on one core."""
+    a, b = np.ones((queries, dimensions), np.float32), np.ones((documents, dimensions), np.float32)
+    with one_blas_thread(), one_torch_thread_each(1) as pool:
+        mine, float32 = (pool.submit(_best_of, run).result() for run in (product, lambda: a @ b.T))
+    return mine / float32
+
+
+def _best_of(action: Callable[[], object], times: int = 5) -> float:
+    """The least CPU seconds of this thread, which other work on the machine disturbs little."""
+    best = float("inf")
+    for _ in range(times):
+        start = time.thread_time()
+        action()
+        best = min(best, time.thread_time() - start)
+    return best
