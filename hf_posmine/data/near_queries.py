@@ -9,6 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from hf_posmine.data.texts import normalize
+from hf_posmine.data.words import rest_of_word
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +20,10 @@ def trigrams(text: str) -> frozenset[str]:
 
     >>> trigrams("Who?") == trigrams("who")
     True
+    >>> trigrams("बाल") == trigrams("बल")
+    False
     """
-    folded = " ".join(re.findall(r"\w+", normalize(text))) or normalize(text)
+    folded = " ".join(re.findall(rf"\w+(?:{rest_of_word()})*", normalize(text))) or normalize(text)
     padded = f" {folded} "
     return frozenset(padded[start : start + 3] for start in range(max(1, len(padded) - 2)))
 

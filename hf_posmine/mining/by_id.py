@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hf_posmine.core.errors import ColumnError, InputError
-from hf_posmine.data.columns import check_ids, column_names, image_columns, iter_columns
+from hf_posmine.data.columns import column_names, image_columns, iter_columns
 from hf_posmine.data.images import NamedImage
 from hf_posmine.data.layouts import pick_columns
 from hf_posmine.mining.columns import list_column, without_outputs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from datasets import Dataset
 
     from hf_posmine.data.corpus import Corpus
@@ -67,16 +69,17 @@ def with_texts(mined: Dataset, corpus: Corpus) -> Dataset:
 
 def _texts(mined: Dataset, column: str, corpus: Corpus) -> list[list[str]]:
     """The texts that the cells of a column name."""
-    made = []
-    for start, batch in iter_columns(mined, [column]):
-        cells = [[] if ids == [] else check_ids([ids], column, start)[0] for ids in batch[column]]
-        rows = corpus.required_rows([one for ids in cells for one in ids], column)
-        texts = corpus.items(rows)
-        if any(isinstance(text, NamedImage) for text in texts):
-            raise InputError(
-                f"column {column!r} names images of the corpus, and judges and cross-encoders read texts; mine with a second "
-                "opinion that reads images instead"
-            )
-        rest = iter(texts)
-        made += [[next(rest) for _ in ids] for ids in cells]
+    made = [row for _, batch in iter_columns(mined, [column]) for row in documents_by_id(corpus, batch[column], column)]
+    if any(isinstance(text, NamedImage) for texts in made for text in texts):
+        raise InputError(
+            f"column {column!r} names images of the corpus, and judges and cross-encoders read texts; mine with a second "
+            "opinion that reads images instead"
+        )
     return made
+
+
+def documents_by_id(corpus: Corpus, values: Sequence[object], column: str) -> list[list[str]]:
+    """The documents that cells name: ids, lists of ids, or None for none; an id that the corpus lacks is an error."""
+    lists = [[] if value is None else value if isinstance(value, list) else [value] for value in values]
+    found = iter(corpus.items(corpus.required_rows([str(one) for ids in lists for one in ids], column)))
+    return [[next(found) for _ in ids] for ids in lists]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_posmine.core.errors import InputError, MissingExtraError, NoSharedWordWarning
+from hf_posmine.data.words import rest_of_word
 from hf_posmine.teachers.dense_model import commit_of
 from hf_posmine.teachers.exhaustive import FullScores
 from hf_posmine.teachers.postings import Postings, pair_score
@@ -30,12 +31,14 @@ if TYPE_CHECKING:
     from hf_posmine.core.types import Floats, ScoreKind
     from hf_posmine.data.corpus import Corpus
 
-BM25_VERSION = 2
+BM25_VERSION = 3
 """Part of the key of a stored index: raised when the same texts would get other scores."""
 
 
-WORDS = r"(?u)\b\w\w+\b|\b\w(?=-\w)|(?<=\w-)\w\b"
-"""Words of two characters or more, and single ones beside a hyphen: ``X-100`` and ``Y-100`` differ."""
+def word_pattern() -> str:
+    """Words of two characters or more, and single ones beside a hyphen: ``X-100`` and ``Y-100`` differ."""
+    rest = rest_of_word()
+    return rf"\w\w+(?:{rest})*|\w(?:{rest})+|\w(?=-\w)|(?<=\w-)\w"
 
 
 class BM25Teacher(FullScores):
@@ -182,7 +185,7 @@ class BM25Teacher(FullScores):
         stop_words = _stop_words().get(self.language or "", ())
         return bm25s.tokenize(
             list(texts),
-            token_pattern=WORDS,
+            token_pattern=word_pattern(),
             stopwords=list(stop_words),
             stemmer=stems,
             return_ids=False,

@@ -14,13 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
 from datasets.fingerprint import Hasher
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hf_posmine import Corpus, PositiveAwareMiner, mine
 from hf_posmine.core.errors import InputError, MissingExtraError, NoSharedWordWarning
 from hf_posmine.hub.teacher_inputs import recorded_spec
 from hf_posmine.mining.record import TeacherRecord
 from hf_posmine.teachers import BM25Teacher
-from hf_posmine.teachers.bm25 import WORDS
+from hf_posmine.teachers.bm25 import word_pattern
 from hf_posmine.teachers.factory import make_teacher, make_teachers, open_teacher
 from hf_posmine.teachers.postings import Postings
 from hf_posmine.teachers.spellings import BM25, TeacherContext, as_teacher_spec
@@ -64,13 +66,41 @@ def test_the_ranking_is_that_of_bm25s(tmp_path, sample_corpus, sample_pairs):
 
     texts, queries = sample_corpus.texts(np.arange(len(sample_corpus))).to_pylist(), sample_pairs["query"][:40]
     options = {"stopwords": "en", "stemmer": Stemmer.Stemmer("english"), "show_progress": False}
-    options["token_pattern"] = WORDS
+    options["token_pattern"] = word_pattern()
     theirs = bm25s.BM25(method="lucene")
     theirs.index(bm25s.tokenize(texts, **options), show_progress=False)
     asked = bm25s.tokenize(queries, **options)
     expected = theirs.retrieve(asked, k=5, show_progress=False).scores
     found = BM25Teacher(sample_corpus, store=tmp_path).search(queries, 5)
     np.testing.assert_allclose(found.scores, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "मधुमक्खियाँ नाचकर फूलों का रास्ता",
+        "தேனீக்கள் ஆடி பூக்களின்",
+        "مَدْرَسَة النَّحل",
+        "می\u200cخواهم برو",
+        "ප්‍රශ්නය කුමක්ද",
+        "cafe\u0301 bar",
+        "מְלָכִים אֶל",
+    ],
+)
+def test_words_of_any_script_with_spaces_are_whole(text):
+    assert re.findall(word_pattern(), text) == text.split()
+
+
+@given(st.text("ab1_ -.'é蜂"))
+def test_words_without_marks_are_those_of_the_plain_pattern(text):
+    assert re.findall(word_pattern(), text) == re.findall(r"\b\w\w+\b|\b\w(?=-\w)|(?<=\w-)\w\b", text)
+
+
+def test_words_that_differ_in_their_vowels_differ(tmp_path):
+    """Bat, hair, strength and ear: one consonant frame or two, told apart by signs that are marks."""
+    texts = ["बल्ला", "बाल", "बल", "कान"]
+    scores = BM25Teacher(Corpus.from_texts(texts), language=None, store=tmp_path).all_scores(texts)
+    assert ((scores > 0) == np.eye(4, dtype=bool)).all()
 
 
 def test_language_sets_stop_words_and_stemmer(tmp_path):

@@ -45,17 +45,6 @@ def with_images(texts: Sequence[str], images: Corpus | None) -> list[str]:
     return [text if row < 0 else next(found) for text, row in zip(texts, rows.tolist(), strict=True)]
 
 
-def documents_by_id(corpus: Corpus, values: Sequence[Any], column: str) -> list[list[str]]:
-    """The documents that cells name: ids, lists of ids, or None for none.
-
-    Raises:
-        InputError: an id that the corpus lacks.
-    """
-    lists = [[] if value is None else value if isinstance(value, list) else [value] for value in values]
-    found = iter(corpus.items(corpus.required_rows([str(one) for ids in lists for one in ids], column)))
-    return [[next(found) for _ in ids] for ids in lists]
-
-
 def image_rows(rows: Dataset, images: Corpus | None) -> Any:
     """Rows of names as rows of ``datasets.Image()``, on disk, which a miner reads.
 

@@ -12,7 +12,7 @@ from hf_posmine.core.errors import ColumnError, InputError, ShortRowError
 from hf_posmine.data.aliases import NEGATIVE_NAMES, named, names_an_id
 from hf_posmine.data.columns import check_texts, column_names, iter_columns, require_column, text_of_record
 from hf_posmine.data.texts import normalize
-from hf_posmine.training.convert.images import documents_by_id
+from hf_posmine.mining.by_id import documents_by_id
 from hf_posmine.training.convert.shared import Converted, converted, negative_columns
 
 if TYPE_CHECKING:
