@@ -26,13 +26,12 @@ import numpy as np
 from datasets import Dataset, disable_progress_bars
 
 from benchmarks.measure import ROOT, machine, markdown
+from benchmarks.students import bag_of_words
 from benchmarks.synthetic import save_json
 from tests.audit import planted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from sentence_transformers import SentenceTransformer
 
     from hf_posmine.evaluation import Collection
 
@@ -129,19 +128,6 @@ def triplets(rows: Any) -> list[dict[str, str]]:
     ]
 
 
-def student() -> SentenceTransformer:
-    """The average of MiniLM's word embeddings."""
-    from torch import nn
-
-    from hf_posmine.encoding import load_model
-
-    model = load_model("embedded", device="cpu")
-    backbone = model[0].model
-    backbone.encoder.layer, backbone.config.num_hidden_layers = nn.ModuleList(), 0
-    model.max_seq_length = LENGTH
-    return model
-
-
 def values(rows: Sequence[dict[str, str]], collection: Collection, seed: int, steps: int) -> list[float]:
     """NDCG@10 of each question after training."""
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
@@ -149,7 +135,7 @@ def values(rows: Sequence[dict[str, str]], collection: Collection, seed: int, st
 
     from hf_posmine.evaluation import evaluate_retrieval
 
-    model = student()
+    model = bag_of_words(LENGTH)
     with tempfile.TemporaryDirectory(prefix="posmine-student-") as folder:
         arguments = SentenceTransformerTrainingArguments(
             folder, max_steps=steps, per_device_train_batch_size=BATCH, learning_rate=RATE, warmup_steps=0.1, seed=seed,
