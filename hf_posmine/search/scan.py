@@ -10,6 +10,8 @@ import numpy as np
 from hf_posmine.core.types import PADDING, Exclusions, Rows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hf_posmine.search.error_bounds import Queries
 
 
@@ -51,6 +53,18 @@ class ScanResult:
     def empty(cls, queries: int) -> ScanResult:
         """Nothing found yet."""
         return cls(np.full((queries, 0), PADDING, np.int64), np.zeros(queries, np.int64), np.zeros(queries, bool))
+
+    @classmethod
+    def joined(cls, parts: Sequence[ScanResult]) -> ScanResult:
+        """The results of queries that follow one another; one copy, however many parts."""
+        width = max((part.ids.shape[1] for part in parts), default=0)
+        wide = [np.pad(p.ids, ((0, 0), (0, width - p.ids.shape[1])), constant_values=PADDING) for p in parts]
+        none = cls.empty(0)
+        return cls(
+            np.concatenate([np.empty((0, width), np.int64), *wide]),
+            np.concatenate([none.above, *(part.above for part in parts)]),
+            np.concatenate([none.complete, *(part.complete for part in parts)]),
+        )
 
     def put(self, at: Rows, other: ScanResult) -> ScanResult:
         """These results with those of the queries ``at`` replaced."""

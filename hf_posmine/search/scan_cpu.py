@@ -58,7 +58,6 @@ class CpuScan:
         most = max(1, min(self.sizes.queries, self.sizes.records // room))
         size = -(-total // (threads * -(-total // (threads * most)))) if total else 1
         parts = [np.arange(start, min(start + size, total)) for start in range(0, total, size)]
-        found = ScanResult.empty(total)
         threads = min(threads, len(parts))
         scan = self._scan_float
         if self.coarse is not None:
@@ -74,9 +73,7 @@ class CpuScan:
             else:
                 with one_torch_thread_each(threads) as pool:
                     results = list(pool.map(one, parts))
-        for span, result in zip(parts, results, strict=True):
-            found = found.put(span, result)
-        return found
+        return ScanResult.joined(results)
 
     def _scan_float(self, queries: Queries, k: int, limits: Ceilings, room: int) -> ScanResult:
         candidates = _Candidates.of(k, limits, room, self.sizes.records)

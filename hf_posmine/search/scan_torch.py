@@ -60,10 +60,7 @@ class TorchScan:
             for start, block in self.feed:
                 for span in spans:
                     span.take(self._values(span.queries, block, start), start)
-            found = ScanResult.empty(total)
-            for part, span in zip(parts, spans, strict=True):
-                found = found.put(part, span.found())
-        return found
+            return ScanResult.joined([span.found() for span in spans])
 
     @property
     def feed(self) -> GpuBlocks:

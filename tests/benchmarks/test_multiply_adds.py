@@ -1,0 +1,22 @@
+"""The count of multiply-adds, on vectors that no bound can prune and on vectors that lie along few axes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba")
+
+from benchmarks.multiply_adds import Search, measure, noise
+
+
+def test_noise_is_multiplied_whole_and_few_axes_are_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_POSMINE_HOME", str(tmp_path))
+    whole = measure(noise(64, 300))
+    assert whole["same"]
+    assert 1 <= whole["share"] < 1.2
+    rng = np.random.default_rng(0)
+    low = (rng.standard_normal((9000, 8)) @ rng.standard_normal((8, 384))).astype(np.float32)
+    few = measure(Search("few axes", low[:64], low, [[row] for row in range(64)]))
+    assert few["same"]
+    assert few["share"] < 0.5
