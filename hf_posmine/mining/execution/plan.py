@@ -138,9 +138,9 @@ class JobEstimate:
 
 
 def _takes(mark: str, seconds: float | None) -> str:
-    """A duration, with its mark unless it is a bound."""
+    """A duration, with its mark unless it is a bound or unknown."""
     shown = show_duration(seconds)
-    return shown if shown.startswith("under") else mark + shown
+    return mark + shown if shown and not shown.startswith("under") else shown
 
 
 def plan_mining(miner: PositiveAwareMiner, rows: int | None, *, batch_size: int | None = None) -> JobEstimate:
