@@ -48,6 +48,29 @@ def loading_options(backend: Backend, compute: Compute | None, device: str | Non
     return {"device": "cpu", "backend": backend, "model_kwargs": {"ov_config": config}}
 
 
+def check_device(device: str | None) -> None:
+    """Refuse a device that torch does not have here, before it is asked to load a model there.
+
+    Raises:
+        InputError: no device by that name, or one that is absent.
+    """
+    import torch
+
+    if device is None:
+        return
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        raise InputError(f"device={device!r} is no device of torch; choose one such as 'cpu', 'cuda' or 'cuda:1'") from None
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"device={device!r}: torch {torch.__version__} finds {torch.cuda.device_count()} CUDA devices here; leave the device "
+            "out to use what there is, or install a build of torch for your GPU"
+        )
+    if wanted.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError(f"device={device!r}: torch finds no GPU of Apple here; leave the device out to use what there is")
+
+
 def backend_of(model: object) -> str:
     """The backend of one of sentence-transformers' models."""
     return str(model.get_backend()) if isinstance(model, OnBackend) else "torch"

@@ -17,7 +17,7 @@ import numpy as np
 from hf_posmine.core.errors import InputError, MissingExtraError, StoreError
 from hf_posmine.data.images import NamedImage
 from hf_posmine.encoding.attention import check_loaded
-from hf_posmine.encoding.backends import Backend, Compute, backend_of, loading_options
+from hf_posmine.encoding.backends import Backend, Compute, backend_of, check_device, loading_options
 from hf_posmine.encoding.batches import LEAST_TOKENS, plan_batches, run_batches, sent
 from hf_posmine.encoding.defaults import DEFAULT_MODEL, EMBEDDED
 from hf_posmine.encoding.images import IMAGES_AT_ONCE, by_kind, image_batches, opened_batches
@@ -84,9 +84,10 @@ def load_as(kind: type, name: str, **kwargs: Any) -> Any:
     """A model of one of sentence-transformers' classes by Hub id or folder; see :func:`model_source`.
 
     Raises:
-        InputError: a model that cannot be loaded, or one of another kind.
+        InputError: a model that cannot be loaded, one of another kind, or a device that is absent.
     """
     source, revision = model_source(name), kwargs.get("revision")
+    check_device(kwargs.get("device"))
     check_role(kind.__name__, name, source, revision)
     try:
         model = kind(source, **({"local_files_only": True} if source != name else {}), **kwargs)

@@ -101,3 +101,17 @@ def test_it_mines_and_its_record_mines_again(openvino, corpus, tmp_path):
     assert [str(change) for change in again.changes if change.decisive] == []
     assert again.miner.fingerprint == miners["openvino"].fingerprint
     assert again.miner.teachers[0].describe() == miners["openvino"].teachers[0].describe()
+
+
+@pytest.mark.parametrize(
+    ("device", "says"),
+    [
+        ("gpu", "is no device of torch; choose one such as 'cpu'"),
+        ("cuda:99", "CUDA devices here; leave the device out"),
+        ("mps", "finds no GPU of Apple here"),
+    ],
+)
+def test_a_device_that_is_absent_is_refused_before_a_model_is_loaded(monkeypatch, device, says):
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    with pytest.raises(InputError, match=says):
+        load_model("embedded", device=device)
