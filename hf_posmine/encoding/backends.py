@@ -61,14 +61,18 @@ def check_device(device: str | None) -> None:
     try:
         wanted = torch.device(device)
     except RuntimeError:
-        raise InputError(f"device={device!r} is no device of torch; choose one such as 'cpu', 'cuda' or 'cuda:1'") from None
+        raise InputError(
+            f"device={device!r} does not name a device of torch; choose one such as 'cpu', 'cuda' or 'cuda:1'"
+        ) from None
     if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
         raise InputError(
             f"device={device!r}: torch {torch.__version__} finds {torch.cuda.device_count()} CUDA devices here; leave the device "
             "out to use what there is, or install a build of torch for your GPU"
         )
     if wanted.type == "mps" and not torch.backends.mps.is_available():
-        raise InputError(f"device={device!r}: torch finds no GPU of Apple here; leave the device out to use what there is")
+        raise InputError(
+            f"device={device!r}: torch does not find a GPU of Apple here; leave the device out to use what there is"
+        )
 
 
 def backend_of(model: object) -> str:

@@ -408,7 +408,8 @@ def _read_shard(path: Path) -> tuple[np.ndarray, str, str]:
             header = json.loads(file.read(length))
         entry = header["vectors"]
         dtype = {"F32": np.float32, "F16": np.float16}[entry["dtype"]]
-        begin, end = entry["data_offsets"]
+        begin, _ = entry["data_offsets"]
+        end = max(tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__")
         if path.stat().st_size < 8 + length + end:
             raise ValueError(f"it ends after {path.stat().st_size} of {8 + length + end} bytes")
         shape = tuple(entry["shape"])

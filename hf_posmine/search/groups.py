@@ -14,6 +14,7 @@ GROUP = 8
 def grouped(codes: np.ndarray) -> np.ndarray:
     """Codes ``[N, p]`` in groups of 8 rows, two numbers of each row in turn; rows behind the last whole group as they are.
 
+    >>> import numpy as np
     >>> grouped(np.arange(32).reshape(8, 4))[0].tolist()
     [0, 1, 4, 5]
     """

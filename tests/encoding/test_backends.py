@@ -106,9 +106,9 @@ def test_it_mines_and_its_record_mines_again(openvino, corpus, tmp_path):
 @pytest.mark.parametrize(
     ("device", "says"),
     [
-        ("gpu", "is no device of torch; choose one such as 'cpu'"),
+        ("gpu", "does not name a device of torch; choose one such as 'cpu'"),
         ("cuda:99", "CUDA devices here; leave the device out"),
-        ("mps", "finds no GPU of Apple here"),
+        ("mps", "does not find a GPU of Apple here"),
     ],
 )
 def test_a_device_that_is_absent_is_refused_before_a_model_is_loaded(monkeypatch, device, says):

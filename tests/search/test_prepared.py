@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +37,25 @@ def folders(home: Path) -> list[Path]:
     return [path.parent for path in home.rglob("extremes.json")]
 
 
-def stored(tmp_path) -> tuple[EmbeddingStore, Vectors]:
+class Counting:
+    """Gives the vectors in blocks, and counts texts that were cut, as a model does."""
+
+    def __init__(self) -> None:
+        self.rows = iter(np.split(DOCUMENTS, range(128, 500, 128)))
+
+    def __call__(self, texts, done) -> np.ndarray:
+        return next(self.rows)
+
+    def cut_among(self, texts: int) -> int:
+        return 1
+
+
+def stored(tmp_path, *, counting: bool = False) -> tuple[EmbeddingStore, Vectors]:
     part = Corpus.from_texts([f"text {n}" for n in range(500)], cache_dir=tmp_path / "corpus").parts[0]
     store = EmbeddingStore(tmp_path / "store", shard_rows=128)
-    rows = iter(np.split(DOCUMENTS, range(128, 500, 128)))
-    return store, store.fill("key", part, lambda texts, done: next(rows), {}, lambda count: None)
+    encode = Counting()
+    given = encode if counting else partial(encode)  # the latter does not count
+    return store, store.fill("key", part, given, {}, lambda count: None)
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean"])
@@ -98,8 +113,9 @@ def test_it_is_made_once_and_only_for_the_same_content(fresh_home, monkeypatch):
     assert len(folders(fresh_home)) == 6
 
 
-def test_beside_a_store_by_the_checksums_of_its_shards(tmp_path, fresh_home, monkeypatch):
-    _, vectors = stored(tmp_path)
+@pytest.mark.parametrize("counting", [False, True])
+def test_beside_a_store_by_the_checksums_of_its_shards(tmp_path, fresh_home, monkeypatch, counting):
+    _, vectors = stored(tmp_path, counting=counting)
     with monkeypatch.context() as patch:
         patch.setattr(module.np, "ascontiguousarray", None)  # the numbers are not read to address them
         address = module.content_digest("cosine", vectors, 500, True)
