@@ -91,7 +91,7 @@ def read_texts(mined: Dataset, args: argparse.Namespace, miner: PositiveAwareMin
     if args.corpus is None and miner is None:
         raise InputError(f"{args.data} names documents by id, which no judge can read; give their texts with --corpus")
     corpus = Corpus.of(args.corpus) if miner is None else miner.corpus
-    return with_texts(mined, corpus)
+    return with_texts(mined, corpus, args.query_column, args.positive_column)
 
 
 def topped_up(

@@ -43,12 +43,16 @@ def require_texts(mined: Dataset, reader: str) -> None:
         )
 
 
-def with_texts(mined: Dataset, corpus: Corpus) -> Dataset:
+def with_texts(
+    mined: Dataset, corpus: Corpus, query_column: str | None = None, positive_column: str | None = None
+) -> Dataset:
     """Rows that name documents by id, with the texts in ``negatives``, and in ``positive`` where positives are named so.
 
     Args:
         mined: rows with ``negatives_ids`` and without ``negatives``.
         corpus: the documents.
+        query_column: None to find it by name.
+        positive_column: of texts; None to find it by name, or that of ids.
 
     Raises:
         ColumnError: rows without such a column.
@@ -63,7 +67,7 @@ def with_texts(mined: Dataset, corpus: Corpus) -> Dataset:
     if list_column(column_names(mined)) != "negatives_ids":
         raise ColumnError(f"the rows do not name negatives by id alone; their columns are {column_names(mined)}")
     made = mined.add_column("negatives", _texts(mined, "negatives_ids", corpus))
-    _, positive, by_id = pick_columns(without_outputs(mined), None, None, None)
+    _, positive, by_id = pick_columns(without_outputs(mined), query_column, positive_column, None)
     return made if positive or by_id is None else made.add_column("positive", _texts(mined, by_id, corpus))
 
 

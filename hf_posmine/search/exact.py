@@ -36,6 +36,8 @@ Engine: TypeAlias = Literal["auto", "int8", "int16", "float32", "torch"]
 CPU_BLOCK = Sizes.block_rows
 SLOW = 0.9
 """16-bit products that take this share of float32's time are not worth their codes."""
+AXIS_SHARE = 8
+"""Rows are put along axes in float64, several arrays of them at a time: so many times fewer rows than in a block of products."""
 MORE = 8
 """How many times the room a query gets that is scanned once more."""
 
@@ -197,7 +199,12 @@ class ExactIndex:
             return None
         sizes = self._sizes
         coded = prepare_axes(
-            self.similarity, self.vectors, self.num_candidates, axes, rows=sizes.block_rows, held=sizes.held
+            self.similarity,
+            self.vectors,
+            self.num_candidates,
+            axes,
+            rows=-(-sizes.block_rows // AXIS_SHARE),
+            held=sizes.held,
         )
         return AxisProducts(coded, documents.bias, -(-sizes.int8_rows // GROUP) * GROUP, product)
 

@@ -15,7 +15,7 @@ import numpy as np
 import xxhash
 
 from hf_posmine.core.errors import ReadOnlyError
-from hf_posmine.search.axis_codes import AxisCodes
+from hf_posmine.search.axis_codes import STEP, Axes, AxisCodes
 from hf_posmine.search.error_bounds import PAD, Coded, Documents, Int8, refuse_tiny, scale_and_bias
 from hf_posmine.search.groups import GROUP, grouped
 from hf_posmine.utils.cache import build_once
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from hf_posmine.core.types import Floats
     from hf_posmine.encoding.store import Vectors
-    from hf_posmine.search.axis_codes import Axes
     from hf_posmine.search.rescore import Similarity
 
 VERSION = 1
@@ -92,6 +91,12 @@ def _made(
 def row_bytes(dimensions: int, *, int8: bool) -> int:
     """Bytes per document of what :func:`prepare` makes."""
     return _bytes(_layout(dimensions, int8))
+
+
+def axis_row_bytes(dimensions: int) -> int:
+    """The same of :func:`prepare` and :func:`prepare_axes` together, at most."""
+    numbers = Axes(dimensions).padded
+    return row_bytes(dimensions, int8=False) + 2 * numbers + 4 * (2 + dimensions // 2 // STEP)
 
 
 def _bytes(layout: Layout) -> int:

@@ -16,12 +16,12 @@ SPELLING = re.compile(r"(\d+)x([A-Za-z]\w*|\d+(?:\.\d+)?)(?:@(0?\.\d+|1))?")
 
 
 ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
-"""Devices of NVIDIA's, AMD's and Windows' drivers."""
+"""Devices of NVIDIA's and AMD's drivers, and of Windows' for its Linux."""
 
 
 def has_accelerator() -> bool:
     """Whether torch may find an accelerator on this machine; known without it."""
-    return sys.platform == "darwin" or any(Path(name).exists() for name in ACCELERATORS)
+    return sys.platform in ("darwin", "win32") or any(Path(name).exists() for name in ACCELERATORS)
 
 
 @dataclass(frozen=True)

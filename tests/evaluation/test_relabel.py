@@ -511,6 +511,9 @@ def test_readers_of_texts_refuse_ids_and_images():
     nobody = OracleJudge({})
     texts = with_texts(rows, Corpus.from_texts(["one", "two"], ids="ab"))
     assert texts[0] == rows[0] | {"negatives": ["two"], "positive": ["one"]} and judge_negatives(texts, nobody)
+    named = Dataset.from_dict({"query": ["q"], "gold": ["one"], "note": ["n"], "negatives_ids": [["b"]]})
+    found = with_texts(named, Corpus.from_texts(["one", "two"], ids="ab"), "query", "gold")
+    assert found[0] == named[0] | {"negatives": ["two"]}
     for ask, who in (
         (lambda r: judge_negatives(r, nobody), "a judge"), (lambda r: rerank(r, None, (), 1), "a cross-encoder"),
     ):  # fmt: skip

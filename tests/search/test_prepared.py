@@ -15,8 +15,9 @@ from hf_posmine.core.errors import ReadOnlyError
 from hf_posmine.data.corpus import Corpus
 from hf_posmine.encoding.store import EmbeddingStore, Vectors
 from hf_posmine.search import prepared as module
+from hf_posmine.search.axis_codes import Axes
 from hf_posmine.search.error_bounds import Int8
-from hf_posmine.search.prepared import prepare, row_bytes
+from hf_posmine.search.prepared import axis_row_bytes, prepare, prepare_axes, row_bytes
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = np.random.default_rng(0).standard_normal((500, 40)).astype(np.float32) * np.linspace(0, 3, 500)[:, None]
@@ -199,3 +200,14 @@ prepared.prepare("cosine", Vectors((DOCUMENTS,)), 500, int8=True, rows=64, held=
     assert leftover
     assert np.array_equal(made(Vectors((DOCUMENTS,))).coded.codes, made(held=1 << 20).coded.codes)
     assert not list(fresh_home.rglob("*.tmp-*"))
+
+
+@pytest.mark.parametrize("dimensions", [40, 200])
+def test_codes_along_axes_take_what_a_plan_counts(fresh_home, dimensions):
+    vectors = np.random.default_rng(0).standard_normal((500, dimensions)).astype(np.float32)
+    axes = Axes(dimensions, np.linalg.qr(np.random.default_rng(1).standard_normal((dimensions, dimensions)))[0])
+    given = Vectors((vectors,))
+    prepare("cosine", given, 500, int8=False, rows=64, held=0)
+    prepare_axes("cosine", given, 500, axes, rows=64, held=0)
+    written = sum(path.stat().st_size for folder in folders(fresh_home) for path in folder.glob("*.npy"))
+    assert 0 <= written - 500 * axis_row_bytes(dimensions) < 4000  # headers

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hf_posmine.encoding.store import Vectors
-from hf_posmine.search import exact, kernels, principal_axes
+from hf_posmine.search import exact, kernels, principal_axes, product_speed
 from hf_posmine.search.axis_codes import Axes, AxisCodes
 from hf_posmine.search.coarse import AxisProducts
 from hf_posmine.search.exact import ExactIndex
@@ -116,3 +116,8 @@ def test_shards_of_any_size_are_coded_alike():
         np.testing.assert_array_equal(one.codes, other.codes)
         np.testing.assert_array_equal(ungrouped(one.codes), axes.codes(documents).codes)
         np.testing.assert_array_equal(np.stack(one.rest), np.stack(other.rest))
+
+
+def test_a_clock_that_sees_no_time_is_no_error(monkeypatch):
+    monkeypatch.setattr("hf_posmine.search.product_speed.time.thread_time", lambda: 1.0)
+    assert product_speed.int16_share.__wrapped__(64) == 0

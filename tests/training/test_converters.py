@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +22,7 @@ from hf_posmine.training.convert import (
 )
 from hf_posmine.training.convert.shared import draw_different
 from tests.conftest import real_data
+from tests.support.pages import pages
 
 LABELLED = {"text": ["a", "b", "c", "d", "e"], "label": ["x", "x", "y", "y", "z"]}
 
@@ -568,3 +569,13 @@ def test_real_lists():
         of_query[query] += its
     for row in made.dataset:
         assert row["positive"] in of_query[row["query"]] and not set(negatives_of(row)) & set(of_query[row["query"]])
+
+
+def test_a_stream_of_images_is_refused_at_once():
+    rows = {"query": ["q"], "positive": pages(["a"]), "negative": pages(["b"])}
+    features = Features({"query": Value("string"), "positive": Image(), "negative": Image()})
+    stream = Dataset.from_dict(rows, features=features).to_iterable_dataset()
+    with pytest.raises(
+        ColumnError, match="'positive' holds images, which a stream cannot convert; load the data without"
+    ):
+        retrieval_to_rows(stream, "query", "positive", "negative")

@@ -10,7 +10,7 @@ import numpy as np
 
 from hf_posmine.encoding.batches import CPU_TOKENS
 from hf_posmine.search.block_sizes import Sizes
-from hf_posmine.search.prepared import row_bytes
+from hf_posmine.search.prepared import axis_row_bytes, row_bytes
 from hf_posmine.utils.threads import num_threads
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ def encode_step(
 
 
 def cpu_search_bytes(documents: int, dimensions: int, sizes: Sizes, threads: int) -> tuple[int, int]:
-    """Bytes that a search on a CPU holds and writes."""
-    columns = documents * row_bytes(dimensions, int8=True)
+    """Bytes that a search on a CPU holds and writes, at most: where it takes 16-bit codes."""
+    columns = documents * max(row_bytes(dimensions, int8=True), axis_row_bytes(dimensions))
     held = columns <= sizes.held
     return sizes.per_thread(dimensions) * threads + columns * held, columns * (not held)
 

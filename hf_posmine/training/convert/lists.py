@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 from hf_posmine.core.check import whole
 from hf_posmine.core.errors import ColumnError, InputError, ShortRowError
 from hf_posmine.data.aliases import NEGATIVE_NAMES, named, names_an_id
-from hf_posmine.data.columns import check_texts, column_names, iter_columns, require_column, text_of_record
+from hf_posmine.data.columns import (
+    check_texts,
+    column_names,
+    image_columns,
+    iter_columns,
+    require_column,
+    text_of_record,
+)
 from hf_posmine.data.texts import normalize
 from hf_posmine.mining.by_id import documents_by_id
 from hf_posmine.training.convert.shared import Converted, converted, negative_columns
@@ -188,6 +195,11 @@ def _convert(dataset: Dataset | IterableDataset, explode: _Explode) -> Converted
         if explode.corpus is None and column in explode.negatives and names_an_id(column):
             raise ColumnError(f"column {column!r} holds ids; give the corpus with the documents that they name")
     if not isinstance(dataset, Sized):
+        images = [name for name in image_columns(dataset.features or {}) if name in explode.inputs]
+        if images:
+            raise ColumnError(
+                f"column {images[0]!r} holds images, which a stream cannot convert; load the data without streaming"
+            )
         return Converted(_stream(dataset, explode, names))
     columns: dict[str, list[Any]] = {name: [] for name in explode.outputs}
     counts = {"rows_in": len(dataset), "rows_out": 0}
