@@ -380,6 +380,13 @@ def _write_shard(path: Path, vectors: np.ndarray, place: str, cut: int | None) -
     write_file(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
 
 
+def tensors_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header of a safetensors file, without its tensors, and the byte at which these begin."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        return json.loads(file.read(length)), 8 + length
+
+
 def _cut_bytes(cut: int, place: str) -> bytes:
     """A count, and a checksum of it, in 16 bytes."""
     return cut.to_bytes(8, "little") + xxhash.xxh3_64_digest(f"{cut} {place}".encode())
@@ -388,9 +395,9 @@ def _cut_bytes(cut: int, place: str) -> bytes:
 def _read_cut(path: Path, place: str) -> int | None:
     """How many texts of a shard were cut; None where it does not hold that, or cannot be read."""
     try:
+        header, data = tensors_header(path)
         with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            file.seek(8 + length + json.loads(file.read(length))["cut"]["data_offsets"][0])
+            file.seek(data + header["cut"]["data_offsets"][0])
             found = file.read(16)
     except UNREADABLE:
         return None
@@ -403,17 +410,15 @@ def _read_shard(path: Path) -> tuple[np.ndarray, str, str]:
     try:
         if not path.is_file():  # a device or a pipe could be read without end
             raise ValueError("it is not a file")
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length))
+        header, data = tensors_header(path)
         entry = header["vectors"]
         dtype = {"F32": np.float32, "F16": np.float16}[entry["dtype"]]
         begin, _ = entry["data_offsets"]
         end = max(tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__")
-        if path.stat().st_size < 8 + length + end:
-            raise ValueError(f"it ends after {path.stat().st_size} of {8 + length + end} bytes")
+        if path.stat().st_size < data + end:
+            raise ValueError(f"it ends after {path.stat().st_size} of {data + end} bytes")
         shape = tuple(entry["shape"])
-        vectors = np.memmap(path, dtype, "r", 8 + length + begin, shape)
+        vectors = np.memmap(path, dtype, "r", data + begin, shape)
         checksum, place = header["__metadata__"]["checksum"].split(" ", 1)
         return vectors, checksum, place
     except UNREADABLE as error:

@@ -40,6 +40,12 @@ SLACK = 1e-10
 """Share of a squared length by which sums of at most a hundred thousand float64 products may be off, generously."""
 
 
+def lengths_of(dimensions: int, *, few: bool) -> Rows:
+    """How many axes a product may have, int64 ``[L]``: with ``few`` up to half of them, which is where it pays; and all, padded."""
+    most = dimensions // 2 if few else 0
+    return np.array([*range(STEP, most + 1, STEP), -(-dimensions // STEP) * STEP], np.int64)
+
+
 @dataclass(frozen=True)
 class Codes:
     """Vectors along axes, rounded; one row of ``lengths``, ``apart`` and ``rest`` per number of axes.
@@ -79,13 +85,12 @@ class Axes:
     @property
     def padded(self) -> int:
         """Numbers of a row of codes."""
-        return -(-self.dimensions // STEP) * STEP
+        return int(self.lengths[-1])
 
     @property
     def lengths(self) -> Rows:
-        """How many axes a product may have, int64 ``[L]``: up to half of them, which is where it pays, or all."""
-        most = 0 if self.basis is None else self.dimensions // 2
-        return np.array([*range(STEP, most + 1, STEP), self.padded], np.int64)
+        """See :func:`lengths_of`."""
+        return lengths_of(self.dimensions, few=self.basis is not None)
 
     def codes(self, vectors: Floats) -> Codes:
         """Codes of vectors float32 ``[m, d]``."""

@@ -52,7 +52,7 @@ def _tile(queries: int, groups: int) -> Any:
             sums = [[cgutils.alloca_once_value(builder, ir.Constant(SUMS, [0] * GROUP)) for _ in rights] for _ in lefts]
             with cgutils.for_range(builder, builder.udiv(arguments[4], SIZE(2))) as loop:
                 at = builder.mul(loop.index, SIZE(2 * GROUP))
-                documents = [_wide(builder, _load(builder, group, at, PAIRS)) for group in rights]
+                documents = [_wide(builder, _load(builder, group, at)) for group in rights]
                 for row, its_sums in zip(lefts, sums, strict=True):
                     pair = _wide(builder, _repeated(builder, builder.load(builder.gep(row, [loop.index]), align=2)))
                     for document, total in zip(documents, its_sums, strict=True):
@@ -77,8 +77,9 @@ def _rows(
     return [builder.gep(data, [builder.mul(row, width)]) for row in at]
 
 
-def _load(builder: ir.IRBuilder, row: ir.Value, at: ir.Value, vector: ir.VectorType) -> ir.Value:
-    return builder.load(builder.bitcast(builder.gep(row, [at]), vector.as_pointer()), align=2)
+def _load(builder: ir.IRBuilder, row: ir.Value, at: ir.Value) -> ir.Value:
+    """Two numbers of each document of a group."""
+    return builder.load(builder.bitcast(builder.gep(row, [at]), PAIRS.as_pointer()), align=2)
 
 
 def _repeated(builder: ir.IRBuilder, word: ir.Value) -> ir.Value:

@@ -15,7 +15,7 @@ import numpy as np
 import xxhash
 
 from hf_posmine.core.errors import ReadOnlyError
-from hf_posmine.search.axis_codes import STEP, Axes, AxisCodes
+from hf_posmine.search.axis_codes import AxisCodes, lengths_of
 from hf_posmine.search.error_bounds import PAD, Coded, Documents, Int8, refuse_tiny, scale_and_bias
 from hf_posmine.search.groups import GROUP, grouped
 from hf_posmine.utils.cache import build_once
@@ -26,8 +26,9 @@ from hf_posmine.utils.progress import progress_bar
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hf_posmine.core.types import Floats
+    from hf_posmine.core.types import Floats, Rows
     from hf_posmine.encoding.store import Vectors
+    from hf_posmine.search.axis_codes import Axes
     from hf_posmine.search.rescore import Similarity
 
 VERSION = 1
@@ -61,14 +62,12 @@ def prepare(similarity: Similarity, vectors: Vectors, stop: int, *, int8: bool, 
 
 def prepare_axes(similarity: Similarity, vectors: Vectors, stop: int, axes: Axes, *, rows: int, held: int) -> AxisCodes:
     """The first ``stop`` documents as codes along axes; arguments as in :func:`prepare`."""
-    rests = [f"rest_{length}" for length in axes.lengths.tolist()]
-    layout: Layout = {"codes": (np.int16, (axes.padded,)), "scale": (np.float32, ())}
-    layout |= dict.fromkeys(rests, (np.float32, ()))
+    layout = _axis_layout(axes.lengths)
     own = "" if axes.basis is None else xxhash.xxh3_64(axes.basis.tobytes()).hexdigest()
     name = f"{content_digest(similarity, vectors, stop, int8=False)}-axes{own}"
     blocks = _along_axes(similarity, vectors, stop, axes, rows)
     columns, largest = _made(name, layout, blocks, vectors, stop, held)
-    found = tuple(columns[rest] for rest in rests)
+    found = tuple(columns[f"rest_{length}"] for length in axes.lengths.tolist())
     return AxisCodes(axes, columns["codes"], columns["scale"], found, largest["quantization_error"])
 
 
@@ -95,8 +94,7 @@ def row_bytes(dimensions: int, *, int8: bool) -> int:
 
 def axis_row_bytes(dimensions: int) -> int:
     """The same of :func:`prepare` and :func:`prepare_axes` together, at most."""
-    numbers = Axes(dimensions).padded
-    return row_bytes(dimensions, int8=False) + 2 * numbers + 4 * (2 + dimensions // 2 // STEP)
+    return row_bytes(dimensions, int8=False) + _bytes(_axis_layout(lengths_of(dimensions, few=True)))
 
 
 def _bytes(layout: Layout) -> int:
@@ -114,6 +112,12 @@ def _layout(dimensions: int, int8: bool) -> Layout:
             "quantization_error": (np.float32, ()),
         }
     return columns
+
+
+def _axis_layout(lengths: Rows) -> Layout:
+    """The columns of codes of which so many numbers may count, int64 ``[L]``."""
+    rests: Layout = {f"rest_{length}": (np.float32, ()) for length in lengths.tolist()}
+    return {"codes": (np.int16, (int(lengths[-1]),)), "scale": (np.float32, ()), **rests}
 
 
 def _measured(

@@ -11,7 +11,7 @@ import numpy as np
 
 from hf_posmine.encoding.encode import PROMPT_NAMES, model_source
 from hf_posmine.encoding.model_role import check_role, read_config, require_file
-from hf_posmine.encoding.store import EmbeddingStore
+from hf_posmine.encoding.store import EmbeddingStore, tensors_header
 from hf_posmine.search.index_factory import as_index
 from hf_posmine.search.rescore import check_similarity
 from hf_posmine.teachers.dense import DenseTeacher
@@ -147,8 +147,7 @@ def _weights(source: str, revision: str | None) -> tuple[int, int]:
     parts = read_config(source, "model.safetensors.index.json", revision).get("weight_map") or {"": "model.safetensors"}
     used = size = 0
     for name in sorted(set(parts.values())):
-        with require_file(source, name, revision).open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        header, _ = tensors_header(require_file(source, name, revision))
         header.pop("__metadata__", None)
         size += max(entry["data_offsets"][1] for entry in header.values())
         products = [name for name in header if not any(part in name for part in OUTSIDE)]
