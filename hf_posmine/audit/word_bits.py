@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hf_posmine.data.likeness import COMPARED, LONG_WORD
+from hf_posmine.data.words import words_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 BITS = 256
 NO_WORD = re.compile(r"[^\w\x00-\x7f]")
-"""Characters beyond ASCII that are between words."""
+"""Characters beyond ASCII that are between words, in texts without marks."""
+MAY_BE_MARK = re.compile("[^\x00-\u02ff]")
 ODD, SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(56)
 WORD_BYTES = 8
 """Of a word, by which it is known."""
@@ -63,7 +65,7 @@ class WordBits:
         starts = [raw[:COMPARED] for raw in encoded]
         other = [] if all(map(str.isascii, texts)) else [n for n, text in enumerate(texts) if not text.isascii()]
         for n in other:
-            starts[n] = NO_WORD.sub(" ", texts[n][:COMPARED]).encode("utf-8", "surrogatepass")
+            starts[n] = _words_alone(texts[n][:COMPARED]).encode("utf-8", "surrogatepass")
         parts = [_words(starts[n : n + TEXTS]) for n in range(0, len(texts), TEXTS)]
         words = np.concatenate([np.empty(0, np.uint64), *(words for words, _ in parts)])
         counts = np.concatenate([np.empty(0, np.int64), *(counts for _, counts in parts)])
@@ -104,6 +106,11 @@ class WordBits:
         within = (only_mine <= SPARE * counts) | (only_theirs <= SPARE * other_counts)
         within &= np.minimum(counts, other_counts) >= ENOUGH
         return alike | within | self.unspaced[at] | others.unspaced[with_]
+
+
+def _words_alone(text: str) -> str:
+    """A text in which no character beyond ASCII is outside a word; words are those of ``pieces``."""
+    return " ".join(words_of(text)) if MAY_BE_MARK.search(text) else NO_WORD.sub(" ", text)
 
 
 def _set(bits: npt.NDArray[np.bool_]) -> Rows:

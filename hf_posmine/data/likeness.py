@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 
-WORD = re.compile(r"\w+")
+from hf_posmine.data.words import has_whole, words_of
+
 COMPARED = 500
 """Characters of a text that are compared: a near duplicate shows in its beginning, and long documents stay cheap."""
 LONG_WORD = 12
@@ -23,7 +23,7 @@ def pieces(text: str) -> frozenset[str]:
     ['以及', '住在']
     """
     start = text[:COMPARED].casefold()
-    words = WORD.findall(start)
+    words = words_of(start)
     if not _without_spaces(start, words):
         return frozenset(words)
     joined = "".join(words)
@@ -65,11 +65,9 @@ def holds_answer(text: str, answers: list[str]) -> bool:
 
 
 def _stands_in(answer: str, text: str) -> bool:
-    if answer not in text:  # the search with boundaries is much slower
+    if answer not in text:
         return False
-    if _without_spaces(text, WORD.findall(text)):  # no boundaries to go by
-        return True
-    return re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", text) is not None
+    return has_whole(text, answer) or _without_spaces(text, words_of(text))  # then there are no boundaries to go by
 
 
 def _without_spaces(text: str, words: list[str]) -> bool:

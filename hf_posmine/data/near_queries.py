@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter, defaultdict
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from hf_posmine.data.texts import normalize
-from hf_posmine.data.words import rest_of_word
+from hf_posmine.data.words import words_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +22,7 @@ def trigrams(text: str) -> frozenset[str]:
     >>> trigrams("बाल") == trigrams("बल")
     False
     """
-    folded = " ".join(re.findall(rf"\w+(?:{rest_of_word()})*", normalize(text))) or normalize(text)
+    folded = " ".join(words_of(normalize(text))) or normalize(text)
     padded = f" {folded} "
     return frozenset(padded[start : start + 3] for start in range(max(1, len(padded) - 2)))
 

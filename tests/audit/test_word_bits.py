@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +15,9 @@ from hf_posmine.audit.text_facts import LATIN, NO_SCRIPT, TextFacts, _alike, nea
 from hf_posmine.audit.word_bits import WordBits
 from hf_posmine.data.likeness import pieces
 from hf_posmine.data.row_tables import ParquetRows
+from hf_posmine.data.words import words_of
 from tests.audit.planted import passage
+from tests.support.scripts import MARKED, SPACED, THAI
 
 SENTENCES = (
     "The Bees of Mount Hymettus, they say, make the best honey.", "a-b_c  4,5", "", "Größe äußerst", "蜜蜂如何酿造蜂蜜" * 9,
@@ -47,6 +50,41 @@ def test_pairs_that_are_near_copies_are_never_ruled_out(number, edits, upper):
     changed = " ".join(words).upper() if upper else " ".join(words)
     found = near_copies(TextFacts.of([changed]), TextFacts.of([text]), np.array([0]), np.array([0]))
     assert len(found) == (_alike(pieces(changed), pieces(text)) and 2 * len(changed) >= min(len(text), 500))
+
+
+MARKED_WORDS = sorted({word for text in SPACED.values() for word in words_of(text)} | {"bee", "größe", "蜜蜂"})
+
+
+@pytest.mark.parametrize("language", SPACED)
+def test_words_keep_their_marks(language):
+    facts = TextFacts.of([SPACED[language]])
+    assert facts.words.counts.tolist() == [len(SPACED[language].split())] == [len(pieces(facts.normalized[0]))]
+    assert not facts.words.unspaced[0]
+
+
+def test_a_script_without_spaces_is_found_behind_its_marks():
+    one, edited, other = THAI
+    facts = TextFacts.of([one, edited, other])
+    assert facts.words.unspaced.all()
+    assert near_copies(facts, facts, np.array([0, 0]), np.array([1, 2])).tolist() == [0]
+
+
+@given(st.text("".join(sorted({letter for text in MARKED for letter in text})) + "\u200c ab-", max_size=60))
+def test_both_ways_find_the_same_words(text):
+    facts = TextFacts.of([text])
+    start = facts.normalized[0]
+    assert facts.words.counts.tolist() == [len(words_of(start))]
+    assert WordBits.of([start], [start.encode()]).bits.tolist() == facts.words.bits.tolist()
+    alone = " ".join(words_of(start))
+    assert WordBits.of([alone], [alone.encode()]).bits.tolist() == facts.words.bits.tolist()
+
+
+@given(*[st.lists(st.sampled_from(MARKED_WORDS), min_size=1, max_size=40)] * 2, st.integers(0, 40))
+def test_near_copies_with_marks_are_never_ruled_out(words, others, kept):
+    one, two = (TextFacts.of([" ".join(some)]) for some in (words, words[:kept] + others))
+    shorter, longer = sorted([len(one.normalized[0]), len(two.normalized[0])])
+    wanted = _alike(pieces(one.normalized[0]), pieces(two.normalized[0])) and 2 * shorter >= min(longer, 500)
+    assert len(near_copies(one, two, np.array([0]), np.array([0]))) == wanted
 
 
 def test_a_parquet_file_is_not_kept_while_it_is_read(tmp_path):

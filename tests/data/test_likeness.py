@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import string
+import unicodedata
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_posmine.data.likeness import COMPARED, answers_of, holds_answer, jaccard, pieces
+from hf_posmine.data.words import has_whole
+from tests.support.scripts import THAI
 
 WORDS = st.lists(st.sampled_from(["bee", "honey", "The", "queen", "x1"]), max_size=12)
 
@@ -57,3 +61,35 @@ def test_an_answer_is_found_in_a_script_without_spaces():
     assert not holds_answer("The unpaired socks", ["pair"])
     assert holds_answer("in 1858, at Lourdes", ["1858"])
     assert holds_answer("le café (fermé)", ["café"])
+
+
+def test_words_that_differ_in_their_marks_differ():
+    assert jaccard(pieces("बाल कान"), pieces("बल कान")) == pytest.approx(1 / 3)
+    assert jaccard(pieces("كَتَبَ الوَلَدُ"), pieces("كُتِبَ الوَلَدُ")) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "inside", "whole"),
+    [
+        ("एक बला टल गई", "बल", "बला"),
+        ("সে কালো জামা পরে", "কাল", "কালো"),
+        ("அவன் பாலை குடித்தான்", "பால", "பாலை"),
+        ("می\u200cخواهم", "می", "می\u200cخواهم"),
+    ],
+)
+def test_an_answer_ends_before_no_mark(text, inside, whole):
+    assert holds_answer(text, [whole]) and not holds_answer(text, [inside])
+
+
+def test_an_answer_within_thai_needs_no_boundary():
+    assert holds_answer(THAI[0], ["น้ำหวานจากดอกไม้"]) and not holds_answer(THAI[2], ["น้ำหวานจากดอกไม้"])
+
+
+@given(st.text("ab é'ाब\u0651م-", max_size=30), st.text("ab éाबم", min_size=1, max_size=4))
+def test_a_part_is_whole_where_neither_side_is_of_a_word(text, part):
+    def of_word(letter):
+        return letter.isalnum() or letter == "_" or unicodedata.category(letter).startswith("M")
+
+    starts = [n for n in range(len(text)) if text.startswith(part, n)]
+    beside = [[text[n] for n in (start - 1, start + len(part)) if 0 <= n < len(text)] for start in starts]
+    assert has_whole(text, part) == any(not any(map(of_word, letters)) for letters in beside)
