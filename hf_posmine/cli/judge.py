@@ -54,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="MINED", help="mined or other training rows: a folder or a file")
     parser.add_argument("--query-column", help="column of the queries (default: query, anchor or question)")
     parser.add_argument("--positive-column", help="texts or lists of texts (default: positive, answer, ...)")
+    parser.add_argument(
+        "--positive-id-column", help="ids of --corpus, instead of texts (default: as recorded, or by its name)"
+    )
     parser.add_argument("--rows", type=int, help="judge only this many rows, drawn by --seed")
     parser.add_argument(
         "--seed", type=int, default=0, help="random seed of --rows and --controls (default: %(default)s)"
@@ -97,8 +100,9 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--output {args.output} is the input; write elsewhere")
     check_top_up(args)
     mined = _mined(args)
-    miner = top_up_miner(mined, args, recorded_at(Path(args.data)))
-    mined = read_texts(mined, args, miner)
+    record = recorded_at(Path(args.data))
+    miner = top_up_miner(mined, args, record)
+    mined = read_texts(mined, args, miner, record)
     if args.rows is not None:
         mined = mined.shuffle(seed=args.seed).select(range(min(args.rows, len(mined))))
     judge = _judge(args)

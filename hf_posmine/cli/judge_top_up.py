@@ -74,8 +74,12 @@ def top_up_miner(whole: Dataset, args: argparse.Namespace, record: MiningRecord 
     return _recorded(whole, args, record) if args.top_up == RECORDED else _of_teacher(whole, args)
 
 
-def read_texts(mined: Dataset, args: argparse.Namespace, miner: PositiveAwareMiner | None) -> Dataset:
+def read_texts(
+    mined: Dataset, args: argparse.Namespace, miner: PositiveAwareMiner | None, record: MiningRecord | None
+) -> Dataset:
     """The rows with the texts of documents that they name by id, by ``--corpus`` or the recorded one.
+
+    The column of the positives' ids is that of ``--positive-id-column``, else the recorded one, else found by name.
 
     Raises:
         InputError: ids without a corpus, or a corpus without use.
@@ -91,7 +95,13 @@ def read_texts(mined: Dataset, args: argparse.Namespace, miner: PositiveAwareMin
     if args.corpus is None and miner is None:
         raise InputError(f"{args.data} names documents by id, which no judge can read; give their texts with --corpus")
     corpus = Corpus.of(args.corpus) if miner is None else miner.corpus
-    return with_texts(mined, corpus, args.query_column, args.positive_column)
+    by_id, has_texts = args.positive_id_column, args.positive_column is not None or "positive" in mined.column_names
+    if by_id is None and not has_texts and record is not None and record.columns.positive is None:
+        by_id = record.columns.positive_id
+    made = with_texts(mined, corpus, args.query_column, args.positive_column, by_id)
+    if "positive" in set(made.column_names) - set(mined.column_names):
+        args.positive_column = "positive"
+    return made
 
 
 def topped_up(

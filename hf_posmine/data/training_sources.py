@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SAMPLE_ROWS = 200
 READ_AS_IS = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
+MINED = ("negatives", "negatives_ids")
 TABLES = ("queries", "documents", "scores")
 """Files of a folder in the layout of PyLate and LightOn."""
 
@@ -71,15 +72,15 @@ def open_training_data(
 
 
 def is_mined(path: Path) -> bool:
-    """Whether a file, saved dataset or folder of files has the column ``negatives`` of mined rows."""
+    """Whether a file, saved dataset or folder of files has the negatives of mined rows, or their ids."""
     if path.is_file():
         if path.suffix.lower() not in READ_AS_IS:
             return True  # no other layout is read from it
         first = next(table_of_file(path).batches(), [{}])[0]
-        return "negatives" in first and not isinstance(first["negatives"], str)
+        return any(name in first and not isinstance(first[name], str) for name in MINED)
     saved = next(iter(sorted(path.rglob("dataset_info.json"))), None)
     if saved is not None:
-        return "negatives" in (json.loads(saved.read_text("utf-8")).get("features") or {})
+        return not (json.loads(saved.read_text("utf-8")).get("features") or {}).keys().isdisjoint(MINED)
     files = _row_files(path) if path.is_dir() else []
     return bool(files) and is_mined(files[0])
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from hf_posmine.data.corpus import Corpus
 
+FIRST_ROWS = 200
+
 
 def require_texts(mined: Dataset, reader: str) -> None:
     """Refuse rows whose documents are ids or images.
@@ -44,7 +46,11 @@ def require_texts(mined: Dataset, reader: str) -> None:
 
 
 def with_texts(
-    mined: Dataset, corpus: Corpus, query_column: str | None = None, positive_column: str | None = None
+    mined: Dataset,
+    corpus: Corpus,
+    query_column: str | None = None,
+    positive_column: str | None = None,
+    positive_id_column: str | None = None,
 ) -> Dataset:
     """Rows that name documents by id, with the texts in ``negatives``, and in ``positive`` where positives are named so.
 
@@ -53,9 +59,10 @@ def with_texts(
         corpus: the documents.
         query_column: None to find it by name.
         positive_column: of texts; None to find it by name, or that of ids.
+        positive_id_column: of ids, where its name does not tell.
 
     Raises:
-        ColumnError: rows without such a column.
+        ColumnError: rows without such a column, or ids in one that would be taken for texts.
         InputError: an id that the corpus lacks, or one of an image.
 
     >>> from datasets import Dataset
@@ -66,9 +73,26 @@ def with_texts(
     """
     if list_column(column_names(mined)) != "negatives_ids":
         raise ColumnError(f"the rows do not name negatives by id alone; their columns are {column_names(mined)}")
+    if positive_id_column is not None and "positive" in column_names(mined):
+        raise ColumnError(
+            f"positive_id_column={positive_id_column!r}, and the rows have texts in 'positive'; leave it out"
+        )
     made = mined.add_column("negatives", _texts(mined, "negatives_ids", corpus))
-    _, positive, by_id = pick_columns(without_outputs(mined), query_column, positive_column, None)
+    try:
+        _, positive, by_id = pick_columns(without_outputs(mined), query_column, positive_column, positive_id_column)
+    except ColumnError as error:
+        raise ColumnError(f"{error}, or one of ids with positive_id_column=...") from None
+    if positive is not None and positive_column is None:
+        _refuse_ids(mined, positive, corpus)
     return made if positive or by_id is None else made.add_column("positive", _texts(mined, by_id, corpus))
+
+
+def _refuse_ids(mined: Dataset, column: str, corpus: Corpus) -> None:
+    """Refuse a column that was taken for texts and whose first rows all hold ids of the corpus."""
+    values = mined.select(range(min(len(mined), FIRST_ROWS)))[column][:]
+    if all(isinstance(value, str) for value in values) and (corpus.rows_of_ids(values) >= 0).all():
+        if (corpus.rows_of_texts(values) < 0).all():
+            raise ColumnError(f"column {column!r} holds ids of the corpus; name it with positive_id_column={column!r}")
 
 
 def _texts(mined: Dataset, column: str, corpus: Corpus) -> list[list[str]]:

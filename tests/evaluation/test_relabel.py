@@ -11,9 +11,9 @@ from datasets import Dataset, Image, disable_progress_bars, load_from_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_posmine import Corpus
+from hf_posmine import Corpus, mine
 from hf_posmine.cli.main import main
-from hf_posmine.core.errors import InputError
+from hf_posmine.core.errors import ColumnError, InputError
 from hf_posmine.evaluation.judge.actions import apply_judgements, judge_negatives
 from hf_posmine.evaluation.judge.candidates import SUSPECTS, JudgedList
 from hf_posmine.evaluation.judge.cascade import Cascade, cascade_rates
@@ -25,6 +25,7 @@ from hf_posmine.evaluation.judge.top_up import top_up
 from hf_posmine.evaluation.negatives.false_negatives import load_judged
 from hf_posmine.mining import with_texts
 from hf_posmine.mining.miner import PositiveAwareMiner
+from hf_posmine.mining.provenance import FILE, provenance, write_provenance
 from hf_posmine.mining.rerank import rerank
 from hf_posmine.mining.second_opinion import SecondOpinion
 from tests.conftest import SAMPLE
@@ -493,6 +494,36 @@ def test_rows_of_ids_are_judged_as_those_with_texts(service, tmp_path, capsys, t
     assert "negatives" not in load_from_disk(str(tmp_path / "ids")).column_names
     assert judged["ids"].select_columns(judged["texts"].column_names)[:] == judged["texts"][:]
     assert min(map(len, judged["ids"]["negatives"])) < 3 or top_up
+
+
+@pytest.mark.parametrize("column", ["page", "answer"])
+def test_a_column_of_ids_of_any_name_is_read(service, collection, tmp_path, capsys, column):
+    """As the record or an option names it; without both, ids are never judged as texts."""
+    corpus, _, pairs = collection
+    texts = pairs["positive"][:8]
+    pairs = Dataset.from_dict(
+        {"query": pairs["query"][:8], column: corpus.ids(corpus.rows_of_texts(texts)).to_pylist()}
+    )
+    how = {"corpus": corpus, "positive_id_column": column, "negatives_as": "ids", "num_negatives": 2}
+    miner = PositiveAwareMiner.from_dataset(pairs, "random", **how)
+    mined = mine(pairs, miner)
+    found = with_texts(mined, corpus, positive_id_column=column)
+    assert found["positive"][:] == [[text] for text in texts]
+    with pytest.raises(ColumnError, match="positive_id_column="):
+        with_texts(mined, corpus)
+    with pytest.raises(ColumnError, match="have texts in 'positive'; leave it out"):
+        with_texts(found.remove_columns("negatives"), corpus, positive_id_column=column)
+
+    mined.save_to_disk(str(tmp_path / "mined"))
+    options = ("--corpus", SAMPLE, "--controls", 2)
+    assert judge_command(service, tmp_path, *options) == 2
+    assert "--positive-id-column" in capsys.readouterr().err
+    assert judge_command(service, tmp_path, *options, "--positive-id-column", column) == 0
+    wanted = load_from_disk(str(tmp_path / "judged"))
+    assert wanted["positive"][:] == [[text] for text in texts]
+    write_provenance(tmp_path / "mined" / FILE, provenance(miner, source={}))
+    assert judge_command(service, tmp_path, *options) == 0
+    assert load_from_disk(str(tmp_path / "judged"))[:] == wanted[:]
 
 
 def test_rows_of_another_layout_name_their_documents_by_id(service, tmp_path, capsys):
