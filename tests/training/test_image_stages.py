@@ -16,8 +16,10 @@ from hf_posmine import PositiveAwareMiner, mine, to_training
 from hf_posmine.core.errors import InputError
 from hf_posmine.data.images import image_name
 from hf_posmine.evaluation import evaluate_retrieval, load_collection
+from hf_posmine.mining import SecondOpinion
 from hf_posmine.models.instruct import InstructSentenceTransformer
 from hf_posmine.training.blend import load_blend
+from hf_posmine.training.rounds import round_recipe, run_rounds
 from hf_posmine.training.stage import prepare, run_stage
 from tests.support import tiny
 from tests.support.pages import encoded, page, pages
@@ -150,6 +152,103 @@ def test_a_recipe_mines_images_as_python_does(fresh_home, tmp_path, clip):
     assert {name for column in ("positive", "negative_1", "negative_2") for name in rows[column]} == set(
         blend.images.texts(np.arange(len(blend.images))).to_pylist()
     )
+
+
+@pytest.fixture(scope="module")
+def other_clip(clip, tmp_path_factory):
+    """A teacher with other weights than the student."""
+    model, rng = SentenceTransformer(str(clip), device="cpu"), torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights += 0.05 * torch.randn(weights.shape, generator=rng)
+    folder = tmp_path_factory.mktemp("models") / "other"
+    model.save(str(folder))
+    return folder
+
+
+def unit_vectors(model, pairs) -> list[np.ndarray]:
+    """Of queries and pages, float64, by plain sentence-transformers."""
+    made = [SentenceTransformer(str(model), device="cpu").encode(pairs[column][:]) for column in ("query", "image")]
+    return [one.astype(np.float64) / np.linalg.norm(one, axis=1, keepdims=True) for one in made]
+
+
+def below(own, share):
+    """The ceiling of ``PercPos``, also for scores below zero."""
+    return own - abs(own) * (1 - share)
+
+
+def prepared(folder, model, kind, **changes):
+    """The trainer of a stage on pairs of queries and pages, and the pairs."""
+    pairs = typed(query=queries_of(kind), image=files(pages(TEXTS)))
+    pairs.to_parquet(str(folder / "pairs.parquet"))
+    entry = {"name": "pages", "path": str(folder / "pairs.parquet"), "task": "retrieval", "instruction": ""}
+    one = {"datasets": [{**entry, "num_negatives": 0}], "num_negatives": None}
+    said = told(model, folder, folder / "out", per_device_train_batch_size=12, **one, **ALONE | changes)
+    return prepare(recipe(folder, said))[0], pairs
+
+
+@pytest.mark.parametrize("kind", ["texts", "images"])
+def test_a_guide_of_images_decides_what_the_loss_leaves_out(fresh_home, tmp_path, clip, other_clip, kind):
+    ceiling = {"false_negatives": "PercPos(0.98)", "guide": str(other_clip)}
+    trainer, pairs = prepared(tmp_path, clip, kind, **ceiling, max_steps=1)
+    trainer.train()
+    asked, found = unit_vectors(other_clip, pairs)
+    by_guide = asked @ found.T
+    out = by_guide >= below(by_guide.diagonal(), 0.98)[:, None]
+    np.fill_diagonal(out, False)
+    assert 12 < out.sum() < 100
+    queries, documents = unit_vectors(clip, pairs)
+    logits = np.where(out, -np.inf, queries @ documents.T / TEMPERATURE)
+    losses = np.log(np.exp(logits).sum(axis=1)) - logits.diagonal()
+    (loss,) = (line["loss"] for line in trainer.state.log_history if "loss" in line)
+    assert loss == pytest.approx(losses.mean(), abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["texts", "images"])
+def test_near_rows_of_images_are_found_below_the_ceiling(fresh_home, tmp_path, clip, other_clip, kind):
+    near = {"teacher": str(other_clip), "ceiling": "PercPos(0.99)", "k": 3}
+    trainer, pairs = prepared(tmp_path, clip, kind, neighbours=near)
+    sampler = trainer.get_train_dataloader().batch_sampler
+    queries, documents = unit_vectors(other_clip, pairs)
+    scores = queries @ documents.T
+    names = [image_name(image) for image in pairs["image"]]
+    corpus = sampler.near.guide.teacher.corpus
+    total = 0
+    for row in range(len(pairs)):
+        limit = below(scores[row, row], 0.99)
+        wanted = [n for n in np.argsort(-scores[row]) if n != row and scores[row, n] < limit][:3]
+        found = corpus.texts(sampler.near.near[row][: len(wanted)]).to_pylist()
+        assert found == [names[n] for n in wanted] and (sampler.near.near[row][len(wanted) :] == -1).all()
+        total += len(found)
+    assert total > 12
+    trainer.train()
+    assert len([line for line in trainer.state.log_history if "loss" in line]) == STEPS
+
+
+def test_the_second_round_learns_from_the_pages_that_the_student_found(fresh_home, tmp_path, clip, other_clip):
+    pairs, extra = typed(query=TEXTS, image=files(pages(TEXTS))), files(page(f"another {n}") for n in range(8))
+    pairs.to_parquet(str(tmp_path / "pairs.parquet"))
+    book = str(tmp_path / "book.parquet")
+    typed(image=[*files(pages(TEXTS)), *extra]).to_parquet(book)
+    entry = {"name": "pages", "path": str(tmp_path / "pairs.parquet"), "task": "retrieval", "instruction": ""}
+    entry["mine"] = {"teacher": str(other_clip), "corpus": book, "filters": ["MarginPos(0.0001)"]}
+    read = recipe(tmp_path, told(clip, tmp_path, tmp_path / "out", datasets=[entry], rounds=2, **ALONE))
+    _, (first, second) = run_rounds(read)
+    before, after = (
+        load_blend(round_recipe(read, number, "").contrastive.datasets, num_negatives=2, seed=3) for number in (1, 2)
+    )
+    opinion = SecondOpinion(str(other_clip), "MarginPos(0.0001)")
+    miner = PositiveAwareMiner.from_dataset(
+        pairs, first.folder, corpus=book, second_opinion=opinion, filters=(), num_negatives=2, seed=3, on_short="drop"
+    )
+    mined = mine(pairs, miner)
+    found, earlier = (
+        {row["query"]: [row["negative_1"], row["negative_2"]] for row in blend.datasets["pages"]}
+        for blend in (after, before)
+    )
+    assert found == dict(zip(mined["query"], mined["negatives_ids"], strict=True))
+    new = sum(len(set(names) - set(earlier.get(query, ()))) for query, names in found.items())
+    assert second.changed == {"pages": pytest.approx(new / (2 * len(mined)))} and new
 
 
 def test_ids_of_texts_are_read_from_the_corpus(tmp_path):
