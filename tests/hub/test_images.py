@@ -36,15 +36,17 @@ def teacher(hub, tmp_path, request) -> str:
     return f"Late('{TEACHER}')"
 
 
-def pairs_in(folder) -> Dataset:
-    """Some images in files, the others inside the rows."""
+def pairs_in(folder, *, asked="texts") -> Dataset:
+    """Some images in files, the others inside the rows; queries are texts, or the pages upside down."""
     values = []
     for number, image in enumerate(pages(TEXTS)):
         path = folder / f"{number}.png"
         image.save(path)
         values.append(str(path) if number % 2 else {"bytes": encoded(image, "JPEG"), "path": None})
-    features = Features({"query": Value("string"), "image": ImageFeature()})
-    return Dataset.from_dict({"query": TEXTS, "image": values}, features=features)
+    turned = [{"bytes": encoded(image.rotate(180), "JPEG"), "path": None} for image in pages(TEXTS)]
+    queries, kind = (TEXTS, Value("string")) if asked == "texts" else (turned, ImageFeature())
+    features = Features({"query": kind, "image": ImageFeature()})
+    return Dataset.from_dict({"query": queries, "image": values}, features=features)
 
 
 def hub_card() -> str:
@@ -59,9 +61,9 @@ def test_the_corpus_that_a_card_names_resolves_the_ids(fresh_home, tmp_path):
     assert [image_name(rows[3][f"negative_{n}"]) for n in (1, 2)] == mined[3]["negatives_ids"]
 
 
-@pytest.mark.parametrize("form", ["ids", "images"])
-def test_types_and_rows_survive_and_the_record_gives_them_again(teacher, tmp_path, fresh_home, form):
-    pairs = pairs_in(tmp_path)
+@pytest.mark.parametrize(("form", "asked"), [("ids", "texts"), ("images", "texts"), ("ids", "images")])
+def test_types_and_rows_survive_and_the_record_gives_them_again(teacher, tmp_path, fresh_home, form, asked):
+    pairs = pairs_in(tmp_path, asked=asked)
     miner = PositiveAwareMiner.from_dataset(
         pairs, teacher, num_negatives=2, filters="MarginPos(0.0001)", negatives_as=form, keep=("scores",)
     )
