@@ -36,6 +36,7 @@ from hf_posmine.mining.columns import (
     to_columns,
 )
 from hf_posmine.mining.geometry import require_vectors
+from hf_posmine.mining.languages import check_document_languages, check_languages
 from hf_posmine.mining.mined_data import MinedData
 from hf_posmine.mining.near import NearLookalikes
 from hf_posmine.mining.prompted import prompted_texts
@@ -239,8 +240,8 @@ class PositiveAwareMiner:
         """Refuse columns that the corpus does not keep, or that do not tell documents apart."""
         for name, values in self._same.items():
             check_same(name, values, self.corpus.num_candidates)
-        if self.settings.language_column is not None:
-            self.corpus.values_of(self.settings.language_column, "language_column")
+        for values in self._language:
+            check_document_languages(values, str(self.settings.language_column))
         if self._quotas and self.second_opinion is not None:
             raise InputError("PerGroup counts before a second opinion rejects; mine with one of them")
 
@@ -556,6 +557,7 @@ class PositiveAwareMiner:
         """The languages of the queries, null where the rows do not have them."""
         name = str(self.settings.language_column)
         found = [texts_of_value(value, name, row) for row, value in enumerate(values or [None] * rows)]
+        check_languages(((f"row {row} of a batch", texts[0]) for row, texts in enumerate(found) if texts), name)
         return pa.array([texts[0] if texts else None for texts in found], pa.string())
 
     def _column_names(self, batch: Any) -> list[str]:

@@ -11,6 +11,7 @@ from hf_posmine.core.errors import InputError
 from hf_posmine.core.filters import common_window
 from hf_posmine.core.settings import Keep, MiningSettings, NegativesAs, OnShort, WeakPositive
 from hf_posmine.core.types import CeilingFrom, Match, ScoreKind
+from hf_posmine.mining.languages import LANGUAGE, MOST_LANGUAGES
 from hf_posmine.mining.second_opinion import RankBy
 from hf_posmine.utils.typed_json import (
     fields,
@@ -74,7 +75,7 @@ SUMMARY = fields(
         "excluded": mapping(COUNT, text(256), 64),
         "removed": mapping(number, text(512), 64),
         "replaced": optional(number),
-        "languages": mapping(mapping(COUNT, text(64), 1_024), text(64), 1_024),
+        "languages": mapping(mapping(COUNT, LANGUAGE, MOST_LANGUAGES), LANGUAGE, MOST_LANGUAGES),
         "quantiles": mapping(mapping(number, text(32, r"[01]?\.\d+|[01]"), 64), text(64), 16),
     },
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from hf_posmine.data.columns import column_names, splits_of
 from hf_posmine.mining.batch import EXCLUSION_REASONS
 from hf_posmine.mining.columns import list_column, output_columns, written_columns
 from hf_posmine.mining.execution.shards import MinedShards
+from hf_posmine.mining.languages import MOST_LANGUAGES
 from hf_posmine.utils.tables import table_text
 
 if TYPE_CHECKING:
@@ -253,15 +255,19 @@ def _languages(table: pa.Table, counts: np.ndarray) -> dict[str, dict[str, int]]
 
 
 def _joined_languages(parts: Sequence[MiningSummary]) -> dict[str, dict[str, int]]:
-    """The counts of all parts, in the order of languages."""
-    pairs = [(query, part.languages[query]) for part in parts for query in part.languages]
-    return {
-        query: {
-            name: round(count)
-            for name, count in sorted(_added((1, counts) for of, counts in pairs if of == query).items())
-        }
-        for query in sorted({query for query, _ in pairs})
-    }
+    """The counts of all parts, in the order of languages.
+
+    A record holds so many languages of queries; those of a stream are not known before, and the rarest are counted together.
+    """
+    joined: dict[str, Counter[str]] = defaultdict(Counter)
+    for part in parts:
+        for query, counts in part.languages.items():
+            joined[query].update(counts)
+    rest = sorted(joined, key=lambda query: (-joined[query].total(), query))[MOST_LANGUAGES - 1 :]
+    together = {}
+    if len(rest) > 1:
+        together = {f"{len(rest):,} other languages": sum((joined.pop(query) for query in rest), Counter())}
+    return {query: dict(sorted(counts.items())) for query, counts in [*sorted(joined.items()), *together.items()]}
 
 
 def language_shares(languages: Mapping[str, Mapping[str, int]]) -> dict[str, str]:

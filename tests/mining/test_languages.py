@@ -12,6 +12,9 @@ from datasets import Dataset, load_from_disk
 from hf_posmine import Corpus, MiningSummary, PositiveAwareMiner, mine
 from hf_posmine.cli.main import main
 from hf_posmine.core.errors import InputError
+from hf_posmine.mining.execution.shards import read_shards
+from hf_posmine.mining.provenance import provenance, read_provenance, write_provenance
+from hf_posmine.mining.record_schema import check_record
 from hf_posmine.teachers import BM25Teacher
 from tests.mining.test_long_documents import judged
 
@@ -79,6 +82,74 @@ def test_negatives_are_counted_by_pair_of_languages_and_their_columns_hold_them(
         PositiveAwareMiner.from_dataset(Dataset.from_list(rows), toy_model, corpus=corpus, **how),
     )
     assert set(without["query_language"]) == {"und"} and without["negatives"][:] == mined["negatives"][:]
+
+
+def in_languages(values, documents=("de", "en"), queries=None):
+    """Rows and a miner over documents in some languages."""
+    corpus = [{"text": f"document {n}", "lang": documents[n % len(documents)]} for n in range(max(8, len(documents)))]
+    rows = Dataset.from_list(
+        [{"query": f"q{n}", "positive": "document 0", "lang": value} for n, value in enumerate(values)]
+    )
+    how = {"corpus": corpus, "language_column": "lang", "num_negatives": 1}
+    return rows, lambda: PositiveAwareMiner.from_dataset(rows, "random", **how)
+
+
+@pytest.mark.parametrize("way", ["mine", "output", "map"])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            ["de", "x" * 65],
+            r"'lang': row 1.* is 'xxx.*at most 64 characters, as a language is; name the column of languages",
+        ),
+        (["de", "en", "d\ne"], "'lang': row 2.*without control characters or new lines"),
+        ([f"l{n}" for n in range(1024)], "'lang' has 1,024 different values up to row 1023"),
+    ],
+)
+def test_languages_of_queries_that_no_record_holds_are_an_error_before_any_is_mined(
+    fresh_home, tmp_path, monkeypatch, values, message, way
+):
+    rows, miner = in_languages(values)
+    made = miner()
+    if way != "map":
+        monkeypatch.setattr(PositiveAwareMiner, "prepare", lambda self: pytest.fail("mined"))
+    with pytest.raises(InputError, match=message):
+        if way == "map":
+            rows.map(made, batched=True, batch_size=2000)
+        else:
+            mine(rows, made, output=tmp_path / "out" if way == "output" else None)
+
+
+@pytest.mark.parametrize(
+    ("documents", "message"),
+    [(("de", "x" * 65), "at most 64 characters"), ([str(n) for n in range(1024)], "1,024 different values")],
+)
+def test_languages_of_documents_that_no_record_holds_are_an_error(fresh_home, documents, message):
+    with pytest.raises(InputError, match=rf"language_column='lang'.*{message}"):
+        in_languages(["de"], documents)[1]()
+
+
+def test_as_many_languages_as_a_record_holds_are_written_and_read(fresh_home, tmp_path):
+    names = [f"{n:064}" for n in range(1023)]
+    rows, miner = in_languages([*names, None], [*names, None])
+    made = miner()
+    mined = mine(rows, made)
+    record = provenance(made, source={}, summary=MiningSummary.from_dataset(mined))
+    write_provenance(tmp_path / "provenance.json", record)
+    again = read_provenance(tmp_path / "provenance.json")
+    assert len(again.summary["languages"]) == 1024 and "und" in again.summary["languages"]
+
+
+def test_the_rarest_languages_of_a_long_stream_are_counted_together(fresh_home, tmp_path):
+    values = [f"l{n:04}" for n in range(1500)] + [f"l{n:04}" for n in range(1023)]
+    rows, miner = in_languages(values)
+    made = miner()
+    mine(rows.to_iterable_dataset(), made, output=tmp_path / "out", batch_size=500)
+    found = MiningSummary.from_dataset(read_shards(tmp_path / "out"))
+    assert list(found.languages) == [*(f"l{n:04}" for n in range(1023)), "477 other languages"]
+    assert sum(found.languages["477 other languages"].values()) == 477
+    assert sum(sum(counts.values()) for counts in found.languages.values()) == len(values)
+    check_record(provenance(made, source={}, summary=found).to_dict())
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from hf_posmine.core.errors import InputError
 from hf_posmine.data.columns import as_dataset, has_numbered_rows
 from hf_posmine.mining.columns import without_outputs
+from hf_posmine.mining.languages import check_query_languages
 from hf_posmine.teachers.capabilities import search_device
 from hf_posmine.utils.cache import build_once
 from hf_posmine.utils.digest import json_digest
@@ -131,6 +132,7 @@ def _mine_cached(
     several = num_proc is not None and num_proc > 1
     if several:
         _refuse_since(since, f"num_proc={num_proc}")
+    check_query_languages(dataset, miner.settings.language_column)
     miner.prepare()
     dataset = without_outputs(dataset)
     folder = _work_root(work_dir) / _work_name(dataset, miner, shard_rows)

@@ -12,6 +12,7 @@ from hf_posmine.data.columns import StreamedRows, has_numbered_rows
 from hf_posmine.mining.columns import without_outputs
 from hf_posmine.mining.execution.shards import PARQUET_SHARD_ROWS, MinedShards, ShardFolder, ShardManifest
 from hf_posmine.mining.execution.streams import StreamCheckpoint, StreamReader, first_row_key
+from hf_posmine.mining.languages import check_query_languages
 from hf_posmine.utils.progress import progress_bar
 from hf_posmine.utils.upstream import dataset_fingerprint, with_features
 
@@ -43,6 +44,7 @@ def mine_into(
     """
     jobs = jobs_of(dataset, miner, root, batch_size, shard_rows)
     if any(job.missing() != [] for job in jobs):
+        check_query_languages(dataset, miner.settings.language_column)
         miner.prepare()
     return {job.folder.split: (_mine_rows if job.countable else _mine_stream)(job, miner) for job in jobs}
 
