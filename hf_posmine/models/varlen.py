@@ -234,8 +234,9 @@ def _one_by_one(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rules: Rules, packed: Packed
 ) -> torch.Tensor:
     """Each sequence by itself: ``[1, heads, tokens, d]``."""
-    ends = packed.borders[1:-1].long().cpu()
-    parts = zip(*(tensor.tensor_split(ends, dim=2) for tensor in (query, key, value)), strict=True)
+    lengths = packed.borders.diff().tolist()
+    # split, not tensor_split, whose backward pass adds a gradient of the whole batch for each sequence
+    parts = zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
     return torch.cat([_attend(q, k, v, rules, _band(q, packed.reach)) for q, k, v in parts], dim=2)
 
 

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import BloomConfig
 
 from hf_posmine.core.errors import InputError
@@ -90,6 +92,33 @@ def test_dropout_drops_in_training_alone():
         assert not torch.allclose(out, torch.ones_like(out))
         kept, _ = varlen_attention(BIDIRECTIONAL, query, key, value, None, dropout=0.0, softcap=cap, **borders())
         torch.testing.assert_close(kept, torch.ones_like(kept))
+
+
+class Written(TorchDispatchMode):
+    """Counts the elements of all tensors that are computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        self.elements += sum(t.numel() for t in tree_leaves(out) if isinstance(t, torch.Tensor))
+        return out
+
+
+def test_a_training_step_costs_in_proportion_to_the_sequences():
+    """A backward pass that wrote the whole batch for each sequence would cost the square of their number."""
+
+    def cost(sequences: int) -> int:
+        tensors = [torch.randn(1, 2, 5 * sequences, 4, requires_grad=True) for _ in range(3)]
+        cu = torch.arange(0, 5 * sequences + 1, 5, dtype=torch.int32)
+        with Written() as written:
+            out, _ = varlen_attention(BIDIRECTIONAL, *tensors, None, cu_seq_lens_q=cu, max_length_q=5)
+            out.sum().backward()
+        return written.elements
+
+    assert cost(64) < 5 * cost(16)
 
 
 class OnCuda(torch.Tensor):
