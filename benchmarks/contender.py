@@ -116,7 +116,7 @@ class Ours:
         from hf_posmine.search import ExactIndex
         from hf_posmine.search.scan_cpu import warm_up
 
-        warm_up()  # a warm-up is too small for a compiler; once compiled, this takes nothing
+        warm_up(int16=True)  # a warm-up is too small for a compiler; once compiled, this takes nothing
 
         self.scanned = self._count_scans()
         search = ExactIndex.search

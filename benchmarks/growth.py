@@ -140,7 +140,7 @@ def point(arguments: argparse.Namespace) -> None:
 
     datasets.disable_progress_bars()
     torch.set_num_threads(1)
-    warm_up()
+    warm_up(int16=True)
     for name, documents, queries in (("warm-up", 3000, 300), ("point", arguments.documents, arguments.queries)):
         with tempfile.TemporaryDirectory(dir=arguments.scratch, prefix=f"{name}-") as folder:
             os.environ["HF_POSMINE_HOME"] = folder

@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace, sizes: TorchSizes) -> dict[str, Any]:
     for start in range(0, arguments.queries, arguments.batch):
         count = min(arguments.batch, arguments.queries - start)
         queries = Queries.of("cosine", rng.standard_normal((count, arguments.dim), np.float32))
-        limits = Ceilings(np.full(count, arguments.ceiling), Exclusions.none(count))
+        limits = Ceilings(np.full(count, arguments.ceiling), Exclusions.none(count), np.full(count, -np.inf))
         if not start:  # warm up
             scan(queries.take(np.arange(min(count, 256))), arguments.k, limits.take(np.arange(min(count, 256))), 512)
         found: list[Any] = []

@@ -44,11 +44,11 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _products() -> str:
-    """What a compiled search multiplies on this processor, for vectors of 384 dimensions."""
+    """What a compiled search multiplies on this processor."""
     from hf_posmine.search.exact import SLOW
-    from hf_posmine.search.product_speed import int8_is_faster, int16_share
+    from hf_posmine.search.product_speed import TYPICAL_DIMENSIONS, int8_is_faster, int16_share
 
-    if int8_is_faster(384):
+    if int8_is_faster(TYPICAL_DIMENSIONS):
         return "int8"
-    share = int16_share(384)
+    share = int16_share(TYPICAL_DIMENSIONS)
     return f"{'16-bit' if share <= SLOW else 'float32'} (16-bit ones take {share:.2f} of float32's time)"

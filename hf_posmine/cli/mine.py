@@ -136,12 +136,12 @@ def run(args: argparse.Namespace) -> None:
     from hf_posmine.evaluation.negatives.index_recall import measure_approximation
     from hf_posmine.hub.push import push_dataset
     from hf_posmine.mining.execution.keeper import keep_searches
-    from hf_posmine.mining.execution.local import mine
+    from hf_posmine.mining.execution.local import UPDATE_BATCH, mine
     from hf_posmine.mining.execution.plan import suited_batch
     from hf_posmine.mining.training_formats import to_training
 
     set_limits(args)
-    args.batch_size = args.batch_size or suited_batch()
+    args.batch_size = args.batch_size or (UPDATE_BATCH if args.update else suited_batch())
     push, sharded = _check(args)
     guarantee = choose_filters(args)
     if sharded:

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from hf_posmine.search import kernels
+from hf_posmine.search.product_speed import TYPICAL_DIMENSIONS, int8_is_faster
 from hf_posmine.search.scan_cpu import warm_up
 from hf_posmine.utils.progress import note
 
@@ -26,7 +27,8 @@ def compiling(pairs: int) -> Iterator[None]:
     if not kernels.AVAILABLE or kernels.ready() or pairs < kernels.WORTH_COMPILING:
         yield
         return
-    thread = threading.Thread(target=warm_up, daemon=True)
+    int16 = not int8_is_faster(TYPICAL_DIMENSIONS)  # asked here, because the answer sets torch's threads for a moment
+    thread = threading.Thread(target=warm_up, kwargs={"int16": int16}, daemon=True)
     thread.start()
     try:
         yield

@@ -97,6 +97,7 @@ class ExactIndex:
         *,
         below: Floats | None = None,
         exclude: Exclusions | Sequence[Sequence[int]] | None = None,
+        at_least: Floats | None = None,
     ) -> Ranking:
         """The best ``k`` documents strictly below each query's ceiling.
 
@@ -106,6 +107,8 @@ class ExactIndex:
             below: float32 ``[B]``, ``inf`` for no ceiling.
             exclude: documents that may not be candidates, a list of rows per query or :class:`Exclusions`; they are
                 not counted in ``above`` either.
+            at_least: float32 ``[B]``, below the ceilings: documents with a lower score may be left out, which spares their
+                scores in float64.
 
         Returns:
             Fewer than ``k`` documents only where the corpus has no more below the ceiling.
@@ -114,7 +117,10 @@ class ExactIndex:
         below = np.full(len(vectors), np.inf, np.float32) if below is None else np.asarray(below, np.float32)
         exclude = Exclusions.given(exclude, len(vectors))
         queries = Queries.of(self.similarity, vectors)
-        limits = Ceilings(to_scan(self.similarity, below, queries.squares), exclude)
+        floor = np.full(len(vectors), -np.inf)
+        if at_least is not None:  # a score is rounded, so it may have been a little less
+            floor = to_scan(self.similarity, np.nextafter(at_least, np.float32(-np.inf)), queries.squares)
+        limits = Ceilings(to_scan(self.similarity, below, queries.squares), exclude, floor)
         return self.decide(vectors, k, below, self._find(queries, k, limits))
 
     def score(self, vectors: Floats, rows: Rows) -> Floats:

@@ -21,6 +21,8 @@ PROBES = {(32, 512): 2.0, (256, 2048): 0.7}
 long as in float32, which a small product shows; at full size its probe would take seconds."""
 SHAPE = (256, 1024)
 """The same of 16-bit products."""
+TYPICAL_DIMENSIONS = 384
+"""For what has to be known before the vectors are: which products are quicker hardly depends on their length."""
 
 
 @functools.cache

@@ -22,14 +22,16 @@ class Ceilings:
     Attributes:
         ceiling: float64 ``[B]``, ``inf`` for none.
         exclude: rows that may not be candidates.
+        floor: float64 ``[B]``, what is certainly below it may be left out; ``-inf`` for nothing.
     """
 
     ceiling: np.ndarray
     exclude: Exclusions
+    floor: np.ndarray
 
     def take(self, at: Rows) -> Ceilings:
         """The limits of some of the queries."""
-        return Ceilings(self.ceiling[at], self.exclude.take(at))
+        return Ceilings(self.ceiling[at], self.exclude.take(at), self.floor[at])
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class ScanResult:
     """The outcome of a scan.
 
     Every document that is not excluded is either in ``ids``, or certainly at or above the ceiling and counted in
-    ``above``, or, where ``complete``, certainly worse than the k-th best below the ceiling.
+    ``above``, or, where ``complete``, certainly worse than the k-th best below the ceiling or below the floor.
 
     Attributes:
         ids: int64 ``[B, m]``, document rows in any order, -1 where padded.

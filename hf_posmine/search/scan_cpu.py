@@ -239,7 +239,7 @@ class _Candidates:
             np.full(queries, room),
             np.array([queries * room]),
             np.zeros(queries, np.int64),
-            np.full(queries, -np.inf, np.float32),
+            np.nextafter(limits.floor.astype(np.float32), np.float32(-np.inf)),
             np.zeros(queries, np.int64),
             np.zeros(queries, bool),
         )
@@ -307,16 +307,21 @@ class _Candidates:
         return ScanResult(ids, self.above, ~self.full)
 
 
-def warm_up() -> None:
-    """Compile the loops, or load them from disk, for the arrays that scans pass to them; torch is not used."""
+def warm_up(*, int16: bool) -> None:
+    """Compile the loops, or load them from disk, for the arrays that scans pass to them; torch is not used.
+
+    Args:
+        int16: also the products of 16-bit codes, which take seconds, and which scans of int8 codes do not call.
+    """
     one, at, ones = np.ones((1, kernels.GROUP), np.float32), np.zeros(1, np.int64), np.ones(kernels.GROUP, np.float32)
     kernels.round_to_int8(one, np.empty(one.shape, np.int8))
     kernels.pair_products(one, at, one, at)
     kernels.pair_scores("dot", one, at, one, at)
-    codes = np.zeros((kernels.GROUP, kernels.GROUP), np.int16)
-    kernels.int16_products(codes, codes, kernels.GROUP, np.empty(codes.shape, np.int32))
+    if int16:
+        codes = np.zeros((kernels.GROUP, kernels.GROUP), np.int16)
+        kernels.int16_products(codes, codes, kernels.GROUP, np.empty(codes.shape, np.int32))
     for products in (one, one.astype(np.int32)):
-        limits = Ceilings(np.full(1, np.inf), Exclusions.given(None, 1))
+        limits = Ceilings(np.full(1, np.inf), Exclusions.given(None, 1), np.full(1, -np.inf))
         candidates = _Candidates.of(1, limits, kernels.GROUP, kernels.GROUP)
         candidates.collect(products, ones[:1], ones[:1], ones[:1], (ones, ones, ones, 0))
         _, places = candidates.pick(1, ones[:1])

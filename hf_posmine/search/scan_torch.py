@@ -74,12 +74,12 @@ class TorchScan:
         """Queries on the device. For 16-bit products both sides have length 1 at most, so that none overflows."""
         import torch
 
-        vectors, ceiling = queries.vectors, limits.ceiling
+        vectors, ceiling, floor = queries.vectors, limits.ceiling, limits.floor
         error = float_error(self.similarity, queries, self.documents)
         if self.half is not None:
             lengths = np.sqrt(np.where(queries.squares > 0, queries.squares, 1))
             reach = lengths * (self.documents.length or 1.0)
-            vectors, ceiling = (vectors / lengths[:, None]).astype(np.float32), ceiling / reach
+            vectors, ceiling, floor = (vectors / lengths[:, None]).astype(np.float32), ceiling / reach, floor / reach
             error = half_error(vectors.shape[1], self.half) + SMALLEST / reach  # where final scores vanish, they tie
         on_device = torch.from_numpy(np.ascontiguousarray(vectors, np.float32)).to(self.device)
         return _Span(
@@ -87,7 +87,7 @@ class TorchScan:
             k,
             room,
             limits.exclude,
-            *(torch.from_numpy(v).to(self.device) for v in _thresholds(ceiling, error)),
+            *(torch.from_numpy(v).to(self.device) for v in _thresholds(ceiling, floor, error)),
         )
 
     def _values(self, queries: torch.Tensor, block: torch.Tensor, start: int) -> Any:
@@ -120,13 +120,13 @@ class _Span:
         high: torch.Tensor,
         certain: torch.Tensor,
         slack: torch.Tensor,
+        low: torch.Tensor,
     ) -> None:
         import torch
 
         self.queries, self.k, self.room, self.exclude = queries, k, room, exclude
-        self.high, self.certain, self.slack = high, certain, slack
+        self.high, self.certain, self.slack, self.low = high, certain, slack, low
         size, device = len(queries), queries.device
-        self.low = torch.full((size,), LOWEST, device=device)
         self.best = torch.full((size, k), -torch.inf, device=device)  # certainly below the ceiling, best first
         self.above = torch.zeros(size, dtype=torch.int64, device=device)
         self.overflowed = torch.zeros(size, dtype=torch.bool, device=device)
@@ -206,12 +206,13 @@ class _Span:
         return ScanResult(ids, self.above.cpu().numpy(), ~self.overflowed.cpu().numpy())
 
 
-def _thresholds(ceiling: np.ndarray, error: np.ndarray) -> Iterator[np.ndarray]:
-    """``high``, ``certain`` and ``slack`` of a span, float32 ``[B]``, rounded to the safe side."""
+def _thresholds(ceiling: np.ndarray, floor: np.ndarray, error: np.ndarray) -> Iterator[np.ndarray]:
+    """``high``, ``certain``, ``slack`` and the first ``low`` of a span, float32 ``[B]``, rounded to the safe side."""
     yield np.nextafter((ceiling + error).astype(np.float32), np.float32(np.inf))
     below = np.nextafter((ceiling - error).astype(np.float32), np.float32(-np.inf))
     yield np.where(np.isposinf(ceiling), np.float32(np.inf), below)
     yield np.nextafter((2 * error).astype(np.float32), np.float32(np.inf))
+    yield np.maximum(np.nextafter((floor - error).astype(np.float32), np.float32(-np.inf)), np.float32(LOWEST))
 
 
 def _hide(values: torch.Tensor, exclude: Exclusions, start: int) -> None:

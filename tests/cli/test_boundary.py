@@ -284,3 +284,28 @@ def test_a_spelling_has_limits():
         with pytest.raises(SpecError) as raised:
             as_filters(text)
         assert len(str(raised.value)) < 400
+
+
+QUIETLY = """
+import sys
+from hf_posmine.cli.process import without_bars
+with without_bars(True):
+    assert not {"datasets", "transformers"} & sys.modules.keys()
+    import datasets
+    from transformers.utils import logging
+    assert datasets.are_progress_bars_disabled() and not logging.is_progress_bar_enabled()
+assert not datasets.are_progress_bars_disabled() and logging.is_progress_bar_enabled()
+with without_bars(True):
+    assert datasets.are_progress_bars_disabled() and not logging.is_progress_bar_enabled()
+assert not datasets.are_progress_bars_disabled() and logging.is_progress_bar_enabled()
+datasets.disable_progress_bars()
+with without_bars(True):
+    pass
+assert datasets.are_progress_bars_disabled()
+assert not any(type(finder).__module__ == "hf_posmine.cli.process" for finder in sys.meta_path)
+"""
+
+
+def test_bars_are_hidden_without_an_import_and_shown_again_where_they_were():
+    done = subprocess.run([sys.executable, "-c", QUIETLY], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -322,8 +322,25 @@ def test_any_search_is_what_the_oracle_finds(search, engine, similarity):
     }
     below = np.array([choice[name][i] for i, name in enumerate(ceilings)], np.float32)
     shards = Vectors((documents[:cut], documents[cut:]))
-    found = index_of(engine, shards, similarity, **options).search(queries, k, below=below, exclude=exclude)
+    index = index_of(engine, shards, similarity, **options)
+    found = index.search(queries, k, below=below, exclude=exclude)
     assert_same(found, oracle_search(scores[:, : options["num_candidates"]], k, below, exclude))
+    floor = np.minimum(scores[:, k % len(documents)], np.nextafter(below, np.float32(-np.inf)))
+    some = index.search(queries, k, below=below, exclude=exclude, at_least=floor)
+    assert np.array_equal(some.above, found.above)
+    wanted = (found.doc_ids >= 0) & (found.scores >= floor[:, None])
+    assert np.array_equal(some.doc_ids[wanted], found.doc_ids[wanted])
+    assert np.array_equal(some.scores[wanted], found.scores[wanted])
+
+
+def test_a_floor_spares_what_is_certainly_below_it():
+    rng = np.random.default_rng(5)
+    documents, queries = (rng.standard_normal((rows, 16)).astype(np.float32) for rows in (400, 9))
+    for engine in ALL_ENGINES:
+        index = index_of(engine, documents, "dot")
+        floor = index.search(queries, 3).scores[:, 2]
+        some = index.search(queries, 50, at_least=floor)
+        assert (some.scores[:, :3] >= floor[:, None]).all() and np.isneginf(some.scores[:, 20:]).all()
 
 
 @st.composite

@@ -111,7 +111,7 @@ def test_a_teacher_compiles_for_the_pairs_it_will_compare_and_no_fewer(fresh, mo
 def test_the_wait_for_the_compiler_is_named_and_ends_before_the_block_is_left(fresh, monkeypatch, capsys):
     started, may_end, done = threading.Event(), threading.Event(), []
 
-    def slow() -> None:
+    def slow(**_: bool) -> None:
         started.set()
         may_end.wait(10)
         done.append(1)
@@ -132,13 +132,23 @@ def test_the_wait_for_the_compiler_is_named_and_ends_before_the_block_is_left(fr
 def test_the_warm_up_compiles_all_that_scans_of_mapped_files_call(tmp_path, engine):
     if engine == "int8" and not int8_is_faster(48):
         pytest.skip("this processor is slower at int8")
-    warm_up()
+    warm_up(int16=engine == "int16")
     before = {name: len(loop.signatures) for name, loop in kernels._compiled.items()}
     np.save(tmp_path / "documents.npy", vectors(500, 6))
     for documents in (np.load(tmp_path / "documents.npy", mmap_mode="r"), vectors(500, 6)):
         index = ExactIndex(documents, engine=engine)
         index.search(vectors(40, 7), 3, below=np.full(40, 0.3, np.float32), exclude=[[i] for i in range(40)])
     assert {name: len(loop.signatures) for name, loop in kernels._compiled.items()} == before
+
+
+@pytest.mark.parametrize("int8", [True, False])
+def test_products_of_16_bits_are_compiled_only_where_those_of_8_are_no_faster(fresh, monkeypatch, int8):
+    called = []
+    monkeypatch.setattr(compiling, "int8_is_faster", lambda _: int8)
+    monkeypatch.setattr(kernels, "int16_products", lambda *_: called.append(1))
+    with compiling.compiling(kernels.WORTH_COMPILING):
+        pass
+    assert fresh and bool(called) != int8
 
 
 def test_a_small_search_in_a_forked_process_does_not_wait_for_threads_of_its_parent():

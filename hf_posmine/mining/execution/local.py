@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from hf_posmine.data.columns import AnyDataset
     from hf_posmine.mining.miner import PositiveAwareMiner
 
-MAP_SHARD_ROWS = 5000
+BATCH, SHARD = 1000, 5000
+UPDATE_BATCH, UPDATE_SHARD = 5000, 50_000
+"""Rows of an update take so little that more of them are mined, and saved, at a time."""
 
 
 def mine(
@@ -42,7 +44,7 @@ def mine(
     *,
     output: str | Path | None = None,
     work_dir: str | Path | None = None,
-    batch_size: int = 1000,
+    batch_size: int | None = None,
     num_proc: int | None = None,
     shard_rows: int | None = None,
     since: str | Path | Dataset | None = None,
@@ -59,10 +61,10 @@ def mine(
             cache on disk.
         work_dir: without ``output``, where finished shards are kept, by default below
             :func:`~hf_posmine.utils.files.cache_root`; where that is read-only, in a temporary folder, with a warning.
-        batch_size: rows per call of the miner; does not change the rows.
+        batch_size: rows per call of the miner, by default 1,000, with ``since`` 5,000; does not change the rows.
         num_proc: worker processes, without ``output``; does not change the rows. With an output, see
             :func:`~hf_posmine.mining.execution.mine_on_ray`.
-        shard_rows: rows that a kill can lose: by default 5,000, with ``output`` 50,000.
+        shard_rows: rows that a kill can lose: by default 5,000, with ``output`` or ``since`` 50,000.
         since: an earlier mining of documents and pairs that changed since: what ``mine`` returned, or what
             ``hf-posmine mine`` wrote. Searches that cannot end otherwise are not repeated; the rows are those of a full mining.
 
@@ -80,7 +82,10 @@ def mine(
                 "output= is written by one process and is its own work_dir; leave num_proc and work_dir out"
             )
         _refuse_since(since, "output=")
-        return _mine_into(Path(output), dataset, miner, batch_size, shard_rows)
+        return _mine_into(Path(output), dataset, miner, BATCH if batch_size is None else batch_size, shard_rows)
+    usual = (BATCH, SHARD) if since is None else (UPDATE_BATCH, UPDATE_SHARD)
+    batch_size = usual[0] if batch_size is None else batch_size
+    shard_rows = usual[1] if shard_rows is None else shard_rows
     options: dict[str, Any] = {"work_dir": work_dir, "batch_size": batch_size, "num_proc": num_proc, "since": since}
     if isinstance(dataset, dict):
         empty = [name for name, split in dataset.items() if has_numbered_rows(split) and not len(split)]
@@ -95,7 +100,7 @@ def mine(
             "mine(stream, miner, output=...), or map it with "
             "stream.map(miner, batched=True, features=miner.features(stream.features))"
         )
-    return _mine_cached(dataset, miner, shard_rows=MAP_SHARD_ROWS if shard_rows is None else shard_rows, **options)
+    return _mine_cached(dataset, miner, shard_rows=shard_rows, **options)
 
 
 def _refuse_since(since: object, beside: str) -> None:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 NOWHERE = b""
 """Key of a document that no query may get."""
-BLOCK = 4096
+BLOCK = 512
+"""Documents that are rounded, or bounded, at a time: a near cache holds their vectors."""
 CODED = ("cosine", "dot")
 """Similarities of which a bound follows from rounded vectors."""
 

@@ -109,7 +109,7 @@ class EarlierSearches:
     """
 
     def __init__(self, searches: Searches, before: KeptDocuments, after: KeptDocuments, index: ExactIndex) -> None:
-        self.searches, self.before, self.after = searches, before, after
+        self.searches, self.before = searches, before
         changes = self.changes = DocumentChanges.between(before, after)
         self.cosine = index.similarity == "cosine"
         self._at = KeyIndex.build(searches.keys)
@@ -134,11 +134,8 @@ class EarlierSearches:
         earlier = self.searches.take(np.maximum(at, 0))
         listed = earlier.ids >= 0
         ids = np.where(listed, self.changes.now[np.maximum(earlier.ids, 0)], PADDING)
-        lengthened = unit(vectors) if self.cosine else vectors
-        touched = self._touched(lengthened, _last_scores(earlier))
-        fresh = Ranking.nothing(len(keys), k)
-        fresh.put(touched, self._search_new(vectors[touched], k, below[touched], exclude.take(touched)))
-        gone, unsure = self._gone_above(lengthened, below, earlier, at >= 0)
+        fresh = self._search_new(vectors, k, below, exclude, _last_scores(earlier))
+        gone, unsure = self._gone_above(vectors, below, earlier, at >= 0)
         decided = (at >= 0) & ~np.isneginf(below) & ~unsure & _reaches(earlier, ids, fresh, k)
         decided &= ~self._excludes_others(earlier, exclude)
         merged = _merged(ids, earlier.scores, fresh, k)
@@ -146,19 +143,8 @@ class EarlierSearches:
         same = (merged.doc_ids == _columns(ids, k)).all(axis=1) & (above == earlier.above)
         return replace(merged, above=above), ~decided, decided & ~same
 
-    def _touched(self, queries: Floats, least: Floats) -> Rows:
-        """The queries with which a new document may score ``least`` or more."""
-        if self._new is None:
-            return np.empty(0, np.int64)
-        if not self.after.codes.shape[1]:
-            return np.arange(len(queries))
-        highest = np.full(len(queries), -np.inf, np.float32)
-        for _, _, high in self.after.bounds_of(queries, self.changes.new):
-            np.maximum(highest, high.max(axis=1), out=highest)
-        return np.flatnonzero(highest >= least)
-
-    def _search_new(self, vectors: Floats, k: int, below: Floats, exclude: Exclusions) -> Ranking:
-        """The best of the new documents, which is all that can enter a list."""
+    def _search_new(self, vectors: Floats, k: int, below: Floats, exclude: Exclusions, least: Floats) -> Ranking:
+        """The best of the new documents that may score ``least``, which is all that can enter a list."""
         if self._new is None or not len(vectors):
             return Ranking.nothing(len(vectors), k)
         new = self.changes.new
@@ -166,7 +152,7 @@ class EarlierSearches:
         at = np.minimum(np.searchsorted(new, exclude.rows), len(new) - 1)
         hit = new[at] == exclude.rows
         bounds = np.append(0, np.cumsum(np.bincount(positions[hit], minlength=len(vectors))))
-        found = self._new.search(vectors, k, below=below, exclude=Exclusions(at[hit], bounds))
+        found = self._new.search(vectors, k, below=below, exclude=Exclusions(at[hit], bounds), at_least=least)
         return replace(found, doc_ids=np.where(found.doc_ids >= 0, new[np.maximum(found.doc_ids, 0)], PADDING))
 
     def _gone_above(self, queries: Floats, below: Floats, earlier: Searches, known: Mask) -> tuple[Rows, Mask]:
@@ -180,7 +166,8 @@ class EarlierSearches:
             unsure[rows] = True
             return count, unsure
         at, columns, ceilings = *self._uncounted(earlier.take(rows)), below[rows][:, None]
-        for start, low, high in before.bounds_of(queries[rows], gone):
+        vectors = unit(queries[rows]) if self.cosine else queries[rows]
+        for start, low, high in before.bounds_of(vectors, gone):
             here = (columns >= start) & (columns < start + low.shape[1])
             low[at[here], columns[here] - start] = high[at[here], columns[here] - start] = -np.inf
             count[rows] += (low >= ceilings).sum(axis=1)
