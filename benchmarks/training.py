@@ -4,7 +4,9 @@ Run ``python -m benchmarks.training --output out/bench``; see README.md beside t
 all-MiniLM-L6-v2; rows are SQuAD questions with their passage and other passages as negatives, in the same order for
 both. The peer is ``SentenceTransformerTrainer`` with ``CachedMultipleNegativesRankingLoss``; ours is ``RecipeTrainer``
 with ``CachedInfoNCELoss`` and ``posmine_varlen``. Each run is a process of its own, and the two take turns, each
-beginning as often as the other.
+beginning as often as the other. Dropout is off unless ``--dropout`` leaves it as the model has it (0.1): its random numbers
+depend on the padding, so that losses and updates of the two can be compared without it alone. ``--bf16`` trains both under
+autocast.
 """
 
 from __future__ import annotations
@@ -89,6 +91,7 @@ def _ids(model: Any, texts: list[str], length: int) -> list[list[int]]:
 
 
 def _trainer(name: str, dataset: Any, asked: dict[str, Any], folder: str) -> tuple[Any, Any]:
+    import torch
     from sentence_transformers import (
         SentenceTransformer,
         SentenceTransformerTrainer,
@@ -104,7 +107,7 @@ def _trainer(name: str, dataset: Any, asked: dict[str, Any], folder: str) -> tup
     arguments = SentenceTransformerTrainingArguments(
         output_dir=folder, per_device_train_batch_size=asked["batch"], max_steps=asked["steps"], learning_rate=2e-5,
         batch_sampler=in_order, save_strategy="no", logging_steps=1, report_to="none", disable_tqdm=True, seed=0,
-        dataloader_pin_memory=False,
+        dataloader_pin_memory=False, bf16=asked["bf16"], use_cpu=not torch.cuda.is_available(),
     )  # fmt: skip
     if name == "plain":
         model = SentenceTransformer(model_source("embedded"))
@@ -118,21 +121,23 @@ def _trainer(name: str, dataset: Any, asked: dict[str, Any], folder: str) -> tup
         kind = RecipeTrainer
     model.max_seq_length = asked["length"]
     for module in model.modules():
-        if isinstance(module, Dropout):
-            module.p = 0.0  # its random numbers depend on the padding, and would hide a difference
+        if isinstance(module, Dropout) and not asked["dropout"]:
+            module.p = 0.0
     return kind(model=model, args=arguments, train_dataset=dataset, loss=loss), model
 
 
-def compare(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Ratios by turn, and how far the two end apart."""
-    of = {name: [r for r in runs if r["contender"] == name] for name in CONTENDERS}
-    plain, ours = of["plain"][0], of["hf_posmine"][0]
+def apart(plain: dict[str, Any], ours: dict[str, Any]) -> dict[str, float]:
+    """Relative differences of the losses and of the whole update."""
     moved = np.sqrt(sum(float((u.astype(float) ** 2).sum()) for u in plain["update"].values()))
-    apart = np.sqrt(sum(float(((u.astype(float) - ours["update"][k]) ** 2).sum()) for k, u in plain["update"].items()))
-    record: dict[str, Any] = {
-        "update": apart / moved,
-        "loss": max(abs(a - b) / abs(a) for a, b in zip(plain["losses"], ours["losses"], strict=True)),
-    }
+    away = np.sqrt(sum(float(((u.astype(float) - ours["update"][k]) ** 2).sum()) for k, u in plain["update"].items()))
+    losses = zip(plain["losses"], ours["losses"], strict=True)
+    return {"update": away / moved, "loss": max(abs(a - b) / abs(a) for a, b in losses)}
+
+
+def compare(runs: list[dict[str, Any]], dropout: bool) -> dict[str, Any]:
+    """Ratios by turn, and without dropout how far the two end apart."""
+    of = {name: [r for r in runs if r["contender"] == name] for name in CONTENDERS}
+    record: dict[str, Any] = {} if dropout else apart(of["plain"][0], of["hf_posmine"][0])
     for clock in ("wall", "cpu"):
         ratios = [p[clock] / u[clock] for p, u in zip(of["plain"], of["hf_posmine"], strict=True)]
         record[f"times_{clock}"] = [round(f(ratios), 3) for f in (min, statistics.median, max)]
@@ -153,7 +158,9 @@ def report(about: dict[str, Any], asked: dict[str, Any], record: dict[str, Any])
         f"# Stage 1, this package against plain sentence-transformers\n\n{about['cpu']}, {about['cores']} cores; Python "
         f"{about['python']}; {packages}; commit {about['git_commit']}, source {about['source_digest']}; {about['time']}.\n",
         f"all-MiniLM-L6-v2 on SQuAD, at most {asked['length']} tokens; {asked['steps']} steps of {asked['batch']} rows with "
-        f"1 + {asked['negatives']} documents, GradCache in mini-batches of {asked['mini_batch']}; {asked['repeat']} turns.\n",
+        f"1 + {asked['negatives']} documents, GradCache in mini-batches of {asked['mini_batch']}; "
+        f"dropout {'on' if asked['dropout'] else 'off'}, {'autocast to bfloat16' if asked['bf16'] else 'float32'}; "
+        f"{asked['repeat']} turns.\n",
         markdown(
             ["", "seconds", "CPU seconds", "real tokens per s", "peak MiB"],
             [
@@ -175,8 +182,9 @@ def report(about: dict[str, Any], asked: dict[str, Any], record: dict[str, Any])
         goals.append(
             [f"times as fast ({clock})", low, middle, high, f">= {TARGET:g}", "yes" if middle >= TARGET else "NO"]
         )
-    goals.append(["largest relative difference of a loss", "-", f"{record['loss']:.1e}", "-", "-", "-"])
-    goals.append(["relative difference of the whole update", "-", f"{record['update']:.1e}", "-", "-", "-"])
+    if not asked["dropout"]:
+        goals.append(["largest relative difference of a loss", "-", f"{record['loss']:.1e}", "-", "-", "-"])
+        goals.append(["relative difference of the whole update", "-", f"{record['update']:.1e}", "-", "-", "-"])
     return "\n".join([*lines, markdown(["measure", "min", "median", "max", "target", "met"], goals), ""])
 
 
@@ -189,6 +197,8 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--mini-batch", type=int, default=32, help="rows of a GradCache step")
     parser.add_argument("--length", type=int, default=512, help="most tokens of a text")
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--dropout", action="store_true", help="as the model has it; by default off")
+    parser.add_argument("--bf16", action="store_true", help="both under autocast to bfloat16")
     parser.add_argument("--threads", type=int, help="by default torch's choice")
     arguments = parser.parse_args(given)
     asked = {name: value for name, value in vars(arguments).items() if name != "output"}
@@ -197,7 +207,7 @@ def main(given: list[str] | None = None) -> None:
         for name in CONTENDERS if turn % 2 == 0 else reversed(CONTENDERS):
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 runs.append(pool.apply(run, (name, asked)))
-    record = compare(runs)
+    record = compare(runs, arguments.dropout)
     for entry in runs:
         del entry["update"]
     arguments.output.mkdir(parents=True, exist_ok=True)
