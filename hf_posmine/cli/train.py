@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from hf_posmine.training.blend import BlendLine
     from hf_posmine.training.objective import Objective
-    from hf_posmine.training.plan import StagePlan
+    from hf_posmine.training.plan import StagePlan, TokenEstimate
     from hf_posmine.training.recipe import Recipe
 
 HELP = "train a retriever on mined negatives"
@@ -90,22 +90,17 @@ def node_of(args: argparse.Namespace) -> Node | None:
 
 def show_plan(recipe: Recipe, console: Console, node: Node | None = None) -> None:
     """Load and check everything, and print what would be done."""
-    from hf_posmine.encoding.model_parts import ModelParts
-    from hf_posmine.training.blend import describe
     from hf_posmine.training.plan import make_plan
     from hf_posmine.training.stage import prepare, quiet_models
 
     with quiet_models():
         trainer, blend = prepare(recipe)
-        counted = not ModelParts.of(trainer.model).reads_images
-        plan = make_plan(recipe.objective, trainer, blend) if counted else None
-    if trainer.is_world_process_zero() and plan is None:
-        _show_data(describe(blend), console)
-        show("The student reads images, of which tokens, memory and hours are not estimated.")
-    elif plan is not None and trainer.is_world_process_zero():
+        plan = make_plan(recipe.objective, trainer, blend)
+    if trainer.is_world_process_zero():
         _show_data(plan.lines, console)
         _show_work(plan, recipe, console, node)
-        _show_examples(plan, console)
+        if plan.tokens is not None:
+            _show_examples(plan.tokens, console)
 
 
 def _show_data(lines: Sequence[BlendLine], console: Console) -> None:
@@ -154,9 +149,7 @@ def _show_work(plan: StagePlan, recipe: Recipe, console: Console, node: Node | N
         + _show_ceiling(chosen)
         + (f", distillation {dict(chosen.distillation)}" if chosen.distillation else "")
         + (f", over the first {list(chosen.matryoshka_dims)} dimensions" if chosen.matryoshka_dims else ""),
-        "tokens": f"{plan.row_tokens:.0f} per row, {plan.padded_tokens:.0f} with padding; the longest row has {plan.longest_row}",
-        "memory": f"{plan.weight_gib:.2f} GiB for weights, gradients and Adam, about {plan.activation_gib:.2f} GiB for a step",
-        "work": f"{plan.operations:.1e} operations" + ("" if node is None else f", {node.time(plan.operations)}"),
+        **_work_by_tokens(plan, node),
         "evaluation": ", ".join(str(entry.get("name", entry["path"])) for entry in evals) or "none",
     }
     table = Table.grid(padding=(0, 2))
@@ -164,6 +157,22 @@ def _show_work(plan: StagePlan, recipe: Recipe, console: Console, node: Node | N
         table.add_row(Text(name, style="bold"), Text(printable(line)))
     console.print()
     console.print(table)
+
+
+def _work_by_tokens(plan: StagePlan, node: Node | None) -> dict[str, str]:
+    """The lines that follow from the tokens of the rows, or why there are none."""
+    tokens, memory = plan.tokens, f"{plan.weight_gib:.2f} GiB for weights, gradients and Adam"
+    if tokens is None:
+        reason = "not estimated, as the student reads images" + (
+            "" if node is None else f"; nor are the hours on {node}"
+        )
+        return {"tokens": reason, "memory": f"{memory}, and the activations of a step"}
+    return {
+        "tokens": f"{tokens.row_tokens:.0f} per row, {tokens.padded_tokens:.0f} with padding; "
+        f"the longest row has {tokens.longest_row}",
+        "memory": f"{memory}, about {tokens.activation_gib:.2f} GiB for a step",
+        "work": f"{tokens.operations:.1e} operations" + ("" if node is None else f", {node.time(tokens.operations)}"),
+    }
 
 
 def _show_ceiling(chosen: Objective) -> str:
@@ -174,13 +183,13 @@ def _show_ceiling(chosen: Objective) -> str:
     return f", in-batch ceiling {chosen.false_negatives}{until}{warmup} by {chosen.guide or 'the student'}"
 
 
-def _show_examples(plan: StagePlan, console: Console) -> None:
+def _show_examples(tokens: TokenEstimate, console: Console) -> None:
     """One line for each text, cut to the width of the screen unless the instruction fills it."""
     from rich.text import Text
 
     console.print("\nThe first rows as the model reads them; what is pooled stands in [bold]⟦ ⟧[/bold]")
-    margin = max(len(f"{name} {column}") for name, column, _, _ in plan.examples) + 4
-    for name, column, before, pooled in plan.examples:
+    margin = max(len(f"{name} {column}") for name, column, _, _ in tokens.examples) + 4
+    for name, column, before, pooled in tokens.examples:
         before, pooled = printable(before), printable(pooled)
         start = f"  {name} {column}".ljust(margin)
         room = max(LEAST_SHOWN, console.width - len(start) - len(before) - 2)

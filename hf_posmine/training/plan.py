@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_posmine.encoding.encode import Encoder
+from hf_posmine.encoding.model_parts import ModelParts
 from hf_posmine.models.cost import ModelShape
 from hf_posmine.models.transformer import MASK
 from hf_posmine.training.blend import Blend, BlendLine, describe
@@ -29,6 +30,27 @@ SAMPLED_ROWS = 512
 
 
 @dataclass(frozen=True)
+class TokenEstimate:
+    """What follows from the tokens of the rows.
+
+    Attributes:
+        row_tokens: mean tokens of a row, over all its texts.
+        padded_tokens: the same with the padding of a batch.
+        longest_row: the most tokens of a row.
+        activation_gib: estimate of the activations of a step of mean length, each process.
+        operations: of all steps, on all processes.
+        examples: (data set, column, instruction part, pooled part) of the first rows.
+    """
+
+    row_tokens: float
+    padded_tokens: float
+    longest_row: int
+    activation_gib: float
+    operations: float
+    examples: tuple[tuple[str, str, str, str], ...]
+
+
+@dataclass(frozen=True)
 class StagePlan:
     """See :func:`make_plan`.
 
@@ -37,30 +59,20 @@ class StagePlan:
         device_batch: rows of one process's step.
         batch: rows of an optimizer step, over all processes and accumulation steps.
         steps: optimizer steps.
-        row_tokens: mean tokens of a row, over all its texts.
-        padded_tokens: the same with the padding of a batch.
-        longest_row: the most tokens of a row.
         weights: of the student.
         trained_weights: those that are trained.
         weight_gib: weights, gradients and the two moments of Adam, each process.
-        activation_gib: estimate of the activations of a step of mean length, each process.
-        operations: of all steps, on all processes.
-        examples: (data set, column, instruction part, pooled part) of the first rows.
+        tokens: None where the student reads images, whose tokens each architecture counts in its own way.
     """
 
     lines: tuple[BlendLine, ...]
     device_batch: int
     batch: int
     steps: int
-    row_tokens: float
-    padded_tokens: float
-    longest_row: int
     weights: int
     trained_weights: int
     weight_gib: float
-    activation_gib: float
-    operations: float
-    examples: tuple[tuple[str, str, str, str], ...]
+    tokens: TokenEstimate | None
 
 
 def make_plan(chosen: Objective, trainer: RecipeTrainer, blend: Blend) -> StagePlan:
@@ -74,6 +86,26 @@ def make_plan(chosen: Objective, trainer: RecipeTrainer, blend: Blend) -> StageP
     Raises:
         InputError: batches that cannot be made.
     """
+    args, model = trainer.args, trainer.model
+    batch = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
+    steps = trainer.set_initial_training_values(args, trainer.get_train_dataloader())[-1]
+    trained = [weights for weights in model.parameters() if weights.requires_grad]
+    held = sum(weights.numel() * weights.element_size() for weights in model.parameters())
+    of_adam = 3 * sum(weights.numel() * weights.element_size() for weights in trained)
+    return StagePlan(
+        lines=describe(blend),
+        device_batch=args.train_batch_size,
+        batch=batch,
+        steps=steps,
+        weights=sum(weights.numel() for weights in model.parameters()),
+        trained_weights=sum(weights.numel() for weights in trained),
+        weight_gib=(held + of_adam) / 2**30,
+        tokens=None if ModelParts.of(model).reads_images else _estimate(chosen, trainer, blend, steps * batch),
+    )
+
+
+def _estimate(chosen: Objective, trainer: RecipeTrainer, blend: Blend, total_rows: int) -> TokenEstimate:
+    """What the tokens of ``total_rows`` rows take."""
     args, model, trained = trainer.args, trainer.model, trainer.train_dataset
     parts = list(trained.values()) if isinstance(trained, dict) else [trained]
     lengths, rows = [_tokens(trainer, part) for part in parts], [len(part) for part in parts]
@@ -81,24 +113,15 @@ def make_plan(chosen: Objective, trainer: RecipeTrainer, blend: Blend) -> StageP
     row_tokens, padded_tokens = (_mean(_row_tokens, of, rows) for of in (lengths, padded))
     computed = (lengths, row_tokens) if model[0].can_flatten_inputs else (padded, padded_tokens)
     shape, repeats = shape_of(model, args), args.gradient_checkpointing + chosen.uses_grad_cache
-    batch = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
-    steps = trainer.set_initial_training_values(args, trainer.get_train_dataloader())[-1]
     row_operations = _mean(lambda of: shape.step(of.ravel(), repeats=repeats) / len(of), computed[0], rows)
     in_flight = _rows_in_flight(chosen, args.train_batch_size, row_tokens)
     token_bytes = shape.saved_bytes(checkpointing=args.gradient_checkpointing)
-    return StagePlan(
-        lines=describe(blend),
-        device_batch=args.train_batch_size,
-        batch=batch,
-        steps=steps,
+    return TokenEstimate(
         row_tokens=row_tokens,
         padded_tokens=padded_tokens,
         longest_row=int(max(tokens.sum(axis=1).max() for tokens in lengths)),
-        weights=sum(p.numel() for p in model.parameters()),
-        trained_weights=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        weight_gib=shape.training_bytes() / 2**30,
         activation_gib=in_flight * computed[1] * token_bytes / 2**30,
-        operations=steps * batch * row_operations,
+        operations=total_rows * row_operations,
         examples=tuple(_examples(trainer, blend)),
     )
 

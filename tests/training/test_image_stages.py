@@ -13,6 +13,7 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
 from hf_posmine import PositiveAwareMiner, mine, to_training
+from hf_posmine.cli.main import main
 from hf_posmine.core.errors import InputError
 from hf_posmine.data.images import image_name
 from hf_posmine.evaluation import evaluate_retrieval, load_collection
@@ -183,8 +184,26 @@ def prepared(folder, model, kind, **changes):
     pairs.to_parquet(str(folder / "pairs.parquet"))
     entry = {"name": "pages", "path": str(folder / "pairs.parquet"), "task": "retrieval", "instruction": ""}
     one = {"datasets": [{**entry, "num_negatives": 0}], "num_negatives": None}
-    said = told(model, folder, folder / "out", per_device_train_batch_size=12, **one, **ALONE | changes)
+    said = told(model, folder, folder / "out", **one, **{"per_device_train_batch_size": 12, **ALONE, **changes})
     return prepare(recipe(folder, said))[0], pairs
+
+
+def test_a_plan_of_images_counts_steps_and_weights_and_no_tokens(fresh_home, tmp_path, clip, capsys):
+    trainer, _ = prepared(tmp_path, clip, "texts", per_device_train_batch_size=5, max_steps=None, num_train_epochs=2)
+    weights = sum(one.numel() for one in trainer.model.parameters())
+    capsys.readouterr()
+    assert main(["train", "--config", str(tmp_path / "recipe.yaml"), "--dry-run", "--node", "8xA100"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert (
+        f", {weights / 1e6:,.1f} M weights, all trained batch 5 rows per optimizer step" in shown
+        and " steps 6 loss" in shown
+    )
+    assert " tokens not estimated, as the student reads images; nor are the hours on 8 A100" in shown
+    assert (
+        f" memory {16 * weights / 2**30:.2f} GiB for weights, gradients and Adam, and the activations of a step"
+        in shown
+    )
+    assert "operations" not in shown
 
 
 @pytest.mark.parametrize("kind", ["texts", "images"])

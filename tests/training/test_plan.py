@@ -52,30 +52,30 @@ def test_tokens_are_those_of_the_collator(folder, tmp_path, model, query, docume
     plan, trainer, blend = planned(folder, tmp_path, model, max_query_length=query, max_document_length=document)
     counted = row_tokens(trainer, blend.datasets["pairs"])
     assert (counted[:, 0] == query).any() and (counted[:, 1:] == document).any()
-    assert plan.row_tokens == pytest.approx(counted.sum() / len(counted))
-    assert plan.longest_row == counted.sum(axis=1).max()
+    assert plan.tokens.row_tokens == pytest.approx(counted.sum() / len(counted))
+    assert plan.tokens.longest_row == counted.sum(axis=1).max()
 
 
 def test_padding_is_that_of_batches_of_that_size(folder, tmp_path):
     """With one row nothing is padded; with all rows in a batch each column is as wide as its longest text."""
     alone, trainer, blend = planned(folder, tmp_path, per_device_train_batch_size=1)
-    assert alone.padded_tokens == pytest.approx(alone.row_tokens)
+    assert alone.tokens.padded_tokens == pytest.approx(alone.tokens.row_tokens)
     together, *_ = planned(folder, tmp_path, per_device_train_batch_size=27)
-    assert together.padded_tokens == row_tokens(trainer, blend.datasets["pairs"]).max(axis=0).sum()
+    assert together.tokens.padded_tokens == row_tokens(trainer, blend.datasets["pairs"]).max(axis=0).sum()
     some, *_ = planned(folder, tmp_path)
-    assert alone.row_tokens < some.padded_tokens < together.padded_tokens
+    assert alone.tokens.row_tokens < some.tokens.padded_tokens < together.tokens.padded_tokens
 
 
 def test_two_sets_count_by_their_rows_and_mixed_ones_as_they_are_trained(folder, tmp_path):
     plan, trainer, blend = planned(folder, tmp_path, labels={"num_negatives": 1})
     counted = [row_tokens(trainer, rows).sum(axis=1) for rows in blend.datasets.values()]
-    assert plan.row_tokens == pytest.approx(np.concatenate(counted).mean())
+    assert plan.tokens.row_tokens == pytest.approx(np.concatenate(counted).mean())
     assert [line.negatives for line in plan.lines] == [2, 1]
     assert [line.in_batch_negatives for line in plan.lines] == [True, False]
     mixed, trainer, _ = planned(folder, tmp_path, labels={"num_negatives": 1}, batches="mixed")
     rows = trainer.train_dataset
     assert len(rows) == 27 + 24
-    assert mixed.row_tokens == pytest.approx(row_tokens(trainer, rows).sum(axis=1).mean())
+    assert mixed.tokens.row_tokens == pytest.approx(row_tokens(trainer, rows).sum(axis=1).mean())
 
 
 @pytest.mark.parametrize(
@@ -125,16 +125,20 @@ def test_memory_of_adapters_is_exact(folder, tmp_path):
 def test_activations_follow_what_is_held_at_a_time(folder, tmp_path):
     whole, *_ = planned(folder, tmp_path)
     per_token = SAVED_BYTES * 2 * 16 * 2
-    assert whole.activation_gib * 2**30 == pytest.approx(8 * whole.padded_tokens * per_token)
+    assert whole.tokens.activation_gib * 2**30 == pytest.approx(8 * whole.tokens.padded_tokens * per_token)
     rows, *_ = planned(folder, tmp_path, mini_batch_size=2)
-    assert rows.activation_gib == pytest.approx(whole.activation_gib / 4)
+    assert rows.tokens.activation_gib == pytest.approx(whole.tokens.activation_gib / 4)
     tokens, *_ = planned(folder, tmp_path, mini_batch_num_tokens=50)
-    assert tokens.activation_gib * 2**30 == pytest.approx(50 * per_token * whole.padded_tokens / whole.row_tokens)
+    assert tokens.tokens.activation_gib * 2**30 == pytest.approx(
+        50 * per_token * whole.tokens.padded_tokens / whole.tokens.row_tokens
+    )
     checkpointed, *_ = planned(folder, tmp_path, activation_checkpointing=True)
-    assert checkpointed.activation_gib < whole.activation_gib
+    assert checkpointed.tokens.activation_gib < whole.tokens.activation_gib
     unpadded, *_ = planned(folder, tmp_path, "mistral", attn_implementation="posmine_varlen")
     padded, *_ = planned(folder, tmp_path, "mistral")
-    assert unpadded.activation_gib / padded.activation_gib == pytest.approx(padded.row_tokens / padded.padded_tokens)
+    assert unpadded.tokens.activation_gib / padded.tokens.activation_gib == pytest.approx(
+        padded.tokens.row_tokens / padded.tokens.padded_tokens
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,8 +148,8 @@ def test_the_pooled_part_of_an_example_is_the_text_alone(folder, tmp_path, model
     plan, trainer, blend = planned(folder, tmp_path, model, labels=True, **changes)
     specials = trainer.model.tokenizer.all_special_tokens
     rows = {name: part[0] for name, part in blend.datasets.items()}
-    shown = {(name, column): (before, pooled) for name, column, before, pooled in plan.examples}
-    assert len(shown) == len(plan.examples) == 2 * 4
+    shown = {(name, column): (before, pooled) for name, column, before, pooled in plan.tokens.examples}
+    assert len(shown) == len(plan.tokens.examples) == 2 * 4
 
     def bare(text):
         for special in specials:
@@ -161,7 +165,7 @@ def test_the_pooled_part_of_an_example_is_the_text_alone(folder, tmp_path, model
 
 def test_one_set_shows_its_first_three_rows(folder, tmp_path):
     plan, _, blend = planned(folder, tmp_path)
-    queries = [pooled for _, column, _, pooled in plan.examples if column == "query"]
+    queries = [pooled for _, column, _, pooled in plan.tokens.examples if column == "query"]
     assert [q.removesuffix(" [SEP]") for q in queries] == blend.datasets["pairs"]["query"][:3]
 
 
