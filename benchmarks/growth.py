@@ -30,6 +30,8 @@ QUERIES = (10_000, 32_000, 100_000, 316_000, 1_000_000)
 FEW_DOCUMENTS, FEW_QUERIES = 20_000, 2000
 PHASES = ("corpus", "positives", "encode", "prepare", "search", "mine")
 BLOCK = 8192
+RECALLED = 2000
+"""Rows whose negatives are compared with those of exact search."""
 
 
 class WaveModel:
@@ -92,10 +94,13 @@ def texts(documents: int) -> Iterator[str]:
     return (f"passage number {n}" for n in range(documents))
 
 
-def work(folder: Path, documents: int, queries: int, dim: int, watch: Watch) -> None:
-    """Mine ``queries`` against ``documents`` as the command line does."""
+def work(folder: Path, documents: int, queries: int, dim: int, index: str | None, watch: Watch) -> dict[str, Any]:
+    """Mine as the command line does; returns how many rows are filled, and the recall of an index."""
+    import pyarrow.compute as pc
+
     from hf_posmine import Corpus, DenseTeacher, PercPos, PositiveAwareMiner, Qrels, mine
     from hf_posmine.search import ExactIndex
+    from hf_posmine.search.approximate import ApproximateIndex
 
     rows = pairs_on_disk(folder / "pairs.arrow", queries, documents)
     with watch("total"):
@@ -106,8 +111,9 @@ def work(folder: Path, documents: int, queries: int, dim: int, watch: Watch) -> 
         with watch("encode"):
             model = WaveModel(documents, dim)
             teacher = DenseTeacher(
-                model, corpus, queries=known.queries, store=folder / "store", fingerprint=f"waves {documents} {dim}"
-            )
+                model, corpus, queries=known.queries, store=folder / "store", fingerprint=f"waves {documents} {dim}",
+                index=index,
+            )  # fmt: skip
             miner = PositiveAwareMiner(
                 corpus=corpus,
                 teachers=teacher,
@@ -120,15 +126,28 @@ def work(folder: Path, documents: int, queries: int, dim: int, watch: Watch) -> 
             miner.prepare()
         with watch("prepare"):
             teacher.index.search(np.ones((1, dim), np.float32), 1)
-        search = ExactIndex.search
-        ExactIndex.search = watch.timed("search", search)
+        kind = ExactIndex if index is None else ApproximateIndex
+        search = kind.search
+        kind.search = watch.timed("search", search)
         with watch("mine"):
             mined = mine(rows, miner, work_dir=folder / "mined", batch_size=1000)
-        ExactIndex.search = search
-    if not all(
-        len(found) == NEGATIVES for found in mined.select(range(0, queries, max(1, queries // 50)))["negatives"]
-    ):
-        raise SystemExit("a sampled row lacks negatives")
+        kind.search = search
+    lengths = (pc.list_value_length(part) for part in mined.data.table["negatives"].chunks)
+    filled = sum(pc.sum(pc.equal(part, NEGATIVES)).as_py() for part in lengths)
+    return {"filled": filled, **({} if index is None else {"recall": recall(mined, teacher)})}
+
+
+def recall(mined: Any, teacher: Any) -> dict[str, float]:
+    """The share of the negatives of some rows that exact search gives, too, and of the rows that are the same."""
+    some = mined.select(range(0, len(mined), max(1, len(mined) // RECALLED)))
+    positives = teacher.corpus.rows_of_texts(some["positive"][:])
+    vectors = teacher.embed_queries(some["query"][:])
+    below = SHARE * teacher.exact.score(vectors, positives[:, None])[:, 0]
+    exact = teacher.exact.search(vectors, NEGATIVES, below=below, exclude=positives[:, None].tolist())
+    found = [teacher.corpus.rows_of_texts(row).tolist() for row in some["negatives"][:]]
+    shared = [len({*a} & {*b.tolist()}) for a, b in zip(found, exact.doc_ids, strict=True)]
+    same = sum(number == NEGATIVES for number in shared) / len(some)
+    return {"rows": len(some), "negatives": sum(shared) / (NEGATIVES * len(some)), "same_rows": same}
 
 
 def point(arguments: argparse.Namespace) -> None:
@@ -140,14 +159,15 @@ def point(arguments: argparse.Namespace) -> None:
 
     datasets.disable_progress_bars()
     torch.set_num_threads(1)
-    warm_up(int16=True)
-    for name, documents, queries in (("warm-up", 3000, 300), ("point", arguments.documents, arguments.queries)):
+    warm_up()
+    points = (("warm-up", 3000, 300, None), ("point", arguments.documents, arguments.queries, arguments.index))
+    for name, documents, queries, index in points:
         with tempfile.TemporaryDirectory(dir=arguments.scratch, prefix=f"{name}-") as folder:
             os.environ["HF_POSMINE_HOME"] = folder
             release_memory()
             watch = Watch()
             with MemoryPeak(watch) as memory:
-                work(Path(folder), documents, queries, arguments.dim, watch)
+                found = work(Path(folder), documents, queries, arguments.dim, index, watch)
             size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
     record = {
         "documents": arguments.documents,
@@ -157,16 +177,22 @@ def point(arguments: argparse.Namespace) -> None:
         "wall_seconds": {phase: round(span["wall"], 2) for phase, span in watch.spans.items()},
         "memory": memory.report(),
         "disk_mib": round(size / 2**20, 1),
+        "index": arguments.index,
+        **found,
     }
     save_json(arguments.result, record)
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     """All points, each in a fresh process of one thread."""
-    series = {
-        "documents": [(n, FEW_QUERIES) for n in arguments.documents],
-        "queries": [(FEW_DOCUMENTS, q) for q in arguments.queries],
-    }
+    series = (
+        {"square": [(n, n) for n in arguments.square]}
+        if arguments.square
+        else {
+            "documents": [(n, FEW_QUERIES) for n in arguments.documents],
+            "queries": [(FEW_DOCUMENTS, q) for q in arguments.queries],
+        }
+    )
     one = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
     environment = os.environ | dict.fromkeys(one, "1") | {"PYTHONPATH": str(ROOT), "HF_POSMINE_OFFLINE": "1"}
     environment |= {"HF_HUB_OFFLINE": "1"}
@@ -178,6 +204,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
                 result = Path(scratch) / "result.json"
                 command = [sys.executable, "-m", "benchmarks.growth", "--point", str(documents), str(queries)]
                 command += ["--dim", str(arguments.dim), "--scratch", scratch, "--result", str(result)]
+                command += [] if arguments.index is None else ["--index", arguments.index]
                 subprocess.run(command, check=True, env=environment, cwd=ROOT)
                 record[name].append(json.loads(result.read_text()))
     return record
@@ -280,6 +307,10 @@ def main() -> None:
     parser.add_argument("--documents", type=int, nargs="+", default=DOCUMENTS)
     parser.add_argument("--queries", type=int, nargs="+", default=QUERIES)
     parser.add_argument("--dim", type=int, default=64)
+    parser.add_argument(
+        "--square", type=int, nargs="+", help="so many documents and as many queries, instead of the two series"
+    )
+    parser.add_argument("--index", help="how to search, such as IVF4096,SQ8; by default exactly")
     parser.add_argument("--point", type=int, nargs=2, metavar=("DOCUMENTS", "QUERIES"), help=argparse.SUPPRESS)
     parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
@@ -293,9 +324,13 @@ def main() -> None:
         "machine": machine(),
         "arguments": {name: str(v) if isinstance(v, Path) else v for name, v in vars(arguments).items()},
         "points": points,
-        "fits": {grows: fitted(found, grows) for grows, found in points.items()},
     }
     arguments.output.mkdir(parents=True, exist_ok=True)
+    if arguments.square:
+        save_json(arguments.output / "scale.json", record)
+        print(_table(points["square"]))
+        return
+    record["fits"] = {grows: fitted(found, grows) for grows, found in points.items()}
     save_json(arguments.output / "growth.json", record)
     figure(record, arguments.output / "growth.png")
     text = report(record)
