@@ -114,9 +114,12 @@ class Ours:
     def mine(self, watch: Watch, task: Task, pairs: Any, documents: list[str]) -> Any:
         from hf_posmine import Corpus, PercPos, PositiveAwareMiner
         from hf_posmine.search import ExactIndex
+        from hf_posmine.search.product_speed import quickest_rounding
         from hf_posmine.search.scan_cpu import warm_up
 
-        warm_up(int16=True)  # a warm-up is too small for a compiler; once compiled, this takes nothing
+        warm_up(
+            quickest_rounding(task.documents.shape[1])
+        )  # a warm-up is too small for a compiler; once compiled, this takes nothing
 
         self.scanned = self._count_scans()
         search = ExactIndex.search
@@ -145,7 +148,8 @@ class Ours:
         return mined
 
     def _count_scans(self) -> dict[str, int]:
-        """Count the queries given to each kind of scan: those given to the second one were not certain in int8."""
+        """Count the queries given to each kind of scan: those given to the second one were not certain by codes."""
+        from hf_posmine.search.coarse import RoundedProducts
         from hf_posmine.search.scan_cpu import CpuScan
 
         counts: dict[str, int] = {}
@@ -153,6 +157,8 @@ class Ours:
 
         def call(self: CpuScan, queries: Any, *args: Any) -> Any:
             kind = "float32" if self.coarse is None else type(self.coarse).__name__
+            if isinstance(self.coarse, RoundedProducts):
+                kind = self.coarse.kind
             counts[kind] = counts.get(kind, 0) + len(queries.vectors)
             return scan(self, queries, *args)
 

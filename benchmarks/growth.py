@@ -155,11 +155,12 @@ def point(arguments: argparse.Namespace) -> None:
     import datasets
     import torch
 
+    from hf_posmine.search.product_speed import quickest_rounding
     from hf_posmine.search.scan_cpu import warm_up
 
     datasets.disable_progress_bars()
     torch.set_num_threads(1)
-    warm_up()
+    warm_up(quickest_rounding(arguments.dim))
     points = (("warm-up", 3000, 300, None), ("point", arguments.documents, arguments.queries, arguments.index))
     for name, documents, queries, index in points:
         with tempfile.TemporaryDirectory(dir=arguments.scratch, prefix=f"{name}-") as folder:

@@ -46,9 +46,10 @@ def run(args: argparse.Namespace) -> None:
 def _products() -> str:
     """What a compiled search multiplies on this processor."""
     from hf_posmine.search.exact import SLOW
-    from hf_posmine.search.product_speed import TYPICAL_DIMENSIONS, int8_is_faster, int16_share
+    from hf_posmine.search.product_speed import TYPICAL_DIMENSIONS, int16_share, quickest_rounding
 
-    if int8_is_faster(TYPICAL_DIMENSIONS):
-        return "int8"
+    rounding = quickest_rounding(TYPICAL_DIMENSIONS)
+    if rounding is not None:
+        return rounding
     share = int16_share(TYPICAL_DIMENSIONS)
     return f"{'16-bit' if share <= SLOW else 'float32'} (16-bit ones take {share:.2f} of float32's time)"

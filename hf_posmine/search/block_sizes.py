@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.utils.memory import Budget, ask_size, show_size
+
+if TYPE_CHECKING:
+    from hf_posmine.search.rounding import Kind
 
 RECORD_BYTES = 16
 LEAST_QUERIES, LEAST_BLOCK = 32, 256
@@ -23,22 +27,26 @@ class Sizes:
     Attributes:
         queries: per span, which one thread scans.
         block_rows: documents per block of float32 products.
-        int8_rows: the same of int8 products.
+        coded_rows: the same of products of codes, of four bytes each.
         records: candidates that a span of queries may hold between them.
         held: bytes of prepared columns (:mod:`.prepared`) that may stay in memory.
     """
 
     queries: int = 512
     block_rows: int = 2048
-    int8_rows: int = 1024
+    coded_rows: int = 1024
     records: int = 1 << 19
     held: int = 32 << 20
 
     def per_thread(self, dimensions: int) -> int:
         """Bytes that a thread takes at most."""
-        scores = 4 * self.queries * max(self.block_rows, self.int8_rows)
+        scores = 4 * self.queries * max(self.block_rows, self.coded_rows)
         vectors = 8 * dimensions * (self.queries + self.block_rows)
         return scores + vectors + self.records * RECORD_BYTES + FIXED
+
+    def rounded_rows(self, kind: Kind) -> int:
+        """Documents per block of products of rounded vectors: those of bfloat16 have two bytes."""
+        return 2 * self.coded_rows if kind == "bfloat16" else self.coded_rows
 
     def halved(self) -> Sizes:
         """Smaller blocks; the same where they are the least that work."""
@@ -46,7 +54,7 @@ class Sizes:
             self,
             queries=max(LEAST_QUERIES, self.queries // 2),
             block_rows=max(LEAST_BLOCK, self.block_rows // 2),
-            int8_rows=max(LEAST_BLOCK, self.int8_rows // 2),
+            coded_rows=max(LEAST_BLOCK, self.coded_rows // 2),
             records=max(1 << 15, self.records // 4),
         )
 

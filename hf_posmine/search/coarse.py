@@ -1,7 +1,7 @@
 """Cheap products with a proved error: what a CPU scan multiplies before it scores the few documents that stay open.
 
-Both kinds give values ``products * factor[i] * scale[j] + bias[j]``, off by at most ``spread[i] * distance[j] + error[i]``:
-int8 codes of whole vectors, and 16-bit codes along the first principal axes or along all.
+Both kinds give values ``products * factor[i] * scale[j] + bias[j]``, off by at most ``spread[i] * distance[j] + error[i]``: whole
+vectors rounded to int8 or bfloat16, which torch multiplies, and 16-bit codes along the first principal axes or along all.
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ import numpy as np
 
 from hf_posmine.search import resident
 from hf_posmine.search.axis_codes import AxisCodes, axis_error
-from hf_posmine.search.error_bounds import Coded, Int8, int8_error
 from hf_posmine.search.principal_axes import expected
+from hf_posmine.search.rounding import Kind, as_array, product_of_codes, rounded, rounding_error, tensor_of
 from hf_posmine.utils.mapped import release_pages
-from hf_posmine.utils.upstream import int8_product
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from hf_posmine.core.types import Floats
     from hf_posmine.search.axis_codes import Codes
-    from hf_posmine.search.error_bounds import Documents, Queries
+    from hf_posmine.search.error_bounds import Coded, Documents, Queries
     from hf_posmine.search.rescore import Similarity
 
 LOOK, SAMPLE = 16, 512
@@ -39,7 +38,7 @@ class CoarseQueries:
     """Queries in the form that is multiplied, and the bounds of the products.
 
     Attributes:
-        vectors: int8 or int16 ``[B, p]``.
+        vectors: int8, int16, or uint16 bits of bfloat16, ``[B, p]``.
         length: how many numbers of each count.
         factor: float32 ``[B]``.
         spread: float64 ``[B]``.
@@ -92,15 +91,17 @@ class Coarse(Protocol):
 
 
 @dataclass
-class Int8Products:
-    """Products of int8 codes (``torch._int_mm``), exact in int32.
+class RoundedProducts:
+    """Products of rounded vectors by torch.
 
     Attributes:
+        kind: what they are rounded to.
         coded: the documents.
         bias: float32 ``[N]`` of the documents, whose pages are released together with the codes.
         rows: documents per block.
     """
 
+    kind: Kind
     coded: Coded
     bias: Floats
     rows: int
@@ -112,22 +113,23 @@ class Int8Products:
 
     def span(self, similarity: Similarity, queries: Queries, documents: Documents) -> InReach:
         """See :class:`Coarse`."""
-        q = Int8.of(queries.vectors)
-        error = int8_error(similarity, queries, q, documents)
+        q = rounded(self.kind, queries.vectors)
+        error = rounding_error(similarity, queries, q, documents)
         made = CoarseQueries(q.codes, q.codes.shape[1], q.steps, q.lengths, error, self.coded.quantization_error)
         return lambda low: made
 
     def products(self, queries: CoarseQueries, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
-        """See :class:`Coarse`."""
-        import torch
-
-        codes, documents = torch.from_numpy(queries.vectors), self._tensor
-        out = torch.empty((len(codes), self.rows), dtype=torch.int32)
+        """See :class:`Coarse`; those of bfloat16 are its bits, uint16."""
+        codes, documents = tensor_of(queries.vectors), self._tensor
+        out = None
         passing = _Passing((self.coded.codes, self.coded.scale, self.coded.quantization_error, self.bias), start)
         for first in range(start, stop, self.rows):
             passing.release_before(first)
             block = documents[first : min(first + self.rows, stop)]
-            yield first, int8_product(codes, block.t(), out if len(block) == self.rows else None).numpy()
+            whole = len(block) == self.rows
+            made = product_of_codes(codes, block.t(), out if whole else None)
+            out = made if whole else out
+            yield first, as_array(made)
 
     def open(self) -> None:
         """See :class:`Coarse`."""
@@ -136,11 +138,9 @@ class Int8Products:
     @cached_property
     def _tensor(self) -> Any:
         """The codes as a read-only tensor."""
-        import torch
-
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            return torch.from_numpy(np.asarray(self.coded.codes))
+            return tensor_of(np.asarray(self.coded.codes))
 
 
 @dataclass

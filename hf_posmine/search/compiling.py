@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from hf_posmine.search import kernels
-from hf_posmine.search.product_speed import TYPICAL_DIMENSIONS, int8_is_faster
+from hf_posmine.search.product_speed import TYPICAL_DIMENSIONS, quickest_rounding
 from hf_posmine.search.scan_cpu import warm_up
 from hf_posmine.utils.progress import note
 
@@ -27,8 +27,8 @@ def compiling(pairs: int) -> Iterator[None]:
     if not kernels.AVAILABLE or kernels.ready() or pairs < kernels.WORTH_COMPILING:
         yield
         return
-    int16 = not int8_is_faster(TYPICAL_DIMENSIONS)  # asked here, because the answer sets torch's threads for a moment
-    thread = threading.Thread(target=warm_up, kwargs={"int16": int16}, daemon=True)
+    rounding = quickest_rounding(TYPICAL_DIMENSIONS)  # asked here, because the answer sets torch's threads for a moment
+    thread = threading.Thread(target=warm_up, args=(rounding,), daemon=True)
     thread.start()
     try:
         yield

@@ -1,7 +1,7 @@
 """One scan for every similarity: ``products * scale + bias``, with a proved bound on its error.
 
 - dot: scale 1, bias 0. Cosine: scale 1/|d|, on unit queries. Euclidean: bias -|d|^2 / 2, which orders as -|q - d|.
-- int8: the same, with each row's own quantisation step folded into the scales.
+- codes of fewer bits (:mod:`.rounding`): the same, with each row's own quantisation step folded into the scales.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hf_posmine.core.errors import InputError
-from hf_posmine.search import kernels
 
 if TYPE_CHECKING:
     from hf_posmine.core.types import Floats, Rows
@@ -20,17 +19,16 @@ if TYPE_CHECKING:
 
 UNIT_ROUNDOFF = 2.0**-24
 TINY = 1e-37
-PAD = 64
 
 
 @dataclass(frozen=True)
 class Coded:
-    """Documents as int8, for the coarse scan.
+    """Documents rounded to fewer bits (:mod:`.rounding`), for the coarse scan.
 
     Attributes:
-        codes: int8 ``[N, d padded to 64]``.
+        codes: int8, or uint16 bits of bfloat16, ``[N, d padded to 64]``.
         scale: float32 ``[N]``, the step of each row times its scale.
-        quantization_error: float32 ``[N]``, distance of each document from its int8 code, after scaling; rounded up.
+        quantization_error: float32 ``[N]``, distance of each document from its codes, after scaling; rounded up.
         most: the largest of ``quantization_error``.
     """
 
@@ -49,7 +47,7 @@ class Documents:
         bias: float32 ``[N]``.
         length: the largest |d| after scaling.
         square: the largest |d|^2 before scaling.
-        coded: the same documents as int8, for a scan that wants them.
+        coded: the same documents in fewer bits, for a scan that wants them.
     """
 
     scale: Floats
@@ -142,41 +140,3 @@ def half_error(dimensions: int, dtype: str) -> float:
         + 4 * (dimensions + 16) * UNIT_ROUNDOFF * reach
         + (u + near_zero) * 1.01 * reach
     )
-
-
-@dataclass(frozen=True)
-class Int8:
-    """Vectors rounded to int8 with a step per row, and how far that moved them.
-
-    Attributes:
-        codes: int8 ``[m, d padded to 64]``.
-        steps: float32 ``[m]``; ``codes * steps`` is near the vectors.
-        moved: float64 ``[m]``, |v - codes * step|.
-        lengths: float64 ``[m]``, |codes * step|.
-    """
-
-    codes: np.ndarray
-    steps: Floats
-    quantization_error: np.ndarray
-    lengths: np.ndarray
-
-    @classmethod
-    def of(cls, vectors: Floats) -> Int8:
-        """Round vectors float32 ``[m, d]``."""
-        rows, dimensions = vectors.shape
-        codes = np.zeros((rows, -(-dimensions // PAD) * PAD), np.int8)
-        return cls(codes, *kernels.round_to_int8(np.ascontiguousarray(vectors), codes))
-
-
-def int8_error(similarity: Similarity, queries: Queries, coded: Int8, documents: Documents) -> np.ndarray:
-    """Largest error float64 ``[B]`` of an int8 scan, besides ``coded.lengths[i] * documents.coded.moved[j]``.
-
-    ``q.d - q'.d' = (q - q').d + q'.(d - d')``, each at most the product of the lengths (Cauchy-Schwarz). The int32
-    product itself is exact; its scaling in float32 and the ends of the interval are not, nor is the rounding of the
-    distance that decides in the end.
-    """
-    most = documents.coded.most if documents.coded else 0.0
-    reach = (coded.lengths + coded.quantization_error) * (documents.length + most) + documents.square
-    if similarity == "euclidean":
-        reach = reach + queries.squares
-    return coded.quantization_error * documents.length + 16 * UNIT_ROUNDOFF * reach

@@ -14,12 +14,12 @@ from hf_posmine.core.types import PADDING, Exclusions, Floats, Ranking, Rows
 from hf_posmine.encoding.store import EMBEDDING_SHARD_ROWS, Vectors
 from hf_posmine.search import kernels
 from hf_posmine.search.block_sizes import Sizes, TorchSizes
-from hf_posmine.search.coarse import AxisProducts, Int8Products
+from hf_posmine.search.coarse import AxisProducts, RoundedProducts
 from hf_posmine.search.error_bounds import Queries
 from hf_posmine.search.groups import GROUP
 from hf_posmine.search.prepared import prepare, prepare_axes
 from hf_posmine.search.principal_axes import stored_axes
-from hf_posmine.search.product_speed import int8_is_faster, int16_share
+from hf_posmine.search.product_speed import int16_share, quickest_rounding
 from hf_posmine.search.rescore import check_similarity, exact_scores, to_scan
 from hf_posmine.search.scan import Ceilings, Scan, ScanResult
 from hf_posmine.search.scan_cpu import CpuScan
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
     from hf_posmine.search.coarse import Coarse
     from hf_posmine.search.error_bounds import Documents
+    from hf_posmine.search.rounding import Kind
 
-Engine: TypeAlias = Literal["auto", "int8", "int16", "float32", "torch"]
+Engine: TypeAlias = Literal["auto", "int8", "bfloat16", "int16", "float32", "torch"]
 CPU_BLOCK = Sizes.block_rows
 SLOW = 0.9
 """16-bit products that take this share of float32's time are not worth their codes."""
@@ -45,7 +46,7 @@ MORE = 8
 class ExactIndex:
     """Every query against every document, in blocks, with the ceiling and the exclusions inside the block.
 
-    Candidates found in int8 or float32 are scored again in float64 and rounded once, so neither the engine nor block
+    Candidates found in int8, bfloat16 or float32 are scored again in float64 and rounded once, so neither the engine nor block
     sizes, batch sizes or order move a result (semantics 7). Ties are in document order.
 
     Args:
@@ -54,9 +55,9 @@ class ExactIndex:
         num_candidates: only the first that many rows are searched; all can be scored.
         device: where to multiply.
         engine: ``auto`` searches with torch alone until so many pairs were compared that compiled loops are worth their
-            compilation (:data:`~hf_posmine.search.kernels.WORTH_COMPILING`). Then, on a CPU with numba, it takes int8 products
-            where the processor has instructions for them, else 16-bit ones where these are quicker than float32, along as many
-            principal axes as decide most documents. No choice changes a result.
+            compilation (:data:`~hf_posmine.search.kernels.WORTH_COMPILING`). Then, on a CPU with numba, it takes products of int8
+            or bfloat16 where the processor has instructions for them, whichever is quicker, else 16-bit codes where these are
+            quicker than float32, along as many principal axes as decide most documents. No choice changes a result.
         block_rows: documents per block; by default what suits the device and the budget.
         budget: memory it may take, by default that of the environment (:mod:`hf_posmine.utils.memory`).
 
@@ -87,7 +88,7 @@ class ExactIndex:
         self.budget = Budget.current() if budget is None else budget
         if engine not in get_args(Engine):
             raise InputError(f"engine={engine!r}; choose one of {', '.join(map(repr, get_args(Engine)))}")
-        if engine in ("int8", "int16", "float32") and not kernels.AVAILABLE:
+        if engine not in ("auto", "torch") and not kernels.AVAILABLE:
             raise MissingExtraError(f"engine={engine!r}", "fast")
 
     def search(
@@ -172,12 +173,12 @@ class ExactIndex:
     def _compiled_scans(self) -> list[Scan]:
         """The scans of a CPU to try in turn: each is certain of more queries than the one before, and slower."""
         products = self.similarity != "manhattan"
-        int8 = products and (self.engine == "int8" or (self.engine == "auto" and int8_is_faster(self.vectors.dim)))
-        documents = self._prepared(int8=int8)
+        rounding = self._rounding if products else None
+        documents = self._prepared(rounding)
         plain = CpuScan(self.similarity, self.vectors, documents, self._sizes)
         coarse: Coarse | None = None
-        if documents.coded is not None:
-            coarse = Int8Products(documents.coded, documents.bias, self._sizes.int8_rows)
+        if rounding is not None and documents.coded is not None:
+            coarse = RoundedProducts(rounding, documents.coded, documents.bias, self._sizes.rounded_rows(rounding))
         elif products and self.engine in ("auto", "int16"):
             coarse = self._along_axes(documents)
         return [plain] if coarse is None else [dataclasses.replace(plain, coarse=coarse), plain]
@@ -185,16 +186,28 @@ class ExactIndex:
     @cached_property
     def _portable_scans(self) -> list[Scan]:
         """The same with torch alone."""
-        documents, blocks = self._prepared(int8=False), self._torch_blocks
+        documents, blocks = self._prepared(None), self._torch_blocks
         scan = functools.partial(TorchScan, self.similarity, self.vectors, documents, device=self.device)
         coarse = [scan(sizes=blocks, half=half) for half in self._halves]
         return [*coarse, scan(sizes=dataclasses.replace(blocks, resident=0) if coarse else blocks)]
 
-    def _prepared(self, *, int8: bool) -> Documents:
-        """Scale, bias and lengths of the documents, and int8 codes if they are wanted."""
+    @property
+    def _rounding(self) -> Kind | None:
+        """What vectors are rounded to for the products of torch."""
+        if self.engine == "auto":
+            return quickest_rounding(self.vectors.dim)
+        return self.engine if self.engine in ("int8", "bfloat16") else None
+
+    def _prepared(self, rounding: Kind | None) -> Documents:
+        """Scale, bias and lengths of the documents, and codes if they are wanted."""
         sizes = self._sizes
         return prepare(
-            self.similarity, self.vectors, self.num_candidates, int8=int8, rows=sizes.block_rows, held=sizes.held
+            self.similarity,
+            self.vectors,
+            self.num_candidates,
+            rounding=rounding,
+            rows=sizes.block_rows,
+            held=sizes.held,
         )
 
     def _along_axes(self, documents: Documents) -> AxisProducts | None:
@@ -212,7 +225,7 @@ class ExactIndex:
             rows=-(-sizes.block_rows // AXIS_SHARE),
             held=sizes.held,
         )
-        return AxisProducts(coded, documents.bias, -(-sizes.int8_rows // GROUP) * GROUP, product)
+        return AxisProducts(coded, documents.bias, -(-sizes.coded_rows // GROUP) * GROUP, product)
 
     @cached_property
     def _halves(self) -> tuple[str, ...]:
@@ -234,7 +247,7 @@ class ExactIndex:
 
         sizes = Sizes.fit(self.budget, self.vectors.dim, torch.get_num_threads())
         rows = self._block_rows or sizes.block_rows
-        return dataclasses.replace(sizes, block_rows=rows, int8_rows=min(rows, sizes.int8_rows))
+        return dataclasses.replace(sizes, block_rows=rows, coded_rows=min(rows, sizes.coded_rows))
 
     def check(self, vectors: Floats, k: int) -> Floats:
         """Query vectors as float32 ``[B, d]``, if they can be searched."""

@@ -29,7 +29,7 @@ def index_folder(exact: ExactIndex, made: Sequence[Any]) -> Path:
         exact: the documents.
         made: plain values that say how the index is made.
     """
-    content = content_digest(exact.similarity, exact.vectors, exact.num_candidates, False)
+    content = content_digest(exact.similarity, exact.vectors, exact.num_candidates)
     beside = scan_folders(exact.vectors)[0].parent
     name = json_digest([content, *made])
     readable = (beside / "indexes" / name).is_dir() or os.access(beside, os.W_OK)

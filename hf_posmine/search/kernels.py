@@ -115,12 +115,13 @@ def _kernel(name: str) -> Callable[..., Any]:
 def _compile() -> None:
     import numba
 
-    from hf_posmine.search import int16_tiles
+    from hf_posmine.search import bfloat16, int16_tiles
 
     strict = numba.njit(nogil=True, cache=True, error_model="numpy")
     # sums may be reordered, so that they use vector registers; NaN must keep its meaning where it hides documents
     reordered = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
-    global _prune, _excluded, _best_ends, _group_hits, _best
+    global _prune, _excluded, _best_ends, _group_hits, _best, _value  # noqa: PLW0603 - what they call is compiled, too
+    _value = bfloat16.value
     _best, _excluded, _group_hits = strict(_best), strict(_excluded), strict(_group_hits)
     _prune, _best_ends = strict(_prune), strict(_best_ends)
     _compiled["collect"] = strict(_collect)
@@ -131,6 +132,11 @@ def _compile() -> None:
     _compiled["round"] = finite(_round)
     _compiled["products"] = reordered(_products)
     _compiled["pairs"] = reordered(_pairs)
+
+
+def _value(product):  # type: ignore[no-untyped-def]
+    """A product as float32; compiled, 16 bits are taken as a bfloat16 (:mod:`.bfloat16`)."""
+    return np.float32(product)
 
 
 def _excluded(row, rows, start, stop):  # type: ignore[no-untyped-def]
@@ -188,7 +194,7 @@ def _group_hits(products, factor, spread, scale, bias, quantization_error, bound
         m = quantization_error[g * GROUP : (g + 1) * GROUP]
         found = np.int32(0)
         for j in range(GROUP):
-            reach = np.float32(block[j]) * factor * s[j] + b[j] + spread * m[j]
+            reach = _value(block[j]) * factor * s[j] + b[j] + spread * m[j]
             found += np.int32(1) if reach >= bound else np.int32(0)
         hits[g] = found
 
@@ -202,7 +208,7 @@ def _best_ends(products, factor, spread, error, scale, bias, quantization_error,
         b = bias[g * GROUP : (g + 1) * GROUP]
         m = quantization_error[g * GROUP : (g + 1) * GROUP]
         for j in range(GROUP):
-            value = np.float32(block[j]) * factor * s[j] + b[j]
+            value = _value(block[j]) * factor * s[j] + b[j]
             margin = spread * m[j] + error
             end = value - margin if value + margin < below else lowest
             best[j] = end if end > best[j] else best[j]
@@ -264,12 +270,12 @@ def _collect(  # type: ignore[no-untyped-def]
             size = min(GROUP, products.shape[1] - first)
             reached = 0
             for j in range(first, first + size):  # without a branch: most documents of a group fall short
-                reach = np.float32(products[i, j]) * f * scale[j] + bias[j] + s * quantization_error[j]
+                reach = _value(products[i, j]) * f * scale[j] + bias[j] + s * quantization_error[j]
                 columns[reached] = j
                 reached += np.int64(reach >= bound)
             for c in range(reached):
                 j = columns[c]
-                value = np.float32(products[i, j]) * f * scale[j] + bias[j]
+                value = _value(products[i, j]) * f * scale[j] + bias[j]
                 margin = s * quantization_error[j] + e
                 if not value + margin >= low[i] or _excluded(offset + j, excluded, start, stop):
                     continue

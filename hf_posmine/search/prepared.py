@@ -16,8 +16,9 @@ import xxhash
 
 from hf_posmine.core.errors import ReadOnlyError
 from hf_posmine.search.axis_codes import AxisCodes, lengths_of
-from hf_posmine.search.error_bounds import PAD, Coded, Documents, Int8, refuse_tiny, scale_and_bias
+from hf_posmine.search.error_bounds import Coded, Documents, refuse_tiny, scale_and_bias
 from hf_posmine.search.groups import GROUP, grouped
+from hf_posmine.search.rounding import CODES, padded, rounded
 from hf_posmine.utils.cache import build_once
 from hf_posmine.utils.files import cache_root
 from hf_posmine.utils.mapped import npy_file
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
     from hf_posmine.encoding.store import Vectors
     from hf_posmine.search.axis_codes import Axes
     from hf_posmine.search.rescore import Similarity
+    from hf_posmine.search.rounding import Kind
 
-VERSION = 1
+VERSION = 2
 """Part of the address: raised when the same vectors would be prepared otherwise."""
 
 EXTREMES = "extremes.json"
@@ -40,21 +42,23 @@ Layout = dict[str, tuple[Any, tuple[int, ...]]]
 """Name of a column -> its dtype and the shape of one row."""
 
 
-def prepare(similarity: Similarity, vectors: Vectors, stop: int, *, int8: bool, rows: int, held: int) -> Documents:
-    """Measure the first ``stop`` documents, and round them to int8 if asked.
+def prepare(
+    similarity: Similarity, vectors: Vectors, stop: int, *, rounding: Kind | None, rows: int, held: int
+) -> Documents:
+    """Measure the first ``stop`` documents, and round them if asked.
 
     Args:
         similarity: cosine, dot, euclidean or manhattan.
         vectors: the documents.
         stop: how many of them.
-        int8: whether a coarse scan will want codes.
+        rounding: the codes that a coarse scan will want, if any.
         rows: documents at a time.
         held: bytes that may stay in memory; beyond, the columns are files.
     """
-    layout, blocks = _layout(vectors.dim, int8), _measured(similarity, vectors, stop, rows, int8)
-    columns, largest = _made(content_digest(similarity, vectors, stop, int8), layout, blocks, vectors, stop, held)
+    layout, blocks = _layout(vectors.dim, rounding), _measured(similarity, vectors, stop, rows, rounding)
+    columns, largest = _made(content_digest(similarity, vectors, stop, rounding), layout, blocks, vectors, stop, held)
     coded = None
-    if int8:
+    if rounding is not None:
         most = largest["quantization_error"]
         coded = Coded(columns["codes"], columns["coded_scale"], columns["quantization_error"], most)
     return Documents(columns["scale"], columns["bias"], largest["length"], largest["square"], coded)
@@ -64,7 +68,7 @@ def prepare_axes(similarity: Similarity, vectors: Vectors, stop: int, axes: Axes
     """The first ``stop`` documents as codes along axes; arguments as in :func:`prepare`."""
     layout = _axis_layout(axes.lengths)
     own = "" if axes.basis is None else xxhash.xxh3_64(axes.basis.tobytes()).hexdigest()
-    name = f"{content_digest(similarity, vectors, stop, int8=False)}-axes{own}"
+    name = f"{content_digest(similarity, vectors, stop)}-axes{own}"
     blocks = _along_axes(similarity, vectors, stop, axes, rows)
     columns, largest = _made(name, layout, blocks, vectors, stop, held)
     found = tuple(columns[f"rest_{length}"] for length in axes.lengths.tolist())
@@ -87,14 +91,14 @@ def _made(
     raise AssertionError("the last root returns or raises")
 
 
-def row_bytes(dimensions: int, *, int8: bool) -> int:
+def row_bytes(dimensions: int, rounding: Kind | None = None) -> int:
     """Bytes per document of what :func:`prepare` makes."""
-    return _bytes(_layout(dimensions, int8))
+    return _bytes(_layout(dimensions, rounding))
 
 
 def axis_row_bytes(dimensions: int) -> int:
     """The same of :func:`prepare` and :func:`prepare_axes` together, at most."""
-    return row_bytes(dimensions, int8=False) + _bytes(_axis_layout(lengths_of(dimensions, few=True)))
+    return row_bytes(dimensions) + _bytes(_axis_layout(lengths_of(dimensions, few=True)))
 
 
 def _bytes(layout: Layout) -> int:
@@ -102,12 +106,11 @@ def _bytes(layout: Layout) -> int:
     return sum(np.dtype(dtype).itemsize * int(np.prod(tail)) for dtype, tail in layout.values())
 
 
-def _layout(dimensions: int, int8: bool) -> Layout:
+def _layout(dimensions: int, rounding: Kind | None) -> Layout:
     columns: Layout = {"scale": (np.float32, ()), "bias": (np.float32, ())}
-    if int8:
-        padded = -(-dimensions // PAD) * PAD
+    if rounding is not None:
         columns |= {
-            "codes": (np.int8, (padded,)),
+            "codes": (CODES[rounding], (padded(dimensions),)),
             "coded_scale": (np.float32, ()),
             "quantization_error": (np.float32, ()),
         }
@@ -121,7 +124,7 @@ def _axis_layout(lengths: Rows) -> Layout:
 
 
 def _measured(
-    similarity: Similarity, vectors: Vectors, stop: int, rows: int, int8: bool
+    similarity: Similarity, vectors: Vectors, stop: int, rows: int, rounding: Kind | None
 ) -> Iterator[dict[str, np.ndarray]]:
     """The columns, block by block, and beside them ``squares`` float64."""
     for start, block in vectors.blocks(rows, stop, once=True):
@@ -130,8 +133,8 @@ def _measured(
         refuse_tiny(squares, "document", start)
         scale, bias = scale_and_bias(similarity, squares)
         columns = {"squares": squares, "scale": scale, "bias": bias}
-        if int8:
-            coded = Int8.of(block)
+        if rounding is not None:
+            coded = rounded(rounding, block)
             quantization_error = np.nextafter((coded.quantization_error * scale).astype(np.float32), np.float32(np.inf))
             columns |= {
                 "codes": coded.codes,
@@ -235,9 +238,9 @@ def scan_folders(vectors: Vectors) -> list[Path]:
     return [*beside, cache_root() / "scans"]
 
 
-def content_digest(similarity: Similarity, vectors: Vectors, stop: int, int8: bool) -> str:
+def content_digest(similarity: Similarity, vectors: Vectors, stop: int, rounding: Kind | None = None) -> str:
     """Digest of the content of the vectors, from the checksums of their shards, and of what is made of them."""
-    digest = xxhash.xxh3_128(json.dumps([VERSION, similarity, stop, int8, vectors.dim]).encode())
+    digest = xxhash.xxh3_128(json.dumps([VERSION, similarity, stop, rounding, vectors.dim]).encode())
     for start, shard in zip(vectors.starts, vectors.shards, strict=False):
         if start >= stop:
             break

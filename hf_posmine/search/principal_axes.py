@@ -40,7 +40,7 @@ def stored_axes(similarity: Similarity, vectors: Vectors, stop: int) -> Axes:
     own = Axes(vectors.dim)
     if not 2 * STEP < vectors.dim <= MOST_DIMENSIONS or stop < LEAST_DOCUMENTS:
         return own
-    name = content_digest(similarity, vectors, stop, int8=False) + "-basis"
+    name = content_digest(similarity, vectors, stop) + "-basis"
     for root in scan_folders(vectors):
         try:
             folder = build_once(root / name, lambda new: _write(new, similarity, vectors, stop))

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hf_posmine.search import kernels
-from hf_posmine.search.error_bounds import PAD
+from hf_posmine.search.rounding import CODES, padded, product_of_codes, tensor_of
 from hf_posmine.utils.threads import one_blas_thread, one_torch_thread_each
-from hf_posmine.utils.upstream import int8_product
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PROBES = {(32, 512): 2.0, (256, 2048): 0.7}
-"""Queries and documents -> the largest share of float32's time for int8. A processor without int8 products takes ten times as
-long as in float32, which a small product shows; at full size its probe would take seconds."""
+    from hf_posmine.search.rounding import Kind
+
+PROBES = {(32, 512): 2.0, (512, 2048): 0.7}
+"""Queries and documents -> the largest share of float32's time. A processor without such products takes ten times as long as in
+float32, which a small product shows; at full size its probe would take seconds."""
 SHAPE = (256, 1024)
 """The same of 16-bit products."""
 TYPICAL_DIMENSIONS = 384
@@ -26,28 +27,33 @@ TYPICAL_DIMENSIONS = 384
 
 
 @functools.cache
-def int8_is_faster(dimensions: int) -> bool:
-    """Whether torch multiplies int8 faster than float32 here: with VNNI, AMX and the like."""
-    try:
-        return all(_int8_share(dimensions, *shape) < most for shape, most in PROBES.items())
-    except (RuntimeError, AttributeError):  # a private operator of torch: absent or refused on some builds
-        return False
+def quickest_rounding(dimensions: int) -> Kind | None:
+    """What torch multiplies quickest here: int8 with VNNI, bfloat16 with AMX; None where float32 is about as quick."""
+    kinds: tuple[Kind, ...] = ("int8", "bfloat16")
+    shares = {kind: share for kind in kinds if (share := _rounding_share(kind, dimensions)) is not None}
+    return min(shares, key=lambda kind: shares[kind], default=None)
 
 
 @functools.cache
 def int16_share(dimensions: int) -> float:
     """Time of the compiled 16-bit products as a share of float32's."""
-    queries, documents = (np.ones((rows, -(-dimensions // PAD) * PAD), np.int16) for rows in SHAPE)
+    queries, documents = (np.ones((rows, padded(dimensions)), np.int16) for rows in SHAPE)
     length, out = queries.shape[1], np.empty(SHAPE, np.int32)
     return _share(lambda: kernels.int16_products(queries, documents, length, out), dimensions, *SHAPE)
 
 
-def _int8_share(dimensions: int, queries: int, documents: int) -> float:
-    import torch
-
-    padded = -(-dimensions // PAD) * PAD
-    a, b = torch.ones((queries, padded), dtype=torch.int8), torch.ones((documents, padded), dtype=torch.int8)
-    return _share(lambda: int8_product(a, b.t()), dimensions, queries, documents)
+def _rounding_share(kind: Kind, dimensions: int) -> float | None:
+    """Time of products of codes as a share of float32's; None where they are not worth it, or torch refuses them."""
+    share = None
+    for (queries, documents), most in PROBES.items():
+        a, b = (tensor_of(np.ones((rows, padded(dimensions)), CODES[kind])) for rows in (queries, documents))
+        try:
+            share = _share(functools.partial(product_of_codes, a, b.t()), dimensions, queries, documents)
+        except (RuntimeError, AttributeError):  # a private operator of torch: absent or refused on some builds
+            return None
+        if share >= most:
+            return None
+    return share
 
 
 def _share(product: Callable[[], object], dimensions: int, queries: int, documents: int) -> float:

@@ -1,6 +1,6 @@
 """The compiled CPU scan: matrix products on each core, filtered by numba while they are in its cache.
 
-Products are coarse at first where that is cheaper (:mod:`.coarse`): int8 codes where the processor is faster at them, else
+Products are coarse at first where that is cheaper (:mod:`.coarse`): int8 or bfloat16 where the processor is faster at them, else
 coordinates along the first principal axes. They come with a proved error bound, so the documents left over include the true
 best k; those are scored in float32 next.
 """
@@ -17,6 +17,7 @@ from hf_posmine.core.types import PADDING, Exclusions, Floats, Rows, spans
 from hf_posmine.search import kernels, resident
 from hf_posmine.search.error_bounds import Documents, Queries, float_error
 from hf_posmine.search.rescore import in_shards
+from hf_posmine.search.rounding import rounded
 from hf_posmine.search.scan import Ceilings, ScanResult
 from hf_posmine.utils.mapped import release_pages
 from hf_posmine.utils.threads import one_blas_thread, one_torch_thread_each
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from hf_posmine.search.block_sizes import Sizes
     from hf_posmine.search.coarse import Coarse, CoarseQueries
     from hf_posmine.search.rescore import Similarity
+    from hf_posmine.search.rounding import Kind
 
 SHARPEN = 4
 """The best candidates are scored in float32 after the first block, and when the documents seen have grown so often."""
@@ -307,20 +309,21 @@ class _Candidates:
         return ScanResult(ids, self.above, ~self.full)
 
 
-def warm_up(*, int16: bool) -> None:
-    """Compile the loops, or load them from disk, for the arrays that scans pass to them; torch is not used.
+def warm_up(rounding: Kind | None) -> None:
+    """Compile the loops, or load them from disk, for the arrays that scans pass to them.
 
     Args:
-        int16: also the products of 16-bit codes, which take seconds, and which scans of int8 codes do not call.
+        rounding: what scans multiply, or None for 16-bit codes. Loops for other products take seconds, and are not called.
     """
     one, at, ones = np.ones((1, kernels.GROUP), np.float32), np.zeros(1, np.int64), np.ones(kernels.GROUP, np.float32)
-    kernels.round_to_int8(one, np.empty(one.shape, np.int8))
     kernels.pair_products(one, at, one, at)
     kernels.pair_scores("dot", one, at, one, at)
-    if int16:
+    if rounding is None:
         codes = np.zeros((kernels.GROUP, kernels.GROUP), np.int16)
         kernels.int16_products(codes, codes, kernels.GROUP, np.empty(codes.shape, np.int32))
-    for products in (one, one.astype(np.int32)):
+    else:
+        rounded(rounding, one)
+    for products in (one, one.astype(np.uint16 if rounding == "bfloat16" else np.int32)):
         limits = Ceilings(np.full(1, np.inf), Exclusions.given(None, 1), np.full(1, -np.inf))
         candidates = _Candidates.of(1, limits, kernels.GROUP, kernels.GROUP)
         candidates.collect(products, ones[:1], ones[:1], ones[:1], (ones, ones, ones, 0))

@@ -20,12 +20,15 @@ from hf_posmine.search import principal_axes
 from hf_posmine.search.axis_codes import Axes, axis_error
 from hf_posmine.search.block_sizes import Sizes, TorchSizes
 from hf_posmine.search.coarse import AxisProducts
-from hf_posmine.search.error_bounds import Documents, Int8, Queries, float_error, half_error, int8_error
+from hf_posmine.search.error_bounds import Queries, float_error, half_error
 from hf_posmine.search.exact import ExactIndex
 from hf_posmine.search.groups import ungrouped
 from hf_posmine.search.prepared import prepare, prepare_axes
+from hf_posmine.search.rounding import Kind, as_array, product_of_codes, rounded, rounding_error, tensor_of
+from hf_posmine.search.scan import Ceilings
+from hf_posmine.search.scan_cpu import _Candidates
 
-ENGINES = ("torch", "torch-float16", "float32", "int8", "int16")
+ENGINES = ("torch", "torch-float16", "float32", "int8", "bfloat16", "int16")
 ALL_ENGINES = (*ENGINES, "torch-bfloat16")
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
@@ -365,7 +368,7 @@ def test_no_budget_moves_a_bit(search, sizes, engine, similarity):
         assert_same(index.search(queries, k, below=below, exclude=exclude), expected)
 
 
-@pytest.mark.parametrize("engine", ["torch", "float32", "int8"])
+@pytest.mark.parametrize("engine", ["torch", "float32", "int8", "bfloat16"])
 def test_what_a_search_holds_does_not_grow_with_the_documents(engine, tmp_path):
     """Blocks and candidates are held, and of the rest only maps of files."""
     peaks = []
@@ -373,7 +376,7 @@ def test_what_a_search_holds_does_not_grow_with_the_documents(engine, tmp_path):
     for rows in (70_000, 280_000):
         np.save(tmp_path / f"{rows}.npy", vectors("random", rows, 32, 4))
         index = ExactIndex(np.load(tmp_path / f"{rows}.npy", mmap_mode="r"), engine=engine)
-        index._sizes = Sizes(queries=20, block_rows=256, int8_rows=256, records=4096, held=0)
+        index._sizes = Sizes(queries=20, block_rows=256, coded_rows=256, records=4096, held=0)
         index.search(queries, 5)
         tracemalloc.start()
         fresh = ExactIndex(index.vectors, engine=engine)
@@ -418,7 +421,7 @@ def scanned(request, similarity):
         elif similarity == "euclidean":
             true = true - (d64**2).sum(1) / 2
     scores = oracle_scores(similarity, queries, documents).astype(np.float32)
-    return q, documents, prepare(similarity, shards, 400, int8=True, rows=100, held=1 << 20), true, scores
+    return q, documents, prepare(similarity, shards, 400, rounding="int8", rows=100, held=1 << 20), true, scores
 
 
 def float_scans(similarity: str, q: np.ndarray, d: np.ndarray):
@@ -429,12 +432,18 @@ def float_scans(similarity: str, q: np.ndarray, d: np.ndarray):
     return [q @ d.T, np.cumsum(q[:, None] * d, axis=2, dtype=np.float32)[:, :, -1]]
 
 
-def int8_scan(similarity: str, q: Queries, documents: Documents) -> tuple[np.ndarray, np.ndarray]:
-    """Values of an int8 scan, as the compiled loop computes them, and their bounds."""
-    coded, own = documents.coded, Int8.of(q.vectors)
-    products = own.codes.astype(np.int32) @ coded.codes.astype(np.int32).T
-    values = products.astype(np.float32) * own.steps[:, None] * coded.scale + documents.bias
-    return values, int8_error(similarity, q, own, documents)[:, None] + own.lengths[:, None] * coded.quantization_error
+def rounded_scans(kind: Kind, similarity: str, q: Queries, vectors: np.ndarray):
+    """Values of scans of codes, as the compiled loop computes them, and their bounds: sums as exact as can be, and cut off."""
+    documents = prepare(similarity, Vectors((vectors,)), len(vectors), rounding=kind, rows=100, held=1 << 20)
+    coded, own = documents.coded, rounded(kind, q.vectors)
+    if kind == "int8":
+        sums = [own.codes.astype(np.int32) @ coded.codes.astype(np.int32).T]
+    else:
+        a, b = (tensor_of(codes).double().numpy() for codes in (own.codes, coded.codes))
+        sums = [torch.from_numpy(s).to(torch.bfloat16).float().numpy() for s in (cut_off_sums(a, b), (a @ b.T))]
+    bound = rounding_error(similarity, q, own, documents)[:, None] + own.lengths[:, None] * coded.quantization_error
+    for products in sums:
+        yield products.astype(np.float32) * own.steps[:, None] * coded.scale + documents.bias, bound
 
 
 def basis_of(kind: str, dimensions: int) -> np.ndarray | None:
@@ -478,12 +487,45 @@ def test_the_float32_bound_holds(similarity, scanned):
         assert_order_is_certain(values, bound, scores)
 
 
+@pytest.mark.parametrize("kind", ["int8", "bfloat16"])
 @pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean"])  # Manhattan distances are no products
-def test_the_int8_bound_holds(similarity, scanned):
-    q, _, documents, true, scores = scanned
-    values, bounds = int8_scan(similarity, q, documents)
-    assert (np.abs(values - true) <= bounds).all()
-    assert_order_is_certain(values, bounds, scores)
+def test_the_bounds_of_rounded_vectors_hold(similarity, scanned, kind):
+    q, vectors, _, true, scores = scanned
+    for values, bound in rounded_scans(kind, similarity, q, vectors):
+        assert values.dtype == np.float32
+        assert (np.abs(values - true) <= bound).all()
+        assert_order_is_certain(values, bound, scores)
+
+
+@pytest.mark.parametrize("kind", ["int8", "bfloat16"])
+@pytest.mark.parametrize("size", [1e-25, 1.0, 1e30])
+def test_what_rounding_says_of_itself_is_at_least_what_it_did(kind, size):
+    """Against float64; zeros, one large number, and rows of all sizes included."""
+    found = (size * np.concatenate([adversarial(name, 20, 70, 3) / 1e6 for name in NAMES])).astype(np.float32)
+    found[0], found[1, 1:] = 0, 0
+    own = rounded(kind, found)
+    near = tensor_of(own.codes).double().numpy()[:, :70] * own.steps[:, None].astype(np.float64)
+    apart, lengths = np.linalg.norm(found - near, axis=1), np.linalg.norm(near, axis=1)
+    assert (own.quantization_error >= apart * (1 - 1e-12)).all() and (own.lengths >= lengths * (1 - 1e-12)).all()
+    assert (own.quantization_error <= 1.01 * apart + 1e-6 * lengths).all() and (own.lengths <= 1.01 * lengths).all()
+    assert (apart <= 2.0**-8 * 1.01 * lengths).all() or kind == "int8"
+    assert not own.codes[:, 70:].any()
+
+
+def test_products_of_bfloat16_are_read_as_torch_writes_them():
+    q, d = (torch.from_numpy(vectors("random", rows, 64, rows)).to(torch.bfloat16) for rows in (8, 96))
+    products = as_array(product_of_codes(q, d.t()))
+    assert products.dtype == np.uint16
+    wide = torch.from_numpy(products.view(np.int16)).view(torch.bfloat16).float().numpy()
+    assert np.abs(wide - (q.double() @ d.double().t()).numpy()).max() < 0.2
+    ones = np.ones(96, np.float32)
+    limits = Ceilings(np.full(8, np.inf), Exclusions.given(None, 8), np.full(8, -np.inf))
+    sets = [_Candidates.of(3, limits, 96, 1 << 12) for _ in range(2)]
+    for candidates, block in zip(sets, (products, wide), strict=True):
+        candidates.collect(block, *(np.ones(8, np.float32) for _ in range(3)), (ones, ones, ones, 0))
+    assert sets[0].count.sum() > 0
+    for one, other in zip(*(candidates.rows().ids for candidates in sets), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])

@@ -87,7 +87,7 @@ def use_titles(home: Path) -> list:
 
 def use_scan(home: Path) -> list:
     vectors = Vectors((np.random.default_rng(0).standard_normal((60, 24)).astype(np.float32),))
-    found = prepare("cosine", vectors, 60, int8=True, rows=16, held=0)
+    found = prepare("cosine", vectors, 60, rounding="int8", rows=16, held=0)
     return [found.scale.tolist(), np.asarray(found.coded.codes).tolist(), found.length, found.coded.most]
 
 

@@ -202,7 +202,7 @@ def test_the_same_rows_in_two_spawned_processes(sample_pairs, miner, expected, t
     assert as_rows(Dataset.load_from_disk(tmp_path / "mined")) == expected
 
 
-@pytest.mark.parametrize("engine", ["auto", "int8", "float32", "torch"])
+@pytest.mark.parametrize("engine", ["auto", "int8", "bfloat16", "float32", "torch"])
 @pytest.mark.parametrize("block_rows", [1, 64])
 def test_neither_engine_nor_block_size_moves_a_bit(
     engine, block_rows, sample_pairs, miner, expected, embedded_model, monkeypatch

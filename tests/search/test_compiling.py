@@ -13,7 +13,6 @@ import pytest
 from hf_posmine import Corpus
 from hf_posmine.search import compiling, kernels
 from hf_posmine.search.exact import ExactIndex
-from hf_posmine.search.product_speed import int8_is_faster
 from hf_posmine.search.scan_cpu import warm_up
 from hf_posmine.teachers.vectors import VectorTeacher
 
@@ -111,7 +110,7 @@ def test_a_teacher_compiles_for_the_pairs_it_will_compare_and_no_fewer(fresh, mo
 def test_the_wait_for_the_compiler_is_named_and_ends_before_the_block_is_left(fresh, monkeypatch, capsys):
     started, may_end, done = threading.Event(), threading.Event(), []
 
-    def slow(**_: bool) -> None:
+    def slow(*_: object) -> None:
         started.set()
         may_end.wait(10)
         done.append(1)
@@ -128,11 +127,9 @@ def test_the_wait_for_the_compiler_is_named_and_ends_before_the_block_is_left(fr
     assert "compiling the loops of the search" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("engine", ["float32", "int8", "int16"])
+@pytest.mark.parametrize("engine", ["float32", "int8", "bfloat16", "int16"])
 def test_the_warm_up_compiles_all_that_scans_of_mapped_files_call(tmp_path, engine):
-    if engine == "int8" and not int8_is_faster(48):
-        pytest.skip("this processor is slower at int8")
-    warm_up(int16=engine == "int16")
+    warm_up("int8" if engine == "int8" else "bfloat16" if engine == "bfloat16" else None)
     before = {name: len(loop.signatures) for name, loop in kernels._compiled.items()}
     np.save(tmp_path / "documents.npy", vectors(500, 6))
     for documents in (np.load(tmp_path / "documents.npy", mmap_mode="r"), vectors(500, 6)):
@@ -141,14 +138,14 @@ def test_the_warm_up_compiles_all_that_scans_of_mapped_files_call(tmp_path, engi
     assert {name: len(loop.signatures) for name, loop in kernels._compiled.items()} == before
 
 
-@pytest.mark.parametrize("int8", [True, False])
-def test_products_of_16_bits_are_compiled_only_where_those_of_8_are_no_faster(fresh, monkeypatch, int8):
+@pytest.mark.parametrize("rounding", ["int8", "bfloat16", None])
+def test_products_of_16_bit_codes_are_compiled_only_where_torch_has_none_that_are_quicker(fresh, monkeypatch, rounding):
     called = []
-    monkeypatch.setattr(compiling, "int8_is_faster", lambda _: int8)
+    monkeypatch.setattr(compiling, "quickest_rounding", lambda _: rounding)
     monkeypatch.setattr(kernels, "int16_products", lambda *_: called.append(1))
     with compiling.compiling(kernels.WORTH_COMPILING):
         pass
-    assert fresh and bool(called) != int8
+    assert fresh and bool(called) == (rounding is None)
 
 
 def test_a_small_search_in_a_forked_process_does_not_wait_for_threads_of_its_parent():

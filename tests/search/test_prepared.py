@@ -16,8 +16,8 @@ from hf_posmine.data.corpus import Corpus
 from hf_posmine.encoding.store import EmbeddingStore, Vectors
 from hf_posmine.search import prepared as module
 from hf_posmine.search.axis_codes import Axes
-from hf_posmine.search.error_bounds import Int8
 from hf_posmine.search.prepared import axis_row_bytes, prepare, prepare_axes, row_bytes
+from hf_posmine.search.rounding import rounded, tensor_of
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = np.random.default_rng(0).standard_normal((500, 40)).astype(np.float32) * np.linspace(0, 3, 500)[:, None]
@@ -29,9 +29,9 @@ def _home(fresh_home):
     pass
 
 
-def made(vectors=DOCUMENTS, similarity="cosine", stop=500, *, int8=True, held=0):
+def made(vectors=DOCUMENTS, similarity="cosine", stop=500, *, rounding="int8", held=0):
     vectors = vectors if isinstance(vectors, Vectors) else Vectors(tuple(np.split(vectors, [100, 350])))
-    return prepare(similarity, vectors, stop, int8=int8, rows=64, held=held)
+    return prepare(similarity, vectors, stop, rounding=rounding, rows=64, held=held)
 
 
 def folders(home: Path) -> list[Path]:
@@ -60,9 +60,9 @@ def stored(tmp_path, *, counting: bool = False) -> tuple[EmbeddingStore, Vectors
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean"])
-@pytest.mark.parametrize("int8", [False, True])
-def test_columns_in_memory_and_on_disk_are_what_the_vectors_say(similarity, int8, fresh_home):
-    in_memory, on_disk = made(similarity=similarity, int8=int8, held=1 << 20), made(similarity=similarity, int8=int8)
+@pytest.mark.parametrize("rounding", [None, "int8", "bfloat16"])
+def test_columns_in_memory_and_on_disk_are_what_the_vectors_say(similarity, rounding, fresh_home):
+    in_memory, on_disk = (made(similarity=similarity, rounding=rounding, held=held) for held in (1 << 20, 0))
     squares = (DOCUMENTS.astype(np.float64) ** 2).sum(axis=1)
     for found in (in_memory, on_disk):
         scale = np.where(squares > 0, squares, np.inf) ** -0.5 if similarity == "cosine" else np.ones(500)
@@ -70,9 +70,11 @@ def test_columns_in_memory_and_on_disk_are_what_the_vectors_say(similarity, int8
         np.testing.assert_allclose(found.bias, -squares / 2 if similarity == "euclidean" else 0 * squares, rtol=1e-7)
         assert found.square == pytest.approx(squares.max())
         assert found.length == pytest.approx(1 if similarity == "cosine" else squares.max() ** 0.5)
-        assert (found.coded is not None) == int8
-    if int8:
-        near = in_memory.coded.codes[:, :40] * in_memory.coded.scale[:, None].astype(np.float64)
+        assert (found.coded is not None) == (rounding is not None)
+    if rounding is not None:
+        near = tensor_of(in_memory.coded.codes).double().numpy()[:, :40] * in_memory.coded.scale[:, None].astype(
+            np.float64
+        )
         apart = np.linalg.norm(DOCUMENTS * in_memory.scale[:, None].astype(np.float64) - near, axis=1)
         assert (apart <= in_memory.coded.quantization_error * (1 + 1e-5) + 1e-7).all()
         assert in_memory.coded.most == in_memory.coded.quantization_error.max()
@@ -81,11 +83,11 @@ def test_columns_in_memory_and_on_disk_are_what_the_vectors_say(similarity, int8
             assert isinstance(getattr(on_disk.coded, name), np.memmap)
         assert on_disk.coded.most == in_memory.coded.most
     total = sum(path.stat().st_size for path in folders(fresh_home)[0].glob("*.npy"))
-    assert 0 <= total - 500 * row_bytes(40, int8=int8) < 2000
+    assert 0 <= total - 500 * row_bytes(40, rounding) < 2000
 
 
 def test_int8_codes_are_the_nearest_steps():
-    coded = Int8.of(DOCUMENTS)
+    coded = rounded("int8", DOCUMENTS)
     steps = np.abs(DOCUMENTS).max(axis=1) / 127
     steps[0] = 1  # the zero vector
     np.testing.assert_allclose(coded.steps, steps, rtol=1e-6)
@@ -109,7 +111,7 @@ def test_it_is_made_once_and_only_for_the_same_content(fresh_home, monkeypatch):
     made(other)
     made(stop=499)
     made(similarity="dot")
-    made(int8=False)
+    made(rounding=None)
     made(DOCUMENTS.astype(np.float16))
     assert len(folders(fresh_home)) == 6
 
@@ -119,7 +121,7 @@ def test_beside_a_store_by_the_checksums_of_its_shards(tmp_path, fresh_home, mon
     _, vectors = stored(tmp_path, counting=counting)
     with monkeypatch.context() as patch:
         patch.setattr(module.np, "ascontiguousarray", None)  # the numbers are not read to address them
-        address = module.content_digest("cosine", vectors, 500, True)
+        address = module.content_digest("cosine", vectors, 500, "int8")
     made(vectors)
     (folder,) = folders(tmp_path)
     assert folder.name == address
@@ -177,21 +179,19 @@ def test_a_death_while_writing_leaves_nothing_that_counts(tmp_path, fresh_home):
 import os, sys
 import numpy as np
 from hf_posmine.search import prepared
-from hf_posmine.search.error_bounds import Int8
+from hf_posmine.search.rounding import rounded
 from hf_posmine.encoding.store import Vectors
 from tests.search.test_prepared import DOCUMENTS
 
 blocks = []
-class Dying(Int8):
-    @classmethod
-    def of(cls, block):
-        blocks.append(block)
-        if len(blocks) == 4:
-            os._exit(9)
-        return Int8.of(block)
+def dying(kind, block):
+    blocks.append(block)
+    if len(blocks) == 4:
+        os._exit(9)
+    return rounded(kind, block)
 
-prepared.Int8 = Dying
-prepared.prepare("cosine", Vectors((DOCUMENTS,)), 500, int8=True, rows=64, held=0)
+prepared.rounded = dying
+prepared.prepare("cosine", Vectors((DOCUMENTS,)), 500, rounding="int8", rows=64, held=0)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ, check=False, capture_output=True)
     assert done.returncode == 9
@@ -207,7 +207,7 @@ def test_codes_along_axes_take_what_a_plan_counts(fresh_home, dimensions):
     vectors = np.random.default_rng(0).standard_normal((500, dimensions)).astype(np.float32)
     axes = Axes(dimensions, np.linalg.qr(np.random.default_rng(1).standard_normal((dimensions, dimensions)))[0])
     given = Vectors((vectors,))
-    prepare("cosine", given, 500, int8=False, rows=64, held=0)
+    prepare("cosine", given, 500, rounding=None, rows=64, held=0)
     prepare_axes("cosine", given, 500, axes, rows=64, held=0)
     written = sum(path.stat().st_size for folder in folders(fresh_home) for path in folder.glob("*.npy"))
     assert 0 <= written - 500 * axis_row_bytes(dimensions) < 4000  # headers

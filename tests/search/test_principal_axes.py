@@ -59,7 +59,7 @@ def test_the_results_are_those_of_the_plain_scan(similarity, documents):
 def test_otherwise_all_dimensions_are_multiplied(documents, monkeypatch):
     index = ExactIndex(np.ascontiguousarray(documents), engine="int16")
     assert products_of(index).coded.axes.lengths.tolist() == [-(-documents.shape[1] // 32) * 32]
-    monkeypatch.setattr(exact, "int8_is_faster", lambda _: False)
+    monkeypatch.setattr(exact, "quickest_rounding", lambda _: None)
     monkeypatch.setattr(exact, "int16_share", lambda _: 0.95)
     monkeypatch.setattr(kernels, "WORTH_COMPILING", 1)
     assert products_of(ExactIndex(np.ascontiguousarray(documents))) is None  # where codes are no quicker, none are made
@@ -115,7 +115,8 @@ def test_shards_of_any_size_are_coded_alike():
         )
         np.testing.assert_array_equal(one.codes, other.codes)
         np.testing.assert_array_equal(ungrouped(one.codes), axes.codes(documents).codes)
-        np.testing.assert_array_equal(np.stack(one.rest), np.stack(other.rest))
+        # products of float64 matrices differ in their last bits between blocks of other shapes
+        np.testing.assert_allclose(np.stack(one.rest), np.stack(other.rest), rtol=1e-6, atol=1e-7)
 
 
 def test_a_clock_that_sees_no_time_is_no_error(monkeypatch):

@@ -69,7 +69,7 @@ def test_sizes_fit_the_budget_or_the_error_names_one_that_they_fit(left, dimensi
             assert least > taken + left
             sizes, left = Sizes.fit(Budget(least), dimensions, threads), least - taken
         assert sizes.per_thread(dimensions) * threads + sizes.held <= left
-        assert min(sizes.queries, sizes.block_rows, sizes.int8_rows) >= 32
+        assert min(sizes.queries, sizes.block_rows, sizes.coded_rows) >= 32
         assert Sizes.fit(Budget(1 << 50), dimensions, threads) == Sizes.fit(Budget(), dimensions, threads) == Sizes()
 
 

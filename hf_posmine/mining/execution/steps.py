@@ -71,8 +71,8 @@ def encode_step(
 
 
 def cpu_search_bytes(documents: int, dimensions: int, sizes: Sizes, threads: int) -> tuple[int, int]:
-    """Bytes that a search on a CPU holds and writes, at most: where it takes 16-bit codes."""
-    columns = documents * max(row_bytes(dimensions, int8=True), axis_row_bytes(dimensions))
+    """Bytes that a search on a CPU holds and writes, at most: where it takes 16-bit numbers."""
+    columns = documents * max(row_bytes(dimensions, "bfloat16"), axis_row_bytes(dimensions))
     held = columns <= sizes.held
     return sizes.per_thread(dimensions) * threads + columns * held, columns * (not held)
 
