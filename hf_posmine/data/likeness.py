@@ -61,13 +61,10 @@ def holds_answer(text: str, answers: list[str]) -> bool:
     (True, False)
     """
     folded = " ".join(text.casefold().split())
-    return any(_stands_in(answer.casefold(), folded) for answer in answers)
-
-
-def _stands_in(answer: str, text: str) -> bool:
-    if answer not in text:
-        return False
-    return has_whole(text, answer) or _without_spaces(text, words_of(text))  # then there are no boundaries to go by
+    found = [answer for answer in map(str.casefold, answers) if answer in folded]
+    if any(has_whole(folded, answer) for answer in found):
+        return True
+    return bool(found) and _without_spaces(folded, words_of(folded))  # then there are no boundaries to go by
 
 
 def _without_spaces(text: str, words: list[str]) -> bool:

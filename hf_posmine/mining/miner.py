@@ -36,7 +36,7 @@ from hf_posmine.mining.columns import (
     to_columns,
 )
 from hf_posmine.mining.geometry import require_vectors
-from hf_posmine.mining.languages import check_document_languages, check_languages
+from hf_posmine.mining.languages import check_languages
 from hf_posmine.mining.mined_data import MinedData
 from hf_posmine.mining.near import NearLookalikes
 from hf_posmine.mining.prompted import prompted_texts
@@ -241,7 +241,8 @@ class PositiveAwareMiner:
         for name, values in self._same.items():
             check_same(name, values, self.corpus.num_candidates)
         for values in self._language:
-            check_document_languages(values, str(self.settings.language_column))
+            texts = (text for block in values.values.iter_texts() for text in block)
+            check_languages((("a document", text) for text in texts), str(self.settings.language_column))
         if self._quotas and self.second_opinion is not None:
             raise InputError("PerGroup counts before a second opinion rejects; mine with one of them")
 

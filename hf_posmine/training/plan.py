@@ -89,17 +89,16 @@ def make_plan(chosen: Objective, trainer: RecipeTrainer, blend: Blend) -> StageP
     args, model = trainer.args, trainer.model
     batch = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
     steps = trainer.set_initial_training_values(args, trainer.get_train_dataloader())[-1]
-    trained = [weights for weights in model.parameters() if weights.requires_grad]
-    held = sum(weights.numel() * weights.element_size() for weights in model.parameters())
-    of_adam = 3 * sum(weights.numel() * weights.element_size() for weights in trained)
+    trained = [one for one in model.parameters() if one.requires_grad]
+    held, learnt = (sum(one.numel() * one.element_size() for one in of) for of in (model.parameters(), trained))
     return StagePlan(
         lines=describe(blend),
         device_batch=args.train_batch_size,
         batch=batch,
         steps=steps,
-        weights=sum(weights.numel() for weights in model.parameters()),
-        trained_weights=sum(weights.numel() for weights in trained),
-        weight_gib=(held + of_adam) / 2**30,
+        weights=sum(one.numel() for one in model.parameters()),
+        trained_weights=sum(one.numel() for one in trained),
+        weight_gib=(held + 3 * learnt) / 2**30,
         tokens=None if ModelParts.of(model).reads_images else _estimate(chosen, trainer, blend, steps * batch),
     )
 
