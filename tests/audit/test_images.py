@@ -67,16 +67,3 @@ def test_rows_of_images_are_not_topped_up(fresh_home, tmp_path):
             top_up=TopUp(Corpus.from_images(pages(TEXTS))),
         )
     assert not (tmp_path / "mended").exists()
-
-
-def test_negatives_by_id_are_read_by_the_names_of_images(fresh_home, tmp_path):
-    names = [image_name(image) for image in pages(TEXTS[:4])]
-    rows = {
-        "query": TEXTS[:4],
-        "positive": pages(TEXTS[:4]),
-        "negatives_ids": [[names[1]], [names[1]], [names[3]], [names[0]]],
-    }
-    features = Features({"query": Value("string"), "positive": ImageFeature(), "negatives_ids": List(Value("string"))})
-    Dataset.from_dict(rows, features=features).save_to_disk(str(tmp_path / "rows"))
-    result = audit_data(open_training_data(tmp_path / "rows"))
-    assert [(one.row, one.index) for one in result.findings["same_text"].examples] == [(1, 0)]

@@ -511,6 +511,12 @@ def test_a_column_of_ids_of_any_name_is_read(service, collection, tmp_path, caps
     assert found["positive"][:] == [[text] for text in texts]
     with pytest.raises(ColumnError, match="positive_id_column="):
         with_texts(mined, corpus)
+    several = mined.remove_columns(column).add_column("answer", [[one] for one in mined[column]])
+    with pytest.raises(
+        ColumnError, match="column 'answer' holds ids of the corpus; name it with positive_id_column='answer'"
+    ):
+        with_texts(several, corpus)
+    assert with_texts(several, corpus, positive_id_column="answer")["positive"][:] == found["positive"][:]
     with pytest.raises(ColumnError, match="have texts in 'positive'; leave it out"):
         with_texts(found.remove_columns("negatives"), corpus, positive_id_column=column)
 
