@@ -41,7 +41,26 @@ SCRIPTS = {
     "Hangul": "\u1100-\u11ff\uac00-\ud7af",
     "Han or Kana": "\u3040-\u30ff\u3400-\u9fff",
 }
-LETTERS = tuple(re.compile(f"[{ranges}]") for ranges in SCRIPTS.values())
+RARER_SCRIPTS = {
+    "Armenian": "\u0530-\u058f",
+    "Bengali": "\u0980-\u09ff",
+    "Gurmukhi": "\u0a00-\u0a7f",
+    "Gujarati": "\u0a80-\u0aff",
+    "Tamil": "\u0b80-\u0bff",
+    "Telugu": "\u0c00-\u0c7f",
+    "Kannada": "\u0c80-\u0cff",
+    "Malayalam": "\u0d00-\u0d7f",
+    "Sinhala": "\u0d80-\u0dff",
+    "Lao": "\u0e80-\u0eff",
+    "Burmese": "\u1000-\u109f",
+    "Georgian": "\u10a0-\u10ff",
+    "Ethiopic": "\u1200-\u139f",
+    "Khmer": "\u1780-\u17ff",
+}
+LETTERS, RARER_LETTERS = (
+    tuple(re.compile(f"[{ranges}]") for ranges in scripts.values()) for scripts in (SCRIPTS, RARER_SCRIPTS)
+)
+RARER_LETTER = re.compile(f"[{''.join(RARER_SCRIPTS.values())}]")
 LATIN, NO_SCRIPT = 0, -1
 READ_FOR_SCRIPT = 200
 CUT = ("...", "…", "\ufffd")
@@ -87,7 +106,7 @@ class TextFacts:
 
     @cached_property
     def scripts(self) -> npt.NDArray[np.int8]:
-        """The script of most letters of each beginning, as places in ``SCRIPTS``; ``NO_SCRIPT`` without letters."""
+        """The script of most letters of each beginning, as places in both tables of scripts; ``NO_SCRIPT`` without letters."""
         found = [
             NO_SCRIPT
             if isinstance(text, NamedImage)
@@ -108,7 +127,8 @@ def _script_of(text: str) -> int:
     start = text[:READ_FOR_SCRIPT]
     if start.isascii():  # one search instead of a count of every script
         return LATIN if LETTERS[LATIN].search(start) else NO_SCRIPT
-    counts = [len(letters.findall(start)) for letters in LETTERS]
+    every = (*LETTERS, *RARER_LETTERS) if RARER_LETTER.search(start) else LETTERS
+    counts = [len(letters.findall(start)) for letters in every]
     most = max(counts)
     return counts.index(most) if most else NO_SCRIPT
 

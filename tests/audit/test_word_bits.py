@@ -106,3 +106,13 @@ def test_texts_without_letters_are_of_no_script():
     assert scripts[:4] == [NO_SCRIPT] * 4 and scripts[7] == NO_SCRIPT
     assert scripts[4] == scripts[5] == LATIN
     assert scripts[6] not in (NO_SCRIPT, LATIN)
+
+
+def test_scripts_are_told_apart():
+    words = (
+        "bee пчела μέλισσα نحلة דבורה मधुमक्खी ผึ้ง 꿀벌 蜜蜂 մեղու মৌমাছি "
+        "ਮੱਖੀ મધમાખી தேனீ తేనెటీగ ಜೇನುನೊಣ തേനീച്ച මීමැස්සා ເຜິ້ງ ပျား ფუტკარი ንብ ឃ្មុំ"
+    ).split()
+    scripts = TextFacts.of(words).scripts.tolist()
+    assert NO_SCRIPT not in scripts and len(set(scripts)) == len(words) == 23
+    assert TextFacts.of([f"{word} a {word}" for word in words]).scripts.tolist() == scripts
