@@ -70,7 +70,8 @@ class TokenizedTexts:
         if tokenizer.pad_token_id is None:
             return None
         padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id, MASK: 0}
-        order = np.argsort([len(text) for text in texts], kind="stable")  # little padding within a chunk
+        # little padding within a chunk; a pair of texts is as long as both
+        order = np.argsort([len(t) if isinstance(t, str) else sum(map(len, t)) for t in texts], kind="stable")
         lengths, parts = np.zeros(len(texts), np.int64), list[dict[str, np.ndarray]]()
         others: dict[str, Any] = {}
         cut: list[int | None] = []
@@ -95,12 +96,12 @@ class TokenizedTexts:
         total = None if None in cut else sum(count or 0 for count in cut)
         return cls(lengths, starts, values, padding, tokenizer.padding_side == "left", others, total)
 
-    def features(self, rows: Rows) -> dict[str, Any]:
-        """The features of a batch: what ``preprocess`` makes of these texts."""
+    def features(self, rows: Rows, longest: int | None = None) -> dict[str, Any]:
+        """The features of a batch: what ``preprocess`` makes of these texts, by default as wide as the longest."""
         import torch
 
         lengths = self.lengths[rows]
-        longest = int(lengths.max())
+        longest = longest or int(lengths.max())
         columns = np.arange(longest) - (longest - lengths[:, None] if self.left else 0)
         here = (columns >= 0) & (columns < lengths[:, None])  # [m, longest]
         at = np.where(here, self.starts[rows][:, None] + columns, 0)

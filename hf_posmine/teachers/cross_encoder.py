@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -11,8 +10,10 @@ import numpy as np
 from hf_posmine.core.errors import InputError, StoreError
 from hf_posmine.encoding.batches import plan_batches, run_batches
 from hf_posmine.encoding.encode import load_as
+from hf_posmine.encoding.first_token import first_token_alone
 from hf_posmine.encoding.model_digest import is_native, model_digest
 from hf_posmine.encoding.model_parts import ModelParts
+from hf_posmine.encoding.tokenized import Pads, TokenizedTexts
 from hf_posmine.teachers.dense_model import commit_of
 from hf_posmine.teachers.exhaustive import FullScores
 from hf_posmine.teachers.spellings import Cross
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
     from hf_posmine.core.types import Floats, Rows, ScoreKind
     from hf_posmine.data.corpus import Corpus
 
-CPU_TOKENS = 256
-"""Of one pass on a CPU. Few, because a pass of fewer pairs is filled up: heads multiply one row per pair, and products of
-other shapes have other last bits."""
+STEP = 16
+"""On a CPU pairs are padded to a multiple of so many tokens: passes hold several pairs, and few tokens more."""
+FILLED_TOKENS = 256
+"""Of one pass on a CPU whose head is not filled up (:mod:`hf_posmine.encoding.first_token`). Few, because such a pass of fewer
+pairs is filled up itself: heads multiply one row per pair, and products of other shapes have other last bits."""
 STREAM_PAIRS = 50_000
 """Pairs tokenised and sorted by length together; enough that sorting more saves nothing."""
 
@@ -149,8 +152,8 @@ def score_pairs(model: CrossEncoder | Predicts, queries: Sequence[str], document
     """Scores float32 ``[m]`` of query i with document i, each different pair once, in one stream over all queries.
 
     A call per query pads every query's batch to its longest candidate and leaves most batches half full. Here, on a CPU,
-    pairs of one token length go together and every pass has the shape that this length always has, so nothing is padded and
-    a score depends on its pair alone, to the bit.
+    pairs of nearly one token length go together, padded to the multiple of 16 that this length always is, so a score depends
+    on its pair alone, to the bit. What nobody reads of the last layer is not computed (:mod:`hf_posmine.encoding.first_token`).
 
     Args:
         model: a CrossEncoder with one label, or an object with ``predict(pairs)``.
@@ -187,31 +190,41 @@ def _in_batches(model: CrossEncoder, pairs: Sequence[tuple[str, str]]) -> Floats
     on_cpu = str(model.device).startswith("cpu")
     scores = np.empty(len(pairs), np.float32)
     model.eval()
-    lengths = _lengths(model, pairs)
+    tokenized = _tokenized(model, pairs)
+    lengths = np.array([len(q) + len(d) for q, d in pairs], np.int64) if tokenized is None else tokenized.lengths
+    wide = -(-lengths // STEP) * STEP if on_cpu else lengths
+    with first_token_alone(model) as cut:
+        tokens = FILLED_TOKENS if on_cpu and not cut else None
 
-    def read(rows: Rows) -> dict[str, Any]:
-        wanted = max(1, CPU_TOKENS // max(1, int(lengths[rows[0]]))) if on_cpu else len(rows)
-        filled = itertools.islice(itertools.cycle(rows.tolist()), wanted)
-        return model.preprocess([pairs[i] for i in filled], prompt=_prompt(model))  # type: ignore[no-any-return]
+        def read(rows: Rows) -> dict[str, Any]:
+            longest = int(wide[rows[0]])
+            if tokens is not None:
+                rows = np.resize(rows, max(1, tokens // longest))
+            if tokenized is None:
+                return model.preprocess([pairs[i] for i in rows.tolist()], prompt=_prompt(model))  # type: ignore[no-any-return]
+            return tokenized.features(rows, longest)
 
-    batches = plan_batches(lengths, on_cpu=on_cpu, tokens=CPU_TOKENS if on_cpu else None)
-    run = run_batches(batches, read, lambda features: _forward(model, features), side_by_side=on_cpu)
-    for rows, values in run:
-        if values.ndim != 1:
-            return values
-        scores[rows] = values[: len(rows)]
+        # A pass without any padding has no mask, and other last bits: so pairs that need none go together.
+        kinds = (
+            [np.flatnonzero((wide > lengths) == padded) for padded in (True, False)]
+            if on_cpu
+            else [np.arange(len(pairs))]
+        )
+        batches = (at[rows] for at in kinds for rows in plan_batches(wide[at], on_cpu=on_cpu, tokens=tokens))
+        run = run_batches(batches, read, lambda features: _forward(model, features), side_by_side=on_cpu)
+        for rows, values in run:
+            if values.ndim != 1:
+                return values
+            scores[rows] = values[: len(rows)]
     return scores
 
 
-def _lengths(model: CrossEncoder, pairs: Sequence[tuple[str, str]]) -> Rows:
-    """Tokens of each pair after truncation, int64 ``[m]``; characters without a fast tokenizer."""
+def _tokenized(model: CrossEncoder, pairs: Sequence[tuple[str, str]]) -> TokenizedTexts | None:
+    """The pairs as token ids; None where batches have to be made from the texts."""
     tokenizer = ModelParts.of(model).tokenizer
-    if not pairs or tokenizer is None:
-        return np.array([len(query) + len(document) for query, document in pairs], np.int64)
-    prompt = _prompt(model) or ""
-    queries, documents = [prompt + query for query, _ in pairs], [document for _, document in pairs]
-    read = tokenizer(queries, documents, truncation=False, verbose=False)["input_ids"]
-    return np.minimum([len(ids) for ids in read], model.max_seq_length or 10**9).astype(np.int64)
+    if not pairs or not isinstance(tokenizer, Pads):
+        return None
+    return TokenizedTexts.of(pairs, lambda batch: model.preprocess(batch, prompt=_prompt(model)), tokenizer)
 
 
 def _prompt(model: object) -> str | None:

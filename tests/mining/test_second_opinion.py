@@ -10,14 +10,13 @@ from datasets import Dataset, disable_progress_bars
 
 from hf_posmine import Corpus, DenseTeacher, IntraSample, MiningSummary, PercPos, PositiveAwareMiner, SkipTop, mine
 from hf_posmine.core.errors import InputError, SpecError, StoreError
-from hf_posmine.encoding.batches import plan_batches
 from hf_posmine.hub.inputs import Inputs
 from hf_posmine.hub.rebuild import rebuild
 from hf_posmine.mining import SecondOpinion
 from hf_posmine.mining.provenance import provenance
 from hf_posmine.mining.record import MiningRecord
-from hf_posmine.teachers import CrossEncoderTeacher, RandomTeacher  # fmt: skip
-from hf_posmine.teachers.cross_encoder import _lengths, score_pairs
+from hf_posmine.teachers import CrossEncoderTeacher, RandomTeacher, cross_encoder  # fmt: skip
+from hf_posmine.teachers.cross_encoder import score_pairs
 from tests.conftest import ToyModel
 from tests.support import tiny
 from tests.support.tiny import WORDS
@@ -150,14 +149,18 @@ def test_scores_do_not_depend_on_the_batch_or_the_threads(pairs, dense, cross):
     assert results[0] == results[1] == results[2]
 
 
-def test_pairs_of_one_length_go_together(cross):
+def test_pairs_of_nearly_one_length_share_a_pass(cross, monkeypatch):
     rng = np.random.default_rng(0)
-    pairs = [(sentence(rng), sentence(rng)) for _ in range(200)]
-    lengths = _lengths(cross.model, pairs)
-    assert lengths.tolist() == [min(64, len(q.split()) + len(d.split()) + 3) for q, d in pairs]
-    assert max(len(rows) for rows in plan_batches(lengths, on_cpu=True)) > 1
+    pairs = list(dict.fromkeys((sentence(rng), sentence(rng)) for _ in range(200)))
+    shapes, forward = [], cross_encoder._forward
+    monkeypatch.setattr(
+        cross_encoder, "_forward", lambda m, read: shapes.append(tuple(read["input_ids"].shape)) or forward(m, read)
+    )
+    scores = score_pairs(cross.model, *zip(*pairs, strict=True))
+    assert sum(rows for rows, _ in shapes) == len(pairs) > 4 * len(shapes)
+    assert {width for _, width in shapes} == {16, 32, 48, 64}
     alone = [one_pair(cross.model, *pair) for pair in pairs]
-    np.testing.assert_allclose(score_pairs(cross.model, *zip(*pairs, strict=True)), alone, atol=1e-5)
+    np.testing.assert_allclose(scores, alone, atol=1e-5)
     assert np.std(alone) > 0.01
 
 
