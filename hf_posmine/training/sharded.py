@@ -1,4 +1,4 @@
-"""A student whose weights are spread over processes (FSDP2), and its whole copy on the process that saves.
+"""A student whose weights are spread over processes (FSDP2, ZeRO-3), and its whole copy on the process that saves.
 
 A sharded weight has no storage to write, and a model class changes when it is sharded. So the process that saves keeps a
 copy of the student in its memory, from before: it takes the gathered weights, and is what is saved and merged.
@@ -6,11 +6,12 @@ copy of the student in its memory, from before: it takes the gathered weights, a
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import torch
 
@@ -50,3 +51,60 @@ class WholeCopy:
         weights = {} if self.model is None else self.model.state_dict()
         options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
         set_model_state_dict(live, weights, options=options)
+
+
+class ZeroCopy(WholeCopy):
+    """As :class:`WholeCopy` for DeepSpeed's ZeRO-3, which gathers one weight at a time.
+
+    Args:
+        model: the student, before it is spread.
+        keeps: as there.
+        plugin: DeepSpeed's part of the trainer's arguments.
+    """
+
+    def __init__(self, model: InstructSentenceTransformer, keeps: bool, plugin: Any) -> None:
+        super().__init__(model, keeps)
+        self.plugin = plugin
+
+    def gathered(self, live: torch.nn.Module) -> InstructSentenceTransformer | None:
+        """As there."""
+        for weight, copied in self._gathering(live, None):
+            copied.data.copy_(weight.data)
+        return self.model
+
+    def spread(self, live: torch.nn.Module, load: Callable[[InstructSentenceTransformer], None]) -> None:
+        """As there."""
+        if self.model is not None:
+            with loading_whole(self.plugin):
+                load(self.model)
+        for weight, copied in self._gathering(live, 0):
+            weight.data.copy_(copied.data)
+
+    def _gathering(self, live: torch.nn.Module, changed_by: int | None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Each weight while it is gathered and that of the copy, on the process that keeps it; the others only take part."""
+        from deepspeed.runtime.zero import GatheredParameters
+
+        whole = None if self.model is None else dict(self.model.named_parameters())
+        for name, weight in live.named_parameters():
+            with GatheredParameters([weight], modifier_rank=changed_by):
+                if whole is not None:
+                    yield weight, whole[name]
+
+
+@contextlib.contextmanager
+def loading_whole(plugin: Any) -> Iterator[None]:
+    """Load the student whole on each process; with ZeRO-3 transformers would spread it before it is checked and copied.
+
+    Args:
+        plugin: DeepSpeed's part of the trainer's arguments; None without it.
+    """
+    if plugin is None:
+        yield
+        return
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        plugin.set_deepspeed_weakref()

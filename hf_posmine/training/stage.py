@@ -26,6 +26,7 @@ from hf_posmine.training.convert.images import with_images
 from hf_posmine.training.guide import Guide
 from hf_posmine.training.remine import Remine
 from hf_posmine.training.run_folder import STATE, RunFolder
+from hf_posmine.training.sharded import loading_whole
 from hf_posmine.training.student import load_student
 
 if TYPE_CHECKING:
@@ -97,7 +98,9 @@ def prepare(recipe: Recipe) -> tuple[RecipeTrainer, Blend]:
         chosen.datasets, num_negatives=chosen.num_negatives, num_positives=recipe.positives_per_row, seed=args.seed
     )
     set_seed(args.seed)  # new weights, such as adapters, are drawn
-    trainer = make_trainer(recipe, args, load_student(recipe.student), blend, evaluator)
+    with loading_whole(args.deepspeed_plugin):
+        student = load_student(recipe.student)
+    trainer = make_trainer(recipe, args, student, blend, evaluator)
     check_rows(trainer, blend)
     return trainer, blend
 
@@ -292,9 +295,10 @@ def finish(recipe: Recipe, trainer: RecipeTrainer, blend: Blend) -> InstructSent
     if trainer.evaluator is not None:
         trainer.save_metrics("eval", trainer.evaluate())
     model = trainer.whole_model()
-    if model is None:  # with FSDP, a process that does not save: what was trained comes back from the folder
+    if model is None:  # spread weights, on a process that does not save: what was trained comes back from the folder
         trainer.accelerator.wait_for_everyone()
-        return InstructSentenceTransformer(recipe.trainer["output_dir"])
+        with loading_whole(trainer.args.deepspeed_plugin):
+            return InstructSentenceTransformer(recipe.trainer["output_dir"])
     if recipe.student.merge_adapters and has_adapters(model[0].model):
         model.merge_adapters()
     model.model_card_data.model_id = recipe.trainer.get("hub_model_id") or Path(recipe.trainer["output_dir"]).name

@@ -17,7 +17,7 @@ from hf_posmine.training.contrast import MASK_REASONS
 from hf_posmine.training.losses import CachedInfoNCELoss, InfoNCELoss, move_ceiling
 from hf_posmine.training.neighbour_batches import NeighbourBatches
 from hf_posmine.training.samplers import NoDuplicateTexts, SameDatasetPerStep, StepsPerEpoch
-from hf_posmine.training.sharded import WholeCopy
+from hf_posmine.training.sharded import WholeCopy, ZeroCopy, loading_whole
 from hf_posmine.utils.upstream import overrides_private
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ class SetEpoch(TrainerCallback):
             self.collator.epoch = int(state.epoch or 0)
 
 
+ZERO3 = 3
+"""The stage of DeepSpeed's ZeRO that spreads the weights."""
 OUR_BATCHES = (BatchSamplers.BATCH_SAMPLER, BatchSamplers.NO_DUPLICATES, BatchSamplers.NO_DUPLICATES_HASHED)
 
 
@@ -129,19 +131,31 @@ class RecipeTrainer(SentenceTransformerTrainer):
         self.data_collator.images = images
         if guide is not None:
             self.data_collator.guide = guide
+        self.whole = self._whole_copy()
         if remine is not None:
             self._mine_within(remine)
         self._draw_positives()
-        self.whole = WholeCopy(self.model, self.args.should_save) if self.is_fsdp_enabled else None
         if (self.args.gradient_checkpointing_kwargs or {}).get("use_reentrant"):
             raise InputError(
                 "gradient checkpointing with use_reentrant=True gives wrong gradients on several processes; set it to "
                 "False, which is exact, or leave it out"
             )
 
+    def _whole_copy(self) -> WholeCopy | None:
+        """A whole copy of a student whose weights are spread over processes, by FSDP or ZeRO-3."""
+        plugin = self.args.deepspeed_plugin
+        if plugin is None or plugin.zero_stage < ZERO3:
+            return WholeCopy(self.model, self.args.should_save) if self.is_fsdp_enabled else None
+        if any(isinstance(loss, CachedInfoNCELoss) for loss in self._losses()):
+            raise InputError(
+                "GradCache goes backwards several times in a step, which ZeRO-3 cannot; leave mini_batch_size and "
+                "mini_batch_num_tokens out, or spread the weights with fsdp2.yaml"
+            )
+        return ZeroCopy(self.model, self.args.should_save, plugin)
+
     def _mine_within(self, remine: Remine) -> None:
         """Let epochs begin where negatives are mined; the run is as long as without."""
-        if self.is_fsdp_enabled:
+        if self.whole is not None:
             raise InputError(
                 "remine_steps: the student's weights are spread over processes, and it cannot encode; use ddp.yaml"
             )
@@ -287,9 +301,10 @@ class RecipeTrainer(SentenceTransformerTrainer):
             self.whole.spread(self.model, lambda whole: self._load_into(whole, checkpoint_path))
 
     def load_weights(self, checkpoint: str) -> None:
-        """Weights of a checkpoint into the live model, of which no step is left to train: with FSDP it is not sharded."""
+        """Weights of a checkpoint into the live model, of which no step is left to train: it is not spread any more."""
         self.whole, self.is_fsdp_enabled = None, False
-        self._load_from_checkpoint(checkpoint)
+        with loading_whole(self.args.deepspeed_plugin):
+            self._load_from_checkpoint(checkpoint)
 
     def _load_into(self, model: SentenceTransformer, checkpoint_path: str) -> None:
         plain = unwrapped(model)

@@ -1,4 +1,4 @@
-"""A stage on two processes without a GPU, by DDP or with FSDP2: `torchrun -m tests.support.sharded_runs CONFIG RECIPE...`.
+"""A stage on two processes without a GPU, by DDP, with FSDP2 or ZeRO-3: `torchrun -m tests.support.sharded_runs CONFIG RECIPE...`.
 
 accelerate shards on accelerators only; here it is told to on the CPU, with everything else as its configuration has it.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 
 from hf_posmine.training.recipe import read_recipe
@@ -19,8 +19,13 @@ from hf_posmine.training.stage import run_stage
 
 
 def as_launched(config: Path) -> None:
-    """Set what ``accelerate launch --config_file`` sets for FSDP."""
+    """Set what ``accelerate launch --config_file`` sets for FSDP and DeepSpeed."""
     said = yaml.safe_load(config.read_text("utf8"))
+    if said["distributed_type"] == "DEEPSPEED":
+        os.environ |= {"ACCELERATE_USE_DEEPSPEED": "true", "DS_ACCELERATOR": "cpu"}
+        os.environ |= {f"ACCELERATE_DEEPSPEED_{k.upper()}": str(v).lower() for k, v in said["deepspeed_config"].items()}
+        zero_on_the_cpu()
+        return
     if said["distributed_type"] != "FSDP":
         return
     os.environ["ACCELERATE_USE_FSDP"] = "true"
@@ -40,6 +45,11 @@ def shard_on_the_cpu() -> None:
             self.fsdp_plugin = fsdp_plugin
 
     AcceleratorState.__init__ = sharded
+
+
+def zero_on_the_cpu() -> None:
+    """Let accelerate find several CPU processes where it takes DeepSpeed, which it does for accelerators only."""
+    PartialState._prepare_backend = lambda *_: ("gloo", DistributedType.MULTI_CPU)
 
 
 def main(config: str, *recipes: str) -> None:

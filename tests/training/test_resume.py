@@ -20,6 +20,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("resume")
     decoder(folder / "mistral")
     retrieval_file(folder / "pairs.parquet")
+    retrieval_file(folder / "others.parquet", rows=16, seed=1)
     return folder
 
 
@@ -33,6 +34,15 @@ def one_thread():
 
 ADAPTERS = {"lora": {"r": 4, "lora_dropout": 0.1}, "merge_adapters": False}
 DTYPES = ["float32", "bfloat16", "float16"]
+SAMPLERS = {
+    "proportional": {},
+    "round robin": {"multi_dataset_batch_sampler": "round_robin"},
+    "weights": {"weight": 3.0},
+    "mixed": {"batches": "mixed"},
+    "near rows": {"neighbours": {"teacher": "embedded", "k": 4}},
+    "several positives": {"several_positives": "random"},
+}
+"""Ways to choose the batches of two data sets, beside the random batches of one."""
 
 
 def said(folder, output, dtype, adapters, **changes):
@@ -84,6 +94,27 @@ def test_a_resumed_run_has_the_bits_of_an_undisturbed_one(folder, tmp_path, dtyp
     for number, moments in state["state"].items():
         assert all(torch.equal(moments[name], again["state"][number][name]) for name in moments)
     assert json.loads((tmp_path / "out" / "trainer_state.json").read_text())["global_step"] == 6
+
+
+def two_sets(folder, output, dtype, adapters, *, weight=1.0, **changes):
+    """A recipe of two data sets."""
+    made = said(folder, output, dtype, adapters, **changes)
+    first = made["datasets"][0]
+    other = first | {"name": "others", "path": str(folder / "others.parquet"), "weight": weight}
+    return made | {"datasets": [first, other]}
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("adapters", [True, False], ids=["adapters", "all weights"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_way_to_choose_batches_resumes_to_the_same_bits(folder, tmp_path, dtype, adapters, sampler):
+    made = two_sets(folder, tmp_path / "out", dtype, adapters, **SAMPLERS[sampler])
+    run_stage(recipe(tmp_path, made))
+    expected = saved(tmp_path / "out")
+    interrupt(tmp_path / "out", 2)
+    run_stage(recipe(tmp_path, made))
+    assert same(saved(tmp_path / "out"), expected)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ RECIPES = {
 }
 
 
-def write(folder: Path, name: str, how: str) -> Path:
+def write(folder: Path, name: str, how: str, **changes: Any) -> Path:
     path = folder / f"{name}-{how}.yaml"
     evals = [{"path": str(folder / "heldout"), "instruction": INSTRUCTION}] if name == "best" else None
     made = told(
@@ -37,6 +38,7 @@ def write(folder: Path, name: str, how: str) -> Path:
         learning_rate=0.003,
         evals=evals,
         **RECIPES[name],
+        **changes,
     )
     path.write_text(yaml.safe_dump(made))
     return path
