@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import torch
+    from accelerate.utils import DeepSpeedPlugin
 
     from hf_posmine.models.instruct import InstructSentenceTransformer
 
@@ -62,7 +63,7 @@ class ZeroCopy(WholeCopy):
         plugin: DeepSpeed's part of the trainer's arguments.
     """
 
-    def __init__(self, model: InstructSentenceTransformer, keeps: bool, plugin: Any) -> None:
+    def __init__(self, model: InstructSentenceTransformer, keeps: bool, plugin: DeepSpeedPlugin) -> None:
         super().__init__(model, keeps)
         self.plugin = plugin
 
@@ -92,7 +93,7 @@ class ZeroCopy(WholeCopy):
 
 
 @contextlib.contextmanager
-def loading_whole(plugin: Any) -> Iterator[None]:
+def loading_whole(plugin: DeepSpeedPlugin | None) -> Iterator[None]:
     """Load the student whole on each process; with ZeRO-3 transformers would spread it before it is checked and copied.
 
     Args:
