@@ -145,7 +145,7 @@ def run(args: argparse.Namespace) -> None:
     result = audit_data(data, settings, repair=args.repair, top_up=_top_up(args, corpus))
     _print(result)
     if args.report:
-        _report(data, result, args)
+        _report(data, result, args, corpus)
     if result.repair is not None:
         _print_repair(result.repair, args.repair)
     if args.output:
@@ -240,11 +240,16 @@ def _top_up(args: argparse.Namespace, corpus: Corpus | None) -> TopUp | None:
     return TopUp(corpus, args.top_up, _filters(args), args.device)
 
 
-def _report(data: TrainingData, result: AuditResult, args: argparse.Namespace) -> None:
+def _report(data: TrainingData, result: AuditResult, args: argparse.Namespace, corpus: Corpus | None) -> None:
     from hf_posmine.audit.grouping import as_mined
+    from hf_posmine.mining.provenance import recorded_at
     from hf_posmine.report import MinedRows, write_report
 
-    mined = MinedRows.of(as_mined(data), name=data.name, query_column="query", positive_column="positive")
+    place = Path(args.data)
+    if place.exists() and recorded_at(place) is not None:  # with its record and pictures
+        mined = MinedRows.load(place, corpus, query_column=args.query_column, positive_column=args.positive_column)
+    else:
+        mined = MinedRows.of(as_mined(data), name=data.name, query_column="query", positive_column="positive")
     rows = {one.title: f"{one.rows:,} rows ({result.rate(one.name):.2%})" for one in result.findings.values()}
     write_report(mined, args.report, audit=rows)
     show(f"Page written to {args.report}; open it in a browser")

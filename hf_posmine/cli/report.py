@@ -25,6 +25,9 @@ EXAMPLES = """examples:
   # what another threshold changed, row by row
   hf-posmine report mined --against mined_naive --output changes.html
 
+  # rows that name their negatives by id, such as pages: with their pictures
+  hf-posmine report mined --corpus pages.parquet
+
   # a smaller file of a large dataset
   hf-posmine report mined.parquet --rows 2000 --megabytes 3 --output report.html
 """
@@ -39,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "path", metavar="PATH", help="mined rows: a folder (also of shards) or a file; or training data of other tools"
     )
     parser.add_argument("--against", metavar="PATH", help="another mining of the same rows, to compare with")
+    parser.add_argument(
+        "--corpus", metavar="DATA", help="documents that rows name by id, to show their texts or images (default: ids)"
+    )
     parser.add_argument("--output", default="report.html", help="file of the page (default: %(default)s)")
     columns = parser.add_argument_group("columns")
     columns.add_argument("--query-column", help="column of the queries (default: the one that was mined, else by name)")
@@ -63,15 +69,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the page, and print what it found."""
+    from hf_posmine.data.corpus import Corpus
     from hf_posmine.report import MinedRows, TableLimits, write_report
 
     output = Path(args.output)
     if output.suffix.lower() not in (".html", ".htm") or output.is_dir():
         raise InputError(f"--output {output}: write a .html file")
     columns = {name: vars(args)[name] for name in ("query_column", "positive_column", "answer_column")}
-    mined = MinedRows.load(args.path, **columns)
-    against = None if args.against is None else MinedRows.load(args.against, **columns)
+    corpus = None if args.corpus is None else Corpus.of(args.corpus)
+    mined = MinedRows.load(args.path, corpus, **columns)
+    against = None if args.against is None else MinedRows.load(args.against, corpus, **columns)
     report = write_report(mined, output, against, TableLimits(args.rows, args.characters, args.megabytes))
+    if corpus is None and mined.by_id:
+        show("documents are shown by their ids; --corpus shows their texts or images")
     show(f"{report.rows:,} rows, of which the table holds {report.shown:,}")
     for title, number in report.suspects.items():
         show(f"  {title.lower()}: {number:,}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from hf_posmine.data.aliases import (
 from hf_posmine.data.columns import as_splits, iter_columns, require_column
 from hf_posmine.data.images import UnreadableImage, named_cells
 from hf_posmine.data.layouts import pick_columns
+from hf_posmine.mining.by_id import documents_by_id
 from hf_posmine.mining.columns import OUTPUT_COLUMNS, list_column, without_nulls
 from hf_posmine.mining.provenance import FILE, read_provenance
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from hf_posmine.core.types import Rows
     from hf_posmine.data.columns import AnyDataset
+    from hf_posmine.data.corpus import Corpus
     from hf_posmine.mining.record import MiningRecord
 
 ANSWER_NAMES = ("answers", "answer", "short_answers", "short_answer", "answer_text")
@@ -65,12 +67,16 @@ class MinedRows:
         splits: datasets by name, none of them empty.
         record: how it was mined; None if that is not known.
         columns: of the texts.
+        corpus: what its ids name; None to show them as they are.
+        by_id: columns of ids that the corpus resolves.
     """
 
     name: str
     splits: Mapping[str, Any]
     record: MiningRecord | None
     columns: TextColumns
+    corpus: Corpus | None = None
+    by_id: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -82,8 +88,11 @@ class MinedRows:
         query_column: str | None = None,
         positive_column: str | None = None,
         answer_column: str | None = None,
+        corpus: Corpus | None = None,
     ) -> MinedRows:
         """A Dataset, DatasetDict or shards with ``negatives``; columns not given are those of the record, or found by name.
+
+        With a corpus, documents that rows name by id are shown as it has them.
 
         Raises:
             ColumnError: no negatives, or no or several columns that could be the query or the positive.
@@ -98,16 +107,23 @@ class MinedRows:
                     f"{name}, split {split!r}: no column 'negatives' among {rows.column_names}; report on the rows as "
                     "they were mined, before --format"
                 )
+        named_by_id = all(list_column(rows.column_names) == "negatives_ids" for rows in splits.values())
         splits = {split: _with_negatives(without_nulls(rows)) for split, rows in splits.items()}
         columns = _text_columns(next(iter(splits.values())), record, query_column, positive_column, answer_column)
-        return cls(name, splits, record, columns)
+        by_id = {"negatives"} if named_by_id else set()
+        if columns.positive is not None and not columns.positive_is_text:
+            by_id.add(columns.positive)
+        if corpus is not None:
+            columns = replace(columns, positive_is_text=True)
+        return cls(name, splits, record, columns, corpus, frozenset(by_id))
 
     @classmethod
-    def load(cls, path: str | Path, **columns: str | None) -> MinedRows:
+    def load(cls, path: str | Path, corpus: Corpus | None = None, **columns: str | None) -> MinedRows:
         """Load the output of ``hf-posmine mine``, with its record, or training data in another tool's layout.
 
         Args:
             path: a folder (also of shards), or a file; see :func:`~hf_posmine.data.open_training_data` for other layouts.
+            corpus: the documents that rows name by id.
             columns: as :meth:`of` takes them.
         """
         from datasets import load_from_disk
@@ -123,16 +139,17 @@ class MinedRows:
         if split_folders(path):
             mined = read_shards(path)
         elif not beside.is_file() and not is_mined(path):
-            return cls._of_other(path, **columns)
+            return cls._of_other(path, corpus, **columns)
         else:
             mined = load_files(path) if path.is_file() else load_from_disk(str(path))
         record = read_provenance(beside) if beside.is_file() else None
-        return cls.of(mined, record, name=path.resolve().name, **columns)
+        return cls.of(mined, record, name=path.resolve().name, corpus=corpus, **columns)
 
     @classmethod
     def _of_other(
         cls,
         path: Path,
+        corpus: Corpus | None,
         query_column: str | None = None,
         positive_column: str | None = None,
         answer_column: str | None = None,
@@ -141,7 +158,7 @@ class MinedRows:
         from hf_posmine.data.row_layouts import NamedColumns
         from hf_posmine.data.training_sources import open_training_data
 
-        data = open_training_data(path, columns=NamedColumns(query_column, positive_column))
+        data = open_training_data(path, corpus=corpus, columns=NamedColumns(query_column, positive_column))
         if answer_column is not None:
             raise InputError(f"--answer-column is for mined rows; {path} is read as {data.layout.name}")
         return cls.of(as_mined(data), name=path.resolve().name, query_column="query", positive_column="positive")
@@ -163,7 +180,7 @@ class MinedRows:
         """Batches of columns as Python values, through all splits; for columns of texts."""
         for split in self.splits.values():
             for _, batch in iter_columns(split, columns, BATCH_ROWS):
-                yield {name: _readable(values) for name, values in batch.items()}
+                yield {name: self._shown(name, values) for name, values in batch.items()}
 
     def take(self, rows: Rows, columns: Sequence[str]) -> dict[str, list[Any]]:
         """Columns of some rows, int64 ``[m]`` in ascending order, counted through all splits."""
@@ -174,9 +191,15 @@ class MinedRows:
             if len(mine):
                 picked = split.select_columns(list(columns)).with_format("arrow")[mine.tolist()]
                 for name in columns:
-                    found[name] += _readable(named_cells(picked[name]))
+                    found[name] += self._shown(name, named_cells(picked[name]))
             start += len(split)
         return found
+
+    def _shown(self, column: str, values: list[Any]) -> list[Any]:
+        """The cells of a column, with the documents of the corpus in the place of their ids."""
+        if self.corpus is not None and column in self.by_id:
+            return documents_by_id(self.corpus, values, column)
+        return _readable(values)
 
     def split_numbers(self) -> np.ndarray:
         """The number of each row's split, int16 ``[R]``."""

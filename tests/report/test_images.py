@@ -11,7 +11,8 @@ from datasets import Dataset, Features, Value
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from hf_posmine import PositiveAwareMiner, mine
+from hf_posmine import Corpus, PositiveAwareMiner, mine
+from hf_posmine.core.errors import InputError
 from hf_posmine.data.images import image_name
 from hf_posmine.report import MinedRows, make_report
 from hf_posmine.report.text_table import TextTable
@@ -56,6 +57,32 @@ def test_every_image_has_one_small_thumbnail(fresh_home, images, form):
     assert [texts[number] for number in data["negatives"]["values"]] == wanted
     assert '<img class="thumb" src="data:image/jpeg;base64,' in html
     assert "<script>alert" not in html
+
+
+def test_ids_are_shown_as_the_corpus_has_them(fresh_home, tmp_path, images):
+    """Pages named by ids of their own: negatives and positives get their pictures by the corpus, and only so."""
+    pages = Dataset.from_dict(
+        {"id": list("abcdefgh"), "page": images}, features=Features({"id": Value("string"), "page": ImageFeature()})
+    )
+    corpus = Corpus.of(pages)
+    pairs = Dataset.from_dict({"query": TEXTS, "positive_id": list("abcdefgh")})
+    how = {"num_negatives": 2, "keep": ("scores",), "corpus": corpus}
+    mined = mine(pairs, PositiveAwareMiner.from_dataset(pairs, "random", **how))
+    assert set(mined.column_names) >= {"negatives_ids"} and "negatives" not in mined.column_names
+    data, texts = table(make_report(MinedRows.of(mined)).html)
+    assert not data.get("images")
+    data, texts = table(make_report(MinedRows.of(mined, corpus=corpus)).html)
+    names = dict(zip("abcdefgh", map(image_name, images), strict=True))
+    assert [texts[n] for n in data["negatives"]["values"]] == [
+        names[one] for row in mined["negatives_ids"] for one in row
+    ]
+    assert [texts[n] for n in data["positives"]["values"]] == [names[one] for one in mined["positive_id"]]
+    assert set(data["images"]) == {*names.values()}
+    lost = (
+        mined.add_column("other", [["z"]] * 8).remove_columns("negatives_ids").rename_column("other", "negatives_ids")
+    )
+    with pytest.raises(InputError, match=r"column 'negatives'.*'z'"):
+        make_report(MinedRows.of(lost, corpus=corpus))
 
 
 def test_queries_that_are_images_and_the_limit(fresh_home, monkeypatch, images):
