@@ -507,7 +507,7 @@ TEACHERS = {
     "an unknown engine": (
         lambda t: ExactIndex(np.eye(2), engine="gpu"),
         e.InputError,
-        "engine='gpu'; choose one of 'auto', 'int8', 'int16'",
+        "engine='gpu'; choose one of 'auto', 'int8', 'bfloat16', 'int16'",
     ),
     "a depth of zero": (
         lambda t: ExactIndex(np.eye(2)).search(np.eye(2), 0),

@@ -98,10 +98,10 @@ def test_accelerate_reads_its_configuration(path):
     from accelerate.commands.launch import launch_command_parser
 
     config = load_config_from_file(str(path))  # refuses unknown keys, but not those of fsdp_config
-    kinds = {"single": ("NO", 1), "ddp": ("MULTI_GPU", 8), "fsdp2": ("FSDP", 8)}
+    kinds = {"single": ("NO", 1), "ddp": ("MULTI_GPU", 8), "fsdp2": ("FSDP", 8), "deepspeed_zero3": ("DEEPSPEED", 8)}
     assert (config.distributed_type.value, config.num_processes) == kinds[path.stem]
     known = {action.dest for action in launch_command_parser()._actions}
-    assert set(config.fsdp_config) <= known
+    assert {*config.fsdp_config, *config.deepspeed_config} <= known
     if config.fsdp_config:
         assert "fsdp_transformer_layer_cls_to_wrap" not in config.fsdp_config  # the model's own layers are gathered
 
