@@ -242,11 +242,13 @@ def _top_up(args: argparse.Namespace, corpus: Corpus | None) -> TopUp | None:
 
 def _report(data: TrainingData, result: AuditResult, args: argparse.Namespace, corpus: Corpus | None) -> None:
     from hf_posmine.audit.grouping import as_mined
+    from hf_posmine.data.training_sources import is_mined
     from hf_posmine.mining.provenance import recorded_at
     from hf_posmine.report import MinedRows, write_report
 
     place = Path(args.data)
-    if place.exists() and recorded_at(place) is not None:  # with its record and pictures
+    recorded = recorded_at(place) is not None and is_mined(place)  # not training rows with a record beside them
+    if recorded and args.negatives_column is None:
         mined = MinedRows.load(place, corpus, query_column=args.query_column, positive_column=args.positive_column)
     else:
         mined = MinedRows.of(as_mined(data), name=data.name, query_column="query", positive_column="positive")

@@ -12,7 +12,9 @@ from benchmarks.multiply_adds import Search, measure, noise
 
 def test_noise_is_multiplied_whole_and_few_axes_are_not(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_POSMINE_HOME", str(tmp_path))
-    monkeypatch.setattr("hf_posmine.search.exact.int16_share", lambda _: 0.7)  # where float32 is quicker, it is multiplied
+    monkeypatch.setattr(
+        "hf_posmine.search.exact.int16_share", lambda _: 0.7
+    )  # where float32 is quicker, it is multiplied
     whole = measure(noise(64, 300))
     assert whole["same"]
     assert 1 <= whole["share"] < 1.2

@@ -30,6 +30,16 @@ def test_the_page_is_written_and_said(saved, tmp_path, capsys):
     assert str(output) in said and len(rows_of(output.read_text("utf8"))) == 5
 
 
+@pytest.mark.parametrize("form", ["none", "triplet"])
+def test_the_page_of_an_audit_has_the_record_of_mined_rows_and_reads_training_rows_beside_one(tmp_path, capsys, form):
+    rows, page = tmp_path / ("mined" if form == "none" else "rows.parquet"), tmp_path / "audit.html"
+    made = [] if form == "none" else ["--format", form]
+    assert main(["mine", str(SAMPLE), "--teacher", "random", *made, "--output", str(rows), "--quiet"]) == 0
+    assert main(["audit", str(rows), "--report", str(page), "--quiet"]) == 0
+    capsys.readouterr()
+    assert ("There is no record" in page.read_text("utf8")) == (form == "triplet")
+
+
 def test_two_minings_are_compared(tmp_path, capsys):
     for name, filters in (("naive", ["--filters", "none"]), ("below", ["--filters", "PercPos(0.95)"])):
         assert (
