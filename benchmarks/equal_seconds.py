@@ -38,7 +38,7 @@ import numpy as np
 from datasets import Dataset
 from transformers import TrainerCallback
 
-from benchmarks.judge_curve import kept
+from benchmarks.folds import kept
 from benchmarks.measure import ROOT, machine, markdown
 from benchmarks.synthetic import save_json
 

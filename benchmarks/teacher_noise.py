@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks.judged_scores import JudgedScores, asked, equal_ceiling, mined
 
+EQUAL = "MaxScore, equally hard"
 LEVELS = ("oracle", "an oracle's ranking", "half of its lead", 0.0, 0.25, 0.5, 1.0, 2.0, 4.0, "useless")
 
 
@@ -44,8 +45,6 @@ def ndcg(scores: np.ndarray, relevant: np.ndarray, depth: int = 10) -> float:
 
 def measure(data: JudgedScores, level: float | str, seed: int) -> dict[str, dict[str, float]]:
     """Rate of hidden positives among the negatives of each method, and how hard the others are."""
-    from hf_posmine import MarginPos, PercPos
-
     rng, rows = np.random.default_rng(seed), data.several
     clean, relevant = data.scores[rows], data.relevant[rows]
     visible = data.visible(rng, rows)
@@ -53,30 +52,46 @@ def measure(data: JudgedScores, level: float | str, seed: int) -> dict[str, dict
     every = np.arange(len(rows))
     own, left_out = scores[every, visible], data.unknown[rows].copy()
     left_out[every, visible] = True
-    none = np.full(len(rows), np.inf, np.float32)
-    ceilings = {
-        "naive": none,
+    found: dict[str, dict[str, float]] = {"teacher": {"ndcg@10": ndcg(scores, relevant)}}
+    for name, ceiling in ceilings_of(scores, own, left_out).items():
+        found[name] = described(clean, relevant, mined(scores, left_out, ceiling))
+    return found
+
+
+def ceilings_of(scores: np.ndarray, own: np.ndarray, left_out: np.ndarray) -> dict[str, np.ndarray]:
+    """Ceilings float32 ``[Q]`` by method; "equally hard" is the constant whose negatives have PercPos(0.95)'s mean score.
+
+    Args:
+        scores: of the teacher at hand, float32 ``[Q, D]``.
+        own: those of the known positives, ``[Q]``.
+        left_out: bool ``[Q, D]``, never candidates.
+    """
+    from hf_posmine import MarginPos, PercPos
+
+    found = {
+        "naive": np.full(len(own), np.inf, np.float32),
         "PercPos(0.95)": PercPos(0.95).ceiling(own),
         "MarginPos(0.05)": MarginPos(0.05).ceiling(own),
     }
-    relative = mined(scores, left_out, ceilings["PercPos(0.95)"])
+    relative = mined(scores, left_out, found["PercPos(0.95)"])
     wanted = np.take_along_axis(scores, np.maximum(relative, 0), axis=1)[relative >= 0].mean()
     equal = equal_ceiling(scores, left_out, float(wanted))
-    for label, constant in (("MaxScore(0.7)", 0.7), ("MaxScore, equally hard", equal)):
-        ceilings[label] = np.full(len(rows), constant, np.float32)
-    found: dict[str, dict[str, float]] = {"teacher": {"ndcg@10": ndcg(scores, relevant)}}
-    for name, ceiling in ceilings.items():
-        negatives = mined(scores, left_out, ceiling)
-        there, at = negatives >= 0, np.maximum(negatives, 0)
-        false = np.take_along_axis(relevant, at, axis=1) & there
-        true = there & ~false
-        hardness = np.take_along_axis(clean, at, axis=1)
-        found[name] = {
-            "rate": float(false.sum() / max(1, there.sum())),
-            "hardness": float(hardness[true].mean()) if true.any() else float("nan"),
-            "yield": float(there.mean()),
-        }
+    for label, constant in (("MaxScore(0.7)", 0.7), (EQUAL, equal)):
+        found[label] = np.full(len(own), constant, np.float32)
     return found
+
+
+def described(clean: np.ndarray, relevant: np.ndarray, negatives: np.ndarray) -> dict[str, float]:
+    """Share of negatives int64 ``[Q, N]`` that are relevant, how hard the others are, and how many were found."""
+    there, at = negatives >= 0, np.maximum(negatives, 0)
+    false = np.take_along_axis(relevant, at, axis=1) & there
+    true = there & ~false
+    hardness = np.take_along_axis(clean, at, axis=1)
+    return {
+        "rate": float(false.sum() / max(1, there.sum())),
+        "hardness": float(hardness[true].mean()) if true.any() else float("nan"),
+        "yield": float(there.mean()),
+    }
 
 
 def main() -> None:

@@ -152,8 +152,8 @@ def add_teacher_arguments(parser: argparse.ArgumentParser, *, several: bool = Tr
     )
     group.add_argument(
         "--compute", choices=["float32", "bfloat16", "float16"],
-        help="precision to compute embeddings in (default: the model's); halves are faster and change some lists; on CUDA take "
-        "bfloat16",
+        help="precision to compute embeddings in (default: the model's); halves change some lists, and are faster on GPUs and on "
+        "processors that multiply them quickly (AMX); on CUDA take bfloat16",
     )  # fmt: skip
     group.add_argument(
         "--backend", choices=["torch", "openvino"], default="torch",

@@ -91,6 +91,10 @@ class CutTextWarning(UserWarning):
     """Documents that are longer than what the model reads."""
 
 
+class SlowComputeWarning(UserWarning):
+    """A 16-bit type that this processor multiplies more slowly than float32."""
+
+
 class MissingExtraError(PosmineError, ImportError):
     """An optional capability whose packages are not installed."""
 

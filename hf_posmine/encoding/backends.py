@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import time
+import warnings
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from hf_posmine.core.errors import InputError, MissingExtraError
+from hf_posmine.core.errors import InputError, MissingExtraError, SlowComputeWarning
 from hf_posmine.encoding.model_parts import OnBackend
+from hf_posmine.utils.threads import one_torch_thread_each
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +23,8 @@ Compute: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
 PRECISIONS: dict[str, str] = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 PRECISION = "INFERENCE_PRECISION_HINT"
+SLOWER = 1.2
+"""Products that take so many times as long as float32's are worth a warning; less is noise."""
 
 
 def loading_options(backend: Backend, compute: Compute | None, device: str | None) -> dict[str, Any]:
@@ -46,6 +52,37 @@ def loading_options(backend: Backend, compute: Compute | None, device: str | Non
     # OpenVINO would take bfloat16 by itself where the processor has it, and a thread per core
     config = {PRECISION: PRECISIONS[compute or "float32"], "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     return {"device": "cpu", "backend": backend, "model_kwargs": {"ov_config": config}}
+
+
+def warn_if_slow(compute: Compute) -> None:
+    """Warn of a 16-bit type that this processor multiplies more slowly than float32, as those without AMX may."""
+    share = product_share(compute)
+    if share > SLOWER:
+        warnings.warn(
+            f"compute={compute!r}: this processor multiplies it in {share:.1f} times float32's time, so that embeddings take "
+            "longer and are less precise; leave it out, or compute on a GPU",
+            SlowComputeWarning,
+            stacklevel=3,
+        )
+
+
+@functools.cache
+def product_share(compute: Compute) -> float:
+    """Time of a product in ``compute`` on the CPU as a share of float32's, measured once in some milliseconds."""
+    import torch
+
+    def least(dtype: torch.dtype) -> float:
+        texts, weights = torch.ones((512, 384), dtype=dtype), torch.ones((1536, 384), dtype=dtype)
+        seconds = []
+        for _ in range(5):  # the first one prepares
+            start = time.thread_time()  # other work on the machine disturbs it little
+            torch.nn.functional.linear(texts, weights)
+            seconds.append(time.thread_time() - start)
+        return min(seconds)
+
+    with one_torch_thread_each(1) as pool:
+        halves, float32 = (pool.submit(least, dtype).result() for dtype in (getattr(torch, compute), torch.float32))
+    return halves / max(float32, 1e-9)
 
 
 def check_device(device: str | None) -> None:

@@ -17,7 +17,14 @@ import numpy as np
 from hf_posmine.core.errors import InputError, MissingExtraError, StoreError
 from hf_posmine.data.images import NamedImage
 from hf_posmine.encoding.attention import check_loaded
-from hf_posmine.encoding.backends import Backend, Compute, backend_of, check_device, loading_options
+from hf_posmine.encoding.backends import (
+    Backend,
+    Compute,
+    backend_of,
+    check_device,
+    loading_options,
+    warn_if_slow,
+)
 from hf_posmine.encoding.batches import LEAST_TOKENS, plan_batches, run_batches, sent
 from hf_posmine.encoding.defaults import DEFAULT_MODEL, EMBEDDED
 from hf_posmine.encoding.images import IMAGES_AT_ONCE, by_kind, image_batches, opened_batches
@@ -77,6 +84,8 @@ def load_model(
     kwargs |= loading_options(backend, compute, device)
     model = load_as(SentenceTransformer, name, **kwargs)
     check_loaded(model, model_source(name))
+    if compute is not None and backend == "torch" and model.device.type == "cpu":
+        warn_if_slow(compute)
     return model
 
 

@@ -40,6 +40,11 @@ if TYPE_CHECKING:
     from hf_posmine.mining.miner import PositiveAwareMiner
     from hf_posmine.training.dataset_spec import DatasetSpec
 
+
+class NothingMinedError(InputError):
+    """No row of a data set has enough documents below its ceiling."""
+
+
 MIN_STS_SCORE = 4.0
 """Of 5: NV-Embed, arXiv 2405.17428, section 4.2."""
 
@@ -172,7 +177,7 @@ def _mined(spec: DatasetSpec, everything: Converted, pairs: Converted, n: int, s
     )
     mined = _mined_once(image_rows(pairs.dataset, pairs.images), miner)
     if not len(mined):
-        raise InputError(
+        raise NothingMinedError(
             f"no row found {n} negatives below its ceiling among {miner.corpus.num_candidates:,} documents; give a corpus, ask "
             "for fewer, or use on_short: random"
         )
@@ -192,13 +197,14 @@ def _mined_once(pairs: Dataset, miner: PositiveAwareMiner) -> Any:
     They wait for a lock of a file: a barrier of torch.distributed ends a run after 30 minutes.
     """
     import datasets
+    import pyarrow.parquet as pq
 
     def build(folder: Path) -> None:
         pairs.map(miner, batched=True, features=miner.features(pairs.features)).to_parquet(str(folder / "rows.parquet"))
 
     key = json_digest([rows_digest(pairs), miner.fingerprint])
     folder = build_once(cache_root() / "blends" / key, build)
-    return datasets.Dataset.from_parquet(str(folder / "rows.parquet"), keep_in_memory=True)
+    return datasets.Dataset(pq.read_table(folder / "rows.parquet"))  # from_parquet refuses a file without rows
 
 
 def _corpus(spec: DatasetSpec, everything: Converted) -> Corpus | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from hf_posmine.encoding.defaults import DEFAULT_MODEL
 from hf_posmine.models.items import prefix_of
 from hf_posmine.training.blend import load_blend
 from hf_posmine.training.collator import positive_columns, text_columns
+from hf_posmine.training.dataset_rows import NothingMinedError
 from hf_posmine.utils.files import write_file
 
 if TYPE_CHECKING:
@@ -225,22 +227,29 @@ class Remine(TrainerCallback):
         if step < state.global_step:
             self.negatives.read(folder)
             return
-        self.changed = {name: self.negatives.replace(name, rows) for name, rows in self.mine(model).items()}
+        mined = {name: self.negatives.replace(name, rows) for name, rows in self.mine(model).items()}
+        self.changed = dict.fromkeys(self.specs, 0.0) | mined
         if state.is_world_process_zero:
             self.negatives.write(folder)
             text = json.dumps(self.changed, indent=1) + "\n"
             write_file(folder / "changed.json", lambda path: path.write_text(text))
 
     def mine(self, model: InstructSentenceTransformer) -> Mapping[str, Dataset]:
-        """The rows of each data set with the negatives that the student finds now."""
+        """The rows of each data set with the negatives that the student finds now; a set for which it finds none stays."""
         store, training, template = self.folder / "store", model.training, model.instruction_template
         specs = [
             mined_by(spec, model, self.ceiling, store=store, **prompts_of(template, spec))
             for spec in self.specs.values()
         ]
+        n, most = self.num_negatives, self.num_positives
+        rows: dict[str, Dataset] = {}
         try:
-            n, most = self.num_negatives, self.num_positives
-            return load_blend(specs, num_negatives=n, num_positives=most, seed=self.seed).datasets
+            for spec in specs:
+                try:
+                    rows |= load_blend([spec], num_negatives=n, num_positives=most, seed=self.seed).datasets
+                except NothingMinedError as error:
+                    warnings.warn(f"mined again by the student: {error}; its rows keep their negatives", stacklevel=2)
+            return rows
         finally:
             model.train(training)
             shutil.rmtree(store, ignore_errors=True)  # vectors of weights that no later step has

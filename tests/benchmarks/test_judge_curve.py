@@ -9,19 +9,9 @@ import pytest
 from datasets import disable_progress_bars
 
 import benchmarks.judge_curve as curve
-from benchmarks.judge_curve import (
-    CEILING,
-    Cells,
-    Miner,
-    Way,
-    blocks,
-    describe,
-    in_folds,
-    measure,
-    questions,
-    table,
-    tables,
-)
+from benchmarks import folds
+from benchmarks.folds import Cells, in_folds
+from benchmarks.judge_curve import CEILING, Miner, Way, blocks, cells_of, describe, measure, questions, table, tables
 from hf_posmine.evaluation import OracleJudge, load_collection, load_judged
 from hf_posmine.teachers import make_teacher
 from tests.conftest import SAMPLE
@@ -70,20 +60,23 @@ def test_shares_of_rows_are_those_counted_by_hand():
 
 
 def test_a_cell_is_trained_on_judged_rows_and_kept(task, tmp_path, monkeypatch):
-    cells = Cells(tmp_path / "cells", tiny_model(tmp_path / "tiny"), steps=1)
+    cells = cells_of(tmp_path / "cells", tiny_model(tmp_path / "tiny"), steps=1)
     record = cells.scores(task, Way(action="relabel"), 1, 1e-3)
     assert sorted(record["scores"]) == sorted(task.tested.queries) and 0 < np.mean(list(record["scores"].values())) < 1
     assert record["counts"] == Miner(task, 1).judged(Way(action="relabel")).counts
-    monkeypatch.setattr(curve, "trained", None)  # nothing is trained twice
+    monkeypatch.setattr(folds, "trained", None)  # nothing is trained twice
     assert cells.scores(task, Way(action="relabel"), 1, 1e-3) == record
     with pytest.raises(TypeError):
         cells.scores(task, Way(action="relabel"), 1, 1e-2)
 
 
-class Scripted:
+class Scripted(Cells):
     """Cells with made-up values: the best learning rate of an action, and a gain from relabelling."""
 
     best: ClassVar = {"keep": 1e-3, "drop": 1e-2, "relabel": 5e-3}
+
+    def __init__(self):
+        pass
 
     def scores(self, task, way, seed, rate, *, dev=False):
         rng = np.random.default_rng(seed)

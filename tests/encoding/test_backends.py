@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 import numpy as np
 import pytest
 from datasets import disable_progress_bars
 
 from hf_posmine import Corpus, DenseTeacher, PositiveAwareMiner
-from hf_posmine.core.errors import InputError, MissingExtraError
+from hf_posmine.core.errors import InputError, MissingExtraError, SlowComputeWarning
 from hf_posmine.data.sources import beir_pairs
+from hf_posmine.encoding import backends
 from hf_posmine.encoding.encode import Encoder, load_model
 from hf_posmine.hub.rebuild import Inputs, rebuild
 from hf_posmine.mining.provenance import provenance
@@ -40,6 +42,17 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingExtraError, match=r"hf-posmine\[openvino\]"):
         load_model("embedded", backend="openvino")
+
+
+@pytest.mark.parametrize(("share", "warned"), [(1.7, True), (1.1, False), (0.4, False)])
+def test_a_type_that_is_slower_than_float32_here_is_named(monkeypatch, share, warned):
+    monkeypatch.setattr(backends, "product_share", lambda compute: share)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always", SlowComputeWarning)
+        load_model("embedded", compute="bfloat16", device="cpu")
+        load_model("embedded", device="cpu")
+    lines = [str(one.message) for one in found if one.category is SlowComputeWarning]
+    assert len(lines) == warned and all("in 1.7 times float32's time" in line for line in lines)
 
 
 @pytest.fixture(scope="module")

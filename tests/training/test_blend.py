@@ -175,6 +175,14 @@ def test_rows_without_enough_candidates_are_dropped_and_counted(folder, specs):
         load_blend([spec | {"mine": spec["mine"] | {"on_short": "keep"}}], num_negatives=3)
 
 
+def test_a_set_without_a_row_that_has_enough_candidates_is_an_error_that_names_cures(specs):
+    spec = specs[3] | {"mine": TOY | {"filters": "MaxScore(-0.9999)"}}
+    with pytest.raises(
+        InputError, match=r"'STSBenchmark': no row found 3 negatives below its ceiling among .* ask for fewer"
+    ):
+        load_blend([spec], num_negatives=3)
+
+
 def test_a_beir_folder_gives_its_pairs():
     spec = {"name": "sample", "path": str(SAMPLE), "task": "retrieval", "instruction": "", "num_negatives": 0}
     dataset = load_blend([spec]).datasets["sample"]

@@ -104,6 +104,17 @@ def test_batches_hold_what_the_student_finds_at_that_step(folder, tmp_path, monk
     assert shares[1] == pytest.approx(new, abs=1e-4)
 
 
+def test_a_set_for_which_the_student_finds_nothing_keeps_its_negatives(folder, tmp_path):
+    made = told(folder / "student/st", folder / "pairs.parquet", tmp_path / "out", max_steps=4, remine_steps=2,
+                per_device_train_batch_size=4, save_steps=2, round_ceiling="student")  # fmt: skip
+    # far below the positive by the scale of BM25, and below every cosine
+    made["datasets"][0] |= {"mine": {"teacher": "bm25", "filters": ["MarginPos(1.5)"]}}
+    with pytest.warns(UserWarning, match="no row found 2 negatives .* its rows keep their negatives"):
+        run_stage(recipe(tmp_path, made))
+    assert json.loads((tmp_path / "out/remined/step-000002/changed.json").read_text()) == {"pairs": 0.0}
+    assert len(kept(tmp_path, 2)) > 8
+
+
 def killed_at(number):
     step = RecipeTrainer.training_step
 
