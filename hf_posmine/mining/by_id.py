@@ -91,7 +91,7 @@ def _refuse_ids(mined: Dataset, column: str, corpus: Corpus) -> None:
     """Refuse a column that was taken for texts and whose first rows all hold ids of the corpus."""
     cells = mined.select(range(min(len(mined), FIRST_ROWS)))[column][:]
     values = [value for cell in cells for value in (cell if isinstance(cell, list) else [cell])]
-    if all(isinstance(value, str) for value in values) and (corpus.rows_of_ids(values) >= 0).all():
+    if values and all(isinstance(value, str) for value in values) and (corpus.rows_of_ids(values) >= 0).all():
         if (corpus.rows_of_texts(values) < 0).all():
             raise ColumnError(f"column {column!r} holds ids of the corpus; name it with positive_id_column={column!r}")
 

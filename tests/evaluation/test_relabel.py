@@ -517,6 +517,9 @@ def test_a_column_of_ids_of_any_name_is_read(service, collection, tmp_path, caps
     ):
         with_texts(several, corpus)
     assert with_texts(several, corpus, positive_id_column="answer")["positive"][:] == found["positive"][:]
+    kept = found.select_columns(["query", "positive", "negatives_ids"])
+    none = Dataset.from_dict({name: [] for name in kept.column_names}, features=kept.features)
+    assert len(with_texts(none, corpus)) == 0  # no cell tells that the column holds ids
     with pytest.raises(ColumnError, match="have texts in 'positive'; leave it out"):
         with_texts(found.remove_columns("negatives"), corpus, positive_id_column=column)
 
