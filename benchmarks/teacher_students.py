@@ -36,7 +36,7 @@ from benchmarks.folds import (
 )
 from benchmarks.judged_scores import JudgedScores, mined
 from benchmarks.measure import markdown
-from benchmarks.teacher_noise import EQUAL, LEVELS, ceilings_of, described, ndcg, teacher_scores
+from benchmarks.teacher_noise import EQUAL, ceilings_of, described, ndcg, teacher_scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 COLLECTIONS = ("cranfield", "vaswani")
 CEILING = "PercPos(0.95)"
 CEILINGS = ("naive", CEILING, EQUAL)
+TEACHERS = ("oracle", "an oracle's ranking", 0.0, 0.5, 1.0, 2.0, "useless")
+"""Those of :data:`~benchmarks.teacher_noise.LEVELS` that a student learns from."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Way:
     """Who mines, below which ceiling.
 
     Attributes:
-        level: the teacher, one of :data:`~benchmarks.teacher_noise.LEVELS`; a number is noise.
+        level: the teacher, one of :data:`TEACHERS`; a number is noise.
         ceiling: one of :data:`CEILINGS`.
     """
 
@@ -84,8 +86,8 @@ def rows_of(task: Task, data: JudgedScores, way: Way, seed: int) -> Rows:
     visible = task.judgements.draw_visible(seed)
     positives = task.corpus.required_rows(list(visible.values()), "visible")
     scores = teacher_scores(data.scores, data.relevant, way.level, np.random.default_rng([2, seed]))
-    every, left_out = np.arange(len(positives)), data.unknown.copy()
-    left_out[every, positives] = True
+    every, first = np.arange(len(positives)), first_of_text(task.corpus.texts(np.arange(len(task.corpus))).to_pylist())
+    left_out = data.unknown | (first != np.arange(len(first))) | (first == first[positives][:, None])
     negatives = mined(scores, left_out, ceilings_of(scores, scores[every, positives], left_out)[way.ceiling])
     lists = [task.corpus.texts(row[row >= 0]).to_pylist() for row in negatives]
     rows = {
@@ -95,6 +97,13 @@ def rows_of(task: Task, data: JudgedScores, way: Way, seed: int) -> Rows:
     }
     counts = described(data.scores, data.relevant, negatives) | {"teacher": ndcg(scores, data.relevant)}
     return Rows(Dataset.from_dict(rows), list(visible), counts)
+
+
+def first_of_text(texts: Sequence[str]) -> np.ndarray:
+    """The first document with the text of each, int64 ``[D]``; -1 of blank ones."""
+    seen: dict[str, int] = {}
+    words = [" ".join(text.split()) for text in texts]
+    return np.array([seen.setdefault(text, row) if text else -1 for row, text in enumerate(words)], np.int64)
 
 
 def questions(wanted: Sequence[Way]) -> dict[str, list[tuple[Way, Way]]]:
@@ -125,7 +134,7 @@ def measure(cells: Cells[Way], task: Task, seeds: Sequence[int], rates: Sequence
     }
     records: Records[Way] = {}
     for seed in seeds:
-        for way in (Way(level, ceiling) for level in LEVELS for ceiling in CEILINGS):
+        for way in (Way(level, ceiling) for level in TEACHERS for ceiling in CEILINGS):
             record = records.setdefault(way, {})[seed] = cells.scores(task, way, seed, best_rate(dev))
             value = np.mean(list(record["scores"].values()))
             print(f"{task.name}, seed {seed}, {label(way)}: {value:.4f}", flush=True)
@@ -169,7 +178,7 @@ def main(given: Sequence[str] | None = None) -> None:
     def measured(student: Path, task: Task) -> Iterator[dict[str, Any]]:
         return measure(Cells(args.cells, student, taught), task, seeds, RATES)
 
-    settings = {"ceilings": list(CEILINGS), "levels": list(map(str, LEVELS))}
+    settings = {"ceilings": list(CEILINGS), "levels": list(map(str, TEACHERS))}
     for name, found in studied(args.output, args.cells, args.collections, settings, measured):
         print(f"\n## {name}\n\n{tables(found)}\n", flush=True)
 

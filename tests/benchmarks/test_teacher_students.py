@@ -9,7 +9,7 @@ from datasets import disable_progress_bars
 from benchmarks.folds import Cells, in_folds
 from benchmarks.judged_scores import JudgedScores, N
 from benchmarks.teacher_noise import EQUAL, LEVELS
-from benchmarks.teacher_students import CEILING, CEILINGS, Way, questions, rows_of, tables
+from benchmarks.teacher_students import CEILING, CEILINGS, TEACHERS, Way, first_of_text, questions, rows_of, tables
 from hf_posmine.evaluation import load_collection, load_judged
 from hf_posmine.teachers import make_teacher
 from tests.conftest import SAMPLE
@@ -49,6 +49,10 @@ def test_rows_are_the_best_below_the_ceiling_of_the_teacher_at_hand(task, data):
         assert made.rows[row]["query"] == task.judgements.queries[query]
 
 
+def test_blank_and_repeated_documents_are_no_negatives():
+    assert first_of_text(["a b", "", "c", "a  b ", " ", "c"]).tolist() == [0, -1, 2, 0, -1, 2]
+
+
 def test_an_oracle_has_no_false_negative_below_a_relative_ceiling_and_many_without(task, data):
     oracle, naive, useless = (
         rows_of(task, data, way, 1).counts for way in (Way("oracle", CEILING), Way("oracle"), Way("useless"))
@@ -63,9 +67,10 @@ def test_noise_follows_from_the_seed(task, data):
 
 
 def test_every_comparison_has_its_baseline():
-    ways = [Way(level, ceiling) for level in LEVELS for ceiling in CEILINGS]
+    assert set(TEACHERS) <= set(LEVELS)
+    ways = [Way(level, ceiling) for level in TEACHERS for ceiling in CEILINGS]
     asked = questions(ways)
-    assert len(asked["the relative ceiling against the constant"]) == len(LEVELS)
+    assert len(asked["the relative ceiling against the constant"]) == len(TEACHERS)
     assert (Way(1.0, EQUAL), Way(1.0, CEILING)) in asked["the relative ceiling against the constant"]
     assert all(base.level == 0.0 for base, _ in asked[f"against MiniLM, {CEILING}"])
     assert questions([Way()]) == {}
