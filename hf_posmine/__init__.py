@@ -61,27 +61,9 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "core.ensembles": (
-            "CrossSample",
-            "IntraSample",
-        ),
-        "core.filters": (
-            "MarginPos",
-            "MaxFNRate",
-            "MaxScore",
-            "MinScore",
-            "PercPos",
-            "RankWindow",
-            "SkipTop",
-        ),
-        "core.samplers": (
-            "SampledTopK",
-            "SimANS",
-            "Stratified",
-            "Top",
-            "Top1Sampled",
-            "Uniform",
-        ),
+        "core.ensembles": ("CrossSample", "IntraSample"),
+        "core.filters": ("MarginPos", "MaxFNRate", "MaxScore", "MinScore", "PercPos", "RankWindow", "SkipTop"),
+        "core.samplers": ("SampledTopK", "SimANS", "Stratified", "Top", "Top1Sampled", "Uniform"),
         "data.corpus": ("Corpus",),
         "data.qrels": ("Qrels",),
         "hub.push": ("push_dataset",),

@@ -11,12 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from hf_posmine.cli.arguments import (
-    add_data_arguments,
-    add_run_arguments,
-    add_teacher_arguments,
-    teacher_names,
-)
+from hf_posmine.cli.arguments import add_data_arguments, add_run_arguments, add_teacher_arguments, teacher_names
 from hf_posmine.cli.early import methods_of
 from hf_posmine.cli.judged import load_evidence
 from hf_posmine.cli.records import save_record
@@ -61,11 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--hide", choices=get_args(Hide), default="rest",
         help="all positives but one, or only one, each in turn (default: %(default)s)",
     )  # fmt: skip
-    group.add_argument(
-        "--estimate",
-        action="store_true",
-        help="compare estimates with --rate instead of upper bounds",
-    )
+    group.add_argument("--estimate", action="store_true", help="compare estimates with --rate instead of upper bounds")
     group.add_argument("--num-negatives", type=int, default=4, help="negatives per row (default: %(default)s)")
     group.add_argument("--sampler", default="Top()", help="draw of the negatives (default: %(default)s)")
     group.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")

@@ -70,26 +70,11 @@ __getattr__, __dir__ = lazy_names(
             "SpecError",
             "StoreError",
         ),
-        "filters": (
-            "FILTERS",
-            "as_filters",
-        ),
-        "pair_filters": (
-            "Consistency",
-            "FartherFromPositive",
-            "NearerToPositive",
-        ),
+        "filters": ("FILTERS", "as_filters"),
+        "pair_filters": ("Consistency", "FartherFromPositive", "NearerToPositive"),
         "quotas": ("PerGroup",),
-        "samplers": (
-            "SAMPLERS",
-            "as_sampler",
-        ),
+        "samplers": ("SAMPLERS", "as_sampler"),
         "settings": ("MiningSettings",),
-        "types": (
-            "Exclusions",
-            "Filter",
-            "Ranking",
-            "Teacher",
-        ),
+        "types": ("Exclusions", "Filter", "Ranking", "Teacher"),
     },
 )

@@ -74,19 +74,8 @@ class SampledTopK:
 
 
 @dataclass(frozen=True)
-class Top1Sampled:
+class Top1Sampled(SampledTopK):
     """The best kept candidate, and ``n - 1`` drawn as :class:`SampledTopK` from the rest of the best ``k``."""
-
-    k: int = 10
-    temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_k(self, self.k)
-        _check_temperature(self, self.temperature)
-
-    def pool(self, n: int) -> int:
-        """``k`` candidates."""
-        return _enough(self, self.k, n)
 
     def pick(self, scores: Floats, keep: Mask, n: int, rngs: RowGenerators) -> Rows:
         """The first kept column, then ``n - 1`` drawn of the next ``k - 1``, in descending score."""

@@ -45,10 +45,7 @@ class BodyKeys:
         keys, whole = self._keys.array(), self._whole.array()
         digest = hashlib.sha256()
         files = [Path(self._staging.name) / f"{name}.npy" for name in ("keys", "rows")]
-        with (
-            npy_file(files[0], KEY, keys.shape) as key_file,
-            npy_file(files[1], np.int64, keys.shape) as row_file,
-        ):
+        with npy_file(files[0], KEY, keys.shape) as key_file, npy_file(files[1], np.int64, keys.shape) as row_file:
             for at in key_ranges(keys):
                 rows = rows_of_keys(whole[at])
                 order = np.lexsort((rows, keys[at]))

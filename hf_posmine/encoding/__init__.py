@@ -11,12 +11,4 @@ if TYPE_CHECKING:
 
 __all__ = ["load_model", "model_source"]
 
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "encode": (
-            "load_model",
-            "model_source",
-        ),
-    },
-)
+__getattr__, __dir__ = lazy_names(__name__, {"encode": ("load_model", "model_source")})

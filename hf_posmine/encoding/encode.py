@@ -17,14 +17,7 @@ import numpy as np
 from hf_posmine.core.errors import InputError, MissingExtraError, StoreError
 from hf_posmine.data.images import NamedImage
 from hf_posmine.encoding.attention import check_loaded
-from hf_posmine.encoding.backends import (
-    Backend,
-    Compute,
-    backend_of,
-    check_device,
-    loading_options,
-    warn_if_slow,
-)
+from hf_posmine.encoding.backends import Backend, Compute, backend_of, check_device, loading_options, warn_if_slow
 from hf_posmine.encoding.batches import LEAST_TOKENS, plan_batches, run_batches, sent
 from hf_posmine.encoding.defaults import DEFAULT_MODEL, EMBEDDED
 from hf_posmine.encoding.images import IMAGES_AT_ONCE, by_kind, image_batches, opened_batches
@@ -71,12 +64,7 @@ def model_source(name: str) -> str:
 
 
 def load_model(
-    name: str,
-    *,
-    compute: Compute | None = None,
-    backend: Backend = "torch",
-    device: str | None = None,
-    **kwargs: Any,
+    name: str, *, compute: Compute | None = None, backend: Backend = "torch", device: str | None = None, **kwargs: Any
 ) -> SentenceTransformer:
     """A SentenceTransformer by Hub id or folder (see :func:`model_source`), in another precision or by another backend."""
     from sentence_transformers import SentenceTransformer

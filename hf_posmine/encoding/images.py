@@ -49,9 +49,7 @@ def opened_batches(images: Sequence[NamedImage], batches: Sequence[Rows]) -> Ite
 
 
 def by_kind(
-    texts: Sequence[str],
-    of_texts: Callable[[list[str]], Floats],
-    of_images: Callable[[list[NamedImage]], Floats],
+    texts: Sequence[str], of_texts: Callable[[list[str]], Floats], of_images: Callable[[list[NamedImage]], Floats]
 ) -> Floats:
     """Vectors float32 ``[m, d]`` of texts and images, each kind by a function of its own."""
     images = [text for text in texts if isinstance(text, NamedImage)]

@@ -1,4 +1,4 @@
-"""Second-stage tasks for one model: classification, clustering and sentence similarity, with intervals.
+"""Second-stage tasks for one model: nearest neighbours, clustering and sentence similarity, with intervals.
 
 All take vectors (:func:`~hf_posmine.evaluation.encoding.encode_texts` makes them) and follow MTEB's protocols.
 """
@@ -17,7 +17,7 @@ from hf_posmine.evaluation.statistics.resampling import bootstrap_means
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hf_posmine.core.types import Floats, Rows
+    from hf_posmine.core.types import Floats
     from hf_posmine.evaluation.measures import Scores
 
 INTERVAL = (0.025, 0.975)
@@ -42,42 +42,6 @@ class TaskScore:
     low: float
     high: float
     items: Scores | None = None
-
-
-def classification_accuracy(
-    train_vectors: Floats,
-    train_labels: Sequence[Any],
-    test_vectors: Floats,
-    test_labels: Sequence[Any],
-    *,
-    samples_per_label: int | None = 8,
-    experiments: int = 10,
-    seed: int = 42,
-) -> TaskScore:
-    """Accuracy of a logistic regression on embeddings, averaged over small training samples, as MTEB does.
-
-    Args:
-        train_vectors: float32 ``[m, d]``.
-        train_labels: ``[m]``.
-        test_vectors: float32 ``[t, d]``.
-        test_labels: ``[t]``.
-        samples_per_label: training examples drawn of each label; None takes all, once.
-        experiments: how many such draws.
-        seed: of the draws, MTEB's by default.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    train, test = _labels(train_labels, train_vectors, "train"), _labels(test_labels, test_vectors, "test")
-    order, draws = np.arange(len(train)), []
-    for _ in range(1 if samples_per_label is None else experiments):
-        np.random.RandomState(seed).shuffle(order)  # MTEB's draw: the last order, shuffled again
-        draws.append(_first_of_each(train[order], order, samples_per_label or len(order)))
-    right = [
-        LogisticRegression(max_iter=100, random_state=seed).fit(train_vectors[rows], train[rows]).predict(test_vectors)
-        == test
-        for rows in draws
-    ]
-    return _accuracy("accuracy", np.mean(right, axis=0), seed)
 
 
 def neighbour_accuracy(
@@ -174,15 +138,6 @@ def _accuracy(measure: str, right: Scores, seed: int, resamples: int = 10_000) -
     means = bootstrap_means(right, np.ones(len(right), np.int64), resamples, np.random.default_rng(seed))
     low, high = np.quantile(means, INTERVAL)
     return TaskScore(measure, float(right.mean()), float(low), float(high), right)
-
-
-def _first_of_each(labels: np.ndarray, rows: Rows, count: int) -> Rows:
-    """The first ``count`` rows of each label, in their order."""
-    _, group, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    order = np.argsort(group, kind="stable")
-    rank = np.empty(len(labels), np.int64)
-    rank[order] = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return rows[rank < count]
 
 
 def _labels(labels: Sequence[Any], vectors: Floats, what: str) -> np.ndarray:

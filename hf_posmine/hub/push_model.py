@@ -11,12 +11,7 @@ from hf_posmine.core.errors import InputError
 from hf_posmine.hub.card_values import About
 from hf_posmine.hub.model_card import model_card
 from hf_posmine.hub.repository import README, Changes, Destination, Pushed, Snapshot, check_login, publish, record_there
-from hf_posmine.hub.training_record import (
-    TrainingRecord,
-    describe_model,
-    read_training_record,
-    without_time,
-)
+from hf_posmine.hub.training_record import TrainingRecord, describe_model, read_training_record, without_time
 from hf_posmine.mining.provenance import FILE
 
 if TYPE_CHECKING:

@@ -13,17 +13,7 @@ from hf_posmine.core.settings import Keep, MiningSettings, NegativesAs, OnShort,
 from hf_posmine.core.types import CeilingFrom, Match, ScoreKind
 from hf_posmine.mining.languages import LANGUAGE, MOST_LANGUAGES
 from hf_posmine.mining.second_opinion import RankBy
-from hf_posmine.utils.typed_json import (
-    fields,
-    flag,
-    items,
-    mapping,
-    number,
-    one_of,
-    optional,
-    text,
-    whole,
-)
+from hf_posmine.utils.typed_json import fields, flag, items, mapping, number, one_of, optional, text, whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,8 +87,7 @@ OPINION_FIELDS = {
     "depth": whole(1),
 }
 OPINION = fields(
-    OPINION_FIELDS,
-    {"band": optional(number), "first": optional(fields(OPINION_FIELDS, {"band": optional(number)}))},
+    OPINION_FIELDS, {"band": optional(number), "first": optional(fields(OPINION_FIELDS, {"band": optional(number)}))}
 )
 UPDATE = fields(
     {f"rows_{name}": COUNT for name in ("kept", "updated", "mined_again")}

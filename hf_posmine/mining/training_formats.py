@@ -13,14 +13,7 @@ import pyarrow.compute as pc
 
 from hf_posmine.core.errors import ColumnError, InputError, ShortRowError
 from hf_posmine.data.aliases import names_an_id
-from hf_posmine.data.columns import (
-    check_ids,
-    column_names,
-    has_numbered_rows,
-    image_columns,
-    require_column,
-    splits_of,
-)
+from hf_posmine.data.columns import check_ids, column_names, has_numbered_rows, image_columns, require_column, splits_of
 from hf_posmine.data.images import AT_ONCE
 from hf_posmine.data.layouts import pick_columns
 from hf_posmine.mining.columns import JUDGED_POSITIVES, list_column, without_outputs, written_columns

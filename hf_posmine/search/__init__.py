@@ -12,10 +12,4 @@ if TYPE_CHECKING:
 
 __all__ = ["ExactIndex", "search_on"]
 
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "exact": ("ExactIndex",),
-        "sharded": ("search_on",),
-    },
-)
+__getattr__, __dir__ = lazy_names(__name__, {"exact": ("ExactIndex",), "sharded": ("search_on",)})

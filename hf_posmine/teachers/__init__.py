@@ -78,11 +78,7 @@ __getattr__, __dir__ = lazy_names(
         "dense": ("DenseTeacher",),
         "endpoint": ("EmbeddingService",),
         "exhaustive": ("select_below",),
-        "factory": (
-            "make_teacher",
-            "make_teachers",
-            "open_teacher",
-        ),
+        "factory": ("make_teacher", "make_teachers", "open_teacher"),
         "late_interaction": ("LateInteractionTeacher",),
         "multi_vectors": ("MultiVectorTeacher",),
         "random": ("RandomTeacher",),

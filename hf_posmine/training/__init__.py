@@ -42,20 +42,10 @@ __getattr__, __dir__ = lazy_names(
     {
         "blend": ("load_blend",),
         "instructions": ("instruction_for",),
-        "losses": (
-            "CachedInfoNCELoss",
-            "InfoNCELoss",
-        ),
-        "merge": (
-            "merge_by_validation",
-            "merge_models",
-        ),
+        "losses": ("CachedInfoNCELoss", "InfoNCELoss"),
+        "merge": ("merge_by_validation", "merge_models"),
         "neighbours": ("Neighbours",),
-        "recipe": (
-            "Recipe",
-            "read_recipe",
-            "recipe_from",
-        ),
+        "recipe": ("Recipe", "read_recipe", "recipe_from"),
         "rounds": ("run_rounds",),
         "stage": ("run_stage",),
         "student": ("load_student",),

@@ -30,16 +30,8 @@ __getattr__, __dir__ = lazy_names(
     {
         "cache": ("build_once",),
         "digest": ("json_digest",),
-        "files": (
-            "remove_stale",
-            "replace_folder",
-            "store_root",
-            "write_file",
-        ),
+        "files": ("remove_stale", "replace_folder", "store_root", "write_file"),
         "node": ("Node",),
-        "progress": (
-            "progress_bar",
-            "quiet_bars",
-        ),
+        "progress": ("progress_bar", "quiet_bars"),
     },
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,14 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.cluster import MiniBatchKMeans
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, homogeneity_completeness_v_measure, v_measure_score
+from sklearn.metrics import homogeneity_completeness_v_measure, v_measure_score
 
 from hf_posmine.core.errors import InputError
 from hf_posmine.evaluation.encoding import encode_texts
 from hf_posmine.evaluation.statistics.significance import compare
 from hf_posmine.evaluation.tasks import (
-    classification_accuracy,
     clustering_v_measure,
     neighbour_accuracy,
     sts_spearman,
@@ -35,34 +33,6 @@ def blobs():
     labels = rng.integers(0, 3, 400)
     vectors = (centres[labels] + rng.normal(0, 1, (400, 8))).astype(np.float32)
     return vectors, [("tea", "ale", "rum")[label] for label in labels]
-
-
-def test_classification_is_mtebs(blobs):
-    """Their loop: the index list is shuffled by the same seed again and again, and the first of each label are taken."""
-    vectors, labels = blobs
-    index, accuracies = list(range(250)), []
-    for _ in range(4):
-        np.random.RandomState(42).shuffle(index)
-        taken: dict[str, int] = defaultdict(int)
-        chosen = []
-        for i in index:
-            if taken[labels[i]] < 5:
-                taken[labels[i]] += 1
-                chosen.append(i)
-        model = LogisticRegression(max_iter=100, random_state=42).fit(vectors[chosen], [labels[i] for i in chosen])
-        accuracies.append(accuracy_score(labels[250:], model.predict(vectors[250:])))
-    found = classification_accuracy(
-        vectors[:250], labels[:250], vectors[250:], labels[250:], samples_per_label=5, experiments=4
-    )
-    assert found.value == pytest.approx(np.mean(accuracies), abs=1e-12) and len(set(accuracies)) > 1
-    assert found.items.shape == (150,) and found.low < found.value < found.high
-
-
-def test_classification_on_all_examples(blobs):
-    vectors, labels = blobs
-    whole = LogisticRegression(max_iter=100).fit(vectors[:250], labels[:250]).score(vectors[250:], labels[250:])
-    found = classification_accuracy(vectors[:250], labels[:250], vectors[250:], labels[250:], samples_per_label=None)
-    assert found.value == pytest.approx(whole, abs=0.007)  # another order of the rows may move one example of 150
 
 
 def test_the_interval_of_an_accuracy_is_binomial(blobs):

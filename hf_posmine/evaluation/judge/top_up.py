@@ -156,10 +156,7 @@ class _DeepMiner:
             "weak_positive": "keep",
         }
         deep = PositiveAwareMiner(
-            teachers=miner.teachers,
-            second_opinion=opinion,
-            **miner.inputs,
-            **{**miner.settings.to_dict(), **changes},
+            teachers=miner.teachers, second_opinion=opinion, **miner.inputs, **{**miner.settings.to_dict(), **changes}
         )
         return cls(deep, tuple(columns))
 

@@ -258,7 +258,5 @@ def _of_reading(options: dict[str, Any]) -> dict[str, Any]:
 
 def _miner_of(plan: SweepPoint, reader: PositiveAwareMiner) -> PositiveAwareMiner:
     return PositiveAwareMiner(
-        teachers=plan.teachers,
-        **reader.inputs,
-        **{name: vars(plan.settings)[name] for name in plan.settings.to_dict()},
+        teachers=plan.teachers, **reader.inputs, **{name: vars(plan.settings)[name] for name in plan.settings.to_dict()}
     )

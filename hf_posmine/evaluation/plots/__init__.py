@@ -28,17 +28,8 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "calibration": ("plot_calibration",),
-        "settings": (
-            "plot_overlap",
-            "plot_sweep",
-        ),
-        "style": (
-            "COLOURS",
-            "look",
-            "new_figure",
-            "save_figure",
-            "shared_legend",
-        ),
+        "settings": ("plot_overlap", "plot_sweep"),
+        "style": ("COLOURS", "look", "new_figure", "save_figure", "shared_legend"),
         "trade_off": ("plot_trade_off",),
     },
 )

@@ -23,15 +23,9 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "encode_share": ("Rank",),
-        "ray": (
-            "MapWithMiner",
-            "mine_on_ray",
-        ),
+        "ray": ("MapWithMiner", "mine_on_ray"),
         "ray_pool": ("Workers",),
         "shards": ("read_shards",),
-        "share": (
-            "encode_all",
-            "mine_share",
-        ),
+        "share": ("encode_all", "mine_share"),
     },
 )

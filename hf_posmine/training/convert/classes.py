@@ -208,11 +208,7 @@ def _check_several(grouped: _Grouped, classes: Sequence[Any], column: str) -> No
 
 
 def _label_texts(
-    grouped: _Grouped,
-    classes: Sequence[Any],
-    names: Sequence[str] | None,
-    column: str,
-    given: Mapping[Any, str] | None,
+    grouped: _Grouped, classes: Sequence[Any], names: Sequence[str] | None, column: str, given: Mapping[Any, str] | None
 ) -> list[str]:
     """The text of each class that has rows."""
     present = [name for name, size in zip(classes, grouped.sizes.tolist(), strict=True) if size]
