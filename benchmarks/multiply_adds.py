@@ -1,10 +1,11 @@
-"""Multiply-adds of the search by 16-bit codes as a share of the full product, per data set, and its result against the plain scan.
+"""Multiply-adds of the searches along axes as shares of the full product, per data set, and their results against the plain scan.
 
     python -m benchmarks.multiply_adds --output docs/benchmarks/multiply_adds.json [--task SQuAD=out/squad]
 
 Judged collections, every relevant document excluded, 4 negatives below 95 % of the lowest positive's score; by the embedded
 all-MiniLM-L6-v2 and by the mean of its word embeddings (``words``). ``--task`` names a folder of ``benchmarks.squad_vectors``.
-``noise`` is isotropic: the bound prunes nothing there, and the CPU seconds say what that costs.
+``noise`` is isotropic: the bound prunes nothing there, and the CPU seconds say what that costs. The scan by torch, which is for
+GPUs, is counted along as many axes as a pair's cost on a CPU suggests; on a GPU pairs cost more, and it would take others or none.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from benchmarks.judged_scores import COLLECTIONS, JudgedScores, unit
 from benchmarks.measure import machine, markdown
 from benchmarks.synthetic import Task
 from benchmarks.theory import word_vectors
+
+TORCH = (("torch_axes", "d"), ("torch_share", ".3f"), ("torch_share_of_pairs", ".4f"))
 
 
 @dataclass
@@ -53,37 +56,59 @@ def noise(queries: int, documents: int, dimensions: int = 384) -> Search:
 
 
 class Counted:
-    """Counts the multiply-adds of compiled products while it is entered."""
+    """Counts the multiply-adds of products and of pairs while it is entered."""
+
+    def __init__(self) -> None:
+        self.products = self.pairs = 0
+        self.before: list[tuple[Any, str, Any]] = []
 
     def __enter__(self) -> Counted:
-        from hf_posmine.search import kernels
+        from hf_posmine.search import kernels, scan_torch
 
-        self.codes = self.pairs = 0
-        self.module, self.before = kernels, (kernels.int16_products, kernels.pair_products)
-
-        def products(queries: Any, documents: Any, length: int, out: Any) -> Any:
-            self.codes += len(queries) * len(documents) * length
-            return self.before[0](queries, documents, length, out)
-
-        def pairs(queries: Any, at: Any, *rest: Any) -> Any:
-            self.pairs += len(at) * queries.shape[1]
-            return self.before[1](queries, at, *rest)
-
-        kernels.int16_products, kernels.pair_products = products, pairs
+        self._count(kernels, "int16_products", "products", lambda q, d, length, _: len(q) * len(d) * length)
+        self._count(kernels, "pair_products", "pairs", lambda q, at, *_: len(at) * q.shape[1])
+        self._count(scan_torch, "matrix_product", "products", lambda q, d: len(q) * d.numel())
+        self._count(scan_torch, "pair_products", "pairs", lambda _, d: d.numel())
         return self
 
+    def _count(self, module: Any, name: str, total: str, count: Any) -> None:
+        before = getattr(module, name)
+
+        def counted(*given: Any) -> Any:
+            setattr(self, total, getattr(self, total) + count(*given))
+            return before(*given)
+
+        self.before.append((module, name, before))
+        setattr(module, name, counted)
+
     def __exit__(self, *_: object) -> None:
-        self.module.int16_products, self.module.pair_products = self.before
+        while self.before:
+            module, name, before = self.before.pop()
+            setattr(module, name, before)
+
+
+def indexes(documents: np.ndarray) -> dict[str, Any]:
+    """One for each scan; that by torch where a few axes need fewer multiply-adds and thresholds are learned in time."""
+    from hf_posmine.search.axis_bounds import AxisBounds
+    from hf_posmine.search.exact import ExactIndex
+    from hf_posmine.search.principal_axes import LEAST_DOCUMENTS, Costs, find_axes
+
+    made = {engine: ExactIndex(documents, "cosine", engine=engine) for engine in ("float32", "int16", "torch")}
+    costs = Costs(8.0, 0.0, documents.shape[1], LEAST_DOCUMENTS, 32_768, 64, "count")
+    axes = find_axes("cosine", made["torch"].vectors, len(documents), costs)
+    if axes is None or len(documents) < LEAST_DOCUMENTS:
+        del made["torch"]
+    else:
+        made["torch"]._first_axes = AxisBounds.of(axes, "cpu", costs.pair)
+    return made
 
 
 def measure(search: Search) -> dict[str, Any]:
-    """Multiply-adds, CPU seconds, and whether both engines give the same."""
-    from hf_posmine.search.exact import ExactIndex
-
-    found, seconds = {}, {}
+    """Multiply-adds, CPU seconds, and whether all scans give the same."""
+    found, seconds, products, pairs = {}, {}, {}, {}
+    made, full = indexes(search.documents), len(search.queries) * search.documents.size
     with Counted() as counted:
-        for engine in ("float32", "int16"):
-            index = ExactIndex(search.documents, "cosine", engine=engine)
+        for engine, index in made.items():
             lowest = np.array(
                 [
                     index.score(q[None], np.array([p]))[0].min()
@@ -93,22 +118,33 @@ def measure(search: Search) -> dict[str, Any]:
             )
             ceilings = (0.95 * lowest).astype(np.float32)
             index.search(search.queries[:1], 4, below=ceilings[:1])  # prepares and compiles
-            counted.codes = counted.pairs = 0
+            counted.products = counted.pairs = 0
             start = time.process_time()
             found[engine] = index.search(search.queries, 4, below=ceilings, exclude=search.positives)
-            seconds[engine] = time.process_time() - start
-    full = len(search.queries) * search.documents.size
+            seconds[engine] = round(time.process_time() - start, 3)
+            products[engine], pairs[engine] = counted.products / full, counted.pairs / full
     same = all(
-        np.array_equal(getattr(found["float32"], name), getattr(found["int16"], name))
+        np.array_equal(getattr(found["float32"], name), getattr(other, name))
         for name in ("doc_ids", "scores", "above")
+        for other in found.values()
+    )
+    of_torch = (
+        {
+            "torch_axes": len(made["torch"]._first_axes.basis),
+            "torch_share": round(products["torch"] + pairs["torch"], 4),
+            "torch_share_of_pairs": round(pairs["torch"], 4),
+        }
+        if "torch" in made
+        else {}
     )
     return {
         "name": search.name,
         "queries": len(search.queries),
         "documents": len(search.documents),
-        "share": round((counted.codes + counted.pairs) / full, 4),
-        "share_of_pairs": round(counted.pairs / full, 4),
-        "cpu_seconds": {engine: round(value, 3) for engine, value in seconds.items()},
+        "share": round(products["int16"] + pairs["int16"], 4),
+        "share_of_pairs": round(pairs["int16"], 4),
+        **of_torch,
+        "cpu_seconds": seconds,
         "same": same,
     }
 
@@ -135,6 +171,9 @@ def main() -> None:
         "of it pairs",
         "CPU s float32",
         "CPU s 16-bit",
+        "torch: axes",
+        "share of multiply-adds",
+        "of it pairs",
         "same result",
     ]
     print(
@@ -149,6 +188,7 @@ def main() -> None:
                     f"{r['share_of_pairs']:.3f}",
                     f"{r['cpu_seconds']['float32']:.2f}",
                     f"{r['cpu_seconds']['int16']:.2f}",
+                    *(f"{r[name]:{form}}" if name in r else "-" for name, form in TORCH),
                     "yes" if r["same"] else "NO",
                 ]
                 for r in rows

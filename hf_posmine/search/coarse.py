@@ -63,8 +63,8 @@ class Coarse(Protocol):
     """Documents in a form that is cheap to multiply."""
 
     @property
-    def scale(self) -> Floats:
-        """Float32 ``[N]``."""
+    def coded(self) -> Coded | AxisCodes:
+        """The documents."""
 
     @property
     def rows(self) -> int:
@@ -105,11 +105,6 @@ class RoundedProducts:
     coded: Coded
     bias: Floats
     rows: int
-
-    @property
-    def scale(self) -> Floats:
-        """See :class:`Coarse`."""
-        return self.coded.scale
 
     def span(self, similarity: Similarity, queries: Queries, documents: Documents) -> InReach:
         """See :class:`Coarse`."""
@@ -159,11 +154,6 @@ class AxisProducts:
     rows: int
     product: float
 
-    @property
-    def scale(self) -> Floats:
-        """See :class:`Coarse`."""
-        return self.coded.scale
-
     def span(self, similarity: Similarity, queries: Queries, documents: Documents) -> InReach:
         """See :class:`Coarse`."""
         own = self.coded.axes.codes(queries.vectors)
@@ -199,7 +189,7 @@ class AxisProducts:
 
         ``low`` rises later, so the shares of open documents that are counted here, in a sample, are too high.
         """
-        lengths, documents = self.coded.axes.lengths, len(self.scale)
+        lengths, documents = self.coded.axes.lengths, len(self.coded.scale)
         shares = np.zeros(len(lengths))  # with all axes hardly a document stays open
         if len(lengths) > 1:
             shares[:-1] = self._open_shares(own, low)
@@ -223,7 +213,7 @@ class AxisProducts:
     @cached_property
     def _sample(self) -> tuple[Floats, Floats, Floats]:
         """Coordinates float32 ``[S, p]``, biases ``[S]`` and what each length leaves out ``[L, S]`` of some documents."""
-        at = np.unique(np.linspace(0, len(self.scale) - 1, min(SAMPLE, len(self.scale))).astype(np.int64))
+        at = np.unique(np.linspace(0, len(self.coded.scale) - 1, min(SAMPLE, len(self.coded.scale))).astype(np.int64))
         return self.coded.coordinates(at), self.bias[at], np.stack([rest[at] for rest in self.coded.rest])
 
 

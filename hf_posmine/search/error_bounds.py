@@ -120,8 +120,8 @@ def float_error(similarity: Similarity, queries: Queries, documents: Documents) 
     return 2 * (dimensions + 16) * UNIT_ROUNDOFF * reach
 
 
-ROUNDOFF = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
-SUBNORMAL = {"float16": 2.0**-24, "bfloat16": 0.0}
+ROUNDOFF = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": UNIT_ROUNDOFF}
+SUBNORMAL = {"float16": 2.0**-24, "bfloat16": 2.0**-126, "float32": 2.0**-126}
 """What numbers near zero may be off by: float16 has few exponents."""
 
 

@@ -13,12 +13,14 @@ from hf_posmine.core.errors import InputError, MissingExtraError
 from hf_posmine.core.types import PADDING, Exclusions, Floats, Ranking, Rows
 from hf_posmine.encoding.store import EMBEDDING_SHARD_ROWS, Vectors
 from hf_posmine.search import kernels
+from hf_posmine.search.axis_bounds import AxisBounds
+from hf_posmine.search.axis_codes import Axes
 from hf_posmine.search.block_sizes import Sizes, TorchSizes
 from hf_posmine.search.coarse import AxisProducts, RoundedProducts
 from hf_posmine.search.error_bounds import Queries
 from hf_posmine.search.groups import GROUP
 from hf_posmine.search.prepared import prepare, prepare_axes
-from hf_posmine.search.principal_axes import stored_axes
+from hf_posmine.search.principal_axes import GPU_FLOAT, GPU_HALF, stored_axes
 from hf_posmine.search.product_speed import int16_share, quickest_rounding
 from hf_posmine.search.rescore import check_similarity, exact_scores, to_scan
 from hf_posmine.search.scan import Ceilings, Scan, ScanResult
@@ -39,6 +41,8 @@ SLOW = 0.9
 """16-bit products that take this share of float32's time are not worth their codes."""
 AXIS_SHARE = 8
 """Rows are put along axes in float64, several arrays of them at a time: so many times fewer rows than in a block of products."""
+WIDER = 1.5
+"""A document on a GPU with its coordinates along axes is at most so many times longer."""
 MORE = 8
 """How many times the room a query gets that is scanned once more."""
 
@@ -189,7 +193,29 @@ class ExactIndex:
         documents, blocks = self._prepared(None), self._torch_blocks
         scan = functools.partial(TorchScan, self.similarity, self.vectors, documents, device=self.device)
         coarse = [scan(sizes=blocks, half=half) for half in self._halves]
-        return [*coarse, scan(sizes=dataclasses.replace(blocks, resident=0) if coarse else blocks)]
+        first, *more = [*coarse, scan(sizes=dataclasses.replace(blocks, resident=0) if coarse else blocks)]
+        if self._first_axes is None:
+            return [first, *more]
+        along = dataclasses.replace(first, axes=self._first_axes)
+        return [
+            along,
+            dataclasses.replace(along, axes=None, _feed=along.feed),
+            *more,
+        ]  # the next pass has the same blocks
+
+    @cached_property
+    def _first_axes(self) -> AxisBounds | None:
+        """Principal axes whose bounds a GPU computes first, where these are expected to be worth it.
+
+        The documents must stay on the device, since the pairs that bounds leave open are gathered there.
+        """
+        if not self.device.startswith("cuda") or self.similarity == "manhattan":
+            return None
+        costs, size = (GPU_HALF, 2) if self._halves else (GPU_FLOAT, 4)
+        if self.num_candidates * self.vectors.dim * size * WIDER > self._torch_blocks.resident:
+            return None
+        basis = stored_axes(self.similarity, self.vectors, self.num_candidates, costs)
+        return None if basis is None else AxisBounds.of(basis, self.device, costs.pair)
 
     @property
     def _rounding(self) -> Kind | None:
@@ -213,7 +239,7 @@ class ExactIndex:
     def _along_axes(self, documents: Documents) -> AxisProducts | None:
         """Products of 16-bit codes, unless neither they nor the axes make anything quicker."""
         product = int16_share(self.vectors.dim)
-        axes = stored_axes(self.similarity, self.vectors, self.num_candidates)
+        axes = Axes(self.vectors.dim, stored_axes(self.similarity, self.vectors, self.num_candidates))
         if axes.basis is None and product > SLOW and self.engine == "auto":
             return None
         sizes = self._sizes

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from hf_posmine.core.types import Floats
     from hf_posmine.encoding.store import Vectors
+    from hf_posmine.search.axis_bounds import AxisBounds
     from hf_posmine.search.block_sizes import TorchSizes
 
 
@@ -36,13 +37,22 @@ class GpuBlocks:
         sizes: of the blocks, and how much may be kept.
         device: where to.
         half: a 16-bit type, or None for float32.
+        axes: where given, a block has the documents' rows along them behind the documents, ``[n, d + width]``.
     """
 
     def __init__(
-        self, vectors: Vectors, scale: Floats, factor: float, sizes: TorchSizes, device: str, half: str | None
+        self,
+        vectors: Vectors,
+        scale: Floats,
+        factor: float,
+        sizes: TorchSizes,
+        device: str,
+        half: str | None,
+        axes: AxisBounds | None = None,
     ) -> None:
         self.vectors, self.scale, self.factor, self.sizes = vectors, scale, factor, sizes
-        self.device, self.half = device, half
+        self.device, self.half, self.axes = device, half, axes
+        self._width = vectors.dim + (axes.width if axes is not None else 0)
         self._kept: list[tuple[int, Any]] = []
         self._complete = False
         self._lanes: _Lanes | None = None
@@ -61,7 +71,7 @@ class GpuBlocks:
         self._complete = keep
 
     def _bytes(self) -> int:
-        return len(self.scale) * self.vectors.dim * (4 if self.half is None else 2)
+        return len(self.scale) * self._width * (4 if self.half is None else 2)
 
     def _now(self, starts: range) -> Iterator[tuple[int, Any]]:
         for start in starts:
@@ -92,7 +102,7 @@ class GpuBlocks:
         dtype = torch.float32 if self.half is None else getattr(torch, self.half)
         lanes = self._lanes
         with contextlib.nullcontext() if lanes is None else lanes.stream():
-            block = torch.empty((stop - start, self.vectors.dim), dtype=dtype, device=self.device)
+            block = torch.empty((stop - start, self._width), dtype=dtype, device=self.device)
             for at in range(start, stop, CHUNK):
                 end = min(stop, at + CHUNK)
                 scale = torch.from_numpy(np.asarray(self.scale[at:end]) * np.float32(self.factor))
@@ -101,7 +111,10 @@ class GpuBlocks:
                     rows, scale = rows.to(self.device), scale.to(self.device)
                 else:
                     rows, scale = lanes.send(partial(self._rows, at, end), end - at, scale)
-                block[at - start : end - start] = rows.mul_(scale[:, None])
+                part = block[at - start : end - start]
+                part[:, : self.vectors.dim] = rows.mul_(scale[:, None])
+                if self.axes is not None:
+                    part[:, self.vectors.dim :] = self.axes.documents(part[:, : self.vectors.dim])
             if lanes is not None:
                 lanes.mark(start)
         return block

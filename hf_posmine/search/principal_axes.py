@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hf_posmine.core.errors import ReadOnlyError
-from hf_posmine.search.axis_codes import STEP, Axes
+from hf_posmine.search.axis_bounds import BOUNDS
+from hf_posmine.search.axis_codes import STEP, lengths_of
 from hf_posmine.search.prepared import content_digest, scan_folders
 from hf_posmine.utils.cache import build_once
 
@@ -18,64 +21,95 @@ if TYPE_CHECKING:
     from hf_posmine.encoding.store import Vectors
     from hf_posmine.search.rescore import Similarity
 
-SAMPLE, PROBES, SEED = 4096, 64, 0
-PAIR_COST = 8.0
-"""A multiply-add of a single pair costs so many times one of a matrix product, gathering the document included."""
-FILTER_COST = 24.0
-"""Filtering a product takes about as long as so many of its multiply-adds."""
+PROBES, SEED = 64, 0
 LEAST_DOCUMENTS = 8192
 """In smaller collections thresholds are learned too late for a few axes to gain anything."""
 WORTH = 0.8
 """Axes are kept where a few are expected to take at most this share of the time of all dimensions."""
-MOST_DIMENSIONS = 1536
-"""Beyond, finding the axes takes seconds, and models of that size are searched on GPUs."""
 BASIS, NO_AXES = "basis.npy", "none.txt"
 
 
-def stored_axes(similarity: Similarity, vectors: Vectors, stop: int) -> Axes:
-    """The principal axes of the first ``stop`` documents, or the vectors' own where these do not help.
+@dataclass(frozen=True)
+class Costs:
+    """The cost of a search beside its matrix product, counted in multiply-adds of that product.
+
+    Attributes:
+        pair: of a multiply-add of a single pair, gathering both sides included.
+        filtering: of filtering a product.
+        most_dimensions: in more, finding the axes takes longer than they spare.
+        least_documents: of fewer, a search ends before the axes are found.
+        sample: documents by which axes and open shares are estimated.
+        rank: of the neighbour, within the sample, whose value stands for that of a query's k-th best.
+        name: of what is stored.
+    """
+
+    pair: float
+    filtering: float
+    most_dimensions: int
+    least_documents: int
+    sample: int
+    rank: int
+    name: str
+
+
+CPU = Costs(8.0, 24.0, 1536, 0, 4096, 1, "basis")
+GPU_HALF = Costs(4200.0, 470.0, 4096, 1 << 22, 32_768, 64, "gpu-half")
+GPU_FLOAT = Costs(315.0, 80.0, 4096, 1 << 22, 32_768, 64, "gpu-float")
+"""By the data sheet of an H100, **not measured**: 4e14 multiply-adds a second in 16 bits, 3.3e13 in float32, and 3.35e12 bytes. A
+product is written and read (4 or 8 bytes); pairs are gathered, made float32, multiplied and summed (36 or 32 bytes). Documents are
+nearer to each other than queries: on SQuAD the 64th nearest of 18,891 is about as near as a question's fourth."""
+
+
+def stored_axes(similarity: Similarity, vectors: Vectors, stop: int, costs: Costs = CPU) -> np.ndarray | None:
+    """The axes of :func:`find_axes`, found once.
 
     Stored beside the embeddings, addressed by their content, since another processor may find slightly different ones.
     """
-    own = Axes(vectors.dim)
-    if not 2 * STEP < vectors.dim <= MOST_DIMENSIONS or stop < LEAST_DOCUMENTS:
-        return own
-    name = content_digest(similarity, vectors, stop) + "-basis"
+    if not 2 * STEP < vectors.dim <= costs.most_dimensions or stop < max(LEAST_DOCUMENTS, costs.least_documents):
+        return None
+    name = f"{content_digest(similarity, vectors, stop)}-{costs.name}"
     for root in scan_folders(vectors):
         try:
-            folder = build_once(root / name, lambda new: _write(new, similarity, vectors, stop))
+            folder = build_once(root / name, lambda new: _write(new, similarity, vectors, stop, costs))
         except ReadOnlyError:
             continue
-        return own if (folder / NO_AXES).is_file() else Axes(vectors.dim, np.load(folder / BASIS))
-    return own
+        return None if (folder / NO_AXES).is_file() else np.load(folder / BASIS)
+    return None
 
 
-def _write(new: Path, similarity: Similarity, vectors: Vectors, stop: int) -> None:
-    basis = find_axes(similarity, vectors, stop)
+def _write(new: Path, similarity: Similarity, vectors: Vectors, stop: int, costs: Costs) -> None:
+    basis = find_axes(similarity, vectors, stop, costs)
     if basis is None:
         (new / NO_AXES).write_text("the first axes hold too little of these documents\n")
     else:
         np.save(new / BASIS, basis)
 
 
-def find_axes(similarity: Similarity, vectors: Vectors, stop: int) -> np.ndarray | None:
-    """The principal axes float64 ``[d, d]`` of a sample of the first ``stop`` documents; None where few cannot help.
+def find_axes(similarity: Similarity, vectors: Vectors, stop: int, costs: Costs = CPU) -> np.ndarray | None:
+    """The principal axes of a sample of the first ``stop`` documents, as rows float64; None where few cannot help.
 
-    Sampled documents stand for queries, which is favourable to the axes; each span of real queries chooses its own length.
+    Sampled documents stand for queries, which is favourable to the axes. On a CPU all axes are returned, and each span of
+    real queries chooses its own length; for a GPU as many as are expected to be quickest, less the room of their bounds,
+    and each span chooses between them and full products.
     """
     dimensions = vectors.dim
-    rows = np.sort(np.random.default_rng(SEED).choice(stop, min(SAMPLE, stop), replace=False))
+    rows = np.sort(np.random.default_rng(SEED).choice(stop, min(costs.sample, stop), replace=False))
     sample = vectors[rows].astype(np.float64)
     if similarity == "cosine":
         norms = np.linalg.norm(sample, axis=1, keepdims=True)
         sample = sample / np.where(norms > 0, norms, 1)
     basis = np.ascontiguousarray(np.linalg.eigh(sample.T @ sample)[1][:, ::-1].T)
-    lengths = Axes(dimensions, basis).lengths[:-1]
-    shares = np.array([_open_share(similarity, sample, basis[:length]) for length in lengths.tolist()])
-    return basis if expected(lengths, shares, dimensions).min(initial=1) <= WORTH else None
+    lengths = lengths_of(dimensions, few=True)[:-1]
+    shares = _open_shares(similarity, sample, basis, lengths, costs.rank)
+    times = expected(lengths, shares, dimensions, costs=costs)
+    if times.min(initial=1) > WORTH:
+        return None
+    return basis if costs is CPU else basis[: lengths[times.argmin()] - BOUNDS]
 
 
-def expected(lengths: Rows, shares: np.ndarray, dimensions: int, product: float = 1.0) -> np.ndarray:
+def expected(
+    lengths: Rows, shares: np.ndarray, dimensions: int, product: float = 1.0, costs: Costs = CPU
+) -> np.ndarray:
     """Expected time of scans by so many axes, float64 ``[L]``, as shares of that of the plain scan.
 
     Args:
@@ -83,18 +117,24 @@ def expected(lengths: Rows, shares: np.ndarray, dimensions: int, product: float 
         shares: float64 ``[L]``, of documents that stay open and are scored as pairs.
         dimensions: of the vectors.
         product: time of a product of codes as a share of that of a float32 product.
+        costs: of everything else.
     """
-    return (product * lengths + PAIR_COST * dimensions * shares + FILTER_COST) / (dimensions + FILTER_COST)
+    return (product * lengths + costs.pair * dimensions * shares + costs.filtering) / (dimensions + costs.filtering)
 
 
-def _open_share(similarity: Similarity, sample: np.ndarray, basis: np.ndarray) -> float:
-    """Share of the sample whose values with a probe may reach that of the probe's nearest other document."""
-    probes = sample[:PROBES]
-    squares = np.einsum("ij,ij->i", sample, sample)
+def _open_shares(similarity: Similarity, sample: np.ndarray, basis: np.ndarray, lengths: Rows, rank: int) -> np.ndarray:
+    """For each length, the share of the sample whose values with a probe may reach that of its ``rank``-th nearest document."""
+    probes, squares = sample[:PROBES], np.einsum("ij,ij->i", sample, sample)
     bias = -squares / 2 if similarity == "euclidean" else np.zeros(len(sample))
-    coordinates = sample @ basis.T
-    rest = np.sqrt(np.maximum(squares - np.einsum("ij,ij->i", coordinates, coordinates), 0))
     values = probes @ sample.T + bias
     values[np.arange(len(probes)), np.arange(len(probes))] = -np.inf
-    reach = coordinates[:PROBES] @ coordinates.T + bias + rest[:PROBES, None] * rest
-    return float((reach >= values.max(axis=1, keepdims=True)).mean())
+    least = np.sort(values, axis=1)[:, -min(rank, len(sample)), None]
+    coordinates, reach, left, shares = sample @ basis[: lengths[-1]].T, bias, squares, []
+    for start, stop in pairwise([0, *lengths.tolist()]):
+        part = coordinates[:, start:stop]
+        reach = reach + part[:PROBES] @ part.T
+        left = left - np.einsum("ij,ij->i", part, part)
+        rest = np.sqrt(np.maximum(left, 0))
+        shares.append((reach + rest[:PROBES, None] * rest >= least).mean())
+    known = (1 + rank) / len(sample)  # the probe itself and the nearest documents are open in any case
+    return np.maximum(np.array(shares) - known, 0)

@@ -140,7 +140,7 @@ class CpuScan:
         self, candidates: _Candidates, coarse: Coarse, q: CoarseQueries, limits: Ceilings, start: int, stop: int
     ) -> None:
         """Collect some documents with coarse products."""
-        block_of = _Blocks(self.documents, coarse.scale, q.distance, limits.exclude)
+        block_of = _Blocks(self.documents, coarse.coded.scale, q.distance, limits.exclude)
         for first, products in coarse.products(q, start, stop):
             candidates.collect(products, q.factor, _up(q.spread), _up(q.error), block_of(first, products.shape[1]))
 

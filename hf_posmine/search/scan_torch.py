@@ -1,17 +1,20 @@
 """The portable scan: matrix products and a filter in torch, on any device.
 
 On a GPU the products are float16 first, with a proved error bound, then float32 for the queries whose result that
-leaves open. Documents stay on the device where they fit, else the next block is copied while this one is searched.
+leaves open. Where few principal axes rule out most documents, bounds along them come first (:mod:`.axis_bounds`): full products
+are made of the pairs that stay open. Documents stay on the device where they fit, else the next block is copied meanwhile.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from hf_posmine.core.types import PADDING, Exclusions, Rows
+from hf_posmine.search.axis_bounds import product_gap
 from hf_posmine.search.error_bounds import Documents, Queries, float_error, half_error
 from hf_posmine.search.gpu_blocks import GpuBlocks
 from hf_posmine.search.scan import Ceilings, ScanResult
@@ -19,23 +22,32 @@ from hf_posmine.utils.threads import be_forked
 from hf_posmine.utils.torch_flags import exact_products
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import torch
 
     from hf_posmine.encoding.store import Vectors
+    from hf_posmine.search.axis_bounds import AxisBounds
     from hf_posmine.search.block_sizes import TorchSizes
     from hf_posmine.search.rescore import Similarity
 
+PairValues: TypeAlias = "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]"
+"""Values float32 ``[m]`` of query ``at[i]`` and document ``rows[i]`` of a block."""
 GROUP = 64
 """Documents whose highest value is looked at first."""
+LEARN, SHARPEN = 4096, 4
+"""So many documents are multiplied in full; parts of the first block end where the documents seen have grown so often."""
+LOOK = 256
+"""Documents of a part by whose bounds it is decided whether these are worth it."""
+PAIRS = 8192
+"""Pairs gathered at a time."""
 SMALLEST = 2.0**-148
 LOWEST = float(np.finfo(np.float32).min)
 
 
 @dataclass
 class TorchScan:
-    """A scan with blocked matrix products on ``device``; ``half`` names a 16-bit type for the products (see the module)."""
+    """A scan with blocked matrix products on ``device``, of a 16-bit type ``half`` or float32; bounds by ``axes`` come first."""
 
     similarity: Similarity
     vectors: Vectors
@@ -43,6 +55,7 @@ class TorchScan:
     device: str
     sizes: TorchSizes
     half: str | None = None
+    axes: AxisBounds | None = None
     least: int = 512
     _feed: GpuBlocks | None = field(default=None, repr=False)
 
@@ -59,7 +72,8 @@ class TorchScan:
             # blocks outside, spans inside: a block crosses the bus to the device once, whatever the number of queries
             for start, block in self.feed:
                 for span in spans:
-                    span.take(self._values(span.queries, block, start), start)
+                    if not span.overflowed.all():
+                        self._search(span, block, start)
             return ScanResult.joined([span.found() for span in spans])
 
     @property
@@ -67,7 +81,9 @@ class TorchScan:
         """The documents, block by block, as they are multiplied."""
         if self._feed is None:
             scale = 1.0 if self.half is None else 1 / (self.documents.length or 1.0)
-            self._feed = GpuBlocks(self.vectors, self.documents.scale, scale, self.sizes, self.device, self.half)
+            self._feed = GpuBlocks(
+                self.vectors, self.documents.scale, scale, self.sizes, self.device, self.half, self.axes
+            )
         return self._feed
 
     def _span(self, queries: Queries, k: int, limits: Ceilings, room: int) -> _Span:
@@ -82,26 +98,82 @@ class TorchScan:
             vectors, ceiling, floor = (vectors / lengths[:, None]).astype(np.float32), ceiling / reach, floor / reach
             error = half_error(vectors.shape[1], self.half) + SMALLEST / reach  # where final scores vanish, they tie
         on_device = torch.from_numpy(np.ascontiguousarray(vectors, np.float32)).to(self.device)
-        return _Span(
-            on_device if self.half is None else on_device.to(getattr(torch, self.half)),
-            k,
-            room,
-            limits.exclude,
-            *(torch.from_numpy(v).to(self.device) for v in _thresholds(ceiling, floor, error)),
-        )
+        if self.half is not None:
+            on_device = on_device.to(getattr(torch, self.half))
+        thresholds = [torch.from_numpy(v).to(self.device) for v in _thresholds(ceiling, floor, error)]
+        span = _Span(on_device, k, room, limits.exclude, *thresholds)
+        if self.axes is not None:
+            span.along = self.axes.queries(on_device)
+            span.gap = torch.from_numpy(_up(self._gap(queries, self.axes.width))).to(self.device)
+        return span
 
-    def _values(self, queries: torch.Tensor, block: torch.Tensor, start: int) -> Any:
-        """Scan values ``[B, n]``, in the type of the products."""
+    def _gap(self, queries: Queries, width: int) -> np.ndarray:
+        """How far a full product may be above its bound along axes, float64 ``[B]``."""
+        dimensions = queries.vectors.shape[1] + width
+        if self.half is not None:  # vectors of length 1 at most
+            return product_gap(dimensions, self.half, np.ones(len(queries.squares)))
+        added = self.documents.square if self.similarity == "euclidean" else 0.0
+        return product_gap(dimensions, "float32", np.sqrt(queries.squares) * self.documents.length + added)
+
+    def _search(self, span: _Span, block: torch.Tensor, start: int) -> None:
+        """Take in a block: by full products, or in parts, after the first documents by bounds where these are worth it."""
+        dimensions = span.queries.shape[1]
+        if self.axes is None:
+            span.take(self._values(span.queries, block[:, :dimensions], start), start)
+            return
+        for first, stop in _parts(start, start + len(block)):
+            full, rows = block[first - start : stop - start].tensor_split([dimensions], dim=1)
+            if first >= LEARN and self._worth(self.axes, span, rows, first):
+                pair_values = partial(self._pair_values, span.queries, full, first)
+                span.take(self._values(span.along, rows, first), first, pair_values)
+            else:
+                span.take(self._values(span.queries, full, first), first)
+
+    def _worth(self, axes: AxisBounds, span: _Span, rows: torch.Tensor, start: int) -> bool:
+        """Whether bounds, and pairs of what they leave open, are expected to cost less than full products."""
+        bounds = self._values(span.along, rows, start, step=-(-len(rows) // LOOK)).float()
+        open_share = float((bounds >= (span.low - span.gap)[:, None]).float().mean())
+        return open_share * axes.pair < 1 - axes.width / span.queries.shape[1]
+
+    def _values(self, queries: torch.Tensor, block: torch.Tensor, start: int, step: int = 1) -> Any:
+        """Scan values ``[B, n]`` of every ``step``-th document, in the type of the products."""
         import torch
 
         if self.similarity == "manhattan":
             return -torch.cdist(queries, block, p=1)
-        if block.dtype != torch.float32 and self.device == "cpu":  # there, sums of 16-bit products would be 16-bit too
-            return (queries.float() @ block.float().T).to(block.dtype)
-        products = queries @ block.T
+        products = matrix_product(queries, block[::step])
         if self.similarity == "euclidean":
-            products += torch.from_numpy(np.array(self.documents.bias[start : start + len(block)])).to(self.device)
+            products += self._bias(start, len(block))[::step]
         return products
+
+    def _pair_values(
+        self, queries: torch.Tensor, block: torch.Tensor, start: int, at: torch.Tensor, rows: torch.Tensor
+    ) -> torch.Tensor:
+        """Scan values float32 ``[m]`` of query ``at[i]`` with row ``rows[i]`` of the block."""
+        import torch
+
+        pairs = zip(at.split(PAIRS), rows.split(PAIRS), strict=True)
+        values = torch.cat([pair_products(queries[left], block[right]) for left, right in pairs])
+        if self.similarity == "euclidean":
+            values += self._bias(start, len(block))[rows]
+        return values
+
+    def _bias(self, start: int, size: int) -> torch.Tensor:
+        import torch
+
+        return torch.from_numpy(np.array(self.documents.bias[start : start + size])).to(self.device)
+
+
+def matrix_product(queries: torch.Tensor, block: torch.Tensor) -> torch.Tensor:
+    """Products ``[B, n]``, in the type of the vectors."""
+    if block.device.type == "cpu":  # there, sums of 16-bit products would be 16-bit too
+        return (queries.float() @ block.float().T).to(block.dtype)
+    return queries @ block.T
+
+
+def pair_products(queries: torch.Tensor, documents: torch.Tensor) -> torch.Tensor:
+    """Products float32 ``[m]`` of vectors ``[m, d]``, row by row."""
+    return (queries.float() * documents.float()).sum(dim=1)
 
 
 class _Span:
@@ -109,6 +181,7 @@ class _Span:
 
     A value is off by at most half of ``slack``. From ``high`` on it is certainly at or above the ceiling, below
     ``certain`` certainly below it. ``low`` is what a document must reach to be among the best k.
+    With axes, ``along`` are the queries' rows along them, and a value is at most ``gap`` above its bound.
     """
 
     def __init__(
@@ -125,7 +198,9 @@ class _Span:
         import torch
 
         self.queries, self.k, self.room, self.exclude = queries, k, room, exclude
+        self.along = queries
         self.high, self.certain, self.slack, self.low = high, certain, slack, low
+        self.gap = torch.zeros_like(low)
         size, device = len(queries), queries.device
         self.best = torch.full((size, k), -torch.inf, device=device)  # certainly below the ceiling, best first
         self.above = torch.zeros(size, dtype=torch.int64, device=device)
@@ -134,8 +209,11 @@ class _Span:
         self.rows = torch.empty(0, dtype=torch.int64, device=device)
         self.values = torch.empty(0, device=device)
 
-    def take(self, values: torch.Tensor, start: int) -> None:
-        """Take in the values ``[B, n]`` of documents from ``start`` on: highest of each group first, then its members."""
+    def take(self, values: torch.Tensor, start: int, pair_values: PairValues | None = None) -> None:
+        """Take in the values ``[B, n]`` of documents from ``start`` on: highest of each group first, then its members.
+
+        With ``pair_values`` they are bounds along axes, and those that stay open get their values from it.
+        """
         import torch
 
         _hide(values, self.exclude, start)
@@ -146,14 +224,29 @@ class _Span:
         if start == 0:
             self._raise_low(groups)
         # one comparison for 64 documents: after the first blocks hardly any group [B, n / 64] holds a candidate
-        hit = groups.amax(dim=2).float() >= self.low[:, None]
+        bar = self.low if pair_values is None else (self.low - self.gap).clamp(min=LOWEST)
+        hit = groups.amax(dim=2).float() >= bar[:, None]
         self._give_up(hit.sum(dim=1) > self.room)
         hit &= ~self.overflowed[:, None]
         at, group = hit.nonzero(as_tuple=True)
         members = groups[at, group].float()
+        if pair_values is not None:
+            members = self._scored(members >= bar[at, None], at, group, pair_values)
         self.above.index_add_(0, at, (members >= self.high[at, None]).sum(dim=1))
         found, member = ((members >= self.low[at, None]) & (members < self.high[at, None])).nonzero(as_tuple=True)
         self._add(at[found], start + group[found] * GROUP + member, members[found, member])
+
+    def _scored(
+        self, open_: torch.Tensor, at: torch.Tensor, group: torch.Tensor, pair_values: PairValues
+    ) -> torch.Tensor:
+        """Values ``[m, 64]`` of the documents that bounds leave open, and -inf of the others."""
+        import torch
+
+        self._give_up(torch.zeros_like(self.above).index_add_(0, at, open_.sum(dim=1)) > self.room)
+        found, member = (open_ & ~self.overflowed[at, None]).nonzero(as_tuple=True)
+        members = torch.full(open_.shape, -torch.inf, device=at.device)
+        members[found, member] = pair_values(at[found], group[found] * GROUP + member)
+        return members
 
     def _raise_low(self, groups: torch.Tensor) -> None:
         """From the first block: the k-th of the groups' best documents certainly below the ceiling."""
@@ -208,11 +301,26 @@ class _Span:
 
 def _thresholds(ceiling: np.ndarray, floor: np.ndarray, error: np.ndarray) -> Iterator[np.ndarray]:
     """``high``, ``certain``, ``slack`` and the first ``low`` of a span, float32 ``[B]``, rounded to the safe side."""
-    yield np.nextafter((ceiling + error).astype(np.float32), np.float32(np.inf))
+    yield _up(ceiling + error)
     below = np.nextafter((ceiling - error).astype(np.float32), np.float32(-np.inf))
     yield np.where(np.isposinf(ceiling), np.float32(np.inf), below)
-    yield np.nextafter((2 * error).astype(np.float32), np.float32(np.inf))
+    yield _up(2 * error)
     yield np.maximum(np.nextafter((floor - error).astype(np.float32), np.float32(-np.inf)), np.float32(LOWEST))
+
+
+def _up(values: np.ndarray) -> np.ndarray:
+    """Float32, rounded up."""
+    return np.nextafter(values.astype(np.float32), np.float32(np.inf))
+
+
+def _parts(start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Documents from ``start`` to ``stop`` in parts: thresholds are learned from few, then from ever more of them."""
+    end = LEARN
+    while start < stop:
+        while end <= start:
+            end *= SHARPEN
+        yield start, min(stop, end)
+        start = min(stop, end)
 
 
 def _hide(values: torch.Tensor, exclude: Exclusions, start: int) -> None:

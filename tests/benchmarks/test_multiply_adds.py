@@ -18,8 +18,13 @@ def test_noise_is_multiplied_whole_and_few_axes_are_not(tmp_path, monkeypatch):
     whole = measure(noise(64, 300))
     assert whole["same"]
     assert 1 <= whole["share"] < 1.2
+    assert "torch_share" not in whole
     rng = np.random.default_rng(0)
     low = (rng.standard_normal((9000, 8)) @ rng.standard_normal((8, 384))).astype(np.float32)
     few = measure(Search("few axes", low[:64], low, [[row] for row in range(64)]))
     assert few["same"]
     assert few["share"] < 0.5
+    # 4,096 of the 9,000 documents are multiplied in full, the others along axes of which 8 hold everything
+    in_full = 4096 / 9000
+    assert in_full < few["torch_share"] < in_full + 0.15 * (1 - in_full)
+    assert 0 < few["torch_share_of_pairs"] < 0.01

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hf_posmine.core.errors import InputError
 from hf_posmine.core.types import Exclusions, Ranking
 from hf_posmine.encoding.store import Vectors
-from hf_posmine.search import principal_axes
+from hf_posmine.search import principal_axes, scan_torch
+from hf_posmine.search.axis_bounds import AxisBounds, product_gap
 from hf_posmine.search.axis_codes import Axes, axis_error
 from hf_posmine.search.block_sizes import Sizes, TorchSizes
 from hf_posmine.search.coarse import AxisProducts
@@ -28,8 +29,8 @@ from hf_posmine.search.rounding import Kind, as_array, product_of_codes, rounded
 from hf_posmine.search.scan import Ceilings
 from hf_posmine.search.scan_cpu import _Candidates
 
-ENGINES = ("torch", "torch-float16", "float32", "int8", "bfloat16", "int16")
-ALL_ENGINES = (*ENGINES, "torch-bfloat16")
+ENGINES = ("torch", "torch-float16", "torch-axes", "torch-float16-axes", "float32", "int8", "bfloat16", "int16")
+ALL_ENGINES = (*ENGINES, "torch-bfloat16", "torch-bfloat16-axes")
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
 
@@ -83,10 +84,11 @@ def vectors(kind: str, rows: int, dimensions: int, seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module", autouse=True)
 def axes_for_any_documents():
-    """The engine ``int16`` looks for axes in large collections, and takes a few where these help; here it always does."""
+    """Engines look for axes in large collections, and take a few where these help; here they always do."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(principal_axes, "LEAST_DOCUMENTS", 1)
         patch.setattr(principal_axes, "WORTH", np.inf)
+        patch.setattr(scan_torch, "LEARN", 20)
         patch.setattr(AxisProducts, "_best_length", lambda self, own, low: len(low) % len(self.coded.axes.lengths))
         yield
 
@@ -100,19 +102,29 @@ def similarity(request) -> str:
 
 
 def index_of(engine: str, documents, similarity: str, **options) -> ExactIndex:
-    """An index; a 16-bit type after ``torch`` finds the candidates as on a GPU, with its arithmetic done here."""
-    kind, _, half = engine.partition("-")
+    """An index; a 16-bit type after ``torch`` finds the candidates as on a GPU, and so do bounds along ``axes``."""
+    kind, *more = engine.split("-")
     index = ExactIndex(documents, similarity, engine=kind, **options)
-    if half and similarity in ("cosine", "dot"):
-        index._halves = (half,)
+    if {*more} - {"axes"} and similarity in ("cosine", "dot"):
+        index._halves = (more[0],)
+    if "axes" in more and similarity != "manhattan":
+        index._first_axes = AxisBounds.of(first_axes(index.vectors), "cpu", pair=0)  # always worth it
     return index
+
+
+def first_axes(documents: Vectors) -> np.ndarray:
+    """About a third of the principal axes, float64 ``[p, d]``, by a singular value decomposition."""
+    wide = documents[np.arange(len(documents))].astype(np.float64)
+    return np.ascontiguousarray(np.linalg.svd(wide, full_matrices=True)[2][: max(1, documents.dim // 3)])
 
 
 @pytest.fixture(params=ENGINES)
 def make(request, similarity):
     """Makes an index of one engine and one similarity."""
-    if "-" in request.param and similarity not in ("cosine", "dot"):
+    if "float16" in request.param and similarity not in ("cosine", "dot"):
         pytest.skip("16-bit products are for dot products and cosines")
+    if request.param == "torch-axes" and similarity == "manhattan":
+        pytest.skip("Manhattan distances are no products")
 
     def make_index(documents, **options) -> ExactIndex:
         return index_of(request.param, documents, similarity, **options)
@@ -294,12 +306,16 @@ def test_wrong_input_says_what_and_the_cure(make_index, says):
 
 @st.composite
 def searches(draw):
-    """Small whole numbers at lengths far apart, so that ties, zeros and lopsided magnitudes all occur."""
+    """Small whole numbers at lengths far apart, so that ties, zeros and lopsided magnitudes all occur; some in two directions."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     rows, count, dimensions = draw(st.integers(1, 60)), draw(st.integers(1, 4)), draw(st.sampled_from([1, 5, 64, 70]))
     reach, far = draw(st.sampled_from([1, 3, 127])), draw(st.sampled_from([0, 3, 12]))
+    rank = draw(st.sampled_from([dimensions, 2]))
+    directions = np.eye(dimensions) if rank == dimensions else rng.integers(-2, 3, (2, dimensions))
     documents, queries = (
-        np.ldexp(rng.integers(-reach, reach + 1, (n, dimensions)), rng.integers(-far, far + 1, (n, 1))).astype("f4")
+        np.ldexp(rng.integers(-reach, reach + 1, (n, rank)) @ directions, rng.integers(-far, far + 1, (n, 1))).astype(
+            "f4"
+        )
         for n in (rows, count)
     )
     ceiling = draw(st.lists(st.sampled_from(["none", "all", "a score", "near"]), min_size=count, max_size=count))
@@ -314,6 +330,16 @@ def searches(draw):
 @settings(max_examples=150, deadline=None)
 @given(searches(), st.sampled_from(ALL_ENGINES), st.sampled_from(SIMILARITIES))
 def test_any_search_is_what_the_oracle_finds(search, engine, similarity):
+    assert_any_search(search, engine, similarity)
+
+
+@settings(max_examples=150, deadline=None)
+@given(searches(), st.sampled_from([e for e in ALL_ENGINES if e.endswith("axes")]), st.sampled_from(SIMILARITIES[:3]))
+def test_any_search_along_axes_is_what_the_oracle_finds(search, engine, similarity):
+    assert_any_search(search, engine, similarity)
+
+
+def assert_any_search(search, engine, similarity):
     queries, documents, k, ceilings, exclude, options, cut = search
     scores = oracle_scores(similarity, queries, documents).astype(np.float32)
     row = cut % len(documents)
@@ -543,6 +569,42 @@ def test_the_16_bit_bound_holds(similarity, scanned, dtype):
         values = torch.from_numpy(sums).to(getattr(torch, dtype)).double().numpy()
         assert (np.abs(values * reach - true) <= bound * reach).all()
         assert_order_is_certain(values * reach, bound * reach, scores)
+
+
+@pytest.mark.parametrize("kind", ["orthonormal", "spoilt"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean"])
+def test_a_product_along_axes_bounds_the_full_one(similarity, scanned, dtype, kind):
+    """Both summed in float32 in the worst order with every addition cut off, and rounded to their type, against each other."""
+    q, documents, measured, *_ = scanned
+    if dtype != "float32" and similarity == "euclidean":
+        pytest.skip("16-bit products are for dot products and cosines")
+    lengths, longest = np.sqrt(np.where(q.squares > 0, q.squares, 1)), measured.length
+    scaled, bias, reach = documents * measured.scale[:, None], np.zeros(len(documents)), lengths * longest
+    mine = q.vectors
+    if dtype != "float32":
+        mine, scaled, reach = mine / lengths[:, None], scaled / np.float32(longest), np.ones(len(lengths))
+    elif similarity == "euclidean":
+        bias, reach = measured.bias, reach + measured.square
+    left, right = (torch.from_numpy(v.astype(np.float32)).to(getattr(torch, dtype)) for v in (mine, scaled))
+    basis = basis_of(kind, 200)[:29]
+    axes = AxisBounds.of(basis, "cpu", pair=0)
+    ours, theirs = axes.queries(left), axes.documents(right)
+    assert ours.shape[1] == theirs.shape[1] == axes.width == 32
+    assert ours.dtype == theirs.dtype == left.dtype
+    full, short = ((a.double().numpy(), b.double().numpy()) for a, b in ((left, right), (ours, theirs)))
+    assert (full[0] @ full[1].T <= short[0] @ short[1].T + 1e-9 * reach[:, None]).all()
+    rounded_sums = [
+        torch.from_numpy(cut_off_sums(*pair)).to(left.dtype).double().numpy() + bias.astype(np.float64)
+        for pair in (full, short)
+    ]
+    gap = product_gap(232, dtype, reach)[:, None]
+    assert (rounded_sums[0] <= rounded_sums[1] + gap).all()
+    assert (gap <= {"float16": 0.003, "bfloat16": 0.02, "float32": 1e-4}[dtype] * reach[:, None]).all()
+    # bounds are no wider than Cauchy-Schwarz makes them: along axes that hold a vector, they are its products
+    inside = (left.double() @ axes.basis.T @ axes.basis).to(left.dtype)
+    near = axes.queries(inside).double().numpy() @ short[1].T - inside.double().numpy() @ full[1].T
+    assert kind == "spoilt" or (near <= 8 * gap).all()
 
 
 def cut_off_sums(queries: np.ndarray, documents: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import torch
 
 from hf_posmine.encoding.store import Vectors
 from hf_posmine.search import gpu_blocks as module
+from hf_posmine.search.axis_bounds import AxisBounds
 from hf_posmine.search.block_sizes import TorchSizes
 from hf_posmine.search.gpu_blocks import GpuBlocks
 
@@ -110,3 +111,19 @@ def test_blocks_copied_ahead_are_the_same_and_buffers_wait_for_their_copies(half
         turns = [what for what, its in log if its == event]
         assert turns == ["wait", "record"] * (len(turns) // 2)
     assert set(waited) <= {event for what, event in log if what == "record"} - buffers
+
+
+@pytest.mark.parametrize("half", [None, "float16"])
+def test_coordinates_along_axes_stand_behind_the_documents(half, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 7)
+    axes = AxisBounds.of(np.eye(6)[[4, 1]], "cpu", pair=0)
+    vectors = Vectors(tuple(np.split(DOCUMENTS, (1, 40))))
+    size = 90 * (6 + axes.width) * (4 if half is None else 2)
+    for resident in (size, size - 1):
+        fed = GpuBlocks(vectors, SCALE, 0.25, TorchSizes(block_rows=32, resident=resident), "cpu", half, axes)
+        found = torch.cat([block for _, block in fed])
+        assert torch.equal(found[:, :6], expected(half))
+        assert torch.equal(found[:, 6:8], expected(half)[:, [4, 1]])
+        others = expected(half)[:, [0, 2, 3, 5]].double().norm(dim=1)
+        assert (found[:, 8] >= others).all() and torch.allclose(found[:, 8].double(), others, rtol=2e-3)
+        assert fed._complete == (resident == size)
