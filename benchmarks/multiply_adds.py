@@ -63,11 +63,12 @@ class Counted:
         self.before: list[tuple[Any, str, Any]] = []
 
     def __enter__(self) -> Counted:
-        from hf_posmine.search import kernels, scan_torch
+        from hf_posmine.search import kernels, scan_int8, scan_torch
 
         self._count(kernels, "int16_products", "products", lambda q, d, length, _: len(q) * len(d) * length)
         self._count(kernels, "pair_products", "pairs", lambda q, at, *_: len(at) * q.shape[1])
         self._count(scan_torch, "matrix_product", "products", lambda q, d: len(q) * d.numel())
+        self._count(scan_int8, "products", "products", lambda q, d: len(q) * d.numel())
         self._count(scan_torch, "pair_products", "pairs", lambda _, d: d.numel())
         return self
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,12 @@ from benchmarks.measure import machine, markdown
 from benchmarks.multiply_adds import Counted
 from benchmarks.synthetic import save_json
 from hf_posmine.core import Exclusions
+from hf_posmine.search import scan_int8
 from hf_posmine.search.axis_bounds import BOUNDS, AxisBounds
 from hf_posmine.search.block_sizes import TorchSizes
-from hf_posmine.search.error_bounds import Documents, Queries
+from hf_posmine.search.error_bounds import Coded, Documents, Queries
 from hf_posmine.search.principal_axes import GPU_HALF
+from hf_posmine.search.rounding import padded
 from hf_posmine.search.scan import Ceilings
 from hf_posmine.search.scan_torch import TorchScan
 
@@ -40,17 +43,41 @@ CHECKED = 64
 
 
 class MadeOnDevice:
-    """Random unit vectors in a 16-bit type, kept on the device block by block, in the place of a :class:`GpuBlocks`."""
+    """Random unit vectors in a 16-bit type, or as int8 codes and their steps, kept on the device block by block.
+
+    They stand in the place of a :class:`GpuBlocks`. ``most`` is how far codes are from their vectors at most.
+    """
 
     def __init__(self, given: argparse.Namespace, block_rows: int, axes: AxisBounds | None) -> None:
         generator = torch.Generator(given.device).manual_seed(0)
         spectrum = torch.from_numpy(spectrum_of(given)).to(given.device)
         self.blocks: list[tuple[int, Any]] = []
+        self.most = 0.0
         for start in range(0, given.documents, block_rows):
             size = min(block_rows, given.documents - start), given.dim
             rows = torch.randn(size, generator=generator, device=given.device) * spectrum
-            rows = torch.nn.functional.normalize(rows).to(getattr(torch, given.dtype))
+            rows = torch.nn.functional.normalize(rows)
+            if given.dtype == "int8":
+                self.blocks.append((start, self._coded(rows)))
+                continue
+            rows = rows.to(getattr(torch, given.dtype))
             self.blocks.append((start, rows if axes is None else torch.cat([rows, axes.documents(rows)], dim=1)))
+
+    def _coded(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        steps = rows.abs().amax(dim=1) / 127
+        codes = (rows / steps[:, None]).round()
+        self.most = max(self.most, 1.01 * float((rows - codes * steps[:, None]).norm(dim=1).max()))
+        codes = torch.nn.functional.pad(codes, (0, padded(rows.shape[1]) - rows.shape[1]))
+        return codes.to(torch.int8), steps
+
+    def vectors(self, dimensions: int) -> Any:
+        """The vectors float64 of each block, as they are multiplied."""
+        for _, block in self.blocks:
+            yield (
+                block[0][:, :dimensions].double() * block[1][:, None]
+                if isinstance(block, tuple)
+                else block[:, :dimensions].double()
+            )
 
     def __iter__(self) -> Any:
         return iter(self.blocks)
@@ -63,6 +90,18 @@ def spectrum_of(given: argparse.Namespace) -> np.ndarray:
 
 def matrix_rate(sizes: TorchSizes, dim: int, device: str, dtype: str, seconds: float = 2.0) -> float:
     """FLOP per second of the plain product of a span of queries and a block of documents, on random data."""
+    if dtype == "int8":
+        codes = [
+            torch.ones((rows, padded(dim)), dtype=torch.int8, device=device)
+            for rows in (sizes.queries, sizes.block_rows)
+        ]
+        return (
+            2.0
+            * sizes.queries
+            * sizes.block_rows
+            * dim
+            / min(_seconds(lambda: scan_int8.products(*codes), device) for _ in range(5))
+        )
     kind = getattr(torch, dtype) if device != "cpu" else torch.float32
     queries = torch.randn(sizes.queries, dim, device=device).to(kind)
     block = torch.randn(sizes.block_rows, dim, device=device).to(kind)
@@ -91,7 +130,11 @@ def run(arguments: argparse.Namespace, sizes: TorchSizes, axes: AxisBounds | Non
     feed, spectrum = MadeOnDevice(arguments, sizes.block_rows, axes), spectrum_of(arguments)
     flat = np.broadcast_to(np.float32(1), arguments.documents), np.broadcast_to(np.float32(0), arguments.documents)
     documents = Documents(*flat, 1.0, 1.0)
-    scan = TorchScan("dot", None, documents, arguments.device, sizes, arguments.dtype, axes, _feed=feed)  # type: ignore[arg-type]
+    scan: Any = TorchScan("dot", None, documents, arguments.device, sizes, arguments.dtype, axes, _feed=feed)  # type: ignore[arg-type]
+    if arguments.dtype == "int8":
+        coded = Coded(np.empty((0, 0), np.int8), flat[0], flat[1], feed.most)
+        documents = replace(documents, coded=coded)
+        scan = scan_int8.Int8Scan("dot", documents, coded, arguments.device, sizes, _kept=feed.blocks)
     rng, seconds, certain, kept, above, work = np.random.default_rng(1), 0.0, 0, 0, 0, Counted()
     for start in range(0, arguments.queries, arguments.batch):
         count = min(arguments.batch, arguments.queries - start)
@@ -123,7 +166,7 @@ def run(arguments: argparse.Namespace, sizes: TorchSizes, axes: AxisBounds | Non
 def check(feed: MadeOnDevice, queries: Queries, found: Any, arguments: argparse.Namespace) -> None:
     """The best k of a few queries, by float64 products with the vectors on the device, are among what was found."""
     q = torch.from_numpy(queries.vectors[:CHECKED]).to(arguments.device, torch.float64)
-    scores = torch.cat([q @ block[:, : arguments.dim].double().T for _, block in feed], dim=1)
+    scores = torch.cat([q @ block.T for block in feed.vectors(arguments.dim)], dim=1)
     scores[scores >= arguments.ceiling] = -torch.inf
     best = scores.topk(arguments.k, dim=1).indices.cpu().numpy()
     for row in np.flatnonzero(found.complete[:CHECKED]):
@@ -172,7 +215,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     for name, value in LARGE.items():
         parser.add_argument(f"--{name}", type=int, help=f"default: {value:,} on a GPU, {SMALL[name]:,} on a CPU")
-    parser.add_argument("--dtype", choices=("float16", "bfloat16"), default="float16", help="of the products")
+    parser.add_argument("--dtype", choices=("float16", "bfloat16", "int8"), default="float16", help="of the products")
     parser.add_argument("--k", type=int, default=4)
     parser.add_argument("--sigmas", type=float, default=4.2, help="ceiling, in standard deviations of the scores")
     parser.add_argument("--batch", type=int, default=65_536, help="queries per search")
@@ -186,6 +229,8 @@ def main(given: list[str] | None = None) -> None:
         "--pair", type=float, default=GPU_HALF.pair, help="cost of a pair's multiply-add (default: %(default)s)"
     )
     arguments = parser.parse_args(given)
+    if arguments.decay and arguments.dtype == "int8":
+        parser.error("--decay compares bounds along axes, which are of 16-bit products; leave --dtype int8 out")
     on_gpu = arguments.device.startswith("cuda")
     for name, value in (LARGE if on_gpu else SMALL).items():
         setattr(arguments, name, getattr(arguments, name) or value)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hf_posmine.core.errors import InputError
 from hf_posmine.utils.memory import Budget, ask_size, show_size
 
 if TYPE_CHECKING:
+    from hf_posmine.core.types import Rows
     from hf_posmine.search.rounding import Kind
 
 RECORD_BYTES = 16
@@ -91,6 +94,11 @@ class TorchSizes:
     block_rows: int = 2048
     records: int = 1 << 19
     resident: int = 0
+
+    def parts(self, queries: int, room: int) -> list[Rows]:
+        """The rows of each span of so many queries, with room for so many candidates each."""
+        size = max(1, min(self.queries, self.records // room))
+        return [np.arange(start, min(start + size, queries)) for start in range(0, queries, size)]
 
     def bytes(self, dimensions: int) -> int:
         """Bytes on the device at most, in float32, without documents that stay there."""

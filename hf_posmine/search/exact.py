@@ -25,6 +25,7 @@ from hf_posmine.search.product_speed import int16_share, quickest_rounding
 from hf_posmine.search.rescore import check_similarity, exact_scores, to_scan
 from hf_posmine.search.scan import Ceilings, Scan, ScanResult
 from hf_posmine.search.scan_cpu import CpuScan
+from hf_posmine.search.scan_int8 import Int8Scan
 from hf_posmine.search.scan_torch import TorchScan
 from hf_posmine.utils.memory import Budget
 
@@ -61,7 +62,8 @@ class ExactIndex:
         engine: ``auto`` searches with torch alone until so many pairs were compared that compiled loops are worth their
             compilation (:data:`~hf_posmine.search.kernels.WORTH_COMPILING`). Then, on a CPU with numba, it takes products of int8
             or bfloat16 where the processor has instructions for them, whichever is quicker, else 16-bit codes where these are
-            quicker than float32, along as many principal axes as decide most documents. No choice changes a result.
+            quicker than float32, along as many principal axes as decide most documents. A GPU multiplies float16, or what is named:
+            int8, bfloat16 or float32. No choice changes a result.
         block_rows: documents per block; by default what suits the device and the budget.
         budget: memory it may take, by default that of the environment (:mod:`hf_posmine.utils.memory`).
 
@@ -92,6 +94,10 @@ class ExactIndex:
         self.budget = Budget.current() if budget is None else budget
         if engine not in get_args(Engine):
             raise InputError(f"engine={engine!r}; choose one of {', '.join(map(repr, get_args(Engine)))}")
+        if engine == "int16" and self.device != "cpu":
+            raise InputError(
+                f"engine='int16' searches on the CPU, not on device={self.device!r}; leave one of them out"
+            )
         if engine not in ("auto", "torch") and not kernels.AVAILABLE:
             raise MissingExtraError(f"engine={engine!r}", "fast")
 
@@ -190,18 +196,22 @@ class ExactIndex:
     @cached_property
     def _portable_scans(self) -> list[Scan]:
         """The same with torch alone."""
-        documents, blocks = self._prepared(None), self._torch_blocks
+        by_codes = self.engine == "int8" and self.similarity in ("cosine", "dot")
+        documents, blocks = self._prepared("int8" if by_codes else None), self._torch_blocks
         scan = functools.partial(TorchScan, self.similarity, self.vectors, documents, device=self.device)
-        coarse = [scan(sizes=blocks, half=half) for half in self._halves]
-        first, *more = [*coarse, scan(sizes=dataclasses.replace(blocks, resident=0) if coarse else blocks)]
+        if documents.coded is not None:
+            first = Int8Scan(self.similarity, documents, documents.coded, self.device, blocks)
+            return [first, scan(sizes=dataclasses.replace(blocks, resident=0))]
+        halves = [scan(sizes=blocks, half=half) for half in self._halves]
+        passes = [*halves, scan(sizes=dataclasses.replace(blocks, resident=0) if halves else blocks)]
         if self._first_axes is None:
-            return [first, *more]
-        along = dataclasses.replace(first, axes=self._first_axes)
+            return list(passes)
+        along = dataclasses.replace(passes[0], axes=self._first_axes)
         return [
             along,
             dataclasses.replace(along, axes=None, _feed=along.feed),
-            *more,
-        ]  # the next pass has the same blocks
+            *passes[1:],
+        ]  # the first two share blocks
 
     @cached_property
     def _first_axes(self) -> AxisBounds | None:
@@ -256,7 +266,9 @@ class ExactIndex:
     @cached_property
     def _halves(self) -> tuple[str, ...]:
         """The 16-bit types in which a GPU finds candidates."""
-        return ("float16",) if self.device.startswith("cuda") and self.similarity in ("cosine", "dot") else ()
+        if not self.device.startswith("cuda") or self.similarity not in ("cosine", "dot") or self.engine == "float32":
+            return ()
+        return ("bfloat16",) if self.engine == "bfloat16" else ("float16",)
 
     @cached_property
     def _torch_blocks(self) -> TorchSizes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from hf_posmine.utils.threads import be_forked
 from hf_posmine.utils.torch_flags import exact_products
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import torch
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hf_posmine.search.block_sizes import TorchSizes
     from hf_posmine.search.rescore import Similarity
 
+BlockT = TypeVar("BlockT")
 PairValues: TypeAlias = "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]"
 """Values float32 ``[m]`` of query ``at[i]`` and document ``rows[i]`` of a block."""
 GROUP = 64
@@ -64,17 +65,10 @@ class TorchScan:
         import torch
 
         be_forked()
-        total = len(queries.vectors)
-        size = max(1, min(self.sizes.queries, self.sizes.records // room))
-        parts = [np.arange(start, min(start + size, total)) for start in range(0, total, size)]
         with exact_products(), torch.inference_mode():
+            parts = self.sizes.parts(len(queries.vectors), room)
             spans = [self._span(queries.take(part), k, limits.take(part), room) for part in parts]
-            # blocks outside, spans inside: a block crosses the bus to the device once, whatever the number of queries
-            for start, block in self.feed:
-                for span in spans:
-                    if not span.overflowed.all():
-                        self._search(span, block, start)
-            return ScanResult.joined([span.found() for span in spans])
+            return search_spans(spans, self.feed, self._search)
 
     @property
     def feed(self) -> GpuBlocks:
@@ -86,7 +80,7 @@ class TorchScan:
             )
         return self._feed
 
-    def _span(self, queries: Queries, k: int, limits: Ceilings, room: int) -> _Span:
+    def _span(self, queries: Queries, k: int, limits: Ceilings, room: int) -> Span:
         """Queries on the device. For 16-bit products both sides have length 1 at most, so that none overflows."""
         import torch
 
@@ -100,8 +94,8 @@ class TorchScan:
         on_device = torch.from_numpy(np.ascontiguousarray(vectors, np.float32)).to(self.device)
         if self.half is not None:
             on_device = on_device.to(getattr(torch, self.half))
-        thresholds = [torch.from_numpy(v).to(self.device) for v in _thresholds(ceiling, floor, error)]
-        span = _Span(on_device, k, room, limits.exclude, *thresholds)
+        thresholds = [torch.from_numpy(v).to(self.device) for v in thresholds_of(ceiling, floor, error)]
+        span = Span(on_device, k, room, limits.exclude, *thresholds)
         if self.axes is not None:
             span.along = self.axes.queries(on_device)
             span.gap = torch.from_numpy(_up(self._gap(queries, self.axes.width))).to(self.device)
@@ -115,7 +109,7 @@ class TorchScan:
         added = self.documents.square if self.similarity == "euclidean" else 0.0
         return product_gap(dimensions, "float32", np.sqrt(queries.squares) * self.documents.length + added)
 
-    def _search(self, span: _Span, block: torch.Tensor, start: int) -> None:
+    def _search(self, span: Span, block: torch.Tensor, start: int) -> None:
         """Take in a block: by full products, or in parts, after the first documents by bounds where these are worth it."""
         dimensions = span.queries.shape[1]
         if self.axes is None:
@@ -129,7 +123,7 @@ class TorchScan:
             else:
                 span.take(self._values(span.queries, full, first), first)
 
-    def _worth(self, axes: AxisBounds, span: _Span, rows: torch.Tensor, start: int) -> bool:
+    def _worth(self, axes: AxisBounds, span: Span, rows: torch.Tensor, start: int) -> bool:
         """Whether bounds, and pairs of what they leave open, are expected to cost less than full products."""
         bounds = self._values(span.along, rows, start, step=-(-len(rows) // LOOK)).float()
         open_share = float((bounds >= (span.low - span.gap)[:, None]).float().mean())
@@ -164,6 +158,20 @@ class TorchScan:
         return torch.from_numpy(np.array(self.documents.bias[start : start + size])).to(self.device)
 
 
+def search_spans(
+    spans: Sequence[Span], feed: Iterable[tuple[int, BlockT]], search: Callable[[Span, BlockT, int], None]
+) -> ScanResult:
+    """Take in all blocks of documents, each with its first row.
+
+    Blocks are the outer loop, so that each crosses the bus to the device once, whatever the number of queries.
+    """
+    for start, block in feed:
+        for span in spans:
+            if not span.overflowed.all():
+                search(span, block, start)
+    return ScanResult.joined([span.found() for span in spans])
+
+
 def matrix_product(queries: torch.Tensor, block: torch.Tensor) -> torch.Tensor:
     """Products ``[B, n]``, in the type of the vectors."""
     if block.device.type == "cpu":  # there, sums of 16-bit products would be 16-bit too
@@ -176,7 +184,7 @@ def pair_products(queries: torch.Tensor, documents: torch.Tensor) -> torch.Tenso
     return (queries.float() * documents.float()).sum(dim=1)
 
 
-class _Span:
+class Span:
     """Some queries on the device, and the documents found for them: flat lists of query, row and value.
 
     A value is off by at most half of ``slack``. From ``high`` on it is certainly at or above the ceiling, below
@@ -299,7 +307,7 @@ class _Span:
         return ScanResult(ids, self.above.cpu().numpy(), ~self.overflowed.cpu().numpy())
 
 
-def _thresholds(ceiling: np.ndarray, floor: np.ndarray, error: np.ndarray) -> Iterator[np.ndarray]:
+def thresholds_of(ceiling: np.ndarray, floor: np.ndarray, error: np.ndarray) -> Iterator[np.ndarray]:
     """``high``, ``certain``, ``slack`` and the first ``low`` of a span, float32 ``[B]``, rounded to the safe side."""
     yield _up(ceiling + error)
     below = np.nextafter((ceiling - error).astype(np.float32), np.float32(-np.inf))

@@ -11,9 +11,11 @@ from benchmarks import search_gpu
 SIZES = ["--device", "cpu", "--queries", "70", "--documents", "3000", "--dim", "16", "--batch", "40", "--sigmas", "2.5"]
 
 
-def test_it_runs_on_a_cpu_and_says_that_this_is_none(tmp_path):
-    search_gpu.main([*SIZES, "--output", str(tmp_path)])
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_it_runs_on_a_cpu_and_says_that_this_is_none(tmp_path, dtype):
+    search_gpu.main([*SIZES, "--dtype", dtype, "--output", str(tmp_path)])
     said = json.loads((tmp_path / "search_gpu.json").read_text())
+    assert said["result"]["multiply_adds"] == (1 if dtype == "float16" else 4)  # codes are padded to 64 numbers
     assert said["arguments"]["documents"] == 3000
     assert said["result"]["certain_share"] > 0.9
     assert said["result"]["above_per_query"] > 1

@@ -29,7 +29,17 @@ from hf_posmine.search.rounding import Kind, as_array, product_of_codes, rounded
 from hf_posmine.search.scan import Ceilings
 from hf_posmine.search.scan_cpu import _Candidates
 
-ENGINES = ("torch", "torch-float16", "torch-axes", "torch-float16-axes", "float32", "int8", "bfloat16", "int16")
+ENGINES = (
+    "torch",
+    "torch-float16",
+    "torch-int8",
+    "torch-axes",
+    "torch-float16-axes",
+    "float32",
+    "int8",
+    "bfloat16",
+    "int16",
+)
 ALL_ENGINES = (*ENGINES, "torch-bfloat16", "torch-bfloat16-axes")
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
@@ -102,8 +112,12 @@ def similarity(request) -> str:
 
 
 def index_of(engine: str, documents, similarity: str, **options) -> ExactIndex:
-    """An index; a 16-bit type after ``torch`` finds the candidates as on a GPU, and so do bounds along ``axes``."""
+    """An index; a type after ``torch`` finds the candidates as on a GPU, and so do bounds along ``axes``."""
     kind, *more = engine.split("-")
+    if more == ["int8"]:
+        index = ExactIndex(documents, similarity, engine="int8", **options)
+        index._compiles = lambda queries: False
+        return index
     index = ExactIndex(documents, similarity, engine=kind, **options)
     if {*more} - {"axes"} and similarity in ("cosine", "dot"):
         index._halves = (more[0],)
@@ -392,6 +406,18 @@ def test_no_budget_moves_a_bit(search, sizes, engine, similarity):
     index._sizes, index._torch_blocks = sizes
     for _ in range(2):  # the second time, documents that may stay on the device are there
         assert_same(index.search(queries, k, below=below, exclude=exclude), expected)
+
+
+@pytest.mark.parametrize(
+    ("engine", "halves"),
+    [("auto", ("float16",)), ("torch", ("float16",)), ("bfloat16", ("bfloat16",)), ("float32", ())],
+)
+def test_a_gpu_multiplies_what_is_named(engine, halves):
+    documents = vectors("random", 20, 8, 0)
+    assert ExactIndex(documents, "dot", engine=engine, device="cuda:0")._halves == halves
+    assert ExactIndex(documents, "euclidean", engine=engine, device="cuda:0")._halves == ()
+    with pytest.raises(InputError, match="engine='int16' searches on the CPU, not on device='cuda:0'"):
+        ExactIndex(documents, "dot", engine="int16", device="cuda:0")
 
 
 @pytest.mark.parametrize("engine", ["torch", "float32", "int8", "bfloat16"])
