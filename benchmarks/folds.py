@@ -112,7 +112,9 @@ def of_queries(collection: Collection, ids: Sequence[str]) -> Collection:
     return replace(collection, queries={query: collection.queries[query] for query in sorted(map(str, ids))})
 
 
-def trained(made: Rows, queries: Sequence[str], student: Path, several: str, rate: float, seed: int, steps: int):
+def trained(
+    made: Rows, queries: Sequence[str], student: Path, several: str, rate: float, seed: int, steps: int, in_batch: bool
+):
     """A student of the rows of some queries; rows with fewer negatives than wanted are left out."""
     from hf_posmine.training import recipe_from, run_stage
 
@@ -123,7 +125,7 @@ def trained(made: Rows, queries: Sequence[str], student: Path, several: str, rat
     try:
         made.rows.select(at).to_parquet(folder / "rows.parquet")
         data = {"name": "rows", "path": str(folder / "rows.parquet"), "task": "retrieval", "instruction": "",
-                "in_batch_negatives": True, "columns": {"query": "query", "positive": "positive"}}  # fmt: skip
+                "in_batch_negatives": in_batch, "columns": {"query": "query", "positive": "positive"}}  # fmt: skip
         stage = {
             "model": str(student), "temperature": 0.05, "learning_rate": rate, "max_steps": steps, "warmup_steps": 0.1,
             "per_device_train_batch_size": BATCH, "max_query_length": QUERY_TOKENS, "max_document_length": TOKENS,
@@ -145,6 +147,7 @@ class Cells(Generic[WayT]):
         made: the rows of a way, for a task and a seed.
         several: the loss of several positives of a way.
         steps: of training.
+        in_batch: whether documents of other rows are negatives.
     """
 
     folder: Path
@@ -152,6 +155,7 @@ class Cells(Generic[WayT]):
     made: Made[WayT]
     several: Callable[[WayT], str] = lambda way: "log_sum_exp"
     steps: int = STEPS
+    in_batch: bool = True
 
     def scores(self, task: Task, way: WayT, seed: int, rate: float, *, dev: bool = False) -> dict[str, Any]:
         """NDCG@10 of each query of dev or of the test folds, and the counts of the rows."""
@@ -165,7 +169,7 @@ class Cells(Generic[WayT]):
             "rate": rate,
             "steps": self.steps,
             "dev": dev,
-        }
+        } | ({} if self.in_batch else {"in_batch": False})
         path = self.folder / f"{json_digest(what)[:16]}.json"
         if path.is_file():
             return json.loads(path.read_text())
@@ -173,7 +177,7 @@ class Cells(Generic[WayT]):
         made = self.made(task, way, seed)
         found: dict[str, list[float]] = {}
         for fold in task.folds(seed):
-            model = trained(made, fold.train, self.student, self.several(way), rate, seed, self.steps)
+            model = trained(made, fold.train, self.student, self.several(way), rate, seed, self.steps, self.in_batch)
             result = evaluate_retrieval(model, task.dev if dev else fold.test, measures=(MEASURE,))
             for query, value in zip(result.query_ids, result.scores[MEASURE].tolist(), strict=True):
                 found.setdefault(query, []).append(round(value, 6))

@@ -1,6 +1,7 @@
 """What does a student make of a bad teacher? Its NDCG@10 against noise added to the teacher's scores, below several ceilings.
 
     python -m benchmarks.teacher_students --output docs/benchmarks/teacher_students.json [--collections cranfield] [--seeds 5]
+    python -m benchmarks.teacher_students --output docs/benchmarks/teacher_students-own.json --own
 
 Teachers as in benchmarks/teacher_noise.py, from an oracle to one that knows nothing; students, queries and seeds as in
 benchmarks/folds.py. One positive of each training query is known; four negatives a query, the best below the ceiling by the
@@ -171,15 +172,17 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--cells", type=Path, default=Path("out/teacher_students"), help="where each cell is kept")
     parser.add_argument("--collections", nargs="+", default=COLLECTIONS, choices=COLLECTIONS)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--own", action="store_true", help="no in-batch negatives")
     args = parser.parse_args(given)
+    cells_at = args.cells / ("own" if args.own else "in_batch")
     os.environ["HF_POSMINE_OFFLINE"] = "1"
     seeds = range(1, args.seeds + 1)
 
     def measured(student: Path, task: Task) -> Iterator[dict[str, Any]]:
-        return measure(Cells(args.cells, student, taught), task, seeds, RATES)
+        return measure(Cells(cells_at, student, taught, in_batch=not args.own), task, seeds, RATES)
 
-    settings = {"ceilings": list(CEILINGS), "levels": list(map(str, TEACHERS))}
-    for name, found in studied(args.output, args.cells, args.collections, settings, measured):
+    settings = {"ceilings": list(CEILINGS), "levels": list(map(str, TEACHERS)), "in_batch": not args.own}
+    for name, found in studied(args.output, cells_at, args.collections, settings, measured):
         print(f"\n## {name}\n\n{tables(found)}\n", flush=True)
 
 
