@@ -3,7 +3,7 @@
     python -m benchmarks.equal_seconds --output docs/benchmarks/equal_seconds.json [--cells FOLDER] [--seconds 45] [--seeds 5]
 
 The student and the teacher are the real all-MiniLM-L6-v2. ``hf_posmine``: a stage (``run_stage``'s own parts) whose data set is
-mined by ``PercPos(0.95)``, with ``posmine_varlen`` and the settings of recipes/custom_domain. ``plain``: ``mine_hard_negatives``
+mined by ``PercPos(0.95)``, with ``posmine_varlen`` and a ceiling in the batch by the student. ``plain``: ``mine_hard_negatives``
 with ``relative_margin=0.05``, then ``SentenceTransformerTrainer`` with ``CachedMultipleNegativesRankingLoss`` and
 ``no_duplicates``. Both have the same pairs, documents, temperature, batch size, number of negatives and autocast to bfloat16.
 CPU seconds of the process count from before mining to the last step; a run ends before the step that would not fit. The learning
@@ -177,7 +177,7 @@ def prepare_task(task: Task, folder: Path) -> None:
 
 
 def recipe(task: str, folder: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Our stage: the settings of recipes/custom_domain, and what is asked of both."""
+    """Our stage: GradCache, a ceiling in the batch, and what is asked of both."""
     mine = {
         "teacher": "embedded",
         "teacher_options": TEACHER,

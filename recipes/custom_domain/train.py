@@ -52,8 +52,8 @@ def main() -> None:
     evaluator(student)
     before = evaluator.result
 
-    # 4. Train: in-batch and mined negatives; other rows' documents that the student finds as good as the positive are
-    #    left out. GradCache keeps memory flat, so the batch can be large.
+    # 4. Train: in-batch and mined negatives. A ceiling in the batch by the student's own scores harms a weak student
+    #    (docs/benchmarks/in_batch.md), so there is none. GradCache keeps memory flat, so the batch can be large.
     trainer = RecipeTrainer(
         model=student,
         args=SentenceTransformerTrainingArguments(
@@ -69,7 +69,7 @@ def main() -> None:
             seed=args.seed,
         ),
         train_dataset=rows,
-        loss=CachedInfoNCELoss(student, temperature=0.05, false_negatives=PercPos(0.95), mini_batch_num_tokens=4096),
+        loss=CachedInfoNCELoss(student, temperature=0.05, mini_batch_num_tokens=4096),
     )
     trainer.train()
 
