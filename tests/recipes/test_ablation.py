@@ -141,8 +141,9 @@ def test_a_file_with_a_base_changes_what_it_gives_itself():
     squad, scifact = (read_config(RECIPES / f"{name}.yaml") for name in ("in_batch", "in_batch_scifact"))
     assert (scifact.name, scifact.windows) == ("in_batch_scifact", None) and squad.windows is not None
     assert (scifact.train[0]["name"], squad.train[0]["name"]) == ("scifact", "squad")
-    assert (scifact.training, scifact.studies, scifact.teachers) == (squad.training, squad.studies, squad.teachers)
-    assert len(scifact.cells) == len(squad.cells) == 95
+    assert (scifact.training, scifact.teachers) == (squad.training, squad.teachers)
+    assert [study.name for study in scifact.studies] == ["words"] and len(scifact.cells) == 20
+    assert [study.name for study in squad.studies] == ["words", "own", "layer"] and len(squad.cells) == 125
 
 
 def test_a_base_that_is_not_there_is_refused(tmp_path):
