@@ -6,7 +6,9 @@ each by a student of the other half. The halves follow from the seed. Every cell
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from hf_posmine.core import Teacher
     from hf_posmine.evaluation import Collection, Judgements
 
+COLLECTIONS = ("cranfield", "vaswani")
 MEASURE, N, FOLDS = "ndcg@10", 4, 2
 DEV_SEED, RATES = 100, (1e-3, 2e-3, 5e-3, 1e-2)
 STEPS, BATCH, QUERY_TOKENS, TOKENS = 16, 32, 48, 64
@@ -283,6 +286,16 @@ def kept(output: Path, settings: Mapping[str, Any], cells: Path) -> dict[str, An
     return written["collections"] if written.get("settings") == settings else {}
 
 
+def parser_of(doc: str | None, cells: str) -> argparse.ArgumentParser:
+    """The arguments of a study of collections."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", required=True, type=Path)
+    parser.add_argument("--cells", type=Path, default=Path("out") / cells, help="where each cell is kept")
+    parser.add_argument("--collections", nargs="+", default=COLLECTIONS, choices=COLLECTIONS)
+    parser.add_argument("--seeds", type=int, default=5)
+    return parser
+
+
 def studied(
     output: Path,
     cells: Path,
@@ -302,6 +315,7 @@ def studied(
     Yields:
         The name of a collection and its last table.
     """
+    os.environ["HF_POSMINE_OFFLINE"] = "1"
     from datasets import disable_progress_bars
 
     from hf_posmine.utils import build_once

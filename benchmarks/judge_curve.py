@@ -14,11 +14,8 @@ each seed. Every cell is a file in ``--cells``, and one that is there is not rep
 
 from __future__ import annotations
 
-import argparse
-import os
 from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +32,7 @@ from benchmarks.folds import (
     differences,
     means,
     number,
+    parser_of,
     spelled,
     studied,
     untrained,
@@ -43,6 +41,7 @@ from benchmarks.measure import markdown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from datasets import Dataset
 
@@ -52,7 +51,6 @@ if TYPE_CHECKING:
 DEPTH = 100
 LEVELS = (0.6, 0.8, 0.9, 1.0)
 CEILING = "PercPos(0.95)"
-COLLECTIONS = ("cranfield", "vaswani")
 
 
 @dataclass(frozen=True)
@@ -288,13 +286,7 @@ def way_of(row: Mapping[str, Any]) -> Way:
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", required=True, type=Path)
-    parser.add_argument("--cells", type=Path, default=Path("out/judge_curve"), help="where each cell is kept")
-    parser.add_argument("--collections", nargs="+", default=COLLECTIONS, choices=COLLECTIONS)
-    parser.add_argument("--seeds", type=int, default=5)
-    args = parser.parse_args(given)
-    os.environ["HF_POSMINE_OFFLINE"] = "1"
+    args = parser_of(__doc__, "judge_curve").parse_args(given)
     seeds = range(1, args.seeds + 1)
 
     def measured(student: Path, task: Task) -> Iterator[dict[str, Any]]:

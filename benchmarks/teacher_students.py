@@ -11,11 +11,8 @@ teacher at hand. The learning rate is chosen on dev, with the teacher without no
 
 from __future__ import annotations
 
-import argparse
-import os
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +28,7 @@ from benchmarks.folds import (
     differences,
     means,
     number,
+    parser_of,
     spelled,
     studied,
     untrained,
@@ -41,8 +39,8 @@ from benchmarks.teacher_noise import EQUAL, ceilings_of, described, ndcg, teache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
-COLLECTIONS = ("cranfield", "vaswani")
 CEILING = "PercPos(0.95)"
 CEILINGS = ("naive", CEILING, EQUAL)
 TEACHERS = ("oracle", "an oracle's ranking", 0.0, 0.5, 1.0, 2.0, "useless")
@@ -167,15 +165,10 @@ def _cell(row: Mapping[str, Any]) -> str:
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", required=True, type=Path)
-    parser.add_argument("--cells", type=Path, default=Path("out/teacher_students"), help="where each cell is kept")
-    parser.add_argument("--collections", nargs="+", default=COLLECTIONS, choices=COLLECTIONS)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser = parser_of(__doc__, "teacher_students")
     parser.add_argument("--own", action="store_true", help="no in-batch negatives")
     args = parser.parse_args(given)
     cells_at = args.cells / ("own" if args.own else "in_batch")
-    os.environ["HF_POSMINE_OFFLINE"] = "1"
     seeds = range(1, args.seeds + 1)
 
     def measured(student: Path, task: Task) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 import warnings
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from hf_posmine.core.errors import InputError, MissingExtraError, SlowComputeWarning
 from hf_posmine.encoding.model_parts import OnBackend
-from hf_posmine.utils.threads import one_torch_thread_each
+from hf_posmine.utils.threads import least_seconds, one_torch_thread_each
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,12 +72,7 @@ def product_share(compute: Compute) -> float:
 
     def least(dtype: torch.dtype) -> float:
         texts, weights = torch.ones((512, 384), dtype=dtype), torch.ones((1536, 384), dtype=dtype)
-        seconds = []
-        for _ in range(5):  # the first one prepares
-            start = time.thread_time()  # other work on the machine disturbs it little
-            torch.nn.functional.linear(texts, weights)
-            seconds.append(time.thread_time() - start)
-        return min(seconds)
+        return least_seconds(lambda: torch.nn.functional.linear(texts, weights))
 
     with one_torch_thread_each(1) as pool:
         halves, float32 = (pool.submit(least, dtype).result() for dtype in (getattr(torch, compute), torch.float32))

@@ -63,7 +63,7 @@ class ExactIndex:
             compilation (:data:`~hf_posmine.search.kernels.WORTH_COMPILING`). Then, on a CPU with numba, it takes products of int8
             or bfloat16 where the processor has instructions for them, whichever is quicker, else 16-bit codes where these are
             quicker than float32, along as many principal axes as decide most documents. A GPU multiplies float16, or what is named:
-            int8, bfloat16 or float32. No choice changes a result.
+            int8, bfloat16 (both for cosines and dot products) or float32. No choice changes a result.
         block_rows: documents per block; by default what suits the device and the budget.
         budget: memory it may take, by default that of the environment (:mod:`hf_posmine.utils.memory`).
 
@@ -207,11 +207,8 @@ class ExactIndex:
         if self._first_axes is None:
             return list(passes)
         along = dataclasses.replace(passes[0], axes=self._first_axes)
-        return [
-            along,
-            dataclasses.replace(along, axes=None, _feed=along.feed),
-            *passes[1:],
-        ]  # the first two share blocks
+        full = dataclasses.replace(along, axes=None, _feed=along.feed)  # of the same blocks
+        return [along, full, *passes[1:]]
 
     @cached_property
     def _first_axes(self) -> AxisBounds | None:

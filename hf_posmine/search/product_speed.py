@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hf_posmine.search import kernels
 from hf_posmine.search.rounding import CODES, padded, product_of_codes, tensor_of
-from hf_posmine.utils.threads import one_blas_thread, one_torch_thread_each
+from hf_posmine.utils.threads import least_seconds, one_blas_thread, one_torch_thread_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,15 +59,5 @@ def _share(product: Callable[[], object], dimensions: int, queries: int, documen
     """Time of a product as a share of the same in float32, on one core."""
     a, b = np.ones((queries, dimensions), np.float32), np.ones((documents, dimensions), np.float32)
     with one_blas_thread(), one_torch_thread_each(1) as pool:
-        mine, float32 = (pool.submit(_best_of, run).result() for run in (product, lambda: a @ b.T))
+        mine, float32 = (pool.submit(least_seconds, run).result() for run in (product, lambda: a @ b.T))
     return mine / max(float32, 1e-9)  # a coarse clock may see no time at all
-
-
-def _best_of(action: Callable[[], object], times: int = 5) -> float:
-    """The least CPU seconds of this thread, which other work on the machine disturbs little."""
-    best = float("inf")
-    for _ in range(times):
-        start = time.thread_time()
-        action()
-        best = min(best, time.thread_time() - start)
-    return best

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _IMPORTED_BY = os.getpid()
 
@@ -64,6 +65,16 @@ def one_torch_thread_each(workers: int) -> Iterator[ThreadPoolExecutor]:
             yield pool
     finally:
         torch.set_num_threads(before)  # torch hands the last number set, by any thread, to new threads
+
+
+def least_seconds(action: Callable[[], object], times: int = 5) -> float:
+    """The least CPU seconds of this thread, which other work on the machine disturbs little."""
+    best = float("inf")
+    for _ in range(times):
+        start = time.thread_time()
+        action()
+        best = min(best, time.thread_time() - start)
+    return best
 
 
 def one_thread() -> ThreadPoolExecutor:

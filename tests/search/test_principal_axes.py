@@ -120,5 +120,5 @@ def test_shards_of_any_size_are_coded_alike():
 
 
 def test_a_clock_that_sees_no_time_is_no_error(monkeypatch):
-    monkeypatch.setattr("hf_posmine.search.product_speed.time.thread_time", lambda: 1.0)
+    monkeypatch.setattr("hf_posmine.utils.threads.time.thread_time", lambda: 1.0)
     assert product_speed.int16_share.__wrapped__(64) == 0
