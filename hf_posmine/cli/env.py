@@ -25,6 +25,7 @@ def run(args: argparse.Namespace) -> None:
     """Print the environment, a line each."""
     import torch
 
+    from hf_posmine.encoding.inference import by_onednn
     from hf_posmine.mining.provenance import versions
     from hf_posmine.search import kernels
     from hf_posmine.utils.files import cache_root
@@ -35,6 +36,7 @@ def run(args: argparse.Namespace) -> None:
         "cuda devices": str(torch.cuda.device_count()),
         "compiled scan": "yes" if kernels.AVAILABLE else "no (pip install 'hf-posmine[fast]')",
         "products of the search": _products() if kernels.AVAILABLE else "float32",
+        "linear layers on a CPU": "oneDNN" if by_onednn() else "as torch computes them",
         "cache": str(cache_root()),
         "offline": os.environ.get("HF_POSMINE_OFFLINE", "0"),
     }

@@ -1,4 +1,4 @@
-"""Backends of a model's forward passes: torch, or OpenVINO, which is faster on CPUs."""
+"""Backends of a model's forward passes: torch, or OpenVINO, which is faster on some CPUs."""
 
 from __future__ import annotations
 
@@ -70,9 +70,12 @@ def product_share(compute: Compute) -> float:
     """Time of a product in ``compute`` on the CPU as a share of float32's, measured once in some milliseconds."""
     import torch
 
+    from hf_posmine.encoding.inference import INPUTS, OUTPUTS, ROWS, inference
+
     def least(dtype: torch.dtype) -> float:
-        texts, weights = torch.ones((512, 384), dtype=dtype), torch.ones((1536, 384), dtype=dtype)
-        return least_seconds(lambda: torch.nn.functional.linear(texts, weights))
+        states, weight = torch.ones((ROWS, INPUTS), dtype=dtype), torch.ones((OUTPUTS, INPUTS), dtype=dtype)
+        with inference(states.device):
+            return least_seconds(lambda: torch.nn.functional.linear(states, weight))
 
     with one_torch_thread_each(1) as pool:
         halves, float32 = (pool.submit(least, dtype).result() for dtype in (getattr(torch, compute), torch.float32))

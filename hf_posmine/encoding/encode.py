@@ -331,8 +331,10 @@ class Encoder:
     def _forward(self, features: dict[str, Any], role: Role) -> Floats:
         import torch
 
+        from hf_posmine.encoding.inference import inference
+
         device = self.model.device
-        with torch.inference_mode():
+        with inference(device):
             features = {k: sent(v, device) if isinstance(v, torch.Tensor) else v for k, v in features.items()}
             vectors = self.model(features, task=role)["sentence_embedding"]
             dimensions = ModelParts.of(self.model).truncate_dim  # a SparseEncoder has none

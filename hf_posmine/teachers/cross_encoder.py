@@ -236,7 +236,9 @@ def _prompt(model: object) -> str | None:
 def _forward(model: CrossEncoder, features: dict[str, Any]) -> Floats:
     import torch
 
-    with torch.inference_mode():
+    from hf_posmine.encoding.inference import inference
+
+    with inference(model.device):
         features = {k: v.to(model.device) if isinstance(v, torch.Tensor) else v for k, v in features.items()}
         scores = model.activation_fn(model(features)["scores"].float())
         scores = scores.squeeze(-1) if model.num_labels == 1 and scores.ndim > 1 else scores
