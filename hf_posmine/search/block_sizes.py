@@ -39,7 +39,7 @@ class Sizes:
     block_rows: int = 2048
     coded_rows: int = 1024
     records: int = 1 << 19
-    held: int = 32 << 20
+    held: int = 16 << 20
 
     def per_thread(self, dimensions: int) -> int:
         """Bytes that a thread takes at most."""

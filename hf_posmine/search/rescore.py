@@ -58,9 +58,9 @@ def exact_scores(similarity: Similarity, queries: Floats, vectors: Vectors, rows
 def in_shards(vectors: Vectors, rows: Rows) -> Iterator[tuple[Rows, np.ndarray, Rows]]:
     """Positions in ``rows`` int64 ``[m]`` of those in each shard, the shard, and the rows within it; shards in order."""
     # grouped by shard, so that each memory map is read once and front to back, however the rows are ordered
-    which = np.searchsorted(vectors.starts, rows, side="right") - 1
     few = len(vectors.shards) < 1 << 16  # numpy sorts small numbers in linear time
-    order = np.argsort(which.astype(np.uint16) if few else which, kind="stable")
+    which = (np.searchsorted(vectors.starts, rows, side="right") - 1).astype(np.uint16 if few else np.int64)
+    order = np.argsort(which, kind="stable")
     counts = np.bincount(which, minlength=1)
     ends = np.cumsum(counts)
     for shard in np.flatnonzero(counts).tolist():

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 RESIDENT = 64 << 20
 """Bytes of mapped vectors that may stay resident: below, touching them again costs more than they do."""
-STRIDE = 8 << 20
+STRIDE = 2 << 20
+"""Bytes of codes that a thread has passed before it lets go of them."""
 
 
 def large(vectors: Vectors) -> bool:

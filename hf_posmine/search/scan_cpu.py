@@ -19,7 +19,7 @@ from hf_posmine.search.error_bounds import Documents, Queries, float_error
 from hf_posmine.search.rescore import in_shards
 from hf_posmine.search.rounding import rounded
 from hf_posmine.search.scan import Ceilings, ScanResult
-from hf_posmine.utils.mapped import release_pages
+from hf_posmine.utils.mapped import release_pages, scratch
 from hf_posmine.utils.threads import one_blas_thread, one_torch_thread_each
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class CpuScan:
         The excluded documents are a query's positives, and passages of one source often stand together.
         """
         exclude, documents, k = candidates.limits.exclude, len(self.documents.scale), candidates.k
-        at = np.flatnonzero(np.diff(exclude.bounds) > 0)
+        at = np.flatnonzero(np.diff(exclude.bounds) > 0).astype(np.int32)
         rows = exclude.rows[exclude.bounds[at]][:, None] + BESIDE
         here = (rows >= 0) & (rows < documents)
         hidden = np.repeat(np.arange(len(exclude.bounds) - 1), np.diff(exclude.bounds)) * documents + exclude.rows
@@ -170,17 +170,18 @@ class CpuScan:
         lowest[at] = ends
         return np.sort(lowest, axis=1)[:, -k] if k <= len(BESIDE) else np.full(len(lowest), -np.inf, np.float32)
 
-    def _values(self, queries: Floats, at: Rows, rows: Rows) -> Floats:
-        """Scan values float32 ``[m]`` of query ``at[i]`` with document ``rows[i]``."""
+    def _values(self, queries: Floats, at: np.ndarray, rows: Rows) -> Floats:
+        """Scan values float32 ``[m]`` of query ``at[i]``, int32, with document ``rows[i]``."""
         out = np.empty(len(rows), np.float32)
         for chosen, shard, local in in_shards(self.vectors, rows):
             if shard.dtype != np.float32:
                 shard, local = shard[local].astype(np.float32), np.arange(len(local))
             out[chosen] = kernels.pair_products(queries, at[chosen], np.asarray(shard), local)
-        values: Floats = out * self.documents.scale[rows] + self.documents.bias[rows]
+        out *= self.documents.scale[rows]
+        out += self.documents.bias[rows]
         for column in (self.documents.scale, self.documents.bias):
             release_pages(column)
-        return values
+        return out
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,7 @@ class _Candidates:
             limits,
             np.nextafter(ceiling, np.float32(np.inf)),
             np.where(np.isposinf(ceiling), ceiling, below),
-            np.empty(max(records, queries * room), CANDIDATE),
+            scratch(max(records, queries * room), CANDIDATE),
             np.arange(queries) * room,
             np.full(queries, room),
             np.array([queries * room]),
@@ -285,15 +286,15 @@ class _Candidates:
         """Forget the queries whose records overflowed: they are scanned again."""
         self.count[self.full] = 0
 
-    def pick(self, want: int, settled: Floats) -> tuple[Rows, Rows]:
-        """Queries and places of candidates whose intervals are wider than ``settled``; see the kernel."""
+    def pick(self, want: int, settled: Floats) -> tuple[np.ndarray, np.ndarray]:
+        """Queries and places, int32, of candidates whose intervals are wider than ``settled``; see the kernel."""
         most = int(self.count.sum() if want == 0 else np.minimum(self.count, 2 * want).sum())
-        at, places = np.empty(most, np.int64), np.empty(most, np.int64)
+        at, places = np.empty(most, np.int32), np.empty(most, np.int32)
         ceiling = self.limits.ceiling.astype(np.float32)
         number = kernels.pick(want, ceiling, settled, self.found, self.starts, self.count, at, places)
         return at[:number], places[:number]
 
-    def settle(self, places: Rows, values: Floats, error: Floats) -> None:
+    def settle(self, places: np.ndarray, values: Floats, error: Floats) -> None:
         """Narrow the intervals of some candidates around their values, and prune."""
         self.found["lower"][places], self.found["upper"][places] = values - error, values + error
         self.prune()
@@ -316,7 +317,7 @@ def warm_up(rounding: Kind | None) -> None:
         rounding: what scans multiply, or None for 16-bit codes. Loops for other products take seconds, and are not called.
     """
     one, at, ones = np.ones((1, kernels.GROUP), np.float32), np.zeros(1, np.int64), np.ones(kernels.GROUP, np.float32)
-    kernels.pair_products(one, at, one, at)
+    kernels.pair_products(one, at.astype(np.int32), one, at)
     kernels.pair_scores("dot", one, at, one, at)
     if rounding is None:
         codes = np.zeros((kernels.GROUP, kernels.GROUP), np.int16)

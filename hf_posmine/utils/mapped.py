@@ -59,6 +59,12 @@ def preallocate(path: Path, dtype: npt.DTypeLike, length: int) -> np.ndarray:
     return np.memmap(path, dtype, "r+")
 
 
+def scratch(length: int, dtype: npt.DTypeLike) -> np.ndarray:
+    """Room for so many numbers, of which only what is touched takes memory; all of it goes back to the system at once."""
+    dtype = np.dtype(dtype)
+    return np.frombuffer(mmap.mmap(-1, max(1, length) * dtype.itemsize), dtype, length)
+
+
 def release_pages(array: np.ndarray, start: int = 0, stop: int | None = None) -> None:
     """Let go of the whole pages of rows ``start`` to ``stop`` of an array, if it is mapped from a file.
 

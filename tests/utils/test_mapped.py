@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_posmine.utils import mapped as module
-from hf_posmine.utils.mapped import Appended, blocks, key_ranges, npy_file, preallocate
+from hf_posmine.utils.mapped import Appended, blocks, key_ranges, npy_file, preallocate, scratch
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=200), st.integers(1, 50), st.integers(1, 30))
@@ -65,3 +65,10 @@ def test_blocks_cover_everything(length, size):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BLOCK", size)
         assert [n for span in blocks(length) for n in range(span.start, span.stop)] == list(range(length))
+
+
+def test_scratch_can_be_written_and_may_be_empty():
+    for length in (0, 1, 5000):
+        numbers = scratch(length, np.int64)
+        numbers[:] = np.arange(length)
+        assert numbers.shape == (length,) and np.array_equal(numbers, np.arange(length))
