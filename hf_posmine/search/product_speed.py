@@ -47,7 +47,8 @@ def _rounding_share(kind: Kind, dimensions: int) -> float | None:
     for (queries, documents), most in PROBES.items():
         a, b = (tensor_of(np.ones((rows, padded(dimensions)), CODES[kind])) for rows in (queries, documents))
         try:
-            share = _share(functools.partial(product_of_codes, a, b.t()), dimensions, queries, documents)
+            out = product_of_codes(a, b.t())  # scans write into one block again and again; a new one costs as much as its product
+            share = _share(functools.partial(product_of_codes, a, b.t(), out), dimensions, queries, documents)
         except (RuntimeError, AttributeError):  # a private operator of torch: absent or refused on some builds
             return None
         if share >= most:
@@ -58,6 +59,8 @@ def _rounding_share(kind: Kind, dimensions: int) -> float | None:
 def _share(product: Callable[[], object], dimensions: int, queries: int, documents: int) -> float:
     """Time of a product as a share of the same in float32, on one core."""
     a, b = np.ones((queries, dimensions), np.float32), np.ones((documents, dimensions), np.float32)
+    out = np.empty((queries, documents), np.float32)
     with one_blas_thread(), one_torch_thread_each(1) as pool:
-        mine, float32 = (pool.submit(least_seconds, run).result() for run in (product, lambda: a @ b.T))
+        runs = (product, lambda: np.matmul(a, b.T, out=out))
+        mine, float32 = (pool.submit(least_seconds, run).result() for run in runs)
     return mine / max(float32, 1e-9)  # a coarse clock may see no time at all
