@@ -71,7 +71,9 @@ class _LinearByOneDNN(TorchFunctionMode):
 
 
 def _is_plain(states: torch.Tensor, *parameters: torch.Tensor | None) -> bool:
-    """Whether these are float32 on a CPU and no class of their own, such as a quantised weight."""
+    """Whether these are float32 on a CPU, not to be cast, and no class of their own, such as a quantised weight."""
+    if torch.is_autocast_enabled("cpu"):
+        return False
     tensors = [states, *(parameter for parameter in parameters if parameter is not None)]
     return states.numel() > 0 and all(
         type(tensor) in (torch.Tensor, torch.nn.Parameter)

@@ -73,6 +73,13 @@ def test_other_types_and_other_devices_stay_torchs(calls):
     assert not calls
 
 
+def test_autocast_is_left_to_torch(calls):
+    layer, states = torch.nn.Linear(5, 7), torch.randn(3, 5)
+    with inference(CPU), torch.autocast("cpu", torch.bfloat16):
+        assert layer(states).dtype == torch.bfloat16
+    assert not calls
+
+
 def test_a_weight_of_a_class_of_its_own_is_left_to_it(calls):
     class Doubled(torch.Tensor):
         @classmethod
