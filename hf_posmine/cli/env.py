@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> None:
     """Print the environment, a line each."""
     import torch
 
-    from hf_posmine.encoding.inference import by_onednn
+    from hf_posmine.encoding.linear_layers import by_onednn
     from hf_posmine.mining.provenance import versions
     from hf_posmine.search import kernels
     from hf_posmine.utils.files import cache_root

@@ -70,7 +70,7 @@ def product_share(compute: Compute) -> float:
     """Time of a product in ``compute`` on the CPU as a share of float32's, measured once in some milliseconds."""
     import torch
 
-    from hf_posmine.encoding.inference import INPUTS, OUTPUTS, ROWS, inference
+    from hf_posmine.encoding.linear_layers import INPUTS, OUTPUTS, ROWS, inference
 
     def least(dtype: torch.dtype) -> float:
         states, weight = torch.ones((ROWS, INPUTS), dtype=dtype), torch.ones((OUTPUTS, INPUTS), dtype=dtype)

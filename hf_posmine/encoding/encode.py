@@ -331,7 +331,7 @@ class Encoder:
     def _forward(self, features: dict[str, Any], role: Role) -> Floats:
         import torch
 
-        from hf_posmine.encoding.inference import inference
+        from hf_posmine.encoding.linear_layers import inference
 
         device = self.model.device
         with inference(device):

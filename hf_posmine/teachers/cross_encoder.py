@@ -236,7 +236,7 @@ def _prompt(model: object) -> str | None:
 def _forward(model: CrossEncoder, features: dict[str, Any]) -> Floats:
     import torch
 
-    from hf_posmine.encoding.inference import inference
+    from hf_posmine.encoding.linear_layers import inference
 
     with inference(model.device):
         features = {k: v.to(model.device) if isinstance(v, torch.Tensor) else v for k, v in features.items()}

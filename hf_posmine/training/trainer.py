@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from datasets import IterableDataset
@@ -10,6 +11,7 @@ from sentence_transformers.base.sampler import BatchSamplers, MultiDatasetBatchS
 from transformers import TrainerCallback
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.encoding.linear_layers import quicker_training
 from hf_posmine.models.adapters import has_adapters, restore_adapters
 from hf_posmine.models.instruct import InstructSentenceTransformer
 from hf_posmine.training.collator import IN_BATCH, RowCollator, has_negatives
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from torch.utils.data import BatchSampler, ConcatDataset, DataLoader
     from transformers import TrainerControl, TrainerState, TrainingArguments
+    from transformers.trainer_utils import TrainOutput
 
     from hf_posmine.data.corpus import Corpus
     from hf_posmine.training.guide import Guide
@@ -252,6 +255,12 @@ class RecipeTrainer(SentenceTransformerTrainer):
             mixing=self.dataset_weights or chosen.value,
             world_size=self.args.world_size,
         )
+
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """As stock, with linear layers on a CPU by the quicker library (:mod:`hf_posmine.encoding.linear_layers`)."""
+        on_cpu = self.args.device.type == "cpu" and not self.args.torch_compile
+        with quicker_training(self.model) if on_cpu else contextlib.nullcontext():
+            return super().train(*args, **kwargs)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """As stock; a ceiling that moves is where it belongs at this step."""

@@ -14,6 +14,7 @@ from sentence_transformers import SentenceTransformerTrainingArguments
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
 from hf_posmine.core.errors import InputError
+from hf_posmine.encoding import linear_layers
 from hf_posmine.models.instruct import InstructSentenceTransformer
 from hf_posmine.models.transformer import InstructionTransformer
 from hf_posmine.training.losses import InfoNCELoss
@@ -184,3 +185,31 @@ def test_batches_of_one_pair_are_refused_before_training(folder):
     with pytest.raises(InputError, match="per_device_train_batch_size"):
         trainer_of(folder, rows(8, 0, True), per_device_train_batch_size=1).train()
     trainer_of(folder, rows(8, 1, True), per_device_train_batch_size=1).get_train_dataloader()
+
+
+@pytest.mark.parametrize("loss", ["plain", "cached"])
+def test_linear_layers_by_either_library_train_the_same(folder, tmp_path, monkeypatch, loss):
+    products, onednn = [], linear_layers._onednn
+    monkeypatch.setattr(linear_layers, "_onednn", lambda *args: (products.append(len(args)), onednn(*args))[1])
+
+    def run(by_onednn):
+        monkeypatch.setattr(linear_layers, "by_onednn", lambda: by_onednn)
+        trained = train(
+            distributed.load(folder, "still"),
+            tmp_path / str(by_onednn),
+            rows(32, 2, True),
+            lambda model: distributed.LOSSES[loss](model, False),
+            per_device_train_batch_size=8,
+            max_steps=3,
+            optim="sgd",
+            learning_rate=0.01,
+        )
+        return weights(trained), [entry["loss"] for entry in trained.state.log_history if "loss" in entry]
+
+    usual, losses = run(False)
+    assert not products
+    ours, also = run(True)
+    assert {2, 3} == set(products)  # layers have a bias, their gradients do not
+    np.testing.assert_allclose(also, losses, rtol=1e-5)
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, usual[name], atol=1e-5, err_msg=name)

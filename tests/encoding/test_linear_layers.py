@@ -1,13 +1,14 @@
-"""Linear layers by oneDNN: the same products as torch's to rounding, rows that do not depend on others, and what stays torch's."""
+"""Linear layers by oneDNN: products and gradients of torch's to rounding, rows that do not depend on others, what stays torch's."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+import torch.utils.checkpoint
 
-from hf_posmine.encoding import inference as module
-from hf_posmine.encoding.inference import by_onednn, inference
+from hf_posmine.encoding import linear_layers as module
+from hf_posmine.encoding.linear_layers import by_onednn, inference, quicker_training
 
 CPU = torch.device("cpu")
 SHAPES = [(5,), (1, 5), (1, 1, 5), (2, 5), (3, 4, 5), (2, 3, 4, 5), (0, 5), (3, 0, 5)]
@@ -91,6 +92,63 @@ def test_a_weight_of_a_class_of_its_own_is_left_to_it(calls):
     with inference(CPU):
         found = torch.nn.functional.linear(states, weight.as_subclass(Doubled))
     np.testing.assert_allclose(found, 2 * states @ weight.T, atol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", SHAPES[:6], ids=str)
+def test_gradients_are_those_of_float64(calls, shape, bias):
+    layer, states, weights = torch.nn.Linear(5, 7, bias=bias), torch.randn(shape), torch.randn(7)
+    found = [states.clone().requires_grad_(), *layer.parameters()]
+    with quicker_training(layer):
+        (layer(found[0]) * weights).square().sum().backward()
+    exact = [tensor.detach().double().requires_grad_() for tensor in found]
+    (torch.nn.functional.linear(*exact) * weights.double()).square().sum().backward()
+    assert len(calls) == 3
+    for mine, theirs in zip(found, exact, strict=True):
+        np.testing.assert_allclose(mine.grad, theirs.grad, atol=1e-4)
+
+
+def test_what_is_frozen_gets_no_gradient(calls):
+    layer = torch.nn.Linear(5, 7).requires_grad_(False)
+    states = torch.randn(3, 5, requires_grad=True)
+    with quicker_training(layer):
+        layer(states).sum().backward()
+        assert not layer(torch.randn(3, 5)).requires_grad
+    assert layer.weight.grad is None and states.grad is not None
+    assert len(calls) == 3  # two forward, one for the states
+
+
+def test_a_backward_pass_may_come_later(calls):
+    layer, states = torch.nn.Linear(5, 7), torch.randn(3, 5)
+    with quicker_training(layer):
+        loss = layer(states).sum()
+    loss.backward()
+    np.testing.assert_allclose(layer.weight.grad, states.sum(0).expand(7, 5), atol=1e-5)
+
+
+def test_a_compiled_layer_gives_the_same(forced):
+    layer, states = torch.nn.Linear(5, 7), torch.randn(3, 5)
+    compiled, expected = torch.compile(layer, backend="eager"), layer(states)
+    with inference(CPU):
+        np.testing.assert_allclose(compiled(states), expected.detach(), atol=1e-6)
+
+
+def test_layers_that_run_again_in_a_backward_pass_are_computed_alike(calls):
+    layer, states = torch.nn.Linear(5, 7), torch.randn(3, 5, requires_grad=True)
+    with quicker_training(layer):
+        torch.utils.checkpoint.checkpoint(layer, states, use_reentrant=False).sum().backward()
+    assert len(calls) == 4  # forward twice, and both gradients
+    np.testing.assert_allclose(layer.weight.grad, states.detach().sum(0).expand(7, 5), atol=1e-5)
+
+
+def test_a_model_is_afterwards_what_it_was(calls):
+    model = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Linear(7, 3), torch.nn.Bilinear(2, 2, 2))
+    with pytest.raises(ZeroDivisionError), quicker_training(model):
+        assert model[1](model[0](torch.randn(3, 5))).shape == (3, 3)
+        raise ZeroDivisionError
+    assert len(calls) == 2 and not any("forward" in vars(module) for module in model.modules())
+    model[0](torch.randn(3, 5))
+    assert len(calls) == 2
 
 
 def test_gradients_are_those_of_torch_outside(calls):
