@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from torch import Tensor
+    from torch.autograd.function import BackwardCFunction, FunctionCtx
 
 ROWS, INPUTS, OUTPUTS = 512, 384, 1536
 """A layer of MiniLM, by which the libraries are compared."""
@@ -85,13 +86,13 @@ class _WithGradients(torch.autograd.Function):
     """:func:`_onednn` with gradients, which are products of the same kind."""
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def forward(ctx: FunctionCtx, states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         ctx.save_for_backward(states, weight)
         return _onednn(states, weight, bias)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def backward(ctx: BackwardCFunction, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         states, weight = ctx.saved_tensors
         rows, inputs = (tensor.reshape(-1, tensor.shape[-1]) for tensor in (gradient, states))
         of_states, of_weight, of_bias = ctx.needs_input_grad
@@ -104,7 +105,11 @@ class _WithGradients(torch.autograd.Function):
 
 class _LinearByOneDNN(TorchFunctionMode):
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         if func is torch.nn.functional.linear:
             func = _linear

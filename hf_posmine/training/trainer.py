@@ -256,7 +256,7 @@ class RecipeTrainer(SentenceTransformerTrainer):
             world_size=self.args.world_size,
         )
 
-    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+    def train(self, *args: object, **kwargs: object) -> TrainOutput:
         """As stock, with linear layers on a CPU by the quicker library (:mod:`hf_posmine.encoding.linear_layers`)."""
         on_cpu = self.args.device.type == "cpu" and not self.args.torch_compile
         with quicker_training(self.model) if on_cpu else contextlib.nullcontext():
