@@ -29,7 +29,7 @@ LIMITS = {
     "lines of DenseTeacher": 180,  # docstring included
     "lines of hub/rebuild_teachers.py": 60,
     "lines of a function": 60,
-    "lines of the package": 57_780,  # goal: 29,000
+    "lines of the package": 57_800,  # goal: 29,000
 }
 LONG_FUNCTIONS = {
     "search/kernels.py:_collect",  # numba compiles it as one loop

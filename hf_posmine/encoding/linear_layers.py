@@ -45,14 +45,16 @@ def quicker_training(model: torch.nn.Module) -> Iterator[None]:
     Unlike in :func:`inference` the layers are changed, since a backward pass runs some of them again (GradCache, gradient
     checkpointing), where torch has no such modes.
     """
-    layers = [layer for layer in model.modules() if type(layer) is torch.nn.Linear] if by_onednn() else []
-    for layer in layers:
-        layer.forward = functools.partial(_forward, layer)  # type: ignore[method-assign]
+    layers = [layer for layer in model.modules() if type(layer) is torch.nn.Linear and "forward" not in vars(layer)]
+    ours = {layer: functools.partial(_forward, layer) for layer in layers} if by_onednn() else {}
+    for layer, forward in ours.items():
+        layer.forward = forward  # type: ignore[method-assign]
     try:
         yield
     finally:
-        for layer in layers:
-            del layer.forward
+        for layer, forward in ours.items():
+            if vars(layer).get("forward") is forward:  # nobody else has changed it since
+                del layer.forward
 
 
 @functools.cache

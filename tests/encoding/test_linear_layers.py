@@ -151,6 +151,15 @@ def test_a_model_is_afterwards_what_it_was(calls):
     assert len(calls) == 2
 
 
+def test_a_layer_that_somebody_changed_is_left_to_them(calls):
+    before, later = torch.nn.Linear(5, 7), torch.nn.Linear(5, 7)
+    before.forward = lambda states: states
+    with quicker_training(torch.nn.Sequential(before, later)):
+        later.forward = before.forward
+        assert before(torch.ones(5)).shape == (5,)
+    assert later.forward is before.forward and not calls
+
+
 def test_gradients_are_those_of_torch_outside(calls):
     layer = torch.nn.Linear(5, 7)
     with inference(CPU):
