@@ -28,6 +28,7 @@ def test_a_fault_costs_a_line_and_no_result(command, fault, data, expected, tmp_
 
 
 @pytest.mark.matrix
+@pytest.mark.filterwarnings("ignore:.*mined shards are kept in")  # a line of the command; only here warnings are errors
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_fault_of_every_command(command, fault, data, tmp_path):
