@@ -257,9 +257,11 @@ class RecipeTrainer(SentenceTransformerTrainer):
         )
 
     def train(self, *args: object, **kwargs: object) -> TrainOutput:
-        """As stock, with linear layers on a CPU by the quicker library (:mod:`hf_posmine.encoding.linear_layers`)."""
-        on_cpu = self.args.device.type == "cpu" and not self.args.torch_compile
-        with quicker_training(self.model) if on_cpu else contextlib.nullcontext():
+        """As stock; one process on a CPU takes the quicker library for linear layers (:mod:`hf_posmine.encoding.linear_layers`)."""
+        # Not with other processes: threads that gather would free its gradients' nodes, for which they need the interpreter,
+        # also while it ends, and a process would abort.
+        alone = self.args.device.type == "cpu" and self.args.world_size == 1 and not self.args.torch_compile
+        with quicker_training(self.model) if alone else contextlib.nullcontext():
             return super().train(*args, **kwargs)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
