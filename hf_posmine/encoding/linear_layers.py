@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
 from hf_posmine.utils.threads import least_seconds, one_torch_thread_each
+from hf_posmine.utils.upstream import onednn_linear
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -80,7 +81,7 @@ def _onednn(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     """What ``torch.nn.functional.linear`` gives: ``[..., I]`` times ``[O, I]`` is ``[..., O]``, plus ``[O]``; no gradients."""
     rows = states.reshape(-1, states.shape[-1])
     rows = rows if len(rows) > 1 else rows.repeat(2, 1)
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+    product = onednn_linear(rows, weight, bias)
     return product[: states.shape[:-1].numel()].view(*states.shape[:-1], len(weight))
 
 

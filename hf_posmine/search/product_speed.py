@@ -47,9 +47,8 @@ def _rounding_share(kind: Kind, dimensions: int) -> float | None:
     for (queries, documents), most in PROBES.items():
         a, b = (tensor_of(np.ones((rows, padded(dimensions)), CODES[kind])) for rows in (queries, documents))
         try:
-            out = product_of_codes(
-                a, b.t()
-            )  # scans write into one block again and again; a new one costs as much as its product
+            # Scans write into one block again and again; a new one costs as much as its product.
+            out = product_of_codes(a, b.t())
             share = _share(functools.partial(product_of_codes, a, b.t(), out), dimensions, queries, documents)
         except (RuntimeError, AttributeError):  # a private operator of torch: absent or refused on some builds
             return None

@@ -188,6 +188,19 @@ def int8_product(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor | No
     return torch._int_mm(left, right) if out is None else torch._int_mm(left, right, out=out)
 
 
+def onednn_linear(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """``[m, I]`` times ``[O, I]`` is ``[m, O]``, plus ``[O]``, by oneDNN (``mkldnn::_linear_pointwise``, tried with torch 2.13).
+
+    Raises:
+        RuntimeError: the build of torch refuses it.
+        AttributeError: the build of torch lacks it.
+    """
+    import torch
+
+    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+    return product
+
+
 def mapped_buffer(array: np.ndarray) -> mmap.mmap | None:
     """The file mapping that an array was made from with ``np.memmap`` (numpy 1.26 to 2.4), or None."""
     buffer = getattr(array, "_mmap", None)
