@@ -127,7 +127,7 @@ def test_modules_of_a_saved_model_are_resolved_to_ours(saved):
     assert type(load(saved)[0]) is InstructionTransformer
 
 
-def test_equal_stateshave_equal_fingerprints():
+def test_equal_rows_have_equal_fingerprints():
     one, other = (Dataset.from_dict({"text": ["a"]}) for _ in range(2))
     assert upstream.dataset_fingerprint(one) == upstream.dataset_fingerprint(other) != ""
     changed = one.map(lambda row: {"text": row["text"] + "b"})
@@ -159,7 +159,7 @@ def test_sections_of_a_card_are_written_and_read():
     assert upstream.dataset_infos().from_dataset_card_data(data)["default"].features == info.features
 
 
-def test_statesof_a_hub_dataset_are_known_by_their_cache_folder(hub, tmp_path, monkeypatch):  # noqa: F811
+def test_rows_of_a_hub_dataset_are_known_by_their_cache_folder(hub, tmp_path, monkeypatch):  # noqa: F811
     """With the real ``load_dataset``, so that another layout of its cache fails here."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     from huggingface_hub import HfApi
